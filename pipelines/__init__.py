@@ -1,0 +1,1 @@
+"""The batch pipeline on Apache Beam: prepare, train, evaluate, run."""

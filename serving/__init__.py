@@ -1,0 +1,1 @@
+"""gRPC serving of replicas and what watches them: server, client, gateway, monitor, dashboard."""
