@@ -1,0 +1,105 @@
+"""The whole experiment: what one YAML file describes."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from typing import Any
+
+from pydantic import model_validator
+
+from ranker.config.base import Name, Section
+from ranker.config.data import Data
+from ranker.config.deployment import Monitor, Serving
+from ranker.config.features import Categorical, Feature
+from ranker.config.model import Model
+from ranker.config.training import Replicas, Training
+
+
+class Experiment(Section):
+    """A validated experiment. `arms` are recipes under comparison, as overrides; the first is deployed."""
+
+    name: Name
+    data: Data
+    features: dict[Name, Feature]
+    model: Model = Model()
+    training: Training = Training()
+    replicas: Replicas = Replicas()
+    arms: dict[Name, dict[str, Any]] = {"smelu": {}}
+    serving: Serving = Serving()
+    monitor: Monitor = Monitor()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        roles = {feature.role for feature in self.features.values()}
+        if "item" not in roles:
+            raise ValueError("features: at least one must have role 'item', or there is nothing to rank")
+        if not self.arms:
+            raise ValueError("arms: must name at least one arm, for example {smelu: {}}")
+        item = self.features.get(self.item)
+        if not isinstance(item, Categorical) or item.role != "item" or item.multivalued:
+            raise ValueError(
+                f"data.item: must name a single-valued categorical feature with role 'item'. Received: {self.item!r}"
+            )
+        for column in self.monitor.slices:
+            if column not in self.features:
+                raise ValueError(f"monitor.slices: must name features. Received: {column!r}")
+        return self
+
+    @property
+    def item(self) -> str:
+        """The feature that identifies a candidate: `data.item`, or the first categorical item feature."""
+        if self.data.item is not None:
+            return self.data.item
+        for name, feature in self.features.items():
+            if feature.role == "item" and feature.kind == "categorical" and not feature.multivalued:
+                return name
+        return ""
+
+    @property
+    def context_features(self) -> tuple[str, ...]:
+        """Names of the features with one value a request."""
+        return tuple(name for name, feature in self.features.items() if feature.role == "context")
+
+    @property
+    def item_features(self) -> tuple[str, ...]:
+        """Names of the features with one value a candidate."""
+        return tuple(name for name, feature in self.features.items() if feature.role == "item")
+
+    @property
+    def deployed_arm(self) -> str:
+        """The arm that serves: the first."""
+        return next(iter(self.arms))
+
+    def arm(self, name: str) -> Experiment:
+        """This experiment under one arm's recipe: its overrides applied, and it alone among the arms."""
+        tree = self.model_dump(mode="json")
+        for key, value in self.arms[name].items():
+            assign(tree, key, value)
+        tree["arms"] = {name: self.arms[name]}
+        return Experiment.model_validate(tree)
+
+
+def assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """Sets `tree[a][b][c] = value` for the dotted key `a.b.c`, making the tables on the way.
+
+    Raises:
+        ValueError: a part of the key leads through something that is not a table.
+    """
+    *parents, last = dotted.split(".")
+    node: Any = tree
+    for part in parents:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            raise ValueError(f"{dotted}: '{part}' is a value, not a table of keys")
+    node[last] = copy.deepcopy(value)
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short stable hash (16 hex digits) of JSON-serialisable parts: equal content, equal fingerprint."""
+    plain = [part.model_dump(mode="json") if isinstance(part, Section) else part for part in parts]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

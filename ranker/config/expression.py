@@ -1,0 +1,51 @@
+"""The label expression: a small, safe language over columns.
+
+A label is written as one would say it: `rating >= 4`, `clicked`, `rating >= 4 and not skipped`,
+`(watched / length) > 0.5`, `event in ("click", "buy")`. It is Python's expression syntax restricted to columns, numbers,
+strings, comparisons, `and`/`or`/`not`, `in` and the four operations; nothing is ever executed. This module
+parses and checks; `pipelines` evaluates the tree on Arrow columns.
+"""
+
+from __future__ import annotations
+
+import ast
+
+_ALLOWED = (
+    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Sub,
+    ast.Mult, ast.Div, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
+    ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.List,
+)  # fmt: skip
+
+
+def parse(text: str) -> ast.expr:
+    """Parses a label expression into a tree of allowed nodes.
+
+    Args:
+        text: the expression, for example `rating >= 4`.
+
+    Returns:
+        The checked syntax tree.
+
+    Raises:
+        ValueError: the text is not an expression, or uses something the language does not have.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise ValueError(f"must be an expression over columns such as 'rating >= 4' ({reason})") from None
+    for node in ast.walk(tree):
+        if not isinstance(node, _ALLOWED):
+            raise ValueError(
+                "may use columns, numbers, strings, comparisons, and/or/not, in, + - * / only;"
+                f" '{type(node).__name__}' is not allowed"
+            )
+        if isinstance(node, ast.Constant) and not isinstance(node.value, (int, float, str)):
+            raise ValueError(f"constants must be numbers or strings, not {node.value!r}")
+    return tree.body
+
+
+def columns(text: str) -> tuple[str, ...]:
+    """The column names an expression reads, in order of appearance, without repetition."""
+    names = [node.id for node in ast.walk(parse(text)) if isinstance(node, ast.Name)]
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,45 @@
+"""`model`: embeddings, interaction, tower and its activation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from ranker.activations import catalogue
+from ranker.config.base import Section
+
+
+class Activation(Section):
+    """An activation by name with its parameters, for example `{name: smelu, beta: 1.0}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @model_validator(mode="after")
+    def _known(self) -> Activation:
+        catalogue.validate(self.name, dict(self.parameters))
+        return self
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters given beside the name."""
+        return dict(self.model_extra or {})
+
+
+class Model(Section):
+    """The ranking model.
+
+    `interaction`: `concat` (embeddings side by side), `cross` (DCN-v2 cross layers beside the tower's
+    input) or `dot` (DLRM pairwise dot products). `normalization: layer` puts LayerNorm before the activation.
+    """
+
+    embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 16
+    embedding_stddev: Annotated[float, Field(ge=0)] = 0.01
+    embedding_l2: Annotated[float, Field(ge=0)] = 0.0
+    interaction: Literal["concat", "cross", "dot"] = "concat"
+    cross_layers: Annotated[int, Field(ge=1, le=16)] = 2
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64, 32)
+    normalization: Literal["layer", "none"] = "layer"
+    activation: Activation = Activation(name="smelu", beta=1.0)
