@@ -1,6 +1,6 @@
 """The run directory: names of files, and of the columns inside examples. Loads nothing heavy.
 
-Every stage finds what another one wrote through these functions; `docs/architecture.md` describes the contents.
+Every stage finds what another one wrote through these functions; `docs/architecture.md` has the contents.
 """
 
 from __future__ import annotations
