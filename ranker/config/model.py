@@ -32,7 +32,8 @@ class Model(Section):
     """The ranking model.
 
     `interaction`: `concat` (embeddings side by side), `cross` (DCN-v2 cross layers beside the tower's
-    input) or `dot` (DLRM pairwise dot products). `normalization: layer` puts LayerNorm before the activation.
+    input) or `dot` (DLRM: pairwise dot products beside the dense tower's output). `dense_hidden` is a tower for
+    the dense numbers before the interaction. `normalization: layer` puts LayerNorm before the activation.
     """
 
     embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 16
@@ -40,6 +41,7 @@ class Model(Section):
     embedding_l2: Annotated[float, Field(ge=0)] = 0.0
     interaction: Literal["concat", "cross", "dot"] = "concat"
     cross_layers: Annotated[int, Field(ge=1, le=16)] = 2
+    dense_hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64, 32)
     normalization: Literal["layer", "none"] = "layer"
     activation: Activation = Activation(name="smelu", beta=1.0)

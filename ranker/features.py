@@ -1,0 +1,101 @@
+"""The one function that turns raw columns into model inputs.
+
+Training reads raw rows from examples and calls it; the SavedModel's signatures call it on what a client
+sends. There is no second implementation that could drift from the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ranker.backend import tf
+from ranker.inputs import Column, Inputs
+
+
+class FeatureEncoder(tf.Module):
+    """Encodes raw columns; its vocabularies travel inside the SavedModel as assets.
+
+    Args:
+        inputs: the plan of the input columns.
+    """
+
+    def __init__(self, inputs: Inputs):
+        super().__init__(name="features")
+        self.inputs = inputs
+        self._tables = {c.name: _table(c) for c in inputs.columns if c.is_text}
+
+    def raw_signature(self) -> dict[str, tf.TensorSpec]:
+        """The raw columns by name: text [batch] for categorical features, float32 [batch] for numbers."""
+        return {
+            column.name: tf.TensorSpec([None], tf.string if column.is_text else tf.float32, name=column.name)
+            for column in self.inputs.columns
+        }
+
+    def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encodes a batch.
+
+        Args:
+            raw: feature name to tensor [batch]: text (empty is missing) or float32 (NaN is missing).
+
+        Returns:
+            `ids`, int32 [batch, id_width], columns in the plan's order, 0 for missing or padding;
+            `dense`, float32 [batch, dense_width], per number its transformed value (0 where missing) and
+            1 where missing.
+        """
+        ids, dense = [], []
+        for column in self.inputs.columns:
+            value = raw[column.name]
+            if column.is_text:
+                ids.append(self._categorical(column, value))
+            elif column.is_dense:
+                dense.append(_number(column, value))
+            else:
+                ids.append(_bucket(column, value))
+        rows = tf.shape(next(iter(raw.values())))[0]
+        return {
+            "ids": tf.concat(ids, axis=1) if ids else tf.zeros([rows, 0], tf.int32),
+            "dense": tf.concat(dense, axis=1) if dense else tf.zeros([rows, 0], tf.float32),
+        }
+
+    def _categorical(self, column: Column, value: tf.Tensor) -> tf.Tensor:
+        separator = getattr(column.feature, "multivalued", None)
+        if separator is None:
+            return tf.where(tf.equal(value, ""), 0, self._lookup(column, value))[:, tf.newaxis]
+        # Splitting leaves empty strings for "", "|" and "a||b": they are no values.
+        parts = tf.strings.split(value, separator)
+        parts = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+        found = parts.with_flat_values(self._lookup(column, parts.flat_values))
+        return found.to_tensor(default_value=0, shape=[None, column.width])
+
+    def _lookup(self, column: Column, tokens: tf.Tensor) -> tf.Tensor:
+        table = self._tables[column.name]
+        if table is None:
+            return 1 + tf.cast(tf.strings.to_hash_bucket_fast(tokens, column.size - 1), tf.int32)
+        return 1 + tf.cast(table.lookup(tokens), tf.int32)
+
+
+def _table(column: Column) -> tf.lookup.StaticVocabularyTable | None:
+    # An empty vocabulary (a column that is missing everywhere) has no table: all values are unknown.
+    if column.size == 1 + column.feature.oov_buckets:
+        return None
+    initializer = tf.lookup.TextFileInitializer(
+        str(column.vocabulary),
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    return tf.lookup.StaticVocabularyTable(initializer, num_oov_buckets=column.feature.oov_buckets)
+
+
+def _number(column: Column, value: tf.Tensor) -> tf.Tensor:
+    missing = tf.math.is_nan(value)
+    if getattr(column.feature, "transform", "none") == "log1p":
+        value = tf.sign(value) * tf.math.log1p(tf.abs(value))
+    value = (value - tf.constant(column.mean, tf.float32)) / tf.constant(column.std, tf.float32)
+    return tf.stack([tf.where(missing, 0.0, value), tf.cast(missing, tf.float32)], axis=1)
+
+
+def _bucket(column: Column, value: tf.Tensor) -> tf.Tensor:
+    bucket = 1 + tf.raw_ops.Bucketize(input=value, boundaries=list(column.boundaries))
+    return tf.where(tf.math.is_nan(value), 0, bucket)[:, tf.newaxis]

@@ -1,0 +1,165 @@
+"""The ranking model, on TFRS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow_recommenders as tfrs
+
+from ranker import activations
+from ranker.architecture import Architecture, Weights
+from ranker.backend import keras, tf
+from ranker.inputs import Column
+
+
+class RankingModel(tfrs.models.Model):
+    """Embeddings, interaction, tower; predicts the probability of the label.
+
+    `tfrs.experimental.models.Ranking` is not used: it squeezes a batch of one to a scalar, and ignores or
+    refuses sample weights. Predictions here are [batch, 1] for every batch.
+
+    Args:
+        architecture: which layers, and over which inputs.
+    """
+
+    def __init__(self, architecture: Architecture):
+        super().__init__(name="ranking_model")
+        self.architecture = architecture
+        model, inputs = architecture.model, architecture.inputs
+        self.embeddings = {
+            c.name: keras.layers.Embedding(
+                c.size,
+                c.embedding_dim,
+                embeddings_initializer=keras.initializers.RandomNormal(0.0, model.embedding_stddev),
+                name=f"embedding_{c.name}",
+            )
+            for c in inputs.embedded
+        }
+        self.dense_tower = self._tower("dense", architecture.dense_sizes)
+        self.crosses = []
+        if model.interaction == "cross":
+            self.crosses = [tfrs.layers.dcn.Cross(name=f"cross_{i}") for i in range(model.cross_layers)]
+        self.dots = tfrs.layers.feature_interaction.DotInteraction(name="dot")
+        self.tower = self._tower("hidden", model.hidden)
+        self.logit = keras.layers.Dense(1, name="output")
+        self.task = tfrs.tasks.Ranking(
+            loss=keras.losses.BinaryCrossentropy(),
+            metrics=[keras.metrics.AUC(name="auc")],
+        )
+        # One call on a batch builds every weight; a model saved before its first call has none.
+        self(
+            {
+                "ids": tf.zeros([1, inputs.id_width], tf.int32),
+                "dense": tf.zeros([1, inputs.dense_width], tf.float32),
+            }
+        )
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Predicts.
+
+        Args:
+            inputs: `ids` int32 [batch, id_width] and `dense` float32 [batch, dense_width], as
+                `ranker.features.FeatureEncoder` makes them.
+            training: without effect; there is no dropout.
+
+        Returns:
+            float32 [batch, 1], the probability of the label.
+        """
+        return tf.sigmoid(self.logits(inputs))
+
+    def logits(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The log-odds of the label, float32 [batch, 1]. Arguments as `call`."""
+        vectors = self._embed(inputs["ids"])
+        dense = _through(self.dense_tower, inputs["dense"])
+        if self.architecture.model.interaction == "dot":
+            together = [*vectors, dense] if self.architecture.inputs.dense_width else vectors
+            x = tf.concat([dense, self.dots(together)], axis=1)
+        else:
+            x = tf.concat([*vectors, dense], axis=1)
+        start = x
+        for cross in self.crosses:
+            x = cross(start, x)
+        return self.logit(_through(self.tower, x))
+
+    def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
+        """The mean cross-entropy of a batch, each row times its weight.
+
+        Args:
+            inputs: (encoded inputs, label [batch] or [batch, 1]), or these and weights of the label's shape.
+            training: passed on to the model.
+        """
+        features, labels, *weights = inputs
+        column = [-1, 1]
+        return self.task(
+            labels=tf.reshape(labels, column),
+            predictions=self(features, training=training),
+            # [batch]: Keras applies weights per example after averaging over the last axis, which is 1 here.
+            sample_weight=tf.reshape(weights[0], [-1]) if weights else None,
+        )
+
+    def assign(self, weights: Weights) -> None:
+        """Sets every weight by its name in `ranker.architecture`.
+
+        Raises:
+            KeyError: a weight is missing.
+            ValueError: a weight has another shape.
+        """
+        for name, variable in self.named_variables().items():
+            variable.assign(weights[name])
+
+    def named_variables(self) -> dict[str, tf.Variable]:
+        """The model's variables under their names in `ranker.architecture`."""
+        named = {f"embedding/{name}": layer.embeddings for name, layer in self.embeddings.items()}
+        named |= _tower_variables("dense", self.dense_tower)
+        for i, cross in enumerate(self.crosses):
+            kernel, bias = cross.trainable_variables
+            named |= {f"cross/{i}/kernel": kernel, f"cross/{i}/bias": bias}
+        named |= _tower_variables("hidden", self.tower)
+        return named | {"output/kernel": self.logit.kernel, "output/bias": self.logit.bias}
+
+    def _tower(self, name: str, sizes: tuple[int, ...]) -> list[list[keras.layers.Layer]]:
+        model = self.architecture.model
+        layers = []
+        for i, size in enumerate(sizes):
+            stage = [keras.layers.Dense(size, name=f"{name}_{i}")]
+            if model.normalization == "layer":
+                stage.append(keras.layers.LayerNormalization(name=f"{name}_{i}_norm"))
+            # A fresh activation layer each: one shared object would be one node in every saved graph.
+            stage.append(activations.layer(model.activation.model_dump()))
+            layers.append(stage)
+        return layers
+
+    def _embed(self, ids: tf.Tensor) -> list[tf.Tensor]:
+        vectors, start = [], 0
+        for column in self.architecture.inputs.embedded:
+            part = ids[:, start : start + column.width]
+            vectors.append(_pool(column, part, self.embeddings[column.name](part)))
+            start += column.width
+        return vectors
+
+
+def _pool(column: Column, ids: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """[batch, width, dim] to [batch, dim]: the mean over present values; the missing row where there are none."""
+    if column.width == 1:
+        return vectors[:, 0]
+    present = tf.cast(ids > 0, vectors.dtype)
+    count = tf.reduce_sum(present, axis=1, keepdims=True)
+    mean = tf.einsum("bw,bwd->bd", present, vectors) / tf.maximum(count, 1.0)
+    return tf.where(count > 0, mean, vectors[:, 0])
+
+
+def _through(stages: list[list[keras.layers.Layer]], x: tf.Tensor) -> tf.Tensor:
+    for stage in stages:
+        for layer in stage:
+            x = layer(x)
+    return x
+
+
+def _tower_variables(name: str, stages: list[list[keras.layers.Layer]]) -> dict[str, tf.Variable]:
+    named = {}
+    for i, (dense, *rest) in enumerate(stages):
+        named |= {f"{name}/{i}/kernel": dense.kernel, f"{name}/{i}/bias": dense.bias}
+        if len(rest) == 2:
+            named |= {f"{name}/{i}/scale": rest[0].gamma, f"{name}/{i}/offset": rest[0].beta}
+    return named

@@ -1,0 +1,1 @@
+"""Training replicas: one, or many stacked in one compiled program."""

@@ -1,0 +1,87 @@
+"""How the weights of many towers stand in few tensors.
+
+Dozens of small variables cost a step more in bookkeeping than in arithmetic. So all dense weights of a tower are one
+vector, and all embedding tables of one width stand below each other in one table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ranker.architecture import Architecture, Weights
+
+
+@dataclass(frozen=True)
+class Group:
+    """The embedding features of one width.
+
+    Attributes:
+        dim: the embeddings' length.
+        names: the features.
+        columns: int [ids], which columns of the id matrix belong to the group.
+        offsets: int32 [ids], where in the table each such column's feature starts.
+        rows: of the table of one replica.
+        starts: where each feature starts.
+    """
+
+    dim: int
+    names: tuple[str, ...]
+    columns: np.ndarray
+    offsets: np.ndarray
+    rows: int
+    starts: tuple[int, ...]
+
+
+class Packing:
+    """Between named weights and packed tensors.
+
+    Args:
+        architecture: the model of every tower.
+    """
+
+    def __init__(self, architecture: Architecture):
+        self.shapes = architecture.shapes()
+        self.dense = {n: s for n, s in self.shapes.items() if not n.startswith("embedding/")}
+        self.sizes = [int(np.prod(shape)) for shape in self.dense.values()]
+        self.groups = _groups(architecture)
+
+    def pack_dense(self, weights: Weights) -> np.ndarray:
+        """All dense weights as one float32 vector."""
+        return np.concatenate([weights[name].ravel() for name in self.dense]).astype(np.float32)
+
+    def pack_table(self, weights: Weights, group: Group) -> np.ndarray:
+        """One group's embeddings, float32 [rows, dim]."""
+        return np.concatenate([weights[f"embedding/{name}"] for name in group.names]).astype(np.float32)
+
+    def unpack(self, dense: np.ndarray, tables: list[np.ndarray]) -> Weights:
+        """The named weights from one tower's dense vector and its tables, one a group."""
+        parts = np.split(dense, np.cumsum(self.sizes)[:-1])
+        weights = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self.dense.items(), strict=True)}
+        for group, table in zip(self.groups, tables, strict=True):
+            for name, part in zip(group.names, np.split(table, group.starts[1:]), strict=True):
+                weights[f"embedding/{name}"] = part
+        return {name: np.ascontiguousarray(weights[name]) for name in self.shapes}
+
+
+def _groups(architecture: Architecture) -> list[Group]:
+    embedded = architecture.inputs.embedded
+    firsts = np.cumsum([0, *(column.width for column in embedded)])
+    groups = []
+    for dim in dict.fromkeys(column.embedding_dim for column in embedded):
+        members = [i for i, column in enumerate(embedded) if column.embedding_dim == dim]
+        starts = np.cumsum([0, *(embedded[i].size for i in members)])
+        groups.append(
+            Group(
+                dim=dim,
+                names=tuple(embedded[i].name for i in members),
+                columns=np.concatenate([np.arange(firsts[i], firsts[i + 1]) for i in members]),
+                offsets=np.concatenate(
+                    [np.full(embedded[i].width, start) for i, start in zip(members, starts[:-1], strict=True)]
+                ).astype(np.int32),
+                rows=int(starts[-1]),
+                starts=tuple(int(start) for start in starts[:-1]),
+            )
+        )
+    return groups
