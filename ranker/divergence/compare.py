@@ -1,0 +1,183 @@
+"""From answers to every measure of every pair: first a value a request, then statistics that merge."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ranker.divergence.attribution import component_numerators
+from ranker.divergence.bits import Array
+from ranker.divergence.catalogue import Definition, Settings
+from ranker.divergence.comparison import Comparison, Coverage
+from ranker.divergence.histogram import BUCKETS, Histogram, count_buckets
+from ranker.divergence.pairs import Pair
+from ranker.divergence.prediction import expected_prediction
+from ranker.divergence.ranked import Ranked
+from ranker.divergence.requests import RequestBatch
+from ranker.divergence.statistics import Statistic, sum_rows
+
+CHUNK = 8192
+"""Requests whose values are held at a time: 28 pairs and 18 measures of them take 33 MB."""
+
+
+def compare(batch: RequestBatch, settings: Settings | None = None) -> Comparison:
+    """Every measure of every pair of the batch's replicas, with memory bounded by chunks of requests.
+
+    Example:
+        >>> scores = [[.9, .1, .2, .1], [.8, .1, .1, .2]]
+        >>> batch = RequestBatch.from_rows([1, 1, 2, 2], [10, 11, 10, 11], scores)
+        >>> result = compare(batch)
+        >>> result.overall["top1_swap"].value, round(result.overall["rpd_sym"].value, 3)
+        (0.5, 0.363)
+    """
+    settings = settings or Settings()
+    result = Comparison.empty()
+    for start in range(0, max(len(batch), 1), CHUNK):
+        part = batch if len(batch) <= CHUNK else batch.take(np.arange(start, min(start + CHUNK, len(batch))))
+        result = result.merge(measure_requests(part, settings).summarise())
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class RequestMeasures:
+    """Every measure of every pair at every request: for exemplars and for slices.
+
+    Attributes:
+        batch: what was measured, M replicas and N requests.
+        settings: how.
+        pairs: positions of the replicas of each pair, P = M (M - 1) / 2.
+        paired: bool [P, N], both replicas answered the request well.
+        values: label -> float64 [P, N]; nan where not paired or too few candidates.
+        prediction: expected clicks of each request by the pair, float64 [P, N].
+    """
+
+    batch: RequestBatch
+    settings: Settings
+    pairs: list[tuple[int, int]]
+    paired: Array
+    values: dict[str, Array]
+    prediction: Array
+
+    def summarise(self, where: ArrayLike | None = None) -> Comparison:
+        """Statistics over all requests, or over those where `where` (bool [N]) holds: a slice."""
+        chosen = np.ones(len(self.batch), dtype=bool) if where is None else np.asarray(where, dtype=bool)
+        batch, names = self.batch, self.batch.replicas
+        size = batch.sizes[chosen]
+        paired = self.paired[:, chosen]
+        member, sign = _membership(self.pairs, len(names))
+        rows: dict[str, list[Statistic]] = {}
+        for label, (definition, _) in self.settings.measures.items():
+            weight = {
+                "request": np.ones(len(size)),
+                "example": size,
+                "prediction": self.prediction[:, chosen],
+            }
+            y = np.broadcast_to(weight[definition.weight], paired.shape)
+            usable = paired & (size >= definition.at_least)
+            x = np.where(usable, self.values[label][:, chosen], 0.0) * y
+            rows[label] = _statistics(definition, x, y, usable, member, sign)
+        pairs = {
+            (names[i], names[j]): {label: found[p] for label, found in rows.items()}
+            for p, (i, j) in enumerate(self.pairs)
+        }
+        first = len(self.pairs)
+        replicas = {
+            name: {label: found[first + m] for label, found in rows.items()} for m, name in enumerate(names)
+        }
+        for name, component in _components(self, chosen).items():
+            replicas[name]["component"] = component
+        overall = {label: found[-1] for label, found in rows.items()}
+        return Comparison(pairs, replicas, overall, _coverage(batch, self.pairs, chosen))
+
+    def request_mean(self, label: str) -> Array:
+        """Mean of a measure over the pairs that have it, float64 [N], nan where none: ranks requests."""
+        values = self.values[label]
+        have = ~np.isnan(values)
+        count = have.sum(axis=0)
+        mean = np.where(have, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+        return np.where(count > 0, mean, np.nan)
+
+
+def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> RequestMeasures:
+    """Every measure of every pair at every request; each replica is ranked once, not once a pair."""
+    settings = settings or Settings()
+    pairs = list(combinations(range(len(batch.replicas)), 2))
+    shape = (len(pairs), len(batch))
+    values: dict[str, Array] = {label: np.empty(shape) for label in settings.measures}
+    prediction = np.empty(shape)
+    for requests in batch.blocks():
+        scores, present = batch.padded(requests)
+        valid = batch.valid[:, requests]
+        consensus = (scores * valid[:, :, None]).sum(axis=0) / np.maximum(valid.sum(axis=0), 1)[:, None]
+        agreed = Ranked(consensus, present, settings.k)
+        ranked = [Ranked(replica, present, settings.k, agreed) for replica in scores]
+        for p, (i, j) in enumerate(pairs):
+            pair = Pair(ranked[i], ranked[j])
+            prediction[p, requests] = expected_prediction(pair)
+            for label, (_, function) in settings.measures.items():
+                values[label][p, requests] = function(pair)
+    paired = np.array([batch.valid[i] & batch.valid[j] for i, j in pairs], dtype=bool).reshape(shape)
+    for value in values.values():
+        value[~paired] = np.nan
+    return RequestMeasures(batch, settings, pairs, paired, values, prediction)
+
+
+def _membership(pairs: list[tuple[int, int]], replicas: int) -> tuple[Array, Array]:
+    """Which pairs make each replica's row and the overall row, [M + 1, P]; with its side as sign."""
+    member = np.zeros((replicas + 1, len(pairs)))
+    sign = np.zeros((replicas + 1, len(pairs)))
+    for p, (i, j) in enumerate(pairs):
+        member[[i, j, replicas], p] = 1
+        sign[i, p], sign[j, p] = 1, -1
+    return member, sign
+
+
+def _statistics(
+    definition: Definition, x: Array, y: Array, usable: Array, member: Array, sign: Array
+) -> list[Statistic]:
+    """Statistics of each pair, of each replica (the mean over its pairs of a request), and of all pairs."""
+    count = member @ usable
+    mean_x = (sign if definition.better == "zero" else member) @ x / np.maximum(count, 1)
+    mean_y = member @ (y * usable) / np.maximum(count, 1)
+    x, y, usable = np.vstack([x, mean_x]), np.vstack([y, mean_y]), np.vstack([usable, count > 0])
+    values = np.divide(x, y, out=np.zeros_like(x), where=y > 0)
+    sums, buckets = sum_rows(x, y, usable), count_buckets(values, usable)
+    return [Statistic.from_row(row, Histogram(counts)) for row, counts in zip(sums, buckets, strict=True)]
+
+
+def _components(measured: RequestMeasures, chosen: Array) -> dict[str, Statistic]:
+    """Each replica's noise variance, from the requests that every live replica answered well."""
+    batch = measured.batch
+    live = np.flatnonzero(batch.valid[:, chosen].any(axis=1))
+    if len(live) < 3:
+        return {}
+    complete = batch.valid[live].all(axis=0) & chosen
+    size = batch.sizes[complete].astype(np.float64)
+    squared = {
+        pair: row[complete] * size
+        for pair, row in zip(measured.pairs, measured.values["pd_logit_squared"], strict=True)
+    }
+    x = component_numerators(squared, live.tolist())
+    y = np.broadcast_to(size, x.shape)
+    sums = sum_rows(x, y, np.ones(x.shape, dtype=bool))
+    none = np.zeros(BUCKETS, dtype=np.int64)  # components of single requests may be negative: no quantiles
+    return {
+        batch.replicas[m]: Statistic.from_row(row, Histogram(none)) for m, row in zip(live, sums, strict=True)
+    }
+
+
+def _coverage(batch: RequestBatch, pairs: list[tuple[int, int]], chosen: Array) -> Coverage:
+    names = batch.replicas
+    valid = batch.valid[:, chosen]
+
+    def count(flags: Array) -> dict[str, int]:
+        return dict(zip(names, flags[:, chosen].sum(axis=1).tolist(), strict=True))
+
+    return Coverage(
+        requests=int(chosen.sum()),
+        answered=count(batch.answered),
+        coverage_mismatch=count(batch.mismatched),
+        invalid_score=count(batch.invalid),
+        paired={(names[i], names[j]): int((valid[i] & valid[j]).sum()) for i, j in pairs},
+    )
