@@ -3,7 +3,8 @@
 Functions take and return tensors of one dtype (float16, bfloat16, float32, float64) and any shape:
 `smelu`, `gsmelu`, `rescu`, `relu`, `gelu`, `swish`, `softplus`, `mish`, `tanhexp`, `elu`, `selu`,
 `linear`. By name, as the configuration gives them: `get`, `layer`, `names`, `parameters`. The Keras
-layer is `Activation`; kernels for `rescu` are `Kernel`, `cascade` and `register_kernel`.
+layer is `Activation`; kernels for `rescu` are `Kernel`, `cascade` and `register_kernel`; `fused` is for
+speed outside XLA.
 
 TensorFlow is loaded when a function is first asked for; `ranker.activations.catalogue` (names,
 parameters, validation) never loads it.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ranker.activations.catalogue import ActivationError, names, parameters
 
 if TYPE_CHECKING:
+    from ranker.activations._fused import fused
     from ranker.activations._kernels import Kernel, cascade, register_kernel
     from ranker.activations._layer import Activation, layer
     from ranker.activations._references import (
@@ -38,6 +40,7 @@ __all__ = [
     "Kernel",
     "cascade",
     "elu",
+    "fused",
     "gelu",
     "get",
     "gsmelu",
@@ -61,6 +64,7 @@ _HOME = {
     "Kernel": "_kernels",
     "cascade": "_kernels",
     "register_kernel": "_kernels",
+    "fused": "_fused",
     "get": "_registry",
     "layer": "_layer",
     "gsmelu": "_rescu",

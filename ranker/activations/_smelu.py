@@ -1,8 +1,8 @@
 r"""SmeLU, the smooth rectified linear unit (Shamir, Lin and Coviello, 2020, arXiv 2010.09931).
 
-    smelu(x) = 0                      for x <= -beta
-               (x + beta)^2 / (4 beta)    for |x| <= beta
-               x                      for x >= beta
+    smelu(x) = 0                        for x <= -beta
+               (x + beta)^2 / (4 beta)  for |x| <= beta
+               x                        for x >= beta
 
 with slope s = clip((x + beta) / (2 beta), 0, 1), which is continuous: 0 at -beta, 1 at beta.
 
@@ -13,8 +13,12 @@ of them beta s^2 = beta <= x. Hence, everywhere,
     smelu(x) = max(x, beta s^2)        smelu'(x) = s
 
 with no branch, no overflow for large |x|, nothing to go wrong at +-inf, and x itself, bit for bit,
-beyond beta. The backward pass needs s alone, which the forward pass has: one tensor kept, one
-multiplication.
+beyond beta.
+
+Why through s - 1. Outside XLA each operation is one pass over memory, so the number of operations is
+the cost. The one tensor that the backward pass keeps is `shortfall` = max((x - beta) / (2 beta), -1),
+which is s - 1 up to beta and positive beyond. TensorFlow's gradient of ELU multiplies by
+shortfall + 1 where that is below 1 and by 1 elsewhere: the whole backward pass in one operation.
 """
 
 from ranker.activations.catalogue import validate
@@ -34,6 +38,9 @@ def smelu(x: tf.Tensor, beta: float = 1.0) -> tf.Tensor:
 
     Raises:
         ActivationError: if `beta` is negative or not finite.
+
+    >>> [float(smelu(x, beta=2.0)) for x in (-2.0, 0.0, 1.0, 2.0, 3.0)]
+    [0.0, 0.5, 1.125, 2.0, 3.0]
     """
     validate("smelu", {"beta": beta})
     x = tf.convert_to_tensor(x)
@@ -41,17 +48,21 @@ def smelu(x: tf.Tensor, beta: float = 1.0) -> tf.Tensor:
     # but 0, where the parabola, beta / 4, rounds to 0 too.
     if beta < 1.0 / float(x.dtype.max):
         return tf.nn.relu(x)
-    # The slope is computed outside the custom gradient, so that second derivatives find the way to x.
-    slope = tf.clip_by_value(x * (0.5 / beta) + 0.5, 0.0, 1.0)
-    return _rectify(x, slope, beta)
+    # Outside the custom gradient, so that second derivatives find the way to x.
+    shortfall = tf.maximum(x * (0.5 / beta) - 0.5, -1.0)
+    return _rectify(x, shortfall, beta)
 
 
-def _rectify(x: tf.Tensor, slope: tf.Tensor, beta: float) -> tf.Tensor:
+def _rectify(x: tf.Tensor, shortfall: tf.Tensor, beta: float) -> tf.Tensor:
     @tf.custom_gradient
-    def function(x: tf.Tensor, slope: tf.Tensor):
-        parabola = tf.square(slope)
+    def function(x: tf.Tensor, shortfall: tf.Tensor):
+        parabola = tf.math.squared_difference(tf.minimum(shortfall, 0.0), -1.0)
         if beta != 1.0:
             parabola *= beta
-        return tf.maximum(x, parabola), lambda upstream: (upstream * slope, None)
 
-    return function(x, slope)
+        def backward(upstream: tf.Tensor):
+            return tf.raw_ops.EluGrad(gradients=upstream, outputs=shortfall), None
+
+        return tf.maximum(x, parabola), backward
+
+    return function(x, shortfall)

@@ -1,0 +1,115 @@
+"""SmeLU's own properties and golden values."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ranker.activations import gsmelu, rescu, smelu
+from ranker.backend import tf
+
+betas = st.floats(1e-3, 100.0)
+numbers = st.floats(-300.0, 300.0, width=32)
+
+
+def value_slope(x, beta=1.0, dtype="float32"):
+    x = tf.constant(x, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = smelu(x, beta)
+    return y.numpy(), tape.gradient(y, x).numpy()
+
+
+def by_definition(x, beta):
+    x = np.asarray(x, np.float64)
+    middle = (x + beta) ** 2 / (4 * beta)
+    return (
+        np.where(x <= -beta, 0.0, np.where(x >= beta, x, middle)),
+        np.where(x <= -beta, 0.0, np.where(x >= beta, 1.0, (x + beta) / (2 * beta))),
+    )
+
+
+def test_golden_values():
+    y, slope = value_slope([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
+    assert y.tolist() == [0.0, 0.0, 0.0625, 0.25, 0.5625, 1.0, 2.0]
+    assert slope.tolist() == [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("beta", [1e-3, 0.1, 0.5, 1.0, 3.0, 1000.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_definition_at_and_around_the_knots(beta, dtype):
+    resolution = np.finfo(dtype).eps
+    knots = np.array([-beta, 0.0, beta])
+    x = np.concatenate([knots + k * beta for k in (-0.5, -4 * resolution, 0.0, 4 * resolution, 0.5)])
+    x = x.astype(dtype)
+    y, slope = value_slope(x, beta, dtype)
+    wanted, slopes = by_definition(x, beta)
+    np.testing.assert_allclose(y, wanted, rtol=4 * resolution, atol=4 * resolution * beta)
+    np.testing.assert_allclose(slope, slopes, atol=2 * resolution)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(numbers, min_size=1, max_size=20), betas)
+def test_any_point_any_beta(x, beta):
+    y, slope = value_slope(x, beta)
+    wanted, slopes = by_definition(np.float32(x), beta)
+    np.testing.assert_allclose(y, wanted, rtol=1e-6, atol=1e-6 * beta)
+    np.testing.assert_allclose(slope, slopes, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(numbers, min_size=1, max_size=20), betas)
+def test_a_number_and_its_opposite_differ_by_the_number(x, beta):
+    x = tf.constant(x, tf.float32)
+    np.testing.assert_allclose(smelu(x, beta) - smelu(-x, beta), x, rtol=1e-6, atol=1e-6 * beta)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("beta", [0.0, 0, 1e-320, 1e-30, 1e-10])
+def test_beta_zero_and_next_to_it_is_relu(dtype, beta):
+    x = tf.constant([-np.inf, -3.0, -1e-3, 1e-3, 3.0, np.inf], dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = smelu(x, beta)
+    np.testing.assert_array_equal(tf.cast(y, tf.float64), tf.cast(tf.nn.relu(x), tf.float64))
+    assert tape.gradient(y, x).numpy().astype(float).tolist() == [0, 0, 0, 1, 1, 1]
+    assert np.isfinite(value_slope([0.0], beta)).all()
+
+
+def test_beyond_beta_it_is_the_input_bit_for_bit():
+    for dtype in ("float16", "float32"):
+        x = np.geomspace(0.7, 6e4, 1000).astype(dtype)
+        np.testing.assert_array_equal(
+            value_slope(x, 0.7, dtype)[0], np.maximum(x, np.float32(0.7).astype(dtype))
+        )
+
+
+def test_the_value_is_never_under_relu_and_never_falls():
+    x = np.linspace(-3, 3, 100_001).astype(np.float32)
+    y, slope = value_slope(x, 1.3)
+    assert (y >= np.maximum(x, 0)).all()
+    assert (np.diff(y) >= -1e-7).all()
+    assert ((slope >= 0) & (slope <= 1)).all()
+
+
+def test_one_tensor_is_kept_for_the_backward_pass():
+    @tf.function(autograph=False)
+    def step(x):
+        return smelu(x)
+
+    x = tf.zeros([7, 11])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = step(x)
+    assert tape.gradient(y, x).shape == (7, 11)
+    forward = step.get_concrete_function(x)._delayed_rewrite_functions.forward()
+    kept = [tensor for tensor in forward.graph.outputs if tensor.shape == (7, 11)]
+    assert len(kept) == 2  # the value and one more
+
+
+@pytest.mark.parametrize("beta", [0.25, 1.0, 4.0])
+def test_the_generalisations_hold_it_as_their_special_case(beta):
+    x = tf.constant(np.linspace(-6, 6, 481), tf.float64)
+    np.testing.assert_allclose(gsmelu(x, beta, beta), smelu(x, beta), atol=1e-14)
+    np.testing.assert_allclose(rescu(x, beta, beta, kernel="box"), smelu(x, beta), atol=1e-14)
+    np.testing.assert_allclose(rescu(x, beta, beta, kernel=[5.0, 5.0]), smelu(x, beta), atol=1e-14)
