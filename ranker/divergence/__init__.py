@@ -1,6 +1,6 @@
 """How differently replicas predict and rank, how sure that is, and which replica is the odd one. NumPy only.
 
-From answers to statistics: `RequestBatch` (checked answers), `compare` (statistics of every pair: `Comparison`),
+From answers to statistics: `RequestBatch` (checked answers), `compare` (to a `Comparison` of every pair),
 `measure_requests` (a value a request: exemplars, slices), `Settings` (k, thresholds), `merge`, `Statistic`,
 `Coverage`.
 
@@ -13,18 +13,28 @@ Two models, one function a measure, on scores [K] or [n, K]:
 Ranking quality with labels: auc, logloss, ranking_loss, gauc, ndcg.
 What a measure is: `CATALOGUE`, `definition`, `Definition`.
 
-Uncertainty: `Interval`, wilson, difference, poisson_bootstrap_quantile, `Histogram`; holm, exceeds,
-replicas_then_pairs.
-Attribution: noise_components, odd_ones.
+Uncertainty: `Interval`, wilson, difference, poisson_bootstrap_quantile, `Histogram`, confidence_sequence;
+holm, exceeds, replicas_then_pairs.
+Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, inversion_probability,
+inversion_probability_given_mean.
+Gate: decide, overall_verdict, `Decision`, `Verdict`.
 """
 
 from ranker.divergence.attribution import OddOne, noise_components, odd_ones
 from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, definition
 from ranker.divergence.compare import RequestMeasures, compare, measure_requests
 from ranker.divergence.comparison import Comparison, Coverage, merge
+from ranker.divergence.gate import Decision, Verdict, decide, overall_verdict
 from ranker.divergence.histogram import Histogram
 from ranker.divergence.intervals import Interval, difference, poisson_bootstrap_quantile, wilson
+from ranker.divergence.ladder import FLOOR, LEVELS, level
 from ranker.divergence.multiple import exceeds, holm, replicas_then_pairs
+from ranker.divergence.near_ties import (
+    NearTies,
+    inversion_probability,
+    inversion_probability_given_mean,
+    near_ties,
+)
 from ranker.divergence.prediction import (
     bias,
     d1,
@@ -39,6 +49,7 @@ from ranker.divergence.prediction import (
 from ranker.divergence.quality import auc, gauc, logloss, ndcg, ranking_loss
 from ranker.divergence.regret import consensus, consensus_regret, replica_regret
 from ranker.divergence.requests import RequestBatch
+from ranker.divergence.sequence import confidence_sequence
 from ranker.divergence.statistics import Statistic
 from ranker.divergence.swaps import (
     adjacent_swap,
@@ -55,37 +66,49 @@ from ranker.divergence.swaps import (
 
 __all__ = [
     "CATALOGUE",
+    "FLOOR",
+    "LEVELS",
     "Comparison",
     "Coverage",
+    "Decision",
     "Definition",
     "Histogram",
     "Interval",
+    "NearTies",
     "OddOne",
     "RequestBatch",
     "RequestMeasures",
     "Settings",
     "Statistic",
+    "Verdict",
     "adjacent_swap",
     "auc",
     "bias",
     "compare",
+    "confidence_sequence",
     "consensus",
     "consensus_regret",
     "d1",
+    "decide",
     "definition",
     "difference",
     "exceeds",
     "flip_rate",
     "gauc",
     "holm",
+    "inversion_probability",
+    "inversion_probability_given_mean",
     "kendall_topk",
+    "level",
     "logloss",
     "measure_requests",
     "med_dcg",
     "merge",
     "ndcg",
+    "near_ties",
     "noise_components",
     "odd_ones",
+    "overall_verdict",
     "pair_inversion",
     "pd_abs",
     "pd_logit",

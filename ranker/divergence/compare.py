@@ -107,7 +107,8 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
     values: dict[str, Array] = {label: np.empty(shape) for label in settings.measures}
     prediction = np.empty(shape)
     for requests in batch.blocks():
-        scores, present = batch.padded(requests)
+        rows, present = batch.padded_rows(requests)
+        scores = batch.scores[:, rows] * present
         valid = batch.valid[:, requests]
         consensus = (scores * valid[:, :, None]).sum(axis=0) / np.maximum(valid.sum(axis=0), 1)[:, None]
         agreed = Ranked(consensus, present, settings.k)

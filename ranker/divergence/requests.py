@@ -177,13 +177,39 @@ class RequestBatch:
             yield by_size[start:stop]
             start = stop
 
-    def padded(self, requests: Array) -> tuple[Array, Array]:
-        """Scores [M, n, K] and presence [n, K] of the given requests, K the largest number of candidates."""
+    def padded_rows(self, requests: Array) -> tuple[Array, Array]:
+        """Rows [n, K] of the given requests, K the largest number of candidates, and which are present [n, K]."""
         sizes = self.sizes[requests]
         columns = np.arange(max(int(sizes.max(initial=1)), 1))
         present = columns[None, :] < sizes[:, None]
-        rows = np.where(present, self.offsets[:-1][requests][:, None] + columns[None, :], 0)
-        return self.scores[:, rows] * present, present
+        return np.where(present, self.offsets[:-1][requests][:, None] + columns[None, :], 0), present
+
+    def position(self, replica: str) -> int:
+        """Row of a replica in `scores`.
+
+        Raises:
+            UserError: no such replica.
+        """
+        if replica not in self.replicas:
+            raise UserError(f"no such replica among {', '.join(self.replicas)}. Received: {replica!r}")
+        return self.replicas.index(replica)
+
+    def select(self, replicas: Sequence[str]) -> "RequestBatch":
+        """Only the named replicas, in the given order.
+
+        Raises:
+            UserError: no such replica.
+        """
+        chosen = [self.position(replica) for replica in replicas]
+        return replace(
+            self,
+            replicas=tuple(replicas),
+            scores=self.scores[chosen],
+            valid=self.valid[chosen],
+            answered=self.answered[chosen],
+            mismatched=self.mismatched[chosen],
+            invalid=self.invalid[chosen],
+        )
 
     def _rebuilt(self, chosen: Array, sizes: Array, rows: Array) -> "RequestBatch":
         return replace(
