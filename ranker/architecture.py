@@ -58,7 +58,9 @@ class Architecture:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every weight's shape, embeddings first, in the order of the computation."""
-        shapes = {f"embedding/{c.name}": (c.size, c.embedding_dim) for c in self.inputs.embedded}
+        shapes: dict[str, tuple[int, ...]] = {
+            f"embedding/{c.name}": (c.size, c.embedding_dim) for c in self.inputs.embedded
+        }
         shapes |= self._tower("dense", self.inputs.dense_width, self.dense_sizes)
         if self.model.interaction == "cross":
             width = self.tower_input
@@ -102,7 +104,9 @@ def design(inputs: Inputs, model: Model) -> Architecture:
     if model.interaction == "dot":
         dims = {column.embedding_dim for column in inputs.embedded}
         if len(dims) > 1:
-            raise UserError(f"model.interaction 'dot' needs embeddings of one length. Received: {sorted(dims)}")
+            raise UserError(
+                f"model.interaction 'dot' needs embeddings of one length. Received: {sorted(dims)}"
+            )
         dim = next(iter(dims), model.embedding_dim)
         if inputs.dense_width and (not sizes or sizes[-1] != dim):
             sizes = (*sizes, dim)

@@ -21,7 +21,7 @@ if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS", "").low
     )
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
-import tensorflow as tf  # noqa: E402
-import tf_keras as keras  # noqa: E402
+import tensorflow as tf
+import tf_keras as keras
 
 __all__ = ["keras", "tf"]

@@ -94,7 +94,9 @@ def byte_order(strings: tf.Tensor) -> tf.Tensor:
     return order
 
 
-def save(served: ServedRanker, directory: Path, warm_up: Mapping[str, list], identity: Mapping[str, Any]) -> None:
+def save(
+    served: ServedRanker, directory: Path, warm_up: Mapping[str, list], identity: Mapping[str, Any]
+) -> None:
     """Writes the SavedModel, its warm-up records and `replica.json`.
 
     Args:
@@ -108,7 +110,9 @@ def save(served: ServedRanker, directory: Path, warm_up: Mapping[str, list], ide
     extra = directory / "assets.extra"
     extra.mkdir()
     _write_warm_up(extra / "tf_serving_warmup_requests", warm_up)
-    (extra / "replica.json").write_text(json.dumps(identity, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (extra / "replica.json").write_text(
+        json.dumps(identity, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def versions() -> dict[str, str]:

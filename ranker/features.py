@@ -75,8 +75,9 @@ class FeatureEncoder(tf.Module):
 
 
 def _table(column: Column) -> tf.lookup.StaticVocabularyTable | None:
+    buckets = getattr(column.feature, "oov_buckets", 1)
     # An empty vocabulary (a column that is missing everywhere) has no table: all values are unknown.
-    if column.size == 1 + column.feature.oov_buckets:
+    if column.size == 1 + buckets:
         return None
     initializer = tf.lookup.TextFileInitializer(
         str(column.vocabulary),
@@ -85,7 +86,7 @@ def _table(column: Column) -> tf.lookup.StaticVocabularyTable | None:
         tf.int64,
         tf.lookup.TextFileIndex.LINE_NUMBER,
     )
-    return tf.lookup.StaticVocabularyTable(initializer, num_oov_buckets=column.feature.oov_buckets)
+    return tf.lookup.StaticVocabularyTable(initializer, num_oov_buckets=buckets)
 
 
 def _number(column: Column, value: tf.Tensor) -> tf.Tensor:

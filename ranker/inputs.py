@@ -111,7 +111,9 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
     columns, vocabularies = [], {}
     for name, feature in experiment.features.items():
         if name not in statistics:
-            raise UserError(f"{layout.statistics_path(run)}: has no feature '{name}'; run `ranker prepare` again")
+            raise UserError(
+                f"{layout.statistics_path(run)}: has no feature '{name}'; run `ranker prepare` again"
+            )
         if feature.kind == "categorical":
             path = layout.vocabulary_path(run, name)
             content = path.read_bytes()
@@ -124,7 +126,9 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
             columns.append(_numeric(experiment, name, feature, statistics[name]))
     transforms = {c.name: [c.mean, c.std, list(c.boundaries)] for c in columns if not c.is_text}
     spec = fingerprint(
-        {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns}, vocabularies, transforms
+        {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns},
+        vocabularies,
+        transforms,
     )
     return Inputs(tuple(columns), fingerprint(vocabularies), spec)
 

@@ -157,7 +157,7 @@ def _through(stages: list[list[keras.layers.Layer]], x: tf.Tensor) -> tf.Tensor:
 
 
 def _tower_variables(name: str, stages: list[list[keras.layers.Layer]]) -> dict[str, tf.Variable]:
-    named = {}
+    named: dict[str, tf.Variable] = {}
     for i, (dense, *rest) in enumerate(stages):
         named |= {f"{name}/{i}/kernel": dense.kernel, f"{name}/{i}/bias": dense.bias}
         if len(rest) == 2:

@@ -89,14 +89,24 @@ def _explain(error: ValidationError) -> str:
         rule = "unknown key"
     elif first["type"] == "missing":
         return f"{location}: required key is missing" + _count(more)
-    received = "" if "Received:" in rule or first["type"] == "missing" else f". Received: {_short(first['input'])}"
+    received = (
+        "" if "Received:" in rule or first["type"] == "missing" else f". Received: {_short(first['input'])}"
+    )
     prefix = f"{location}: " if location else ""
     return f"{prefix}{rule}{received}{_count(more)}"
 
 
 def _is_union_tag(part: Any) -> bool:
     # pydantic puts the branch it tried ('delimited', 'Flags', 'time', ...) into the path; a user never wrote it.
-    return str(part) in {"categorical", "numeric", "time", "hash", "column", "Flags", "Extract"} or "[" in str(part)
+    return str(part) in {
+        "categorical",
+        "numeric",
+        "time",
+        "hash",
+        "column",
+        "Flags",
+        "Extract",
+    } or "[" in str(part)
 
 
 def _short(value: Any) -> str:
@@ -116,7 +126,9 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) ->
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
     for position, key in enumerate(keys):
         if key in keys[:position]:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is written twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is written twice", node.start_mark
+            )
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 

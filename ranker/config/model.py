@@ -44,4 +44,4 @@ class Model(Section):
     dense_hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64, 32)
     normalization: Literal["layer", "none"] = "layer"
-    activation: Activation = Activation(name="smelu", beta=1.0)
+    activation: Activation = Activation.model_validate({"name": "smelu", "beta": 1.0})

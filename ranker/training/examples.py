@@ -51,7 +51,8 @@ def parse_block(encoder: FeatureEncoder, weighted: bool, requests: bool = False)
     if requests:
         columns[layout.REQUEST] = tf.TensorSpec([None], tf.string)
     features = {
-        name: tf.io.FixedLenSequenceFeature([], spec.dtype, allow_missing=True) for name, spec in columns.items()
+        name: tf.io.FixedLenSequenceFeature([], spec.dtype, allow_missing=True)
+        for name, spec in columns.items()
     }
     return lambda block: tf.io.parse_single_example(block, features)
 

@@ -30,7 +30,11 @@ class Forward:
         self._activation = activations.get(architecture.model.activation.model_dump())
 
     def __call__(
-        self, weights: Mapping[str, tf.Tensor], vectors: Mapping[str, tf.Tensor], ids: tf.Tensor, dense: tf.Tensor
+        self,
+        weights: Mapping[str, tf.Tensor],
+        vectors: Mapping[str, tf.Tensor],
+        ids: tf.Tensor,
+        dense: tf.Tensor,
     ) -> tf.Tensor:
         """Computes the logits.
 
@@ -90,7 +94,9 @@ def _normalise(weights: Mapping[str, tf.Tensor], name: str, x: tf.Tensor) -> tf.
     mean = tf.reduce_mean(x, axis=-1, keepdims=True)
     centred = x - mean
     scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + _LAYER_NORM_EPSILON)
-    return centred * scale * weights[f"{name}/scale"][:, tf.newaxis] + weights[f"{name}/offset"][:, tf.newaxis]
+    return (
+        centred * scale * weights[f"{name}/scale"][:, tf.newaxis] + weights[f"{name}/offset"][:, tf.newaxis]
+    )
 
 
 def _dots(vectors: list[tf.Tensor]) -> tf.Tensor:

@@ -58,7 +58,9 @@ class Packing:
     def unpack(self, dense: np.ndarray, tables: list[np.ndarray]) -> Weights:
         """The named weights from one tower's dense vector and its tables, one a group."""
         parts = np.split(dense, np.cumsum(self.sizes)[:-1])
-        weights = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self.dense.items(), strict=True)}
+        weights = {
+            name: part.reshape(shape) for part, (name, shape) in zip(parts, self.dense.items(), strict=True)
+        }
         for group, table in zip(self.groups, tables, strict=True):
             for name, part in zip(group.names, np.split(table, group.starts[1:]), strict=True):
                 weights[f"embedding/{name}"] = part

@@ -14,7 +14,7 @@ import numpy as np
 
 from ranker.architecture import Architecture, Weights
 from ranker.backend import tf
-from ranker.config import Training
+from ranker.config import Optimizer, Training
 from ranker.training import optimizers
 from ranker.training.examples import Examples
 from ranker.training.forward import Forward
@@ -126,13 +126,19 @@ class Program(tf.Module):
         steps = tf.shape(order)[0]
         losses = tf.TensorArray(tf.float32, steps, element_shape=[self.towers])
         for i in tf.range(steps):
-            losses = losses.write(i, self._step(data, order[i], correction[i], first + tf.cast(i, tf.float32)))
+            losses = losses.write(
+                i, self._step(data, order[i], correction[i], first + tf.cast(i, tf.float32))
+            )
         return losses.stack()
 
-    def _step(self, data: Examples, positions: tf.Tensor, correction: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def _step(
+        self, data: Examples, positions: tf.Tensor, correction: tf.Tensor, step: tf.Tensor
+    ) -> tf.Tensor:
         rows = data.take(positions)
         located = [locate(rows["ids"]) for locate in self._gather_ids]
-        looked_up = [tf.gather(s.weights, places) for s, places in zip(self._embeddings, located, strict=True)]
+        looked_up = [
+            tf.gather(s.weights, places) for s, places in zip(self._embeddings, located, strict=True)
+        ]
         losses, gradients = self._dense_step(looked_up, rows, correction, step)
         for state, places, gradient in zip(self._embeddings, located, gradients, strict=True):
             state.update_rows(tf.reshape(places, [-1]), gradient, correction, step)
@@ -140,12 +146,18 @@ class Program(tf.Module):
 
     @tf.function(jit_compile=True)
     def _dense_step(
-        self, looked_up: list[tf.Tensor], rows: Mapping[str, tf.Tensor], correction: tf.Tensor, step: tf.Tensor
+        self,
+        looked_up: list[tf.Tensor],
+        rows: Mapping[str, tf.Tensor],
+        correction: tf.Tensor,
+        step: tf.Tensor,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         packed = tf.convert_to_tensor(self._dense.weights)
         with tf.GradientTape() as tape:
             tape.watch([packed, *looked_up])
-            logits = self._forward(self._unpack(packed), self._by_feature(looked_up), rows["ids"], rows["dense"])
+            logits = self._forward(
+                self._unpack(packed), self._by_feature(looked_up), rows["ids"], rows["dense"]
+            )
             losses = self._objective(logits, rows)
             total = tf.reduce_sum(losses + self._penalty(looked_up, rows))
         gradient, *of_embeddings = tape.gradient(total, [packed, *looked_up])
@@ -159,7 +171,7 @@ class Program(tf.Module):
 
     def _by_feature(self, looked_up: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         """[T, batch, ids, dim] a group to [T, batch, width, dim] a feature."""
-        vectors = {}
+        vectors: dict[str, tf.Tensor] = {}
         widths = {column.name: column.width for column in self._architecture.inputs.embedded}
         for group, value in zip(self._packing.groups, looked_up, strict=True):
             parts = tf.split(value, [widths[name] for name in group.names], axis=2)
@@ -177,7 +189,7 @@ class Program(tf.Module):
 class _State(tf.Module):
     """One packed tensor with its optimizer slots and the average's correction."""
 
-    def __init__(self, weights: np.ndarray, optimizer, averaging: bool):
+    def __init__(self, weights: np.ndarray, optimizer: Optimizer, averaging: bool):
         super().__init__()
         self._optimizer = optimizer
         self.weights = tf.Variable(weights)
@@ -202,7 +214,9 @@ class _State(tf.Module):
         if self.correction is not None:
             self.correction.assign_add(correction * change)
 
-    def update_rows(self, places: tf.Tensor, gradient: tf.Tensor, correction: tf.Tensor, step: tf.Tensor) -> None:
+    def update_rows(
+        self, places: tf.Tensor, gradient: tf.Tensor, correction: tf.Tensor, step: tf.Tensor
+    ) -> None:
         """Updates the rows at `places`, whose gradients (last axis: the row) are summed over repetitions."""
         rows, which = tf.unique(places)
         gradient = tf.reshape(gradient, [tf.size(places), self.weights.shape[1]])

@@ -15,7 +15,9 @@ def newest(base: Path) -> int:
     """The highest version under a model base path, 0 where there is none."""
     if not base.is_dir():
         return 0
-    return max((int(child.name) for child in base.iterdir() if child.name.isdigit() and child.is_dir()), default=0)
+    return max(
+        (int(child.name) for child in base.iterdir() if child.name.isdigit() and child.is_dir()), default=0
+    )
 
 
 def finished(base: Path, key: str) -> int | None:

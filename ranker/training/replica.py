@@ -58,7 +58,10 @@ def read_manifest(run: Path) -> dict[str, Any]:
 
 
 def train_replica(
-    experiment: Experiment, run: Path, spec: ReplicaSpec, report: Callable[[Progress], None] = lambda progress: None
+    experiment: Experiment,
+    run: Path,
+    spec: ReplicaSpec,
+    report: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[int, bool]:
     """Trains and publishes one replica, unless it is there already.
 
@@ -100,7 +103,10 @@ def train_replica(
             "steps": trained.steps,
             "seconds": round(trained.seconds, 3),
             "parameters": int(sum(weight.size for weight in trained.weights[0].values())),
-            "recipe": {"model": own.model.model_dump(mode="json"), "training": own.training.model_dump(mode="json")},
+            "recipe": {
+                "model": own.model.model_dump(mode="json"),
+                "training": own.training.model_dump(mode="json"),
+            },
         }
 
     version = publish.publish(base, key, write)
@@ -127,12 +133,19 @@ def describe(
 
 
 def export_replica(
-    experiment: Experiment, run: Path, inputs: Inputs, weights: Weights, identity: dict[str, Any], directory: Path
+    experiment: Experiment,
+    run: Path,
+    inputs: Inputs,
+    weights: Weights,
+    identity: dict[str, Any],
+    directory: Path,
 ) -> None:
     """Writes a replica's SavedModel into `directory`, which must not exist."""
     model = RankingModel(design(inputs, experiment.model))
     model.assign(weights)
-    served = ServedRanker(model, FeatureEncoder(inputs), experiment.context_features, experiment.item, identity)
+    served = ServedRanker(
+        model, FeatureEncoder(inputs), experiment.context_features, experiment.item, identity
+    )
     save(served, directory, first_rows(run, served.encoder, rows=8), identity)
 
 

@@ -21,6 +21,7 @@ from ranker.training.order import windowed_order
 from ranker.training.program import Program
 
 _STEPS_A_CALL = 200
+_REPORT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def train(
         step += len(chunk)
         trained += len(chunk)
         now = time.monotonic()
-        if now - last_report >= 1 or step == steps:
+        if now - last_report >= _REPORT_SECONDS or step == steps:
             loss = tuple(float(value) for value in np.concatenate(losses).mean(axis=0))
             rate = trained * training.batch_size * program.towers / (now - began)
             report(Progress(step, steps, loss, rate))
@@ -124,7 +125,7 @@ def _save(program: Program, step: int, path: Path) -> None:
     # The process's own temporary name: two workers on one replica must not write into each other's file.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        np.savez(file, step=step, **program.state())
+        np.savez(file, allow_pickle=False, **{"step": np.array(step), **program.state()})  # type: ignore[arg-type]
     temporary.replace(path)
 
 
