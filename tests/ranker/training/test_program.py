@@ -129,7 +129,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(inputs, examples, tmp_path,
         Program(architecture, training, [architecture.initialise(seeds(0))]), examples, training, [seeds(0)]
     )
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill_late(progress):
