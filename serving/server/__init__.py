@@ -1,0 +1,15 @@
+"""The embedded model server: TF Serving's API, flags and error texts, on the same C++ session.
+
+`python -m serving.server --port=8500 --model_name=m --model_base_path=DIR` starts it; `serving.server.api`
+starts it inside another process. Importing this package loads nothing else.
+
+Reading order: `version_policy` (which versions should run), `manager` (loads and unloads them),
+`backend` (one SavedModel), `predict` and `examples` (one request), `endpoints` (the API's methods as
+functions from bytes to bytes), `grpc_server` and `rest` (the two transports), `api` (puts it together).
+"""
+
+import os
+
+# The API package (tensorflow_serving) imports TensorFlow, and imports are sorted: it may come before
+# `ranker.backend`, which must find Keras 2 chosen.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

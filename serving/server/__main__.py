@@ -1,0 +1,24 @@
+"""`python -m serving.server --port=8500 --model_name=ranker --model_base_path=DIR`."""
+
+import logging
+import sys
+
+
+def main() -> int:
+    """Runs the server until SIGTERM or SIGINT; the exit code is 0 then, 255 if it could not start."""
+    from ranker.errors import UserError
+    from serving.server import flags
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        options = flags.parse(sys.argv[1:])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 255
+    from serving.server.api import run
+
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Start the embedded server: `start(ServerOptions(...))` in this process, `run` until a signal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from ranker.errors import UserError
+from serving.server import flags, grpc_server, protos
+from serving.server.core import ServerCore
+from serving.server.endpoints import ApiOptions, Endpoints
+from serving.server.loader import BundleLoader, fingerprint
+from serving.server.manager import LoadOptions
+from serving.server.metrics import Metrics
+from serving.server.model_config import ModelConfig, from_proto
+from serving.server.options import ServerOptions
+from serving.server.status import ServingError, invalid
+
+__all__ = ["RunningServer", "ServerOptions", "run", "start"]
+
+_LOG = logging.getLogger(__name__)
+_CONFIG = "tensorflow.serving.ModelServerConfig"
+
+
+@dataclass
+class RunningServer:
+    """A started server.
+
+    Attributes:
+        port: gRPC port.
+        rest_port: REST port; 0 for none.
+        core: the served models, for tests.
+        metrics: this server's metrics.
+    """
+
+    port: int
+    rest_port: int
+    core: ServerCore
+    metrics: Metrics
+    _stoppers: list[Callable[[float], None]]
+
+    def stop(self, grace_seconds: float = 30.0) -> None:
+        """Refuses new calls, lets those in flight finish, unloads every model. Idempotent.
+
+        Args:
+            grace_seconds: after that calls in flight are cut.
+        """
+        while self._stoppers:
+            self._stoppers.pop(0)(grace_seconds)
+
+
+def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False) -> RunningServer:
+    """Starts a server and waits until every configured model answers.
+
+    Args:
+        options: see `ServerOptions`.
+        cancelled: polled while waiting for the first versions; True gives up.
+
+    Returns:
+        The running server; its ports are open.
+
+    Raises:
+        ServingError: a model did not load, a configuration file is wrong, a port is taken.
+        UserError: an option contradicts another.
+    """
+    models = _models(options)
+    metrics = Metrics()
+    core = ServerCore(
+        BundleLoader(
+            tags=tuple(filter(None, options.saved_model_tags.split(","))),
+            strict=options.strict,
+            inter_op_threads=options.tensorflow_inter_op_parallelism
+            or options.tensorflow_session_parallelism,
+            intra_op_threads=options.tensorflow_intra_op_parallelism
+            or options.tensorflow_session_parallelism,
+            metrics=metrics,
+        ),
+        LoadOptions(
+            max_retries=options.max_num_load_retries,
+            retry_seconds=options.load_retry_interval_micros / 1e6,
+            threads=options.num_load_threads or 2,
+            retry_repaired=options.strict,
+            fingerprint=fingerprint,
+        ),
+        options.file_system_poll_wait_seconds,
+        options.allow_version_labels_for_unavailable_models,
+    )
+    try:
+        core.configure(models, cancelled=cancelled)
+        endpoints = Endpoints(
+            core,
+            ApiOptions(
+                strict=options.strict,
+                tensor_content=options.enable_serialization_as_tensor_content,
+                max_batch_size=options.max_batch_size or (100_000 if options.strict else 0),
+            ),
+            metrics,
+        )
+        server, port = _grpc(options, endpoints)
+    except (ServingError, UserError):
+        core.stop()
+        raise
+    return RunningServer(
+        port,
+        0,
+        core,
+        metrics,
+        [lambda grace: _stop_grpc(server, grace), lambda grace: core.stop()],
+    )
+
+
+def run(options: ServerOptions) -> int:
+    """Runs a server until SIGTERM or SIGINT, then drains it.
+
+    Returns:
+        0 after a signal, 255 if it could not start (the reason is on stderr).
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        server = start(options, stopping.is_set)
+    except UserError as error:
+        print(f"Failed to start server. Error: INVALID_ARGUMENT: {error}", file=sys.stderr)
+        return 255
+    except ServingError as error:
+        print(f"Failed to start server. Error: {error}", file=sys.stderr)
+        return 255
+    if not stopping.is_set():
+        print(f"Running gRPC ModelServer at {options.host}:{server.port} ...", file=sys.stderr, flush=True)
+        if server.rest_port:
+            print(
+                f"Exporting HTTP/REST API at:{options.host}:{server.rest_port} ...",
+                file=sys.stderr,
+                flush=True,
+            )
+    while not stopping.wait(1):
+        pass
+    server.stop(options.drain_seconds)
+    return 0
+
+
+def _models(options: ServerOptions) -> list[ModelConfig]:
+    if options.model_config_file:
+        return from_proto(protos.read_text(options.model_config_file, protos.ModelServerConfig, _CONFIG))
+    if not options.model_base_path:
+        raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    path = options.model_base_path
+    return [ModelConfig(options.model_name, path if "://" in path else str(Path(path).absolute()))]
+
+
+def _grpc(options: ServerOptions, endpoints: Endpoints) -> tuple[grpc.Server, int]:
+    cpus = len(os.sched_getaffinity(0))
+    addresses = [f"{options.host}:{options.port}"]
+    if options.grpc_socket_path:
+        addresses.append(f"unix:{options.grpc_socket_path}")
+    server, ports = grpc_server.build(
+        endpoints.methods(),
+        addresses,
+        options.grpc_max_threads or (64 if options.enable_batching else 4 * cpus),
+        options.max_message_bytes or (64 * 2**20 if options.strict else -1),
+        None,
+        flags.channel_arguments(options.grpc_channel_arguments),
+    )
+    return server, ports[0]
+
+
+def _stop_grpc(server: grpc.Server, grace: float) -> None:
+    server.stop(grace).wait()

@@ -1,0 +1,233 @@
+"""The API's methods as functions from request bytes to response bytes, whatever the transport.
+
+Each is called with a `Call` and returns the serialised response or raises `ServingError`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf import any_pb2, message
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    regression_pb2,
+)
+
+from serving.server import wire
+from serving.server.core import ServerCore
+from serving.server.examples import classify, multi_inference, regress
+from serving.server.metrics import Metrics
+from serving.server.predict import predict
+from serving.server.signatures import DEFAULT_SIGNATURE
+from serving.server.status import Code, ServingError, invalid
+from serving.server.tensors import decode, encode
+
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass
+class Call:
+    """What a transport knows of one call besides its bytes.
+
+    Attributes:
+        entrypoint: "GRPC" or "REST", a label of the metrics.
+        deadline: monotonic time in seconds after which nobody waits; None for never.
+        metadata: the caller's headers.
+    """
+
+    entrypoint: str = "GRPC"
+    deadline: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def timeout_ms(self) -> int:
+        """Milliseconds left, 0 for no limit.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED if none are left.
+        """
+        if self.deadline is None:
+            return 0
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
+        return min(max(int(left * 1000), 1), _INT32_MAX)
+
+
+Method = Callable[[bytes, Call], bytes]
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """How the methods behave.
+
+    Attributes:
+        strict: check shapes against the signature.
+        tensor_content: numeric outputs of Predict as `tensor_content`.
+        max_batch_size: most rows (first dimension) of an input; 0 for no limit.
+    """
+
+    strict: bool = False
+    tensor_content: bool = False
+    max_batch_size: int = 0
+
+
+class Endpoints:
+    """PredictionService and ModelService over a `ServerCore`."""
+
+    def __init__(self, core: ServerCore, options: ApiOptions, metrics: Metrics):
+        self._core = core
+        self._options = options
+        self._metrics = metrics
+
+    def methods(self) -> dict[str, Method]:
+        """The gRPC path of each method."""
+        prediction, model = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
+        return {
+            prediction + "Predict": self.predict,
+            prediction + "Classify": self.classify,
+            prediction + "Regress": self.regress,
+            prediction + "MultiInference": self.multi_inference,
+            prediction + "GetModelMetadata": self.get_model_metadata,
+            model + "GetModelStatus": self.get_model_status,
+        }
+
+    def predict(self, data: bytes, call: Call) -> bytes:
+        """PredictionService.Predict."""
+        request = _parse(wire.PredictRequest, data)
+        spec = _spec(request)
+        inputs = request.inputs
+        response = wire.PredictResponse()
+        with (
+            self._metrics.request(spec.name, "Predict", call.entrypoint) as record,
+            self._core.handle(spec) as handle,
+        ):
+            record.version = handle.version
+            record.signature = spec.signature_name or DEFAULT_SIGNATURE
+            name, outputs = predict(
+                handle.bundle,
+                spec.signature_name,
+                inputs,
+                lambda alias: decode(inputs[alias]),
+                request.output_filter,
+                call.timeout_ms(),
+                self._options.strict,
+            )
+            response.model_spec.name = spec.name
+            response.model_spec.version.value = handle.version
+            response.model_spec.signature_name = name
+            for alias, array in outputs.items():
+                encode(array, response.outputs[alias], self._options.tensor_content)
+            return response.SerializeToString()
+
+    def classify(self, data: bytes, call: Call) -> bytes:
+        """PredictionService.Classify."""
+        request = _parse(classification_pb2.ClassificationRequest, data)
+        response = classification_pb2.ClassificationResponse()
+        self._examples(request, response, call, "Classify", classify)
+        return response.SerializeToString()
+
+    def regress(self, data: bytes, call: Call) -> bytes:
+        """PredictionService.Regress."""
+        request = _parse(regression_pb2.RegressionRequest, data)
+        response = regression_pb2.RegressionResponse()
+        self._examples(request, response, call, "Regress", regress)
+        return response.SerializeToString()
+
+    def _examples(self, request: Any, response: Any, call: Call, api: str, run: Callable[..., Any]) -> None:
+        spec = _spec(request)
+        with (
+            self._metrics.request(spec.name, api, call.entrypoint) as record,
+            self._core.handle(spec) as handle,
+        ):
+            record.version = handle.version
+            record.signature = spec.signature_name or DEFAULT_SIGNATURE
+            response.result.CopyFrom(
+                run(handle.bundle, spec.signature_name, request.input, call.timeout_ms())
+            )
+            _fill_spec(response.model_spec, spec, handle.version)
+
+    def multi_inference(self, data: bytes, call: Call) -> bytes:
+        """PredictionService.MultiInference."""
+        request = _parse(inference_pb2.MultiInferenceRequest, data)
+        if not request.tasks:
+            raise invalid("ModelSpec has no name specified.")
+        response = inference_pb2.MultiInferenceResponse()
+        with self._core.handle(request.tasks[0].model_spec) as handle:
+            results = multi_inference(handle.bundle, request.tasks, request.input, call.timeout_ms())
+            for task, result in zip(request.tasks, results, strict=True):
+                _fill_spec(result.model_spec, task.model_spec, handle.version)
+                response.results.append(result)
+        return response.SerializeToString()
+
+    def get_model_metadata(self, data: bytes, call: Call) -> bytes:
+        """PredictionService.GetModelMetadata."""
+        request = _parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
+        spec = _spec(request)
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for metadata_field in request.metadata_field:
+            if metadata_field != "signature_def":
+                raise invalid(f"Metadata field {metadata_field} is not supported")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        with self._core.handle(spec) as handle:
+            definitions = get_model_metadata_pb2.SignatureDefMap()
+            for name, definition in handle.bundle.signature_defs.items():
+                definitions.signature_def[name].CopyFrom(definition)
+            packed = any_pb2.Any()
+            packed.Pack(definitions)
+            response.metadata["signature_def"].CopyFrom(packed)
+            response.model_spec.name = spec.name
+            response.model_spec.version.value = handle.version
+        return response.SerializeToString()
+
+    def get_model_status(self, data: bytes, call: Call) -> bytes:
+        """ModelService.GetModelStatus."""
+        request = _parse(get_model_status_pb2.GetModelStatusRequest, data)
+        return self.model_status(_spec(request)).SerializeToString()
+
+    def model_status(self, spec: Any) -> get_model_status_pb2.GetModelStatusResponse:
+        """The states of one version, or of all versions ever seen, highest first.
+
+        Raises:
+            ServingError: NOT_FOUND if there are none.
+        """
+        states = self._core.manager.states(spec.name)
+        if spec.HasField("version"):
+            states = [state for state in states if state[0] == spec.version.value]
+            if not states:
+                raise ServingError(
+                    Code.NOT_FOUND, f"Could not find version {spec.version.value} of model {spec.name}"
+                )
+        if not states:
+            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version, state, error in states:
+            entry = response.model_version_status.add(version=version, state=int(state))
+            entry.status.error_code = int(error.code) if error else 0
+            entry.status.error_message = error.message if error else ""
+        return response
+
+
+def _parse(message_class: Any, data: bytes) -> Any:
+    try:
+        return message_class.FromString(data)
+    except message.DecodeError as error:
+        raise ServingError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
+
+
+def _spec(request: Any) -> Any:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    return request.model_spec
+
+
+def _fill_spec(target: Any, spec: Any, version: int) -> None:
+    target.name = spec.name
+    target.version.value = version
+    target.signature_name = spec.signature_name or DEFAULT_SIGNATURE

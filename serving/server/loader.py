@@ -1,0 +1,74 @@
+"""From a version directory to something that answers: session, warm-up, batching."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serving.server.backend import SessionModel
+from serving.server.metrics import Metrics
+from serving.server.predict import Model
+from serving.server.servable import Servable
+from serving.server.status import ServingError
+
+
+@dataclass(frozen=True)
+class BundleLoader:
+    """The manager's `Loader`.
+
+    Attributes:
+        tags: meta graph to load.
+        strict: refuse a version without its variables.
+        inter_op_threads: see `SessionModel`.
+        intra_op_threads: see `SessionModel`.
+        metrics: counts the attempts.
+        steps: applied in turn to a loaded model; each gives the model to go on with (warm-up gives back
+            the same one, batching wraps it).
+    """
+
+    tags: tuple[str, ...]
+    strict: bool
+    inter_op_threads: int
+    intra_op_threads: int
+    metrics: Metrics
+    steps: tuple[Callable[[Model, Servable], Model], ...] = ()
+
+    def __call__(self, servable: Servable) -> Model:
+        """Loads one version.
+
+        Raises:
+            ServingError: whatever kept it from loading.
+        """
+        status = "success"
+        try:
+            model: Model = SessionModel(
+                servable.path, self.tags, self.inter_op_threads, self.intra_op_threads, self.strict
+            )
+            for step in self.steps:
+                try:
+                    model = step(model, servable)
+                except ServingError:
+                    model.close()
+                    raise
+            return model
+        except ServingError:
+            status = "fail"
+            raise
+        finally:
+            labels = (("model_path", servable.path), ("status", status))
+            self.metrics.count("/tensorflow/cc/saved_model/load_attempt_count", labels)
+
+
+def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and modification times of a version's files, to notice a repair."""
+    found = []
+    for directory, _, files in os.walk(path):
+        for file in files:
+            full = os.path.join(directory, file)
+            try:
+                status = os.stat(full)
+            except OSError:
+                continue
+            found.append((full, status.st_size, status.st_mtime_ns))
+    return tuple(sorted(found))

@@ -1,0 +1,114 @@
+"""The list of models to serve: from flags or a `ModelServerConfig`, checked.
+
+Source: TF Serving's ServerCore (which lists are legal) and FileSystemStoragePathSourceConfig (policies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.server.status import Code, ServingError, invalid
+from serving.server.version_policy import VersionPolicy
+
+PLATFORM = "tensorflow"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One served model.
+
+    Attributes:
+        name: its name in the API.
+        base_path: absolute directory whose integer-named children are versions.
+        policy: which versions to serve.
+        labels: version label to version.
+        logging: the `LoggingConfig` proto, or None.
+    """
+
+    name: str
+    base_path: str
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    logging: Any = None
+
+
+def from_proto(config: Any) -> list[ModelConfig]:
+    """The models of a `ModelServerConfig`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for repeated names, relative paths or another platform.
+    """
+    models = [_model(entry) for entry in config.model_config_list.config]
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
+        if not (model.base_path.startswith("/") or "://" in model.base_path):
+            raise invalid(
+                f"Expected model {model.name} to have an absolute path or URI; "
+                f"got base_path()={model.base_path}"
+            )
+    return models
+
+
+def check_change(old: Mapping[str, ModelConfig], allowed_roots: list[str], new: list[ModelConfig]) -> None:
+    """Refuses a reload that would serve files from outside the allowed directories.
+
+    Args:
+        old: models served now; keeping a model's base path is always allowed.
+        allowed_roots: directories (resolved) below which a new base path may lie.
+        new: the requested models.
+
+    Raises:
+        ServingError: PERMISSION_DENIED that names the model and the path.
+    """
+    from pathlib import Path
+
+    for model in new:
+        if model.name in old and old[model.name].base_path == model.base_path:
+            continue
+        resolved = Path(model.base_path).resolve()
+        if not any(resolved == Path(root) or Path(root) in resolved.parents for root in allowed_roots):
+            raise ServingError(
+                Code.PERMISSION_DENIED,
+                f"Model {model.name}: base_path must lie below one of {allowed_roots}. "
+                f"Received: {model.base_path}",
+            )
+
+
+def _model(entry: Any) -> ModelConfig:
+    platform = entry.model_platform
+    if entry.model_type and platform:
+        raise invalid(
+            "Illegal setting both ModelServerConfig::model_type(deprecated) and "
+            "ModelServerConfig::model_platform."
+        )
+    if not entry.model_type and not platform:
+        raise invalid(
+            "Illegal setting neither ModelServerConfig::model_type(deprecated) nor "
+            "ModelServerConfig::model_platform."
+        )
+    if platform not in ("", PLATFORM) or entry.model_type not in (0, 1):
+        raise invalid(
+            f"ModelServerConfig::model_platform must be {PLATFORM} for model {entry.name}. "
+            f"Received: {platform}"
+        )
+    return ModelConfig(
+        name=entry.name,
+        base_path=entry.base_path,
+        policy=_policy(entry.model_version_policy),
+        labels=dict(entry.version_labels),
+        logging=entry.logging_config if entry.HasField("logging_config") else None,
+    )
+
+
+def _policy(policy: Any) -> VersionPolicy:
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return VersionPolicy(kind="all")
+    if choice == "specific":
+        return VersionPolicy(kind="specific", specific=tuple(policy.specific.versions))
+    return VersionPolicy(latest=max(policy.latest.num_versions, 1))

@@ -1,0 +1,56 @@
+"""One Predict: arrays in, arrays out, in TF Serving's order of checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from serving.server.signatures import Feeds, Signature, TensorSpec, find, prepare_feeds, select_outputs
+
+
+class Model(Protocol):
+    """What a request needs of a loaded version: `backend.SessionModel`, batched or not, or a test's own."""
+
+    signatures: Mapping[str, Signature]
+    signature_defs: Mapping[str, Any]
+
+    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
+        """Runs the graph once."""
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+def predict(
+    model: Model,
+    signature_name: str,
+    names: Iterable[str],
+    decode: Callable[[str], np.ndarray],
+    output_filter: Iterable[str] = (),
+    timeout_ms: int = 0,
+    strict: bool = False,
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Runs one signature.
+
+    Args:
+        model: the version that answers.
+        signature_name: "" for `serving_default`. Any signature may be run, whatever its method name.
+        names: the request's input aliases.
+        decode: gives an input's array.
+        output_filter: outputs wanted; none means all.
+        timeout_ms: 0 for none.
+        strict: check shapes against the signature.
+
+    Returns:
+        The signature's effective name and the outputs by alias.
+
+    Raises:
+        ServingError: as TF Serving answers.
+    """
+    signature = find(model.signatures, signature_name)
+    feeds = prepare_feeds(signature, names, decode, strict)
+    fetches = select_outputs(signature, output_filter)
+    outputs = model.run(feeds, fetches, timeout_ms)
+    return signature.name, {spec.alias: array for spec, array in zip(fetches, outputs, strict=True)}

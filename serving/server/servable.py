@@ -1,0 +1,81 @@
+"""One version of one model: its state, and how many requests are inside it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from serving.server.status import ServingError
+from serving.server.version_policy import State
+
+
+class Servable:
+    """A version as the manager and the requests see it.
+
+    A request enters with `acquire` and leaves with `release`; an unload first refuses newcomers, then
+    waits for those inside. The counter has its own lock because every request touches it.
+    """
+
+    def __init__(self, model: str, version: int, path: str):
+        self.model = model
+        self.version = version
+        self.path = path
+        self.state = State.START
+        self.aspired = True
+        self.error: ServingError | None = None
+        self.fingerprint: object = None
+        self.bundle: Any = None
+        self.cancelled = threading.Event()
+        self._inside = 0
+        self._open = False
+        self._changed = threading.Condition()
+
+    def open(self, bundle: Any) -> None:
+        """Admits requests."""
+        with self._changed:
+            self.bundle = bundle
+            self._open = True
+
+    def acquire(self) -> bool:
+        """Enters; False if the version is going away."""
+        with self._changed:
+            if not self._open:
+                return False
+            self._inside += 1
+            return True
+
+    def release(self) -> None:
+        """Leaves."""
+        with self._changed:
+            self._inside -= 1
+            if not self._open and not self._inside:
+                self._changed.notify_all()
+
+    def drain(self) -> Any:
+        """Refuses newcomers, waits for the requests inside, and hands back the bundle to close."""
+        with self._changed:
+            self._open = False
+            while self._inside:
+                self._changed.wait()
+            bundle, self.bundle = self.bundle, None
+            return bundle
+
+    def __str__(self) -> str:
+        return f"{{name: {self.model} version: {self.version}}}"
+
+
+class Handle:
+    """A request's hold on a version; a context manager that gives the bundle."""
+
+    __slots__ = ("_servable", "bundle", "version")
+
+    def __init__(self, servable: Servable):
+        self._servable = servable
+        self.bundle = servable.bundle
+        self.version = servable.version
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._servable.release()

@@ -1,0 +1,162 @@
+"""A model's signatures, and the checks between a request's inputs and one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serving.server.status import Code, ServingError, invalid
+from serving.server.tensors import TensorError
+
+DEFAULT_SIGNATURE = "serving_default"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+PREDICT_METHOD = "tensorflow/serving/predict"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a signature.
+
+    Attributes:
+        alias: its name in the API.
+        name: its name in the graph, such as `x:0`.
+        dtype: TensorFlow's enum.
+        shape: sizes, -1 where unknown; None for an unknown rank.
+        endpoint: the graph's own handle for it, opaque here.
+    """
+
+    alias: str
+    name: str
+    dtype: int
+    shape: tuple[int, ...] | None
+    endpoint: Any = None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One SignatureDef, ready to run. `inputs`, `outputs` and `defaults` are sorted by alias."""
+
+    name: str
+    method_name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    defaults: Mapping[str, np.ndarray] = field(default_factory=dict)
+    text: str = ""
+    """The SignatureDef as text, for error messages."""
+
+
+Feeds = list[tuple[TensorSpec, np.ndarray]]
+
+
+def prepare_feeds(
+    signature: Signature, names: Iterable[str], decode: Callable[[str], np.ndarray], strict: bool = False
+) -> Feeds:
+    """Matches a request's inputs with the signature, in TF Serving's order of checks.
+
+    Args:
+        signature: the signature to run.
+        names: aliases present in the request.
+        decode: gives the array of an alias; may raise `TensorError`.
+        strict: also check each shape against the signature, which TF Serving leaves to the kernels.
+
+    Returns:
+        (input, array) pairs to feed.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for a wrong number of inputs, a wrong alias, an undecodable
+            tensor or (strict) a wrong shape.
+    """
+    given = set(names)
+    inputs = signature.inputs
+    if len(given) > len(inputs) or (len(given) < len(inputs) and not signature.defaults):
+        extra, missing = given - inputs.keys(), inputs.keys() - given
+        raise invalid(
+            f"input size does not match signature: {len(given)}!={len(inputs)} "
+            f"len({_braces(given)}) != len({_braces(inputs)}). "
+            f"Sent extra: {_braces(extra)}. Missing but required: {_braces(missing)}."
+        )
+    feeds: Feeds = []
+    for alias, spec in inputs.items():
+        if alias in given:
+            try:
+                array = decode(alias)
+            except TensorError:
+                raise invalid(f"tensor parsing error: {alias}") from None
+            if strict:
+                check_shape(signature.name, spec, array.shape)
+            feeds.append((spec, array))
+        elif alias in signature.defaults:
+            feeds.append((spec, signature.defaults[alias]))
+        else:
+            raise invalid(
+                f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default "
+                f"value provided. Inputs expected to be in the request {_braces(given)}, or default input "
+                "alias set: " + ",".join(sorted(signature.defaults))
+            )
+    if given - inputs.keys():
+        raise invalid(
+            f"Inputs contains invalid name. Used request inputs: {','.join(sorted(given & inputs.keys()))}, "
+            f"request input: {','.join(sorted(given))}"
+        )
+    return feeds
+
+
+def select_outputs(signature: Signature, output_filter: Iterable[str]) -> list[TensorSpec]:
+    """The outputs to fetch: those named, or all when none is named.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for an unknown or repeated alias.
+    """
+    chosen: dict[str, TensorSpec] = {}
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{_braces(signature.outputs)}."
+            )
+        if alias in chosen:
+            raise invalid(f"duplicate output tensor alias: {alias}")
+        chosen[alias] = signature.outputs[alias]
+    return list(chosen.values()) or list(signature.outputs.values())
+
+
+def check_shape(signature_name: str, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+    """Refuses an array that the signature does not describe.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT that names the input, the expected shape and the one received.
+    """
+    if spec.shape is None:
+        return
+    same = len(shape) == len(spec.shape) and all(
+        want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
+    )
+    if not same:
+        raise invalid(
+            f'Input "{spec.alias}" of signature "{signature_name}" must have shape {_shape(spec.shape)}. '
+            f"Received: {_shape(shape)}"
+        )
+
+
+def find(signatures: Mapping[str, Signature], name: str) -> Signature:
+    """The signature of that name; "" means `serving_default`.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION, as TF Serving's Predict answers.
+    """
+    name = name or DEFAULT_SIGNATURE
+    if name not in signatures:
+        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+    return signatures[name]
+
+
+def _braces(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "[" + ",".join("?" if size == -1 else str(size) for size in shape) + "]"

@@ -1,0 +1,80 @@
+"""Watches the base paths and tells the manager which versions should run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+from serving.server.manager import VersionManager
+from serving.server.model_config import ModelConfig
+from serving.server.version_policy import aspired, parse_versions
+
+_LOG = logging.getLogger(__name__)
+
+
+class FileSystemSource:
+    """Polls the models' base paths on a thread of its own."""
+
+    def __init__(self, manager: VersionManager, poll_seconds: float):
+        """Starts polling.
+
+        Args:
+            manager: told of every poll's result.
+            poll_seconds: 0 polls once for each configuration, below 0 never.
+        """
+        self._manager = manager
+        self._poll_seconds = poll_seconds
+        self._models: dict[str, ModelConfig] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._missing: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def set_models(self, models: list[ModelConfig]) -> None:
+        """Replaces the list of models; those left out are unloaded. Polls once right away."""
+        with self._lock:
+            removed = self._models.keys() - {model.name for model in models}
+            self._models = {model.name: model for model in models}
+            for name in removed:
+                self._manager.set_aspired(name, {})
+        if self._poll_seconds >= 0:
+            self.poll()
+        if self._poll_seconds > 0 and self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="version-source", daemon=True)
+            self._thread.start()
+
+    def poll(self) -> None:
+        """Looks at every base path once. A missing one changes nothing; an empty one unloads its model."""
+        with self._lock:
+            for model in self._models.values():
+                try:
+                    names = os.listdir(model.base_path)
+                except OSError as error:
+                    self._complain(model, f"Could not find base path {model.base_path}: {error.strerror}")
+                    continue
+                found = parse_versions(names)
+                wanted = aspired(found, model.policy)
+                if wanted:
+                    self._missing.discard(model.name)
+                else:
+                    self._complain(
+                        model, f"No versions of servable {model.name} found under {model.base_path}"
+                    )
+                paths = {version: os.path.join(model.base_path, found[version]) for version in wanted}
+                self._manager.set_aspired(model.name, paths)
+
+    def stop(self) -> None:
+        """Ends the polling."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._poll_seconds):
+            self.poll()
+
+    def _complain(self, model: ModelConfig, text: str) -> None:
+        if model.name not in self._missing:
+            self._missing.add(model.name)
+            _LOG.warning("%s", text)
