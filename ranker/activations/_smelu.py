@@ -48,9 +48,18 @@ def smelu(x: tf.Tensor, beta: float = 1.0) -> tf.Tensor:
     # but 0, where the parabola, beta / 4, rounds to 0 too.
     if beta < 1.0 / float(x.dtype.max):
         return tf.nn.relu(x)
-    # Outside the custom gradient, so that second derivatives find the way to x.
-    shortfall = tf.maximum(x * (0.5 / beta) - 0.5, -1.0)
-    return _rectify(x, shortfall, beta)
+    return _rectify(x, _shortfall(x, beta), beta)
+
+
+def _shortfall(x: tf.Tensor, beta: float) -> tf.Tensor:
+    # A step of its own, outside the gradient of `_rectify`, so that second derivatives find the way to x.
+    @tf.custom_gradient
+    def function(x: tf.Tensor):
+        shortfall = tf.maximum(x * (0.5 / beta) - 0.5, -1.0)
+        # Its derivative is read off its own value: no second tensor is kept for it.
+        return shortfall, lambda upstream: upstream * (0.5 / beta) * tf.cast(shortfall > -1.0, x.dtype)
+
+    return function(x)
 
 
 def _rectify(x: tf.Tensor, shortfall: tf.Tensor, beta: float) -> tf.Tensor:

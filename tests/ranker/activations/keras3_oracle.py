@@ -1,13 +1,13 @@
 """Run by the contract suite in a process of its own: our functions inside Keras 3, and its oracle."""
 
-from ranker.activations import names, smelu  # isort: skip -- the door to TensorFlow opens first
-from ranker.activations import get
-from ranker.backend import tf
-
-import keras
 import numpy as np
+import tensorflow as tf
+
+from ranker.activations import get, names, smelu
 
 if __name__ == "__main__":
+    import keras  # here, as whoever collects tests imports this file into a process that holds Keras 2
+
     assert keras.version().startswith("3.")
     x = np.concatenate([np.linspace(-8, 8, 1601), [-1e30, 1e30]]).astype("float32")
     for beta in (0.125, 0.5, 1.0, 2.0, 5.0):
@@ -20,10 +20,10 @@ if __name__ == "__main__":
         slopes = [tape.gradient(y, tensor).numpy()[~knots] for y in (ours, oracle)]
         np.testing.assert_allclose(*slopes, atol=1e-6)
 
+    inputs = outputs = keras.Input([4])
     for name in names():
-        inputs = keras.Input([4])
-        outputs = keras.layers.Lambda(get(name))(keras.layers.Dense(4, activation=get(name))(inputs))
-        model = keras.Model(inputs, outputs)
-        model.compile("sgd", "mse")
-        assert np.isfinite(model.fit(np.ones([8, 4]), np.ones([8, 4]), verbose=0).history["loss"]).all()
+        outputs = keras.layers.Lambda(get(name))(keras.layers.Dense(4, activation=get(name))(outputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    assert np.isfinite(model.fit(np.ones([8, 4]), np.ones([8, 4]), verbose=0).history["loss"]).all()
     print("agree")

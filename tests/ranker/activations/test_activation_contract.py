@@ -173,7 +173,7 @@ def test_graph_and_xla_agree_with_eager_on_a_second_use_and_another_shape(case):
     function = activations.get(specification(case))
     for jit in (False, True):
         compiled = tf.function(
-            lambda x: value_and_slope(function, x),  # noqa: B023 -- used in this turn only
+            lambda x: value_and_slope(function, x),
             jit_compile=jit,
             autograph=False,
             input_signature=[tf.TensorSpec([None, None], tf.float32)],
@@ -273,7 +273,12 @@ def test_keras_3_tensors_and_the_sparse_plus_oracle():
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "tensorflow",
+            "TF_USE_LEGACY_KERAS": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "agree"

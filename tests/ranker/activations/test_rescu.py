@@ -1,5 +1,7 @@
 """The general construction against the convolution it comes from, and kernels of one's own."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import integrate
@@ -23,10 +25,10 @@ def test_it_is_relu_convolved_with_the_kernel(kernel):
     width = alpha + beta
 
     def spread(x):
-        points = np.linspace(0, 1, 20_001)
+        points = np.linspace(0, 1, 20_161)  # edges at every jump
         heights = density(tf.constant((points[1:] + points[:-1]) / 2, tf.float64)).numpy()
         centres = -alpha + width * (points[1:] + points[:-1]) / 2
-        return np.sum(np.maximum(x - centres, 0.0) * heights) / 20_000
+        return np.sum(np.maximum(x - centres, 0.0) * heights) / 20_160
 
     x = np.linspace(-2, 3, 41)
     got = rescu(tf.constant(x, tf.float64), alpha, beta, kernel=kernel)
@@ -36,17 +38,17 @@ def test_it_is_relu_convolved_with_the_kernel(kernel):
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_kernels_are_densities_with_their_integrals(kernel):
     k = find_kernel(kernel)
-    as_number = {
-        name: lambda t, f=getattr(k, name): float(f(tf.constant(t, tf.float64)))
-        for name in ("density", "cdf", "integral")
-    }
+
+    def number(name, t):
+        return float(getattr(k, name)(tf.constant(t, tf.float64)))
+
     jumps = np.linspace(0, 1, 13)
     for upper in (0.2, 0.5, 0.8, 1.0):
         breaks = [jump for jump in jumps if jump < upper]
         for inner, outer in (("density", "cdf"), ("cdf", "integral")):
-            area, _ = integrate.quad(as_number[inner], 0, upper, points=breaks, limit=200)
-            np.testing.assert_allclose(as_number[outer](upper), area, atol=1e-9)
-    np.testing.assert_allclose(as_number["cdf"](1.0), 1.0, atol=1e-12)
+            area, _ = integrate.quad(partial(number, inner), 0, upper, points=breaks, limit=200)
+            np.testing.assert_allclose(number(outer, upper), area, atol=1e-9)
+    np.testing.assert_allclose(number("cdf", 1.0), 1.0, atol=1e-12)
 
 
 def test_gsmelu_follows_its_three_pieces():
@@ -77,7 +79,7 @@ def test_a_registered_kernel_is_known_by_name():
     np.testing.assert_allclose(
         layer({"name": "rescu", "kernel": kernel.name})(x), get({"name": "rescu", "kernel": kernel})(x)
     )
-    with pytest.raises(ActivationError, match="name must be new. Received: 'ramp of a user'"):
+    with pytest.raises(ActivationError, match=r"name must be new\. Received: 'ramp of a user'"):
         register_kernel(ramp(kernel.name))
 
 
@@ -103,6 +105,15 @@ def test_a_cascade_needs_weights(weights):
         cascade(weights)
     with pytest.raises(ActivationError, match="`kernel` of rescu must be"):
         get({"name": "rescu", "kernel": weights})
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 11, 13, 97])
+def test_a_cascade_of_any_length_is_a_kernel(pieces):
+    weights = np.random.default_rng(pieces).exponential(size=pieces).tolist()
+    one_hot = [0.0] * (pieces - 1) + [1.0]
+    for case in (weights, one_hot, [1.0, 0.0] * pieces):
+        kernel = cascade(case)
+        np.testing.assert_allclose(kernel.cdf(tf.constant([0.0, 1.0], tf.float64)), [0.0, 1.0], atol=1e-12)
 
 
 def test_the_transition_cannot_end_before_it_begins():
