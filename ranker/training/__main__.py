@@ -18,7 +18,8 @@ def main(arguments: list[str]) -> int:
     run, arm, replica = Path(arguments[0]), arguments[1], int(arguments[2])
     try:
         experiment = load(layout.config_path(run))
-        from ranker.training.replica import replica_specs, train_replica
+        from ranker.training.replica import train_replica
+        from ranker.training.specs import replica_specs
 
         spec = next(s for s in replica_specs(experiment) if (s.arm, s.replica) == (arm, replica))
         version, reused = train_replica(

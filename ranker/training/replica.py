@@ -2,59 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ranker import __version__, layout
+from ranker import layout
 from ranker.architecture import Weights, design
 from ranker.backend import tf
-from ranker.config import Experiment, fingerprint
+from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
 from ranker.inputs import Inputs, plan
 from ranker.model import RankingModel
-from ranker.seeds import ReplicaSpec, derive
+from ranker.seeds import ReplicaSpec
 from ranker.training import publish
 from ranker.training.examples import parse_block, read
 from ranker.training.program import Program
+from ranker.training.specs import content_key, read_manifest
 from ranker.training.trainer import Progress, train
-
-
-def replica_specs(experiment: Experiment) -> list[ReplicaSpec]:
-    """Every replica of every arm, with its seeds."""
-    return [
-        ReplicaSpec(arm, index, derive(own.replicas.seed, index, own.replicas.vary))
-        for arm in experiment.arms
-        for own in [experiment.arm(arm)]
-        for index in range(own.replicas.count)
-    ]
-
-
-def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, Any]) -> str:
-    """A fingerprint of everything that decides the replica's weights: equal key, equal replica."""
-    own = experiment.arm(spec.arm)
-    features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
-    training = own.training.model_dump(mode="json", exclude={"checkpoint_minutes"})
-    seeds = [spec.seeds.init, spec.seeds.shuffle]
-    return fingerprint(own.model, training, features, own.item, seeds, manifest["fingerprint"], __version__)
-
-
-def read_manifest(run: Path) -> dict[str, Any]:
-    """The prepared data's manifest.
-
-    Raises:
-        UserError: it is not there or not JSON.
-    """
-    path = layout.manifest_path(run)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there; run `ranker prepare` first") from None
-    except ValueError:
-        raise UserError(f"{path}: is not JSON; remove {path.parent} and run `ranker prepare` again") from None
 
 
 def train_replica(

@@ -33,12 +33,16 @@ class Progress:
         steps: steps in all.
         loss: mean loss a tower over the steps since the last report.
         examples_per_second: rows a second, all towers together, since this process began.
+        done: steps of this process (a resumed training has fewer than `step`).
+        seconds: since this process began to train.
     """
 
     step: int
     steps: int
     loss: tuple[float, ...]
     examples_per_second: float
+    done: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def train(
         if now - last_report >= _REPORT_SECONDS or step == steps:
             loss = tuple(float(value) for value in np.concatenate(losses).mean(axis=0))
             rate = trained * training.batch_size * program.towers / (now - began)
-            report(Progress(step, steps, loss, rate))
+            report(Progress(step, steps, loss, rate, trained, now - began))
             losses, last_report = [], now
         if checkpoint is not None and step < steps and now - last_save >= 60 * training.checkpoint_minutes:
             _save(program, step, checkpoint)

@@ -1,0 +1,46 @@
+"""Which replicas an experiment has, and what each one is made from. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ranker import __version__, layout
+from ranker.config import Experiment, fingerprint
+from ranker.errors import UserError
+from ranker.seeds import ReplicaSpec, derive
+
+
+def replica_specs(experiment: Experiment) -> list[ReplicaSpec]:
+    """Every replica of every arm, with its seeds."""
+    return [
+        ReplicaSpec(arm, index, derive(own.replicas.seed, index, own.replicas.vary))
+        for arm in experiment.arms
+        for own in [experiment.arm(arm)]
+        for index in range(own.replicas.count)
+    ]
+
+
+def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, Any]) -> str:
+    """A fingerprint of everything that decides the replica's weights: equal key, equal replica."""
+    own = experiment.arm(spec.arm)
+    features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
+    training = own.training.model_dump(mode="json", exclude={"checkpoint_minutes"})
+    seeds = [spec.seeds.init, spec.seeds.shuffle]
+    return fingerprint(own.model, training, features, own.item, seeds, manifest["fingerprint"], __version__)
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The prepared data's manifest.
+
+    Raises:
+        UserError: it is not there or not JSON.
+    """
+    path = layout.manifest_path(run)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; run `ranker prepare` first") from None
+    except ValueError:
+        raise UserError(f"{path}: is not JSON; remove {path.parent} and run `ranker prepare` again") from None
