@@ -178,7 +178,7 @@ class RequestBatch:
             start = stop
 
     def padded_rows(self, requests: Array) -> tuple[Array, Array]:
-        """Rows [n, K] of the given requests, K the largest number of candidates, and which are present [n, K]."""
+        """Rows [n, K] of the requests, K the most candidates any has, and which are present [n, K]."""
         sizes = self.sizes[requests]
         columns = np.arange(max(int(sizes.max(initial=1)), 1))
         present = columns[None, :] < sizes[:, None]

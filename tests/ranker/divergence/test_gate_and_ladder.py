@@ -1,0 +1,122 @@
+"""The gate's verdicts, and the level of a pair from its labels."""
+
+import numpy as np
+import pytest
+
+from ranker.divergence import (
+    FLOOR,
+    LEVELS,
+    RequestBatch,
+    Statistic,
+    Verdict,
+    compare,
+    decide,
+    level,
+    overall_verdict,
+)
+from ranker.errors import UserError
+
+
+def swaps(rate, n):
+    return Statistic.of(np.arange(n) < round(rate * n))
+
+
+def test_within_the_baseline_passes_and_far_above_fails():
+    baseline = swaps(0.05, 4000)
+    passed = decide("top1_swap", swaps(0.05, 4000), baseline, margin=0.5)
+    assert passed.verdict is Verdict.PASS
+    assert passed.verdict.exit_code == 0
+    assert passed.limit == pytest.approx(0.075)
+    assert passed.more_requests is None
+    failed = decide("top1_swap", swaps(0.2, 4000), baseline, margin=0.5)
+    assert failed.verdict.exit_code == 1
+    assert "above the limit" in failed.reason
+    assert decide("top1_swap", swaps(0.2, 4000), baseline, margin=0.5, allowance=0.2).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.04, 0.08])
+def test_more_requests_are_as_many_as_decide(rate):
+    baseline = swaps(0.05, 4000)
+    asked = decide("top1_swap", swaps(rate, 50), baseline, margin=0.2)
+    assert asked.verdict.exit_code == 2
+    assert asked.more_requests > 0
+    enough = 50 + asked.more_requests
+    scaled = lambda n: Statistic(n, rate * n, rate * n, n, n, rate * n, swaps(rate, 50).histogram)  # noqa: E731
+    assert decide("top1_swap", scaled(enough), baseline, margin=0.2).verdict is not Verdict.MORE
+    assert decide("top1_swap", scaled(enough - 1), baseline, margin=0.2).verdict is Verdict.MORE
+
+
+def test_no_number_of_requests_decides_on_the_limit_itself():
+    undecided = decide("top1_swap", swaps(0.0, 100), swaps(0.0, 100))
+    assert undecided.verdict is Verdict.MORE
+    assert undecided.more_requests is None
+    assert "would not help" in undecided.reason
+
+
+def test_a_candidate_without_requests_needs_some():
+    assert decide("rpd_sym", Statistic.empty(), swaps(0.1, 10)).more_requests == 100
+
+
+def test_the_worst_verdict_counts():
+    baseline = swaps(0.05, 4000)
+    verdicts = {
+        rate: decide("top1_swap", swaps(rate, 4000), baseline, margin=0.5) for rate in (0.05, 0.075, 0.2)
+    }
+    ok, unsure, bad = verdicts.values()
+    assert overall_verdict([ok, ok]) is Verdict.PASS
+    assert overall_verdict([ok, unsure]) is Verdict.MORE
+    assert overall_verdict([ok, unsure, bad]) is Verdict.FAIL
+    assert overall_verdict([]) is Verdict.MORE
+
+
+def test_wrong_settings_say_what_was_received():
+    for wrong in ({"margin": -1}, {"allowance": float("nan")}):
+        with pytest.raises(UserError, match="Received: "):
+            decide("top1_swap", swaps(0.1, 10), swaps(0.1, 10), **wrong)
+    with pytest.raises(UserError, match="baseline"):
+        decide("top1_swap", swaps(0.1, 10), Statistic.empty())
+
+
+def test_gate_on_batches_candidate_against_replicas_of_one_recipe():
+    """A candidate as noisy as the replicas passes, one with its own opinion fails."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(-1, 1, (1500, 10))
+    request, item = np.repeat(np.arange(1500), 10), np.tile(np.arange(10), 1500)
+    replicas = [truth + rng.normal(0, 0.1, truth.shape) for _ in range(3)]
+    for noise, verdict in ((0.1, Verdict.PASS), (0.4, Verdict.FAIL)):
+        logits = np.array([truth + rng.normal(0, noise, truth.shape), *replicas]).reshape(4, -1)
+        names = ["candidate", "0", "1", "2"]
+        batch = RequestBatch.from_rows(request, item, 1 / (1 + np.exp(-logits)), replicas=names)
+        churn = compare(batch).replicas["candidate"]
+        baseline = compare(batch.select(names[1:])).overall
+        for label in ("top1_swap", "rpd_sym", "consensus_regret"):
+            assert decide(label, churn[label], baseline[label], margin=0.3).verdict is verdict, label
+
+
+LABELS = {"replica": "0", "version": 3, "data": "9f", "init_seed": 1, "shuffle_seed": 2, "server": "a:1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "L0"),
+        ({"server": "b:1"}, "L1"),
+        ({"replica": "1"}, "L2"),
+        ({"replica": "1", "shuffle_seed": 3}, "L3"),
+        ({"replica": "1", "init_seed": 3}, "L4"),
+        ({"replica": "1", "init_seed": 3, "shuffle_seed": 3, "server": "b:1"}, "L5"),
+        ({"version": 4}, "L6"),
+        ({"replica": "1", "data": "00"}, "L6"),
+        ({"replica": "1", "init_seed": None}, "unlabelled"),
+        ({"replica": None, "shuffle_seed": None}, "unlabelled"),
+    ],
+)
+def test_level_of_a_pair(change, expected):
+    assert level(LABELS, {**LABELS, **change}) == expected
+    assert level({**LABELS, **change}, LABELS) == expected
+    assert expected in LEVELS
+
+
+def test_nothing_known_is_unlabelled_and_the_floor_is_two_levels():
+    assert level({}, {}) == "unlabelled"
+    assert set(FLOOR) <= set(LEVELS)
