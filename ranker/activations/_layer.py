@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ranker.activations._kernels import Kernel
 from ranker.activations._registry import get, split
-from ranker.activations.catalogue import validate
+from ranker.activations.catalogue import ActivationError, validate
 from ranker.backend import keras, tf
 
 
@@ -30,6 +31,12 @@ class Activation(keras.layers.Layer):
         self.activation = activation
         # Another attribute name than `parameters`: Keras would wrap and track a dictionary of that one.
         self._parameters = tuple(validate(activation, parameters or {}).items())
+        for key, value in self._parameters:
+            if isinstance(value, Kernel):  # functions cannot be written into a configuration
+                raise ActivationError(
+                    f"`{key}` of a layer must be a name, see `register_kernel`, or a list of weights. "
+                    f"Received: the kernel {value.name!r}"
+                )
         self._function = get({"name": activation, **dict(self._parameters)})
         self.supports_masking = True
 

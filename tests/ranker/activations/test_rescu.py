@@ -79,6 +79,8 @@ def test_a_registered_kernel_is_known_by_name():
     np.testing.assert_allclose(
         layer({"name": "rescu", "kernel": kernel.name})(x), get({"name": "rescu", "kernel": kernel})(x)
     )
+    with pytest.raises(ActivationError, match="`kernel` of a layer must be a name"):
+        layer({"name": "rescu", "kernel": kernel})
     with pytest.raises(ActivationError, match=r"name must be new\. Received: 'ramp of a user'"):
         register_kernel(ramp(kernel.name))
 
