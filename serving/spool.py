@@ -60,7 +60,8 @@ class SpoolWriter:
         if self._file is None:
             self._sequence += 1
             name = f"{time.time_ns():020d}-{os.getpid()}-{self._sequence:06d}.part"
-            self._file = (self.directory / name).open("w", encoding="utf-8")
+            # Line by line, so that a killed process loses nothing it had finished.
+            self._file = (self.directory / name).open("w", encoding="utf-8", buffering=1)
             self._records, self._opened = 0, time.monotonic()
         self._file.write(to_json(request) + "\n")
         self._records += 1

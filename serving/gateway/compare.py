@@ -1,0 +1,121 @@
+"""Raw answers of several replicas to one request, made into one comparison. Pure: bytes in, a record out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from serving import wire
+from serving.mirrored import MirroredRequest, ReplicaAnswer
+
+_COMPARABLE = ("serving_default", "rank")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A call that a caller made and a replica answered.
+
+    Attributes:
+      request_id, time: as in MirroredRequest.
+      replica: who answered.
+      latency: seconds.
+      request, answer: the messages' bytes.
+    """
+
+    request_id: str
+    time: float
+    replica: str
+    latency: float
+    request: bytes
+    answer: bytes
+
+
+@dataclass(frozen=True)
+class Question:
+    """What of a request a comparison needs: the signature and the candidates' ids."""
+
+    signature: str
+    item_ids: tuple[str, ...]
+
+
+def question(request: bytes, model_name: str, item: str) -> Question | None:
+    """Returns what a Predict request asks, or None if it ranks nothing.
+
+    None: another model, a signature other than `serving_default` and `rank`, no column of item ids, bytes
+    that are no PredictRequest.
+    """
+    try:
+        message = wire.PredictRequest.FromString(request)
+        signature = message.model_spec.signature_name or "serving_default"
+        if (
+            message.model_spec.name != model_name
+            or signature not in _COMPARABLE
+            or item not in message.inputs
+        ):
+            return None
+        return Question(signature, _texts(message.inputs[item]))
+    except (DecodeError, ValueError):
+        return None
+
+
+def usable_answer(asked: Question, replica: str, chosen: bool, latency: float, body: bytes) -> ReplicaAnswer:
+    """Returns a replica's answer with its scores in the order of the request's candidates.
+
+    An answer with other candidates, another number of scores, or none, has the error `MALFORMED`.
+    """
+    version: int | None = None
+    scores: np.ndarray | None = None
+    try:
+        message = wire.PredictResponse.FromString(body)
+        version = message.model_spec.version.value
+        scores = _scores(asked, message)
+    except (DecodeError, ValueError):
+        pass
+    error = "MALFORMED" if scores is None else ""
+    return ReplicaAnswer(replica, chosen, version, latency, len(asked.item_ids), scores, error)
+
+
+def failed_answer(asked: Question, replica: str, latency: float, error: str) -> ReplicaAnswer:
+    """Returns the entry of a replica that gave no answer."""
+    return ReplicaAnswer(replica, False, None, latency, len(asked.item_ids), None, error)
+
+
+def comparison(call: Sampled, asked: Question, answers: Sequence[ReplicaAnswer]) -> MirroredRequest:
+    """Returns the record; `answers` are those of the mirrored replicas."""
+    chosen = usable_answer(asked, call.replica, True, call.latency, call.answer)
+    return MirroredRequest(call.request_id, call.time, asked.signature, asked.item_ids, (chosen, *answers))
+
+
+def _scores(asked: Question, message: Any) -> np.ndarray | None:
+    if "score" not in message.outputs:
+        return None
+    scores = wire.to_array(message.outputs["score"])
+    if scores.size != len(asked.item_ids) or scores.dtype.kind != "f":
+        return None
+    scores = scores.astype(np.float32, copy=False).ravel()
+    if asked.signature == "serving_default":
+        return scores
+    if "item_id" not in message.outputs:
+        return None
+    # `rank` answers in its own order; a candidate that stands twice takes its scores in that order.
+    by_item: dict[str, list[float]] = defaultdict(list)
+    for item_id, score in zip(_texts(message.outputs["item_id"]), scores.tolist(), strict=True):
+        by_item[item_id].append(score)
+    for listed in by_item.values():
+        listed.reverse()
+    try:
+        return np.array([by_item[item_id].pop() for item_id in asked.item_ids], np.float32)
+    except IndexError:
+        return None
+
+
+def _texts(tensor: Any) -> tuple[str, ...]:
+    return tuple(
+        value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for value in wire.to_array(tensor).ravel().tolist()
+    )

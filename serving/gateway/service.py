@@ -1,0 +1,173 @@
+"""A running gateway: its parts put together, started, and drained on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from prometheus_client import start_http_server
+
+from ranker.errors import UserError
+from serving.client.connection import MAX_MESSAGE
+from serving.gateway.breaker import Breaker
+from serving.gateway.health import Health
+from serving.gateway.metrics import Metrics
+from serving.gateway.mirror_link import MirrorLink
+from serving.gateway.options import GatewayOptions, ServerTls, split_address
+from serving.gateway.proxy import Proxy
+from serving.gateway.routing import Router
+from serving.gateway.upstream import Upstream
+
+_RECONNECT = 0.5
+
+
+class Gateway:
+    """Listens for callers and forwards to the replicas of a deployment; lives on one event loop.
+
+    Attributes:
+      port, metrics_port: where it listens once started (0: it doesn't).
+      registry: its Prometheus metrics.
+    """
+
+    def __init__(self, options: GatewayOptions) -> None:
+        self.options = options
+        self.port = self.metrics_port = 0
+        self._draining = False
+        self._metrics = Metrics()
+        self.registry = self._metrics.registry
+
+    async def start(self) -> None:
+        """Starts listening.
+
+        Raises:
+          UserError: an address is taken, or a TLS file can't be read.
+        """
+        options = self.options
+        # Before any gRPC thread exists: the process is forked.
+        self._mirror = MirrorLink(options)
+        if options.mirror.rate > 0:
+            _writable(Path(options.mirror.spool))
+            await self._mirror.start()
+        try:
+            await self._listen()
+        except UserError:
+            await self._mirror.stop(0.0)
+            raise
+
+    async def _listen(self) -> None:
+        options = self.options
+        self._upstreams = {
+            replica.name: Upstream(replica, options.upstream_tls, Breaker(), options.slow)
+            for replica in options.deployment.replicas
+        }
+        self._metrics.watch(self._upstreams, self._mirror.counts, self._mirror.gauges)
+        proxy = Proxy(
+            self._upstreams,
+            Router(tuple(self._upstreams)),
+            self._metrics,
+            sticky=options.sticky,
+            rate=options.mirror.rate,
+            mirror=self._mirror.offer,
+        )
+        self._server = grpc.aio.server(
+            handlers=(proxy, Health(self._is_ready)),
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE),
+                ("grpc.max_send_message_length", MAX_MESSAGE),
+                # A second gateway on the same port is a mistake, not a partner.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        self.port = _bind(self._server, options)
+        self._connecting = asyncio.create_task(self._keep_connected())
+        self._http = None
+        if options.metrics is not None:
+            host, port = split_address("metrics", options.metrics)
+            try:
+                self._http, _ = start_http_server(port, host, self.registry)
+            except OSError as error:
+                raise UserError(f"cannot listen on {options.metrics} for metrics: {error.strerror}") from None
+            self.metrics_port = self._http.server_port
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Refuses new calls, lets those under way finish within `drain` seconds, finishes the mirror's queue."""
+        self._draining = True
+        await self._server.stop(self.options.drain)
+        self._connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._connecting
+        await self._mirror.stop(self.options.drain)
+        for upstream in self._upstreams.values():
+            await upstream.close()
+        if self._http is not None:
+            await asyncio.to_thread(self._http.shutdown)
+            self._http.server_close()
+
+    def _is_ready(self) -> bool:
+        return not self._draining and any(upstream.is_healthy for upstream in self._upstreams.values())
+
+    async def _keep_connected(self) -> None:
+        while True:
+            for upstream in self._upstreams.values():
+                upstream.connect()
+            await asyncio.sleep(_RECONNECT)
+
+
+def run(options: GatewayOptions, announce: Callable[[str], None] = print) -> None:
+    """Runs a gateway until SIGTERM or SIGINT, then drains it.
+
+    Args:
+      options: what it does.
+      announce: told, in one line, where it listens once it does.
+
+    Raises:
+      UserError: an address is taken, or a file can't be read or written.
+    """
+    asyncio.run(_run(options, announce))
+
+
+async def _run(options: GatewayOptions, announce: Callable[[str], None]) -> None:
+    asked_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+    gateway = Gateway(options)
+    await gateway.start()
+    host, _ = split_address("listen", options.listen)
+    names = ", ".join(replica.name for replica in options.deployment.replicas)
+    metrics = f", metrics on port {gateway.metrics_port}" if gateway.metrics_port else ""
+    announce(f"gateway on {host}:{gateway.port} for {names}; mirrors {options.mirror.rate:.1%}{metrics}")
+    await asked_to_stop.wait()
+    await gateway.stop()
+
+
+def _bind(server: grpc.aio.Server, options: GatewayOptions) -> int:
+    try:
+        if options.tls is None:
+            return server.add_insecure_port(options.listen)
+        return server.add_secure_port(options.listen, _credentials(options.tls))
+    except RuntimeError:
+        raise UserError(f"cannot listen on {options.listen}: the address is taken or not ours") from None
+
+
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    try:
+        chain, key = Path(tls.certificate).read_bytes(), Path(tls.key).read_bytes()
+        client_ca = None if tls.client_ca is None else Path(tls.client_ca).read_bytes()
+    except OSError as error:
+        raise UserError(f"TLS file {error.filename} can't be read: {error.strerror}") from None
+    return grpc.ssl_server_credentials([(key, chain)], client_ca, require_client_auth=client_ca is not None)
+
+
+def _writable(spool: Path) -> None:
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+        (spool / ".writable").touch()
+        (spool / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"{spool}: cannot write the spool directory: {error.strerror}") from None
