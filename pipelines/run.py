@@ -1,0 +1,58 @@
+"""The whole pipeline, in the order of the story: prepare, train, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipelines.evaluate import evaluate
+from pipelines.prepare import prepare
+from pipelines.runner import RunnerOptions
+from pipelines.train import train
+from ranker.config import Experiment
+
+
+class Progress(Protocol):
+    """Whoever wants to know how a run goes; `ranker.terminal.Reporter` is one."""
+
+    def line(self, text: str) -> None:
+        """Something has happened."""
+
+    def update(self, text: str, share: float | None = None) -> None:
+        """Something under way stands so."""
+
+
+def run_stages(
+    stages: Sequence[str], experiment: Experiment, run: Path, options: RunnerOptions, progress: Progress
+) -> dict[str, Any]:
+    """Runs stages of the pipeline on one run directory; each continues or skips what is there.
+
+    Args:
+        stages: of `prepare`, `train`, `evaluate`, in this order.
+        experiment: the configuration.
+        run: the run directory.
+        options: the Beam runner.
+        progress: told how it goes.
+
+    Returns:
+        `stages` (name to seconds), and what the last stage of them returned under its name.
+
+    Raises:
+        UserError: a stage cannot do its work; what earlier stages made stands.
+    """
+    seconds: dict[str, float] = {}
+    results: dict[str, Any] = {}
+    for stage in stages:
+        began = time.monotonic()
+        if stage == "prepare":
+            results["prepare"] = {"counts": prepare(experiment, run, options, progress.update).counts}
+        elif stage == "train":
+            outcomes = train(experiment, run, options, progress.update)
+            results["train"] = {f"{outcome.arm}/{outcome.replica}": outcome.version for outcome in outcomes}
+        else:
+            results["evaluate"] = evaluate(experiment, run, options, progress.update)
+        seconds[stage] = round(time.monotonic() - began, 3)
+        progress.line(f"{stage}: done in {seconds[stage]:.1f} s")
+    return {"stages": seconds, **results}

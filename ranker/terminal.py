@@ -1,0 +1,72 @@
+"""What a command says while it works: lines for people, or JSON lines for machines, always on stderr.
+
+Stdout stays for results, so that `--json` output can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+_SECONDS_BETWEEN = 5.0
+
+
+class Reporter:
+    """Tells how work goes.
+
+    On a terminal the lines of work under way replace each other, a bar where a share is known; in a log each is a line,
+    not more often than every few seconds a subject.
+
+    Args:
+        as_json: JSON lines `{"time", "message"}` instead of text.
+    """
+
+    def __init__(self, as_json: bool = False):
+        self._json = as_json
+        self._console = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, float] = {}
+
+    def line(self, text: str) -> None:
+        """Says something that has happened."""
+        if self._json:
+            print(json.dumps({"time": round(time.time(), 3), "message": text}), file=sys.stderr, flush=True)
+        else:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """While the block runs, `update` shows on the terminal."""
+        if self._json or not self._console.is_terminal:
+            yield
+            return
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=self._console, transient=True) as self._progress:
+            try:
+                yield
+            finally:
+                self._progress, self._tasks = None, {}
+
+    def update(self, text: str, share: float | None = None) -> None:
+        """Says how something under way stands.
+
+        Args:
+            text: a line; what stands before its first colon is the subject, later lines on it replace earlier ones.
+            share: how much is done, in [0, 1], if known.
+        """
+        subject = text.split(":", 1)[0]
+        if self._progress is not None:
+            if subject not in self._tasks:
+                self._tasks[subject] = self._progress.add_task(text, total=None)
+            done = {} if share is None else {"total": 1.0, "completed": share}
+            self._progress.update(self._tasks[subject], description=text, **done)
+        elif time.monotonic() - self._said.get(subject, -_SECONDS_BETWEEN) >= _SECONDS_BETWEEN:
+            self._said[subject] = time.monotonic()
+            self.line(text)

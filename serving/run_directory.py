@@ -1,0 +1,99 @@
+"""From a run directory to a deployment: which replicas there are, who they are, where they will serve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ranker import layout
+from ranker.config import Experiment, load
+from ranker.errors import UserError
+from serving.deployment import Deployment, Replica, dump
+
+
+def experiment_of(run: Path) -> Experiment:
+    """The run's resolved configuration.
+
+    Raises:
+        UserError: the directory has none.
+    """
+    path = layout.config_path(run)
+    if not path.exists():
+        raise UserError(
+            f"{run}: not a run directory (has no config.yaml); make one with `ranker run --run-dir {run}`"
+        )
+    return load(path)
+
+
+def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
+    """The deployed arm's replicas, replica i on port `base_port + i`.
+
+    Args:
+        run: a run directory with trained replicas.
+        base_port: instead of the configuration's.
+
+    Raises:
+        UserError: a replica has no servable version, or the replicas do not see the same features.
+    """
+    experiment = experiment_of(run)
+    arm = experiment.deployed_arm
+    own = experiment.arm(arm)
+    port = base_port if base_port is not None else experiment.serving.base_port
+    if port + own.replicas.count - 1 > 65535:
+        raise UserError(
+            f"serving.base_port: leaves no room for {own.replicas.count} replicas. Received: {port}"
+        )
+    identities = [identity(run, arm, index) for index in range(own.replicas.count)]
+    for key in ("feature_spec", "vocabulary"):
+        if len({told[key] for told in identities}) > 1:
+            raise UserError(f"{run}: replicas of arm '{arm}' differ in their {key}; run `ranker train` again")
+    return Deployment(
+        model_name=experiment.serving.model_name,
+        feature_spec=identities[0]["feature_spec"],
+        vocabulary=identities[0]["vocabulary"],
+        item=own.item,
+        context=own.context_features,
+        candidate=own.item_features,
+        replicas=tuple(
+            Replica(
+                name=f"{arm}-{index}",
+                target=f"{experiment.serving.host}:{port + index}",
+                path=str(layout.replica_dir(run, arm, index).relative_to(run)),
+                labels={
+                    key: str(told[key])
+                    for key in ("arm", "replica", "init_seed", "shuffle_seed", "data", "version")
+                }
+                | {"hardware": "cpu"},
+            )
+            for index, told in enumerate(identities)
+        ),
+    )
+
+
+def identity(run: Path, arm: str, replica: int) -> dict[str, Any]:
+    """What the newest version of a replica says of itself.
+
+    Raises:
+        UserError: there is no version with a SavedModel.
+    """
+    base = layout.replica_dir(run, arm, replica)
+    versions = sorted((int(p.name) for p in base.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+    if not versions:
+        raise UserError(f"{base}: has no trained version; run `ranker train --run-dir {run}` first")
+    directory = base / str(versions[0])
+    if not (directory / "saved_model.pb").exists():
+        raise UserError(
+            f"{directory}: has no saved_model.pb; remove it and run `ranker train --run-dir {run}` again"
+        )
+    try:
+        return json.loads((directory / "assets.extra" / "replica.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{directory}: assets.extra/replica.json is missing or not JSON") from None
+
+
+def deploy(run: Path, base_port: int | None = None) -> Deployment:
+    """Writes `deployment.yaml` from what stands in the run directory, and returns it. Raises as `deployment_of`."""
+    deployment = deployment_of(run, base_port)
+    dump(deployment, layout.deployment_path(run))
+    return deployment
