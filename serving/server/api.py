@@ -17,16 +17,19 @@ from ranker.errors import UserError
 from serving.server import flags, grpc_server, protos
 from serving.server.core import ServerCore
 from serving.server.endpoints import ApiOptions, Endpoints
+from serving.server.http_server import HttpServer
 from serving.server.loader import BundleLoader, fingerprint
 from serving.server.manager import LoadOptions
-from serving.server.metrics import Metrics
+from serving.server.metrics import Metrics, page
 from serving.server.model_config import ModelConfig, from_proto
 from serving.server.options import ServerOptions
+from serving.server.rest import RestApi
 from serving.server.status import ServingError, invalid
 
 __all__ = ["RunningServer", "ServerOptions", "run", "start"]
 
 _LOG = logging.getLogger(__name__)
+METRICS_PATH = "/monitoring/prometheus/metrics"
 _CONFIG = "tensorflow.serving.ModelServerConfig"
 
 
@@ -104,17 +107,16 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
             ),
             metrics,
         )
+        stoppers: list[Callable[[float], None]] = [lambda grace: core.stop()]
         server, port = _grpc(options, endpoints)
+        stoppers.insert(0, lambda grace: _stop_grpc(server, grace))
+        rest = _rest(options, endpoints, metrics)
+        if rest is not None:
+            stoppers.insert(0, rest.stop)
     except (ServingError, UserError):
         core.stop()
         raise
-    return RunningServer(
-        port,
-        0,
-        core,
-        metrics,
-        [lambda grace: _stop_grpc(server, grace), lambda grace: core.stop()],
-    )
+    return RunningServer(port, rest.port if rest else 0, core, metrics, stoppers)
 
 
 def run(options: ServerOptions) -> int:
@@ -171,6 +173,30 @@ def _grpc(options: ServerOptions, endpoints: Endpoints) -> tuple[grpc.Server, in
         flags.channel_arguments(options.grpc_channel_arguments),
     )
     return server, ports[0]
+
+
+def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> HttpServer | None:
+    if not options.rest_api_port:
+        return None
+    if options.rest_api_port == options.port:
+        _LOG.error("--rest_api_port cannot be same as --port. Skipped exporting HTTP/REST API.")
+        return None
+    pages = {}
+    if options.monitoring_config_file:
+        name = "tensorflow.serving.MonitoringConfig"
+        config = protos.read_text(
+            options.monitoring_config_file, protos.MonitoringConfig, name
+        ).prometheus_config
+        if config.enable:
+            pages[config.path or METRICS_PATH] = lambda: page(metrics)
+    api = RestApi(endpoints, options.rest_api_timeout_in_ms, options.rest_api_enable_cors_support, pages)
+    limit = options.max_message_bytes or (64 * 2**20 if options.strict else 2**31 - 1)
+    try:
+        return HttpServer(options.host, max(options.rest_api_port, 0), api.handle, limit)
+    except OSError as error:
+        raise invalid(
+            f"Failed to listen on {options.host}:{options.rest_api_port}: {error.strerror}"
+        ) from None
 
 
 def _stop_grpc(server: grpc.Server, grace: float) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from google.protobuf import any_pb2, message
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -24,7 +25,7 @@ from serving.server.core import ServerCore
 from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import Metrics
 from serving.server.predict import predict
-from serving.server.signatures import DEFAULT_SIGNATURE
+from serving.server.signatures import DEFAULT_SIGNATURE, Signature
 from serving.server.status import Code, ServingError, invalid
 from serving.server.tensors import decode, encode
 
@@ -124,6 +125,39 @@ class Endpoints:
             for alias, array in outputs.items():
                 encode(array, response.outputs[alias], self._options.tensor_content)
             return response.SerializeToString()
+
+    def predict_arrays(
+        self, spec: Any, read: Callable[[Mapping[str, Signature]], Mapping[str, np.ndarray]], call: Call
+    ) -> dict[str, np.ndarray]:
+        """Predict for a caller that has arrays, not protos (REST).
+
+        Args:
+            spec: the ModelSpec.
+            read: gives the inputs, once the model's signatures are known.
+            call: the transport's part.
+
+        Returns:
+            Outputs by alias.
+
+        Raises:
+            ServingError: as TF Serving answers.
+        """
+        with (
+            self._metrics.request(spec.name, "Predict", call.entrypoint) as record,
+            self._core.handle(spec) as handle,
+        ):
+            record.version = handle.version
+            record.signature = spec.signature_name or DEFAULT_SIGNATURE
+            inputs = read(handle.bundle.signatures)
+            _, outputs = predict(
+                handle.bundle,
+                spec.signature_name,
+                inputs,
+                inputs.__getitem__,
+                timeout_ms=call.timeout_ms(),
+                strict=self._options.strict,
+            )
+            return outputs
 
     def classify(self, data: bytes, call: Call) -> bytes:
         """PredictionService.Classify."""

@@ -5,6 +5,7 @@ Source: TF Serving's `util.cc` (names and buckets) and its Prometheus exporter (
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from bisect import bisect_left
@@ -74,6 +75,21 @@ class Metrics:
         with self._lock:
             return sum(self._counters.get(name, {}).values())
 
+    def snapshot(
+        self,
+    ) -> tuple[
+        dict[str, list[tuple[Labels, int]]],
+        dict[str, list[tuple[Labels, tuple[tuple[float, ...], list[int], float]]]],
+    ]:
+        """Counters and histograms (bounds, counts, sum) at one moment."""
+        with self._lock:
+            counters = {name: list(cells.items()) for name, cells in self._counters.items()}
+            histograms = {
+                name: [(labels, (h.bounds, list(h.counts), h.total)) for labels, h in cells.items()]
+                for name, cells in self._histograms.items()
+            }
+        return counters, histograms
+
     @contextmanager
     def request(self, model: str, api: str, entrypoint: str) -> Iterator[RequestRecord]:
         """Times a request and counts it under its status."""
@@ -102,3 +118,35 @@ class Metrics:
         if status == Code.OK:
             labels = (("model_name", model), ("API", api), ("entrypoint", entrypoint), *about)
             self.observe("/tensorflow/serving/request_latency", elapsed, labels)
+
+
+def page(metrics: Metrics) -> bytes:
+    """All metrics in Prometheus' text format, under TF Serving's spelling (`:tensorflow:serving:...`)."""
+    lines = []
+    counters, histograms = metrics.snapshot()
+    for name in sorted(counters):
+        lines.append(f"# TYPE {_spell(name)} counter")
+        lines += [f"{_spell(name)}{{{_labels(labels)}}} {value}" for labels, value in counters[name]]
+    for name in sorted(histograms):
+        lines.append(f"# TYPE {_spell(name)} histogram")
+        for labels, (bounds, counts, total) in histograms[name]:
+            prefix = f"{_labels(labels)}," if labels else ""
+            seen = 0
+            for bound, count in zip((*bounds, None), counts, strict=True):
+                seen += count
+                limit = "+Inf" if bound is None else f"{bound:g}"
+                lines.append(f'{_spell(name)}_bucket{{{prefix}le="{limit}"}} {seen}')
+            lines.append(f"{_spell(name)}_sum{{{_labels(labels)}}} {total:g}")
+            lines.append(f"{_spell(name)}_count{{{_labels(labels)}}} {seen}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _spell(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_]", ":", name)
+
+
+def _labels(labels: Labels) -> str:
+    def escape(value: str) -> str:
+        return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+    return ",".join(f'{name}="{escape(value)}"' for name, value in labels)

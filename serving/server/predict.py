@@ -13,8 +13,13 @@ from serving.server.signatures import Feeds, Signature, TensorSpec, find, prepar
 class Model(Protocol):
     """What a request needs of a loaded version: `backend.SessionModel`, batched or not, or a test's own."""
 
-    signatures: Mapping[str, Signature]
-    signature_defs: Mapping[str, Any]
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """By name."""
+
+    @property
+    def signature_defs(self) -> Mapping[str, Any]:
+        """The protos by name."""
 
     def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs the graph once."""

@@ -17,8 +17,11 @@ from google.protobuf import unknown_fields
 
 from ranker.backend import tf
 
-_RAW = {1: (np.dtype("<f4"), "float_val"), 2: (np.dtype("<f8"), "double_val")}
-_VARINT = {
+_RAW: dict[int, tuple[np.dtype[Any], str]] = {
+    1: (np.dtype("<f4"), "float_val"),
+    2: (np.dtype("<f8"), "double_val"),
+}
+_VARINT: dict[int, tuple[np.dtype[Any], str]] = {
     3: (np.dtype("i4"), "int_val"),
     4: (np.dtype("u1"), "int_val"),
     5: (np.dtype("i2"), "int_val"),
@@ -29,8 +32,11 @@ _VARINT = {
     22: (np.dtype("u4"), "uint32_val"),
     23: (np.dtype("u8"), "uint64_val"),
 }
-_HALF = {14: np.dtype(ml_dtypes.bfloat16), 19: np.dtype("f2")}
-_COMPLEX = {8: (np.dtype("c8"), "scomplex_val", "f4"), 18: (np.dtype("c16"), "dcomplex_val", "f8")}
+_HALF: dict[int, np.dtype[Any]] = {14: np.dtype(ml_dtypes.bfloat16), 19: np.dtype("f2")}
+_COMPLEX: dict[int, tuple[np.dtype[Any], str, str]] = {
+    8: (np.dtype("c8"), "scomplex_val", "f4"),
+    18: (np.dtype("c16"), "dcomplex_val", "f8"),
+}
 STRING = 7
 
 DTYPE_ENUM: dict[np.dtype, int] = {
