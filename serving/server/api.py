@@ -11,20 +11,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
 from ranker.errors import UserError
 from serving.server import flags, grpc_server, protos
+from serving.server import health as health_service
+from serving.server.admin import PATH as RELOAD
+from serving.server.admin import Admin, AdminOptions
+from serving.server.batching import BatchedModel, BatchingOptions
+from serving.server.batching import from_proto as batching_from_proto
+from serving.server.config_poll import ConfigPoller
 from serving.server.core import ServerCore
 from serving.server.endpoints import ApiOptions, Endpoints
+from serving.server.health import Health
 from serving.server.http_server import HttpServer
 from serving.server.loader import BundleLoader, fingerprint
 from serving.server.manager import LoadOptions
 from serving.server.metrics import Metrics, page
 from serving.server.model_config import ModelConfig, from_proto
 from serving.server.options import ServerOptions
+from serving.server.predict import Model
+from serving.server.request_log import RequestLog
 from serving.server.rest import RestApi
+from serving.server.servable import Servable
 from serving.server.status import ServingError, invalid
+from serving.server.tls import server_credentials
+from serving.server.warmup import Warmup
 
 __all__ = ["RunningServer", "ServerOptions", "run", "start"]
 
@@ -77,15 +87,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
     models = _models(options)
     metrics = Metrics()
     core = ServerCore(
-        BundleLoader(
-            tags=tuple(filter(None, options.saved_model_tags.split(","))),
-            strict=options.strict,
-            inter_op_threads=options.tensorflow_inter_op_parallelism
-            or options.tensorflow_session_parallelism,
-            intra_op_threads=options.tensorflow_intra_op_parallelism
-            or options.tensorflow_session_parallelism,
-            metrics=metrics,
-        ),
+        _loader(options, metrics),
         LoadOptions(
             max_retries=options.max_num_load_retries,
             retry_seconds=options.load_retry_interval_micros / 1e6,
@@ -96,25 +98,34 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
         options.file_system_poll_wait_seconds,
         options.allow_version_labels_for_unavailable_models,
     )
+    stoppers: list[Callable[[float], None]] = [lambda grace: core.stop()]
     try:
         core.configure(models, cancelled=cancelled)
-        endpoints = Endpoints(
-            core,
-            ApiOptions(
-                strict=options.strict,
-                tensor_content=options.enable_serialization_as_tensor_content,
-                max_batch_size=options.max_batch_size or (100_000 if options.strict else 0),
-            ),
-            metrics,
+        request_log = None
+        if options.request_log_file:
+            request_log = RequestLog(options.request_log_file, options.request_log_sampling_rate)
+            stoppers.insert(0, lambda grace: request_log.stop())
+        api_options = ApiOptions(
+            strict=options.strict,
+            tensor_content=options.enable_serialization_as_tensor_content,
+            max_batch_size=options.max_batch_size or (100_000 if options.strict else 0),
         )
-        stoppers: list[Callable[[float], None]] = [lambda grace: core.stop()]
-        server, port = _grpc(options, endpoints)
-        stoppers.insert(0, lambda grace: _stop_grpc(server, grace))
+        endpoints = Endpoints(core, api_options, metrics, request_log)
+        admin = Admin(core, _admin_options(options, core), metrics)
         rest = _rest(options, endpoints, metrics)
         if rest is not None:
             stoppers.insert(0, rest.stop)
+        port = _grpc(options, endpoints, admin, stoppers)
+        if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
+            poller = ConfigPoller(
+                lambda: _models(options),
+                lambda changed: core.configure(changed, "model"),
+                options.model_config_file_poll_wait_seconds,
+            )
+            stoppers.insert(0, lambda grace: poller.stop())
     except (ServingError, UserError):
-        core.stop()
+        for stop in stoppers:
+            stop(0)
         raise
     return RunningServer(port, rest.port if rest else 0, core, metrics, stoppers)
 
@@ -159,20 +170,86 @@ def _models(options: ServerOptions) -> list[ModelConfig]:
     return [ModelConfig(options.model_name, path if "://" in path else str(Path(path).absolute()))]
 
 
-def _grpc(options: ServerOptions, endpoints: Endpoints) -> tuple[grpc.Server, int]:
+def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
+    steps: list[Callable[[Model, Servable], Model]] = []
+    if options.enable_batching:
+        batching = BatchingOptions()
+        if options.batching_parameters_file:
+            batching = _batching_options(options.batching_parameters_file)
+
+        def batch(model: Model, servable: Servable) -> Model:
+            own = Path(servable.path) / "batching_params.pbtxt"
+            if options.enable_per_model_batching_parameters:
+                return BatchedModel(model, _batching_options(str(own)), metrics) if own.is_file() else model
+            return BatchedModel(model, batching, metrics)
+
+        steps.append(batch)
+    elif options.batching_parameters_file:
+        raise invalid(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+    if options.enable_model_warmup:
+        steps.append(Warmup(options.num_request_iterations_for_warmup, metrics))
+    return BundleLoader(
+        tags=tuple(filter(None, options.saved_model_tags.split(","))),
+        strict=options.strict,
+        inter_op_threads=options.tensorflow_inter_op_parallelism or options.tensorflow_session_parallelism,
+        intra_op_threads=options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
+        metrics=metrics,
+        steps=tuple(steps),
+    )
+
+
+def _batching_options(path: str) -> BatchingOptions:
+    name = "tensorflow.serving.BatchingParameters"
+    return batching_from_proto(protos.read_text(path, protos.BatchingParameters, name))
+
+
+def _admin_options(options: ServerOptions, core: ServerCore) -> AdminOptions:
+    token = ""
+    if options.admin_token_file:
+        try:
+            token = Path(options.admin_token_file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UserError(f"`admin_token_file` must be readable. Received: {error}") from None
+        if not token:
+            raise UserError(f"`admin_token_file` must not be empty. Received: {options.admin_token_file}")
+    roots = None
+    if options.strict:
+        given = [str(Path(root).resolve()) for root in options.reload_base_path_roots.split(",") if root]
+        roots = tuple(given or core.allowed_roots())
+    return AdminOptions(options.enable_reload_config or not options.strict, token, roots)
+
+
+def _grpc(
+    options: ServerOptions, endpoints: Endpoints, admin: Admin, stoppers: list[Callable[[float], None]]
+) -> int:
     cpus = len(os.sched_getaffinity(0))
     addresses = [f"{options.host}:{options.port}"]
     if options.grpc_socket_path:
         addresses.append(f"unix:{options.grpc_socket_path}")
+    methods = {**endpoints.methods(), RELOAD: admin.reload}
+    streams = {}
+    health = Health()
+    if options.enable_grpc_healthcheck_service:
+        methods[health_service.CHECK] = health.check
+        streams[health_service.WATCH] = health.watch
     server, ports = grpc_server.build(
-        endpoints.methods(),
+        methods,
         addresses,
-        options.grpc_max_threads or (64 if options.enable_batching else 4 * cpus),
+        options.grpc_max_threads or (64 if options.enable_batching else max(4 * cpus, 16)),
         options.max_message_bytes or (64 * 2**20 if options.strict else -1),
-        None,
+        server_credentials(options.ssl_config_file) if options.ssl_config_file else None,
         flags.channel_arguments(options.grpc_channel_arguments),
+        streams,
     )
-    return server, ports[0]
+
+    def stop(grace: float) -> None:
+        health.drain()
+        server.stop(grace).wait()
+
+    stoppers.insert(0, stop)
+    return ports[0]
 
 
 def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> HttpServer | None:
@@ -181,14 +258,12 @@ def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> Htt
     if options.rest_api_port == options.port:
         _LOG.error("--rest_api_port cannot be same as --port. Skipped exporting HTTP/REST API.")
         return None
-    pages = {}
+    pages = {METRICS_PATH: lambda: page(metrics)}
     if options.monitoring_config_file:
         name = "tensorflow.serving.MonitoringConfig"
-        config = protos.read_text(
-            options.monitoring_config_file, protos.MonitoringConfig, name
-        ).prometheus_config
-        if config.enable:
-            pages[config.path or METRICS_PATH] = lambda: page(metrics)
+        monitoring = protos.read_text(options.monitoring_config_file, protos.MonitoringConfig, name)
+        path = monitoring.prometheus_config.path or METRICS_PATH
+        pages = {path: lambda: page(metrics)} if monitoring.prometheus_config.enable else {}
     api = RestApi(endpoints, options.rest_api_timeout_in_ms, options.rest_api_enable_cors_support, pages)
     limit = options.max_message_bytes or (64 * 2**20 if options.strict else 2**31 - 1)
     try:
@@ -197,7 +272,3 @@ def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> Htt
         raise invalid(
             f"Failed to listen on {options.host}:{options.rest_api_port}: {error.strerror}"
         ) from None
-
-
-def _stop_grpc(server: grpc.Server, grace: float) -> None:
-    server.stop(grace).wait()

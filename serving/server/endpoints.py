@@ -24,7 +24,8 @@ from serving.server import wire
 from serving.server.core import ServerCore
 from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import Metrics
-from serving.server.predict import predict
+from serving.server.predict import Model, predict
+from serving.server.request_log import REQUEST_ID, RequestLog
 from serving.server.signatures import DEFAULT_SIGNATURE, Signature
 from serving.server.status import Code, ServingError, invalid
 from serving.server.tensors import decode, encode
@@ -59,6 +60,10 @@ class Call:
             raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
         return min(max(int(left * 1000), 1), _INT32_MAX)
 
+    def expired(self) -> bool:
+        """Whether nobody waits any more."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
 
 Method = Callable[[bytes, Call], bytes]
 
@@ -81,10 +86,13 @@ class ApiOptions:
 class Endpoints:
     """PredictionService and ModelService over a `ServerCore`."""
 
-    def __init__(self, core: ServerCore, options: ApiOptions, metrics: Metrics):
+    def __init__(
+        self, core: ServerCore, options: ApiOptions, metrics: Metrics, request_log: RequestLog | None = None
+    ):
         self._core = core
         self._options = options
         self._metrics = metrics
+        self._request_log = request_log
 
     def methods(self) -> dict[str, Method]:
         """The gRPC path of each method."""
@@ -109,7 +117,7 @@ class Endpoints:
             self._core.handle(spec) as handle,
         ):
             record.version = handle.version
-            record.signature = spec.signature_name or DEFAULT_SIGNATURE
+            record.signature = _known(spec, handle.bundle)
             name, outputs = predict(
                 handle.bundle,
                 spec.signature_name,
@@ -118,13 +126,18 @@ class Endpoints:
                 request.output_filter,
                 call.timeout_ms(),
                 self._options.strict,
+                self._options.max_batch_size,
             )
             response.model_spec.name = spec.name
             response.model_spec.version.value = handle.version
             response.model_spec.signature_name = name
             for alias, array in outputs.items():
                 encode(array, response.outputs[alias], self._options.tensor_content)
-            return response.SerializeToString()
+            answer = response.SerializeToString()
+            if self._request_log is not None:
+                request_id = call.metadata.get(REQUEST_ID)
+                self._request_log.offer(data, answer, request_id.encode() if request_id else None)
+            return answer
 
     def predict_arrays(
         self, spec: Any, read: Callable[[Mapping[str, Signature]], Mapping[str, np.ndarray]], call: Call
@@ -147,7 +160,7 @@ class Endpoints:
             self._core.handle(spec) as handle,
         ):
             record.version = handle.version
-            record.signature = spec.signature_name or DEFAULT_SIGNATURE
+            record.signature = _known(spec, handle.bundle)
             inputs = read(handle.bundle.signatures)
             _, outputs = predict(
                 handle.bundle,
@@ -156,6 +169,7 @@ class Endpoints:
                 inputs.__getitem__,
                 timeout_ms=call.timeout_ms(),
                 strict=self._options.strict,
+                max_rows=self._options.max_batch_size,
             )
             return outputs
 
@@ -180,7 +194,7 @@ class Endpoints:
             self._core.handle(spec) as handle,
         ):
             record.version = handle.version
-            record.signature = spec.signature_name or DEFAULT_SIGNATURE
+            record.signature = _known(spec, handle.bundle)
             response.result.CopyFrom(
                 run(handle.bundle, spec.signature_name, request.input, call.timeout_ms())
             )
@@ -265,3 +279,9 @@ def _fill_spec(target: Any, spec: Any, version: int) -> None:
     target.name = spec.name
     target.version.value = version
     target.signature_name = spec.signature_name or DEFAULT_SIGNATURE
+
+
+def _known(spec: Any, model: Model) -> str:
+    """The signature's name as a metrics label; made-up names must not become labels."""
+    name = spec.signature_name or DEFAULT_SIGNATURE
+    return name if name in model.signatures else "unknown"

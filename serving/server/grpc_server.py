@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -20,10 +20,17 @@ _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 class Services(grpc.GenericRpcHandler):
     """Finds the handler of a path; an unknown one is answered with UNIMPLEMENTED by gRPC."""
 
-    def __init__(self, methods: Mapping[str, Method]):
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        streams: Mapping[str, Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]],
+    ):
         self._handlers = {
             path: grpc.unary_unary_rpc_method_handler(_adapt(method)) for path, method in methods.items()
         }
+        self._handlers.update(
+            {path: grpc.unary_stream_rpc_method_handler(stream) for path, stream in streams.items()}
+        )
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Called by gRPC for every call."""
@@ -37,6 +44,7 @@ def build(
     max_message_bytes: int,
     credentials: grpc.ServerCredentials | None = None,
     channel_arguments: list[tuple[str, Any]] | None = None,
+    streams: Mapping[str, Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]] | None = None,
 ) -> tuple[grpc.Server, list[int]]:
     """Makes and starts a server.
 
@@ -47,6 +55,7 @@ def build(
         max_message_bytes: largest request accepted; -1 for no limit.
         credentials: TLS, for all addresses but Unix sockets; None for plain text.
         channel_arguments: further gRPC channel arguments.
+        streams: gRPC path to a method that answers with a stream.
 
     Returns:
         The started server and the port of each address (1 for a Unix socket).
@@ -56,7 +65,7 @@ def build(
     """
     server = grpc.server(
         futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-        handlers=[Services(methods)],
+        handlers=[Services(methods, streams or {})],
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),

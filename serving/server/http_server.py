@@ -12,7 +12,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 _LOG = logging.getLogger(__name__)
 _MAX_HEADER_BYTES = 64 * 1024
@@ -117,7 +117,7 @@ class HttpServer:
         try:
             connection.settimeout(self._idle)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with connection.makefile("rb", 65536) as stream:
+            with cast(BinaryIO, connection.makefile("rb", 65536)) as stream:
                 while not self._stopping:
                     try:
                         request = self._read(connection, stream)

@@ -61,11 +61,6 @@ class ServerOptions:
     enable_serialization_as_tensor_content: bool = _flag(
         False, "numeric outputs of Predict as tensor_content"
     )
-    enable_signature_method_name_check: bool = _flag(
-        False, "refuse a signature whose method name does not fit the call"
-    )
-    use_tflite_model: bool = _flag(False, "serve model.tflite instead of saved_model.pb")
-    prefer_tflite_model: bool = _flag(False, "serve model.tflite where there is one")
     version: bool = _flag(False, "print versions and exit")
 
     strict: bool = _flag(

@@ -36,6 +36,7 @@ def predict(
     output_filter: Iterable[str] = (),
     timeout_ms: int = 0,
     strict: bool = False,
+    max_rows: int = 0,
 ) -> tuple[str, dict[str, np.ndarray]]:
     """Runs one signature.
 
@@ -47,6 +48,7 @@ def predict(
         output_filter: outputs wanted; none means all.
         timeout_ms: 0 for none.
         strict: check shapes against the signature.
+        max_rows: most rows of an input; 0 for no limit.
 
     Returns:
         The signature's effective name and the outputs by alias.
@@ -55,7 +57,7 @@ def predict(
         ServingError: as TF Serving answers.
     """
     signature = find(model.signatures, signature_name)
-    feeds = prepare_feeds(signature, names, decode, strict)
+    feeds = prepare_feeds(signature, names, decode, strict, max_rows)
     fetches = select_outputs(signature, output_filter)
     outputs = model.run(feeds, fetches, timeout_ms)
     return signature.name, {spec.alias: array for spec, array in zip(fetches, outputs, strict=True)}

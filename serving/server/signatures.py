@@ -53,7 +53,11 @@ Feeds = list[tuple[TensorSpec, np.ndarray]]
 
 
 def prepare_feeds(
-    signature: Signature, names: Iterable[str], decode: Callable[[str], np.ndarray], strict: bool = False
+    signature: Signature,
+    names: Iterable[str],
+    decode: Callable[[str], np.ndarray],
+    strict: bool = False,
+    max_rows: int = 0,
 ) -> Feeds:
     """Matches a request's inputs with the signature, in TF Serving's order of checks.
 
@@ -62,6 +66,7 @@ def prepare_feeds(
         names: aliases present in the request.
         decode: gives the array of an alias; may raise `TensorError`.
         strict: also check each shape against the signature, which TF Serving leaves to the kernels.
+        max_rows: most rows (first dimension) of an input; 0 for no limit.
 
     Returns:
         (input, array) pairs to feed.
@@ -86,6 +91,8 @@ def prepare_feeds(
                 array = decode(alias)
             except TensorError:
                 raise invalid(f"tensor parsing error: {alias}") from None
+            if max_rows and array.ndim and len(array) > max_rows:
+                raise invalid(f'Input "{alias}" must have at most {max_rows} rows. Received: {len(array)}')
             if strict:
                 check_shape(signature.name, spec, array.shape)
             feeds.append((spec, array))

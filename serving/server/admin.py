@@ -1,0 +1,83 @@
+"""ModelService.HandleReloadConfigRequest, and who may call it."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+from google.protobuf import message
+from tensorflow_serving.apis import model_management_pb2
+
+from serving.server.core import ServerCore
+from serving.server.endpoints import Call
+from serving.server.metrics import Metrics
+from serving.server.model_config import from_proto
+from serving.server.status import Code, ServingError, invalid
+
+PATH = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+
+
+@dataclass(frozen=True)
+class AdminOptions:
+    """What a reload may do.
+
+    Attributes:
+        enabled: whether reloads are answered at all.
+        token: bearer token a caller must send; "" for none.
+        allowed_roots: directories new base paths must lie below; None for anywhere.
+    """
+
+    enabled: bool = True
+    token: str = ""
+    allowed_roots: tuple[str, ...] | None = None
+
+
+class Admin:
+    """The reload method."""
+
+    def __init__(self, core: ServerCore, options: AdminOptions, metrics: Metrics):
+        self._core = core
+        self._options = options
+        self._metrics = metrics
+
+    def reload(self, data: bytes, call: Call) -> bytes:
+        """Replaces the model list; returns once the new models answer.
+
+        Raises:
+            ServingError: PERMISSION_DENIED if reloads are off or a path lies outside, UNAUTHENTICATED
+                without the token, else as TF Serving answers.
+        """
+        if not self._options.enabled:
+            raise ServingError(
+                Code.PERMISSION_DENIED, "Reloading is off; start the server with --enable_reload_config"
+            )
+        if self._options.token:
+            given = call.metadata.get("authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {self._options.token}".encode()):
+                raise ServingError(Code.UNAUTHENTICATED, "A bearer token is required for this call")
+        request = model_management_pb2.ReloadConfigRequest()
+        try:
+            request.ParseFromString(data)
+        except message.DecodeError as error:
+            raise ServingError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        before = {name: self._metrics.counter(_metric(name)) for name in request.metric_names}
+        roots = self._options.allowed_roots
+        self._core.configure(
+            from_proto(request.config), "model", list(roots) if roots is not None else None, call.expired
+        )
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = 0
+        for name in request.metric_names:
+            response.metric.add(
+                name=name, int64_value_increase=self._metrics.counter(_metric(name)) - before[name]
+            )
+        return response.SerializeToString()
+
+
+def _metric(name: str) -> str:
+    return name if name.startswith("/") else name.replace(":", "/")

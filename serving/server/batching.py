@@ -1,0 +1,335 @@
+"""Requests of several callers run together: TF Serving's batching session.
+
+Batches form per (inputs, outputs) set. A batch closes when it is full or its oldest request has waited
+`batch_timeout_micros`; threads of the model's own run closed batches. `allowed_batch_sizes` rounds a
+batch up by repeating a row. Callers get their rows back.
+
+Source: TF Serving's batching_session and TensorFlow's shared_batch_scheduler (meaning of parameters,
+error texts).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serving.server.metrics import Metrics
+from serving.server.predict import Model
+from serving.server.signatures import Feeds, Signature, TensorSpec
+from serving.server.status import Code, ServingError, invalid
+
+_QUEUE_BUCKETS = tuple(100 * 1.2**power for power in range(52))
+
+
+@dataclass(frozen=True)
+class BatchingOptions:
+    """`BatchingParameters`, with TF Serving's defaults."""
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = 0
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int = 0
+    thread_pool_name: str = "model_server_batch_threads"
+
+    def execution_size(self) -> int:
+        """Most rows run at once."""
+        if self.enable_large_batch_splitting and self.max_execution_batch_size:
+            return self.max_execution_batch_size
+        return self.max_batch_size
+
+
+def from_proto(proto: Any) -> BatchingOptions:
+    """Options of a `BatchingParameters`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if `allowed_batch_sizes` does not end in the largest batch size,
+            or is not increasing.
+    """
+    defaults = BatchingOptions()
+
+    def value(name: str) -> Any:
+        return getattr(proto, name).value if proto.HasField(name) else getattr(defaults, name)
+
+    options = BatchingOptions(
+        max_batch_size=value("max_batch_size"),
+        batch_timeout_micros=value("batch_timeout_micros"),
+        max_enqueued_batches=value("max_enqueued_batches"),
+        num_batch_threads=value("num_batch_threads"),
+        allowed_batch_sizes=tuple(proto.allowed_batch_sizes),
+        pad_variable_length_inputs=proto.pad_variable_length_inputs,
+        enable_large_batch_splitting=value("enable_large_batch_splitting"),
+        max_execution_batch_size=value("max_execution_batch_size"),
+        thread_pool_name=value("thread_pool_name"),
+    )
+    sizes = options.allowed_batch_sizes
+    if list(sizes) != sorted(set(sizes)):
+        raise invalid("allowed_batch_sizes entries must be monotonically increasing")
+    if sizes and sizes[-1] != options.execution_size():
+        raise invalid(
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
+            f"{sizes[-1]}; expected {options.execution_size()}"
+        )
+    if options.max_batch_size <= 0 or options.max_enqueued_batches < 0:
+        raise invalid(f"max_batch_size must be positive; was {options.max_batch_size}")
+    return options
+
+
+@dataclass
+class _Task:
+    feeds: Feeds
+    size: int
+    deadline: float | None
+    enqueued: float
+    done: threading.Event = field(default_factory=threading.Event)
+    outputs: list[np.ndarray] | None = None
+    error: ServingError | None = None
+
+
+@dataclass
+class _Batch:
+    fetches: Sequence[TensorSpec]
+    closes: float
+    size: int = 0
+    tasks: list[_Task] = field(default_factory=list)
+
+
+class BatchedModel:
+    """A `Model` that runs another model's requests in batches."""
+
+    def __init__(self, model: Model, options: BatchingOptions, metrics: Metrics):
+        self._model = model
+        self._options = options
+        self._metrics = metrics
+        self._changed = threading.Condition()
+        self._queues: dict[tuple[tuple[str, ...], tuple[str, ...]], list[_Batch]] = {}
+        self._closing = False
+        threads = options.num_batch_threads or len(os.sched_getaffinity(0))
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{index}", daemon=True)
+            for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """Those of the model."""
+        return self._model.signatures
+
+    @property
+    def signature_defs(self) -> Mapping[str, Any]:
+        """Those of the model."""
+        return self._model.signature_defs
+
+    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
+        """Runs one request as part of a batch.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT if the inputs have no common first dimension or it is larger
+                than a batch, UNAVAILABLE if the queue is full, or what the batch's run answers.
+        """
+        size = _rows(feeds)
+        limit = self._options.max_batch_size
+        largest = self._options.execution_size()
+        if size > limit:
+            raise invalid(f"Task size {size} is larger than maximum input batch size {limit}")
+        now = time.monotonic()
+        deadline = now + timeout_ms / 1000 if timeout_ms else None
+        pieces = [
+            _Task(
+                [(spec, array[start : start + largest]) for spec, array in feeds],
+                min(largest, size - start),
+                deadline,
+                now,
+            )
+            for start in range(0, max(size, 1), largest)
+        ]
+        # The set of tensors is the batch's identity; its order is whatever the first request had.
+        # A wrong dtype makes a batch of its own, or it would fail its neighbours' requests too.
+        names = tuple(sorted(f"{spec.name} {array.dtype}" for spec, array in feeds))
+        key = (names, tuple(sorted(spec.name for spec in fetches)))
+        ordered = sorted(fetches, key=lambda spec: spec.name)
+        with self._changed:
+            if self._closing:
+                raise ServingError(Code.UNAVAILABLE, "The batch scheduler is shutting down")
+            queue = self._queues.setdefault(key, [])
+            for piece in pieces:
+                self._enqueue(queue, piece, ordered)
+            self._changed.notify()
+        for piece in pieces:
+            piece.done.wait()
+            if piece.error is not None:
+                raise piece.error
+        by_name = {
+            spec.name: _join([piece.outputs[index] for piece in pieces if piece.outputs is not None])
+            for index, spec in enumerate(ordered)
+        }
+        return [by_name[spec.name] for spec in fetches]
+
+    def close(self) -> None:
+        """Runs what is queued, ends the threads, closes the model."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._model.close()
+
+    def _enqueue(self, queue: list[_Batch], task: _Task, fetches: Sequence[TensorSpec]) -> None:
+        options = self._options
+        last = queue[-1] if queue else None
+        if last is None or last.size + task.size > options.execution_size():
+            if len(queue) >= max(options.max_enqueued_batches, 1):
+                raise ServingError(
+                    Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"
+                )
+            if last is not None:
+                last.closes = 0.0
+            last = _Batch(fetches, task.enqueued + options.batch_timeout_micros / 1e6)
+            queue.append(last)
+        last.tasks.append(task)
+        last.size += task.size
+        if last.size >= options.execution_size():
+            last.closes = 0.0
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                batch = self._next()
+                while batch is None:
+                    if self._closing and not any(self._queues.values()):
+                        return
+                    self._changed.wait(self._wait_seconds())
+                    batch = self._next()
+            self._run(batch)
+
+    def _next(self) -> _Batch | None:
+        """Takes the batch that has been ready longest, if one is ready."""
+        now = time.monotonic()
+        ready = [
+            (queue[0].tasks[0].enqueued, key)
+            for key, queue in self._queues.items()
+            if queue and (queue[0].closes <= now or self._closing)
+        ]
+        if not ready:
+            return None
+        return self._queues[min(ready)[1]].pop(0)
+
+    def _wait_seconds(self) -> float | None:
+        closes = [queue[0].closes for queue in self._queues.values() if queue]
+        return max(min(closes) - time.monotonic(), 0) if closes else None
+
+    def _run(self, batch: _Batch) -> None:
+        now = time.monotonic()
+        for task in batch.tasks:
+            labels = (("thread_pool_name", self._options.thread_pool_name),)
+            queued = (now - task.enqueued) * 1e6
+            self._metrics.observe(
+                "/tensorflow/serving/batching_session/queuing_latency", queued, labels, _QUEUE_BUCKETS
+            )
+        try:
+            outputs = self._run_merged(batch, now)
+        except ServingError as error:
+            for task in batch.tasks:
+                task.error = error
+                task.done.set()
+            return
+        start = 0
+        for task in batch.tasks:
+            task.outputs = [array[start : start + task.size] for array in outputs]
+            start += task.size
+            task.done.set()
+
+    def _run_merged(self, batch: _Batch, now: float) -> list[np.ndarray]:
+        deadlines = [task.deadline for task in batch.tasks]
+        latest = None if None in deadlines else max(d for d in deadlines if d is not None)
+        if latest is not None and latest <= now:
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
+            )
+        size = next((size for size in self._options.allowed_batch_sizes if size >= batch.size), batch.size)
+        feeds = merge(
+            [task.feeds for task in batch.tasks], size - batch.size, self._options.pad_variable_length_inputs
+        )
+        timeout_ms = 0 if latest is None else max(int((latest - now) * 1000), 1)
+        outputs = self._model.run(feeds, batch.fetches, timeout_ms)
+        for array in outputs:
+            if array.ndim == 0:
+                raise ServingError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+            if len(array) != size:
+                raise ServingError(
+                    Code.FAILED_PRECONDITION,
+                    "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
+                    "the input tensors",
+                )
+        return outputs
+
+
+def merge(tasks: Sequence[Feeds], padding_rows: int, pad_lengths: bool) -> Feeds:
+    """Concatenates the inputs of several requests along the first dimension.
+
+    Args:
+        tasks: the requests' inputs, the same tensors in each.
+        padding_rows: rows to add; the last request's first row repeats.
+        pad_lengths: pad other dimensions with zeros to the longest, instead of refusing a mix.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION if shapes differ and `pad_lengths` is off, INVALID_ARGUMENT if
+            ranks or dtypes differ.
+    """
+    merged: Feeds = []
+    by_name = [{spec.name: array for spec, array in feeds} for feeds in tasks]
+    for spec, _ in tasks[0]:
+        arrays = [feeds[spec.name] for feeds in by_name]
+        if len({array.shape[1:] for array in arrays}) > 1:
+            if not pad_lengths:
+                raise ServingError(
+                    Code.FAILED_PRECONDITION,
+                    f"Tensors with name '{spec.name}' from different tasks have different shapes and padding is turned "
+                    "off.Set pad_variable_length_inputs to true, or ensure that all tensors with the same name"
+                    "have equal dimensions starting with the first dim.",
+                )
+            arrays = _pad(arrays)
+        if padding_rows:
+            arrays += [arrays[-1][:1]] * padding_rows
+        merged.append((spec, arrays[0] if len(arrays) == 1 else np.concatenate(arrays)))
+    return merged
+
+
+def _rows(feeds: Feeds) -> int:
+    sizes = set()
+    for _, array in feeds:
+        if array.ndim == 0:
+            raise invalid("Batching Run() input tensors must have at least one dimension")
+        sizes.add(len(array))
+    if len(sizes) > 1:
+        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
+    if not sizes:
+        raise invalid("Batching session Run() must have at least one input tensor")
+    return sizes.pop()
+
+
+def _pad(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    if len({array.ndim for array in arrays}) > 1:
+        raise invalid("Cannot pad tensors of different ranks")
+    target = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
+    padded = []
+    for array in arrays:
+        widths = [(0, 0)] + [(0, want - have) for want, have in zip(target, array.shape[1:], strict=True)]
+        filler: Any = b"" if array.dtype == object else 0
+        padded.append(np.pad(array, widths, constant_values=filler) if any(w for _, w in widths) else array)
+    return padded
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
