@@ -1,0 +1,83 @@
+# `make quickstart` and `make test` set up everything they need; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+export TF_USE_LEGACY_KERAS := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+RUN_DIR ?= runs/quickstart
+PYTEST_WORKERS ?= 2
+
+.PHONY: help venv quickstart test test-slow test-flink check format lint types bench evidence chromium debian-packages clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+# Everything in .venv follows from these two files; touch nothing and a second run costs nothing.
+.venv/.ready: pyproject.toml constraints.txt
+	@rm -rf .venv
+	@set -e; \
+	python=; for candidate in "$(PYTHON)" python3 python3.12 python3.11 python3.13 python3.10; do \
+	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	  then python=$$("$$candidate" -c 'import sys; print(sys.executable)'); break; fi; done; \
+	if [ -z "$$python" ]; then echo "make venv: needs Python 3.10 to 3.13 as python3, or PYTHON=/path/to/python" >&2; exit 1; fi; \
+	echo "setting up .venv with $$("$$python" --version) (a few minutes the first time)"; \
+	if command -v uv >/dev/null; then \
+	  uv venv --quiet --python "$$python" .venv; \
+	  VIRTUAL_ENV=$$PWD/.venv uv pip install --quiet --constraint constraints.txt --editable '.[all,dev]'; \
+	else \
+	  "$$python" -m venv .venv; \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'; \
+	fi
+	@touch $@
+
+venv: .venv/.ready  ## the environment alone
+
+quickstart: .venv/.ready  ## generated log, replicas trained, served and measured, dashboard open until Ctrl-C
+	$(BIN)/ranker quickstart --run-dir $(RUN_DIR) $(ARGS)
+
+test: .venv/.ready chromium  ## all tests but the slow campaigns
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
+
+test-slow: .venv/.ready  ## the slow campaigns: soak, hostile requests, kills
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-flink: .venv/.ready  ## the pipeline on a Flink mini-cluster (Java 17 and Maven Central needed)
+	$(BIN)/python -m pytest -m flink $(ARGS)
+
+check: format-check lint types test  ## what CI runs
+
+.PHONY: format-check
+format-check: .venv/.ready
+	$(BIN)/ruff format --check .
+
+format: .venv/.ready  ## formats the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+
+types: .venv/.ready
+	$(BIN)/mypy
+
+bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+evidence: .venv/.ready  ## redraws docs/evidence.md (DATA=directory with MovieLens 1M, without it the generated log)
+	$(BIN)/ranker study evidence $(ARGS)
+
+# Browser tests need a Chromium. One that is there is used; Debian's is installed where that is allowed.
+chromium:
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing Debian's chromium for the browser tests"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+	      || echo "chromium could not be installed: the browser tests will be left out"; \
+	  else echo "no chromium: the browser tests will be left out; install it (Debian: apt-get install chromium) to have them"; fi; fi
+
+debian-packages:  ## what the tests leave out without: Chromium, PostgreSQL, Prometheus (as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium postgresql prometheus >/dev/null
+
+clean:  ## removes the environment and all caches
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
