@@ -1,0 +1,218 @@
+"""A round's answers to sums: every pair, the floor, the refresh, the slices. Pure: no clock, no network, no store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ranker.divergence import (
+    Comparison,
+    RequestBatch,
+    RequestMeasures,
+    Settings,
+    Statistic,
+    level,
+    measure_requests,
+)
+from serving.monitor.collect import Answers, Collected
+from serving.monitor.record import PROBE, Mark, RoundRecord, SeriesKey, Subject, digest, group
+from serving.monitor.requests import Array, ProbeSet
+from serving.monitor.slices import Slice
+
+Series = dict[SeriesKey, Mapping[str, Statistic]]
+
+_IN_SLICES = (
+    "pd_abs", "rpd_sym", "rpd_ratio", "pd_logit", "bias", "top1_swap", "set_churn", "pair_inversion",
+    "visible_inversion", "consensus_regret",
+)  # fmt: skip
+"""What is kept of a slice: it is the larger part of the store."""
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """The probe's scores by a version that served: kept to compare a refresh with what it replaced.
+
+    Attributes:
+        subject: replica and version.
+        labels: of the replica.
+        scores: float64 [R], nan where there is none.
+        answered: bool [N].
+    """
+
+    subject: Subject
+    labels: Mapping[str, str]
+    scores: Array
+    answered: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A measured round: what is stored, what each request's measures were, and what served."""
+
+    record: RoundRecord
+    requests: RequestMeasures | None
+    served: dict[str, Served]
+
+
+def measure(
+    collected: Collected, settings: Settings, slices: Sequence[Slice], before: Mapping[str, Served]
+) -> Measured:
+    """Measures a round.
+
+    Args:
+        collected: what came in.
+        settings: depth and thresholds.
+        slices: parts of the probe to measure apart.
+        before: replica -> what it served in the last round that it answered.
+    """
+    probe = collected.probe
+    # by name: a pair is the same series whatever the order of the deployment
+    usable = sorted(
+        (a for a in collected.answers if a.version and not a.refused), key=lambda answer: answer.replica
+    )
+    served = {answer.replica: _served(answer) for answer in usable}
+    statistics: Series = {}
+    measured = None
+    if served:
+        batch = _batch(probe, served)
+        measured = measure_requests(batch, settings)
+        for feature, value, comparison in _cuts(measured, settings, slices):
+            statistics.update(_series(comparison, served, probe, feature, value))
+    marks = []
+    for answer in collected.answers:
+        if answer.refused:
+            key = f"incompatible/{answer.replica}/{answer.version}/{answer.refused}"
+            marks.append(
+                Mark(
+                    key, "incompatible", answer.replica, {"reason": answer.refused, "version": answer.version}
+                )
+            )
+        now, old = served.get(answer.replica), before.get(answer.replica)
+        if now is None:
+            continue
+        statistics.update(_floor(answer, now, probe, settings))
+        if old is not None and old.subject != now.subject:
+            marks.append(_refresh(old.subject, now.subject))
+            if len(old.scores) == len(now.scores):
+                statistics.update(_against(old, now, probe, settings))
+    record = RoundRecord(
+        key=f"{PROBE}/{probe.hash}/{collected.started:.3f}",
+        stream=PROBE,
+        time=int(collected.started),
+        duration=collected.duration,
+        requests=len(probe),
+        probe=probe.hash,
+        subjects={one.subject: one.labels for one in served.values()},
+        statistics=statistics,
+        counts=_counts(collected),
+        marks=tuple(marks),
+    )
+    return Measured(record, measured, {**before, **served})
+
+
+def _provenance(one: Served) -> dict[str, object]:
+    labels: dict[str, object] = {**one.labels, "version": one.subject.version}
+    if "replica" in labels:  # replica 0 of one arm is not replica 0 of another
+        labels["replica"] = f"{one.labels.get('arm', '')}/{labels['replica']}"
+    return labels
+
+
+def _served(answer: Answers) -> Served:
+    identity = {key: value for key, value in answer.description.items() if key != "served_version"}
+    labels = {
+        key: value for key, value in answer.labels.items() if key != "server"
+    }  # a moved server changes nothing
+    subject = Subject(answer.replica, answer.version, digest([identity, labels]))
+    return Served(subject, answer.labels, answer.scores, answer.answered)
+
+
+def _batch(probe: ProbeSet, served: Mapping[str, Served]) -> RequestBatch:
+    return request_batch(probe, {name: (one.scores, one.answered) for name, one in served.items()})
+
+
+def request_batch(probe: ProbeSet, answers: Mapping[str, tuple[Array, Array]]) -> RequestBatch:
+    """Name -> (scores [R], answered [N]) as a batch; its requests are positions in the probe."""
+    return RequestBatch.from_rows(
+        probe.owner,
+        probe.item_codes,
+        np.stack([scores for scores, _ in answers.values()]),
+        replicas=list(answers),
+        answered=np.stack([answered[probe.owner] for _, answered in answers.values()]),
+    )
+
+
+def _cuts(
+    measured: RequestMeasures, settings: Settings, slices: Sequence[Slice]
+) -> Iterator[tuple[str, str, Comparison]]:
+    yield "", "", measured.summarise()
+    batch = measured.batch
+    for one in slices:
+        if one.by_request:
+            yield one.feature, one.value, measured.summarise(one.requests[batch.requests])
+        else:
+            part = batch.take_rows(one.rows[batch.rows])
+            yield one.feature, one.value, measure_requests(part, settings).summarise()
+
+
+def _series(
+    comparison: Comparison, served: Mapping[str, Served], probe: ProbeSet, feature: str, value: str
+) -> Series:
+    found: Series = {}
+    cut: dict[str, Any] = {"feature": feature, "value": value, "probe": probe.hash}
+    for (a, b), statistics in comparison.pairs.items():
+        left, right = served[a], served[b]
+        rung = level(_provenance(left), _provenance(right))
+        found[SeriesKey(PROBE, "pair", left.subject, right.subject, rung, **cut)] = _kept(statistics, feature)
+    everyone = group([one.subject for one in served.values()])
+    if comparison.pairs:
+        found[SeriesKey(PROBE, "all", everyone, everyone, **cut)] = _kept(comparison.means, feature)
+    if comparison.pairs and not feature:
+        for name, statistics in comparison.replicas.items():
+            # a replica is measured against the others: with other company it is another series
+            found[SeriesKey(PROBE, "replica", served[name].subject, everyone, **cut)] = statistics
+    return found
+
+
+def _kept(statistics: Mapping[str, Statistic], feature: str) -> Mapping[str, Statistic]:
+    if not feature:
+        return statistics
+    return {label: one for label, one in statistics.items() if label.partition("@")[0] in _IN_SLICES}
+
+
+def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings) -> Series:
+    found: Series = {}
+    for kind, scores, answered in (
+        ("again", answer.again, answer.again_answered),
+        ("batch", answer.batched, answer.batched_answered),
+    ):
+        if answered.any():
+            batch = request_batch(
+                probe, {"alone": (now.scores, now.answered & answered), kind: (scores, answered)}
+            )
+            (statistics,) = measure_requests(batch, settings).summarise().pairs.values()
+            found[SeriesKey(PROBE, kind, now.subject, now.subject, "L0", probe=probe.hash)] = statistics
+    return found
+
+
+def _against(old: Served, now: Served, probe: ProbeSet, settings: Settings) -> Series:
+    batch = request_batch(probe, {"old": (old.scores, old.answered), "new": (now.scores, now.answered)})
+    (statistics,) = measure_requests(batch, settings).summarise().pairs.values()
+    return {SeriesKey(PROBE, "refresh", old.subject, now.subject, "L6", probe=probe.hash): statistics}
+
+
+def _refresh(old: Subject, new: Subject) -> Mark:
+    key = f"refresh/{new.replica}/{old.version}/{old.fingerprint}/{new.version}/{new.fingerprint}"
+    return Mark(key, "refresh", new.replica, {"old": old.version, "new": new.version})
+
+
+def _counts(collected: Collected) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for answer in collected.answers:
+        counts[answer.replica, "asked"] = len(collected.probe)
+        counts[answer.replica, "answered"] = len(collected.probe) - answer.errors.total()
+        for kind, count in answer.errors.items():
+            counts[answer.replica, kind] = count
+    return counts

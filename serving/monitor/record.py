@@ -1,0 +1,92 @@
+"""What a round leaves behind: sums by series, counts by replica, marks. Plain values, ready for the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ranker.divergence import Statistic
+
+PROBE, LIVE = "probe", "live"
+
+
+class Subject(NamedTuple):
+    """A replica at one served version; `fingerprint` tells models apart that bear the same number."""
+
+    replica: str
+    version: int
+    fingerprint: str = ""
+
+
+ALL_REPLICAS = "*"
+"""The replica name of the group of all replicas of a round."""
+
+
+def group(subjects: list[Subject]) -> Subject:
+    """The group of these subjects, as a subject: the mean over all pairs has a series of its own.
+
+    Example:
+        >>> group([Subject("a", 1), Subject("b", 1)]) == group([Subject("b", 1), Subject("a", 1)])
+        True
+    """
+    return Subject(ALL_REPLICAS, 0, digest(sorted(subjects)))
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain data, 16 hex digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class SeriesKey(NamedTuple):
+    """What one line of a chart shows; see `store.schema.Series`."""
+
+    stream: str
+    kind: str
+    a: Subject
+    b: Subject
+    level: str = ""
+    feature: str = ""
+    value: str = ""
+    probe: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened at a time: `kind` is `refresh` or `incompatible`; `key` makes it happen once."""
+
+    key: str
+    kind: str
+    replica: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round, measured.
+
+    Attributes:
+        key: unique; a round with a known key is not written again.
+        stream: `probe` or `live`.
+        time: seconds since 1970 (UTC) at its start.
+        duration: seconds.
+        requests: requests asked.
+        probe: hash of the frozen requests; empty for live traffic.
+        subjects: who was seen, with labels.
+        statistics: series -> measure's label -> sums.
+        counts: (replica, kind) -> requests; kinds are `asked`, `answered` and those of `collect.ERROR_KINDS`.
+        marks: what happened.
+    """
+
+    key: str
+    stream: str
+    time: int
+    duration: float
+    requests: int
+    probe: str
+    subjects: Mapping[Subject, Mapping[str, str]]
+    statistics: Mapping[SeriesKey, Mapping[str, Statistic]]
+    counts: Mapping[tuple[str, str], int]
+    marks: tuple[Mark, ...] = ()

@@ -1,0 +1,183 @@
+"""The frozen probe requests: what every replica is asked each round."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ranker.errors import UserError
+
+Array = NDArray[Any]
+Columns = dict[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeSet:
+    """N requests with R candidates in all, request after request.
+
+    Attributes:
+        requests: ids [N].
+        offsets: candidates of request n are rows offsets[n]..offsets[n + 1], int64 [N + 1].
+        columns: feature -> raw values [R], text (object) or float32; context features are repeated.
+        item: the feature that identifies a candidate.
+        hash: of the contents, 16 hex digits: the same requests give the same hash.
+        repeated: candidates left out because their request has the item already.
+    """
+
+    requests: tuple[str, ...]
+    offsets: Array
+    columns: Columns
+    item: str
+    hash: str
+    repeated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    @cached_property
+    def items(self) -> Array:
+        """Item id of each row, text [R]."""
+        return np.array([_text(value) for value in self.columns[self.item]], dtype=object)
+
+    @cached_property
+    def owner(self) -> Array:
+        """Position of the request of each row, int64 [R]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @cached_property
+    def item_codes(self) -> Array:
+        """Items as integers in the order of their ids, int64 [R]: what breaks ties."""
+        return np.unique(self.items, return_inverse=True)[1]
+
+    def rows(self, *positions: int) -> Columns:
+        """The columns of one request's candidates, or of several requests' one after the other."""
+        spans = [slice(self.offsets[n], self.offsets[n + 1]) for n in positions]
+        return {
+            name: np.concatenate([values[span] for span in spans]) for name, values in self.columns.items()
+        }
+
+    def size(self, position: int) -> int:
+        """Number of candidates of a request."""
+        return int(self.offsets[position + 1] - self.offsets[position])
+
+    def row_slice(self, position: int) -> slice:
+        """The rows of a request's candidates."""
+        return slice(int(self.offsets[position]), int(self.offsets[position + 1]))
+
+
+def probe_set(
+    requests: Sequence[Any] | Array, columns: Mapping[str, Any], item: str, count: int | None = None
+) -> ProbeSet:
+    """Groups aligned rows into the first `count` requests, in order of appearance; the rows of a request need not touch.
+
+    Args:
+        requests: request id of each row [R].
+        columns: feature -> raw values [R].
+        item: the feature that identifies a candidate.
+        count: how many requests to take (None: all).
+
+    Raises:
+        UserError: no rows, no item column, lengths differ.
+    """
+    if item not in columns:
+        raise UserError(f"probe requests must have the item's column `{item}`. Received: {sorted(columns)}")
+    lengths = {name: len(values) for name, values in columns.items()} | {"request": len(requests)}
+    if len(set(lengths.values())) != 1:
+        raise UserError(f"the columns of probe requests must have one length. Received: {lengths}")
+    if not len(requests):
+        raise UserError("there must be at least one probe request. Received: none")
+    place: dict[str, int] = {}
+    code = np.array([place.setdefault(str(request), len(place)) for request in requests])
+    ids = [_text(value) for value in columns[item]]
+    seen: set[tuple[int, str]] = set()
+    first = np.zeros(len(code), dtype=bool)
+    limit = len(place) if count is None else min(count, len(place))
+    repeated = 0
+    for row, key in enumerate(zip(code.tolist(), ids, strict=True)):
+        if key[0] >= limit:
+            continue
+        if key in seen:
+            repeated += 1
+        else:
+            seen.add(key)
+            first[row] = True
+    kept = np.flatnonzero(first)
+    kept = kept[np.argsort(code[kept], kind="stable")]
+    taken = {name: _column(values)[kept] for name, values in columns.items()}
+    sizes = np.bincount(code[kept], minlength=limit)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    names = tuple(place)[:limit]
+    return ProbeSet(names, offsets, taken, item, _hash(names, offsets, taken), repeated)
+
+
+def load_probe(path: Path, item: str, count: int | None = None) -> ProbeSet:
+    """Reads the first `count` requests of a `probe.parquet`.
+
+    Raises:
+        UserError: the file is missing or not one with columns `request` and the item's.
+    """
+    if not path.is_file():
+        raise UserError(f"the probe requests must exist: run `ranker prepare` first. Received: {path}")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"the probe requests must be a Parquet file. Received: {path} ({error})") from None
+    if "request" not in table.column_names:
+        raise UserError(
+            f"the probe requests must have a column `request`. Received: {path} with {table.column_names}"
+        )
+    columns = {
+        name: _numpy(table.column(name))
+        for name in table.column_names
+        if name not in ("request", "label", "weight")
+    }
+    return probe_set(_numpy(table.column("request")), columns, item, count)
+
+
+def _numpy(column: pa.ChunkedArray) -> Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        return pc.fill_null(column.cast(pa.float32()), math.nan).to_numpy().astype(np.float32)
+    return pc.fill_null(column.cast(pa.string()), "").to_numpy().astype(object)
+
+
+def _column(values: Any) -> Array:
+    array = np.asarray(values, dtype=object) if not isinstance(values, np.ndarray) else values
+    if array.dtype.kind in "fiu":
+        return array.astype(np.float32)
+    if array.dtype.kind == "O" and all(isinstance(value, (int, float)) for value in array):
+        return array.astype(np.float32)
+    return array.astype(object)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _hash(requests: Sequence[str], offsets: Array, columns: Columns) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        digest.update(f"{name}\x00{columns[name].dtype.kind}\x00".encode())
+        values = columns[name]
+        if values.dtype.kind == "f":
+            digest.update(np.where(np.isnan(values), np.float32("nan"), values).astype("<f4").tobytes())
+        else:
+            digest.update("\x1e".join(map(_text, values)).encode())
+    digest.update("\x1e".join(requests).encode() + offsets.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]

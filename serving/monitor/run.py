@@ -1,0 +1,174 @@
+"""The monitor's loop: collect, measure, store; every interval, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ranker.config.deployment import Monitor as Settings
+from ranker.divergence import Settings as MeasureSettings
+from serving.client import RankerClient
+from serving.deployment import Deployment
+from serving.monitor.collect import Collected, Expected, Limits, Target, collect
+from serving.monitor.measure import Measured, Served, measure
+from serving.monitor.requests import ProbeSet
+from serving.monitor.slices import slices
+from serving.monitor.store import Store, open_store
+from serving.monitor.store.rollup import roll_up
+from serving.monitor.store.write import write_round
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one round says.
+
+    Attributes:
+        replicas: replica -> served version, of those that answered.
+        requests: requests asked.
+        measures: label -> value, low, high: the mean over pairs with its 95% interval, and min and max over the pairs.
+        errors: replica -> kind -> requests.
+        refused: replica -> why it may not be compared.
+    """
+
+    replicas: dict[str, int]
+    requests: int
+    measures: dict[str, dict[str, float]]
+    errors: dict[str, dict[str, int]]
+    refused: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+
+class Monitor:
+    """One deployment under watch: what a round needs, and what one round hands to the next.
+
+    Args:
+        deployment: the replicas.
+        settings: `monitor` of the configuration.
+        probe: the frozen requests.
+        store: where rounds go.
+    """
+
+    def __init__(self, deployment: Deployment, settings: Settings, probe: ProbeSet, store: Store) -> None:
+        self.deployment, self.settings, self.probe, self.store = deployment, settings, probe, store
+        self.slices = slices(probe, settings.slices)
+        self.measures = MeasureSettings(k=settings.k)
+        self.expected = Expected(deployment.feature_spec, deployment.vocabulary)
+        # three quarters of the interval for asking leaves the rest for measuring and storing
+        self.limits = Limits(
+            deadline=settings.deadline, round=max(settings.interval * 0.75, settings.deadline)
+        )
+        self.served: dict[str, Served] = {}
+
+    def round(self) -> Summary:
+        """Asks, measures and stores once."""
+        collected = collect(self.deployment.replicas, self.probe, self._connect, self.expected, self.limits)
+        measured = measure(collected, self.measures, self.slices, self.served)
+        write_round(self.store, measured.record)
+        self.served = measured.served
+        for answer in collected.answers:
+            if answer.refused:
+                log.warning("%s is not compared: %s", answer.replica, answer.refused)
+        roll_up(self.store, collected.started)
+        return summarise(collected, measured)
+
+    def _connect(self, replica: Target) -> RankerClient:
+        return RankerClient(
+            replica.target,
+            model_name=self.deployment.model_name,
+            deadline=self.settings.deadline,
+            retries=1,
+            item=self.deployment.item,
+        )
+
+
+def summarise(collected: Collected, measured: Measured) -> Summary:
+    """A round in a few numbers."""
+    comparison = measured.requests.summarise() if measured.requests is not None else None
+    return Summary(
+        replicas={
+            answer.replica: answer.version
+            for answer in collected.answers
+            if answer.version and not answer.refused
+        },
+        requests=len(collected.probe),
+        measures=comparison.summary() if comparison is not None and comparison.pairs else {},
+        errors={answer.replica: dict(answer.errors) for answer in collected.answers if answer.errors},
+        refused={answer.replica: answer.refused for answer in collected.answers if answer.refused},
+    )
+
+
+def run(
+    deployment: Deployment,
+    settings: Settings,
+    probe: ProbeSet,
+    store_url: str | Path,
+    *,
+    once: bool = False,
+    stop: threading.Event | None = None,
+    on_round: Callable[[Summary], None] | None = None,
+) -> Summary | None:
+    """Watches a deployment until `stop` is set, or for one round.
+
+    Args:
+        deployment: the replicas.
+        settings: `monitor` of the configuration.
+        probe: the frozen requests.
+        store_url: a SQLite file or a database URL.
+        once: one round, then return.
+        stop: set it to end the loop after the round under way.
+        on_round: called after each round.
+
+    Returns:
+        The last round's summary; None if it was stopped before the first.
+
+    Raises:
+        UserError: the store cannot be opened, a slice names no feature.
+    """
+    stop = stop or threading.Event()
+    store = open_store(store_url)
+    try:
+        monitor = Monitor(deployment, settings, probe, store)
+        summary = None
+        while not stop.is_set():
+            started = time.monotonic()
+            summary = monitor.round()
+            if on_round is not None:
+                on_round(summary)
+            if once:
+                break
+            # rounds start at a steady beat; one that took longer than the interval starts the next at once
+            stop.wait(max(settings.interval - (time.monotonic() - started), 0.0))
+        return summary
+    finally:
+        store.close()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set, so that the round under way ends well; a second Ctrl-C interrupts."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,201 @@
+"""Reading cells: by series and time, at the right resolution, up to the minute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import aliased
+
+from ranker.divergence import Statistic
+from ranker.divergence.statistics import COLUMNS
+from ranker.errors import UserError
+from serving.monitor.record import PROBE
+from serving.monitor.requests import Array
+from serving.monitor.store import packing
+from serving.monitor.store.rollup import Retention
+from serving.monitor.store.schema import (
+    DAY,
+    HOUR,
+    MINUTE,
+    TEN_MINUTES,
+    TOTAL,
+    Cell,
+    Layout,
+    RolledUp,
+    Round,
+    Series,
+    Subject,
+)
+
+MOST_POINTS = 2000
+RESOLUTIONS = (MINUTE, TEN_MINUTES, HOUR, DAY)
+
+
+def resolution_for(
+    start: float, end: float, points: int, now: float, retention: Retention | None = None
+) -> int:
+    """The finest resolution, in seconds, with at most `points` points from start to end that is kept that long.
+
+    Raises:
+        UserError: end before start, `points` out of range.
+    """
+    if not start < end:
+        raise UserError(f"a time range must end after it starts. Received: {start:g} to {end:g}")
+    if not 1 <= points <= MOST_POINTS:
+        raise UserError(f"`points` must be 1 to {MOST_POINTS}. Received: {points}")
+    retention = retention or Retention()
+    for resolution in RESOLUTIONS[:-1]:
+        if (end - start) / resolution <= points and now - start <= retention.of(resolution):
+            return resolution
+    return DAY
+
+
+class Row:
+    """One series over one stretch of time: its names and its sums."""
+
+    def __init__(self, row: Any, time: int) -> None:
+        self.series, self.stream, self.kind, self.level = row.series, row.stream, row.kind, row.level
+        self.a, self.b, self.a_version, self.b_version = row.a_name, row.b_name, row.a_version, row.b_version
+        self.feature, self.value, self.labels = row.feature, row.value, row.labels
+        self.time, self.rounds = time, 0
+        self.sums: Array = np.zeros((len(row.labels), len(COLUMNS)))
+        self.counts: Array | None = None
+
+    def add(self, sums: Array, rounds: int, counts: Array | None = None) -> None:
+        """Adds another cell of the series."""
+        self.sums, self.rounds = self.sums + sums, self.rounds + rounds
+        if counts is not None:
+            self.counts = counts if self.counts is None else self.counts + counts
+
+    def statistic(self, label: str, stream: str) -> Statistic:
+        """One measure; of the probe's rounds as one round, else as stored.
+
+        Raises:
+            UserError: the series has no such measure.
+        """
+        if label not in self.labels:
+            raise UserError(
+                f"the store has no such measure here (it has {', '.join(self.labels)}). Received: {label!r}"
+            )
+        place = self.labels.index(label)
+        one = packing.one_round(self.sums[place], self.rounds) if stream == PROBE else self.sums[place]
+        return packing.to_statistic(one, self.counts[place] if self.counts is not None else None)
+
+    def statistics(self, stream: str) -> dict[str, Statistic]:
+        """Every measure by label."""
+        return {label: self.statistic(label, stream) for label in self.labels}
+
+
+def stretches(
+    connection: Connection, resolution: int, start: float, end: float
+) -> Iterator[tuple[int, int, int]]:
+    """Where to read [start, end): (resolution, from, to), coarse as far as it is rolled up, then finer, minutes last."""
+    until = {
+        row.resolution: row.until for row in connection.execute(select(RolledUp.resolution, RolledUp.until))
+    }
+    since, end = int(start) // resolution * resolution, math.ceil(end)
+    for step in sorted((step for step in RESOLUTIONS if step <= resolution), reverse=True):
+        to = end if step == MINUTE else min(until.get(step, 0), end)
+        if since < to:
+            yield step, since, to
+            since = to
+
+
+def read_cells(
+    connection: Connection,
+    stream: str | None,
+    resolution: int,
+    start: float,
+    end: float,
+    where: Sequence[Any],
+    *,
+    sides: tuple[Any, Any] | None = None,
+    histograms: bool = False,
+) -> list[Row]:
+    """The cells of [start, end) at a resolution (or `TOTAL`), in the order of time; the last may be partial.
+
+    Args:
+        connection: to the store.
+        stream: None: any.
+        resolution: seconds.
+        start: seconds since 1970.
+        end: not included.
+        where: conditions on `Series`, and on the two sides.
+        sides: aliases of `Subject` that `where` names.
+        histograms: read them too.
+    """
+    left, right = sides or (aliased(Subject), aliased(Subject))
+    parts = [(TOTAL, 0, 1)] if resolution == TOTAL else list(stretches(connection, resolution, start, end))
+    columns = [
+        *(Cell.series, Cell.time, Cell.rounds, Cell.sums, Layout.labels),
+        *(Series.stream, Series.kind, Series.level, Series.feature, Series.value),
+        *(left.replica.label("a_name"), right.replica.label("b_name")),
+        *(left.version.label("a_version"), right.version.label("b_version")),
+    ]
+    if histograms:
+        columns.append(Cell.histogram)
+    statement = (
+        select(*columns)
+        .join_from(Series, Cell, Cell.series == Series.id)
+        .join(Layout, Layout.id == Series.layout)
+        .join(left, left.id == Series.a)
+        .join(right, right.id == Series.b)
+        .where(*where, *(() if stream is None else (Series.stream == stream,)))
+        .order_by(Cell.time, Cell.series)
+    )
+    found: dict[tuple[int, int], Row] = {}
+    for step, since, to in parts:
+        here = (Cell.resolution == step, Cell.time >= since, Cell.time < to)
+        for row in connection.execute(statement.where(*here)):
+            time = row.time // resolution * resolution if resolution else 0
+            one = found.setdefault((time, row.series), Row(row, time))
+            counts = packing.unpack_histograms(row.histogram, len(row.labels)) if histograms else None
+            one.add(packing.unpack_sums([row.sums], len(row.labels))[0], row.rounds, counts)
+    return list(found.values())
+
+
+def load_window(
+    connection: Connection, stream: str, end: float, window: float, *where: Any, histograms: bool = False
+) -> list[Row]:
+    """The window up to `end`, added up by series; the series whose newest cell is newest comes last."""
+    resolution = resolution_for(end - window, end, MOST_POINTS, end)
+    found: dict[int, Row] = {}
+    for row in read_cells(connection, stream, resolution, end - window, end, where, histograms=histograms):
+        one = found.pop(row.series, None)
+        if one is not None:
+            row.add(one.sums, one.rounds, one.counts)
+        found[row.series] = row
+    return list(found.values())
+
+
+def newest_group(connection: Connection, stream: str) -> int | None:
+    """The group of the newest round that compared anything."""
+    return connection.execute(
+        select(Round.everyone)
+        .where(Round.stream == stream, Round.everyone.is_not(None))
+        .order_by(Round.time.desc(), Round.id.desc())
+        .limit(1)
+    ).scalar()
+
+
+def group_members(connection: Connection, stream: str, everyone: int) -> list[int]:
+    """The subjects of a group."""
+    rows = (
+        select(Series.a)
+        .where(Series.stream == stream, Series.kind == "replica", Series.b == everyone)
+        .distinct()
+    )
+    return list(connection.execute(rows).scalars())
+
+
+def merge(parts: Iterable[Mapping[str, Statistic]]) -> dict[str, Statistic]:
+    """Statistics by label, merged."""
+    merged: dict[str, Statistic] = {}
+    for statistics in parts:
+        for label, one in statistics.items():
+            merged[label] = merged[label].merge(one) if label in merged else one
+    return merged

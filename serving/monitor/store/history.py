@@ -1,0 +1,139 @@
+"""Questions to the store about rounds, counts, marks and alerts, bounded in time and points."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from ranker.divergence import Statistic
+from serving.monitor.record import PROBE
+from serving.monitor.store.cells import MOST_POINTS, merge, read_cells, resolution_for, stretches
+from serving.monitor.store.database import Store
+from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshness, ReplicaNow
+from serving.monitor.store.schema import DAY, HOUR, MINUTE, TOTAL, Alert, Count, Event, Round, Subject
+
+WINDOW = 15 * MINUTE
+"""Default look-back of everything that says how it is now."""
+
+
+def freshness(store: Store, now: float, stream: str = PROBE) -> Freshness:
+    """The newest round, and how many there were in the last hour."""
+    with store.read() as connection:
+        row = connection.execute(
+            select(Round.__table__).where(Round.stream == stream).order_by(Round.time.desc()).limit(1)
+        ).first()
+        rounds = connection.execute(
+            select(func.count()).select_from(Round).where(Round.stream == stream, Round.time > now - HOUR)
+        ).scalar_one()
+    if row is None:
+        return Freshness(stream, None, None, 0.0, 0, "", 0)
+    return Freshness(
+        stream, row.time, max(now - row.time, 0.0), row.duration, row.requests, row.probe, rounds
+    )
+
+
+def replicas(store: Store, now: float, since: float = DAY) -> tuple[ReplicaNow, ...]:
+    """Every replica seen in the last `since` seconds, at the version it served last; by name."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(Subject.__table__).where(Subject.replica != "*", Subject.last_seen > now - since)
+            .order_by(Subject.replica, Subject.last_seen, Subject.first_seen)
+        ).all()  # fmt: skip
+    newest = {
+        row.replica: ReplicaNow(row.replica, row.version, row.labels, row.first_seen, row.last_seen)
+        for row in rows
+    }
+    return tuple(newest.values())
+
+
+def coverage(store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW) -> dict[str, float]:
+    """Replica -> share of the requests it was asked in the window that it answered well."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in error_kinds(store, now - window, now + 1, stream=stream):
+        counts.setdefault(row.replica, {})[row.kind] = row.count
+    return {
+        replica: kinds.get("answered", 0) / kinds["asked"]
+        for replica, kinds in counts.items()
+        if kinds.get("asked")
+    }
+
+
+def error_kinds(store: Store, start: float, end: float, *, stream: str = PROBE) -> tuple[CountRow, ...]:
+    """Sums of the counts by replica and kind over [start, end), to the cell; `time` is the start."""
+    totals: dict[tuple[str, str], int] = {}
+    for row in count_course(store, start, end, stream=stream, points=MOST_POINTS):
+        totals[row.replica, row.kind] = totals.get((row.replica, row.kind), 0) + row.count
+    return tuple(
+        CountRow(int(start), replica, kind, count) for (replica, kind), count in sorted(totals.items())
+    )
+
+
+def count_course(
+    store: Store, start: float, end: float, *, stream: str = PROBE, points: int = 400
+) -> tuple[CountRow, ...]:
+    """Counts over time, at the finest resolution of at most `points` points."""
+    resolution = resolution_for(start, end, points, end)
+    bucket = Count.time - Count.time % resolution
+    found: dict[tuple[int, str, str], int] = {}
+    with store.read() as connection:
+        for step, since, to in stretches(connection, resolution, start, end):
+            statement = (
+                select(bucket.label("time"), Count.replica, Count.kind, func.sum(Count.count).label("total"))
+                .where(Count.resolution == step, Count.time >= since, Count.time < to, Count.stream == stream)
+                .group_by(bucket, Count.replica, Count.kind)
+            )
+            for row in connection.execute(statement):
+                key = (int(row.time), row.replica, row.kind)
+                found[key] = found.get(key, 0) + int(row.total)
+    return tuple(CountRow(*key, count) for key, count in sorted(found.items()))
+
+
+def totals(
+    store: Store,
+) -> tuple[tuple[CountRow, ...], tuple[tuple[str, str, str, str, dict[str, Statistic], int], ...]]:
+    """Running totals since the store began: counts, and (stream, kind, a, b, statistics, rounds) a pair of replicas."""
+    with store.read() as connection:
+        counts = connection.execute(select(Count.__table__).where(Count.resolution == 0)).all()
+        rows = read_cells(connection, None, TOTAL, 0, 1, ())
+    merged: dict[tuple[str, str, str, str], tuple[dict[str, Statistic], int]] = {}
+    for row in rows:
+        key = (row.stream, row.kind, row.a, row.b if row.kind != "replica" else row.a)
+        before, rounds = merged.get(key, ({}, 0))
+        merged[key] = (merge((before, row.statistics(""))), rounds + row.rounds)
+    return (
+        tuple(CountRow(0, row.replica, f"{row.stream}/{row.kind}", row._mapping["count"]) for row in counts),
+        tuple((*key, statistics, rounds) for key, (statistics, rounds) in sorted(merged.items())),
+    )
+
+
+def events(store: Store, start: float, end: float, *, limit: int = 500) -> tuple[EventRow, ...]:
+    """Marks in [start, end), the newest first."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(Event.__table__)
+            .where(Event.time >= start, Event.time < end)
+            .order_by(Event.time.desc())
+            .limit(_bounded(limit))
+        ).all()
+    return tuple(EventRow(row.time, row.kind, row.replica, row.detail) for row in rows)
+
+
+def alerts(
+    store: Store, *, state: str | None = None, since: float = 0, limit: int = 200
+) -> tuple[AlertRow, ...]:
+    """Alerts that changed since a time, the newest first; `state` is `pending`, `firing` or `resolved`."""
+    where = [Alert.updated >= since] + ([Alert.state == state] if state else [])
+    with store.read() as connection:
+        rows = connection.execute(
+            select(Alert.__table__)
+            .where(*where)
+            .order_by(Alert.started.desc(), Alert.id.desc())
+            .limit(_bounded(limit))
+        ).all()
+    return tuple(
+        AlertRow(**{key: value for key, value in row._mapping.items() if key not in ("id", "key")})
+        for row in rows
+    )
+
+
+def _bounded(limit: int) -> int:
+    return max(1, min(int(limit), MOST_POINTS))

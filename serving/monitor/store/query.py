@@ -1,0 +1,334 @@
+"""Questions to the store, bounded in time and points; dataclasses out. What the dashboard, the API and the alerts read.
+
+Every function takes the open store and, where it looks back, `now` (seconds since 1970) and `window` (seconds).
+Intervals over repeated rounds of the frozen probe are those of one round's requests (see `packing.one_round`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import aliased
+
+from ranker.divergence import Statistic, difference, odd_ones
+from serving.monitor.record import PROBE
+from serving.monitor.store import packing
+from serving.monitor.store.cells import (
+    Row,
+    group_members,
+    load_window,
+    merge,
+    newest_group,
+    read_cells,
+    resolution_for,
+)
+from serving.monitor.store.database import Store
+from serving.monitor.store.history import (
+    WINDOW,
+    alerts,
+    count_course,
+    coverage,
+    error_kinds,
+    events,
+    freshness,
+    replicas,
+    totals,
+)
+from serving.monitor.store.results import (
+    Cellwise,
+    Component,
+    Line,
+    Matrix,
+    Measured,
+    OddOneOut,
+    Point,
+    Rung,
+    SliceRow,
+    Verdict,
+)
+from serving.monitor.store.schema import (
+    Layout,
+    Series,
+    Subject,
+)
+
+__all__ = [
+    "WINDOW", "alerts", "count_course", "coverage", "error_kinds", "events", "freshness", "ladder", "lines", "matrix",
+    "measures", "odd_one_out", "quantiles", "replicas", "resolution_for", "slices", "totals", "verdict",
+]  # fmt: skip
+
+
+def _end(store: Store, now: float, stream: str) -> float:
+    """Windows end at the newest round: what was last known is shown, and `freshness` says how old it is."""
+    time = freshness(store, now, stream).time
+    return now if time is None else time + 1
+
+
+def measures(store: Store, stream: str = PROBE) -> tuple[str, ...]:
+    """Labels of the measures that the newest round has, in the catalogue's order."""
+    with store.read() as connection:
+        everyone = newest_group(connection, stream)
+        if everyone is None:
+            return ()
+        labels = connection.execute(
+            select(Layout.labels).join(Series, Series.layout == Layout.id)
+            .where(Series.stream == stream, Series.kind == "all", Series.a == everyone, Series.feature == "")
+            .order_by(Series.id.desc())
+        ).scalar()  # fmt: skip
+    return tuple(labels or ())
+
+
+def verdict(
+    store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW, level: float = 0.95
+) -> Verdict:
+    """Every measure over all pairs of the newest group of replicas, with floor and excess; versions; coverage."""
+    fresh = freshness(store, now, stream)
+    end = now if fresh.time is None else fresh.time + 1
+    found: dict[str, Measured] = {}
+    with store.read() as connection:
+        everyone = newest_group(connection, stream)
+        if everyone is not None:
+            members = group_members(connection, stream, everyone)
+            whole = load_window(
+                connection,
+                stream,
+                end,
+                window,
+                Series.kind == "all",
+                Series.a == everyone,
+                Series.feature == "",
+            )
+            floors = load_window(
+                connection, stream, end, window, Series.kind.in_(("again", "batch")), Series.a.in_(members)
+            )
+            floor = merge(row.statistics(stream) for row in floors)
+            for row in whole[-1:]:
+                for label, statistic in row.statistics(stream).items():
+                    found[label] = _measured(label, statistic, floor.get(label), row.rounds, level)
+    return Verdict(fresh, found, replicas(store, now), coverage(store, now, stream=stream, window=window))
+
+
+def matrix(
+    store: Store, label: str, now: float, *, stream: str = PROBE, window: float = WINDOW, feature: str = "", value: str = "",
+    level: float = 0.95,
+) -> Matrix:  # fmt: skip
+    """One measure between all pairs of the newest versions, over all requests or one slice.
+
+    Raises:
+        UserError: the store has no such measure.
+    """
+    end = _end(store, now, stream)
+    cells: dict[tuple[str, str], Cellwise] = {}
+    with store.read() as connection:
+        everyone = newest_group(connection, stream)
+        members = group_members(connection, stream, everyone) if everyone is not None else []
+        rows = load_window(
+            connection, stream, end, window, Series.kind == "pair", Series.a.in_(members), Series.b.in_(members),
+            Series.feature == feature, Series.value == value,
+        )  # fmt: skip
+        floors = load_window(
+            connection, stream, end, window, Series.kind.in_(("again", "batch")), Series.a.in_(members)
+        )
+    own: dict[str, list[Statistic]] = {}
+    for row in floors:
+        if label in row.labels:
+            own.setdefault(row.a, []).append(row.statistic(label, stream))
+    for row in rows:
+        statistic = row.statistic(label, stream)
+        theirs = [one for name in (row.a, row.b) for one in own.get(name, ())]
+        floor = _sum(theirs).interval(level) if theirs else None
+        measured = statistic.interval(level)
+        excess = difference(measured, floor) if floor else measured
+        cells[row.a, row.b] = Cellwise(
+            row.a, row.b, row.a_version, row.b_version, row.level, measured, excess, statistic.n, row.rounds
+        )
+    names = tuple(sorted({name for pair in cells for name in pair}))
+    values, over, n = (
+        np.full((len(names),) * 2, np.nan),
+        np.full((len(names),) * 2, np.nan),
+        np.zeros((len(names),) * 2, int),
+    )
+    for (a, b), cell in cells.items():
+        i, j = names.index(a), names.index(b)
+        for x, y, sign in ((i, j, 1), (j, i, -1 if label == "bias" else 1)):
+            values[x, y], over[x, y], n[x, y] = sign * cell.value.value, sign * cell.excess.value, cell.n
+    return Matrix(label, names, values, over, n, tuple(cells.values()))
+
+
+def lines(
+    store: Store, label: str, start: float, end: float, *, stream: str = PROBE, kind: str = "all", a: str | None = None,
+    b: str | None = None, feature: str = "", value: str = "", points: int = 400, level: float = 0.95,
+) -> tuple[Line, ...]:  # fmt: skip
+    """A measure's course over [start, end), one line a series, at the finest resolution of at most `points` points.
+
+    `kind` is `all`, `pair`, `replica`, `again`, `batch`, `refresh` or `gaps`; `a` and `b` are names of replicas, in either
+    order (None: any).
+
+    Raises:
+        UserError: times out of order, `points` out of 1..2000.
+    """
+    resolution = resolution_for(start, end, points, end)
+    where = [Series.kind == kind, Series.feature == feature, Series.value == value]
+    left, right = aliased(Subject), aliased(Subject)
+    if a is not None and b is not None:
+        where.append(
+            or_(and_(left.replica == a, right.replica == b), and_(left.replica == b, right.replica == a))
+        )
+    elif a is not None or b is not None:
+        where.append(or_(left.replica == (a or b), right.replica == (a or b)))
+    with store.read() as connection:
+        rows = read_cells(connection, stream, resolution, start, end, where, sides=(left, right))
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        if label in row.labels:
+            found.setdefault(row.series, []).append(row)
+    result = []
+    for course in found.values():
+        points_of_it = [
+            Point(row.time, *statistic.interval(level), n=statistic.n, rounds=row.rounds)
+            for row, statistic in ((row, row.statistic(label, stream)) for row in course)
+        ]
+        first = course[0]
+        result.append(
+            Line(kind, first.a, first.b, first.a_version, first.b_version, first.level, feature, value, resolution,
+                 tuple(points_of_it))
+        )  # fmt: skip
+    return tuple(sorted(result, key=lambda line: (line.a, line.b, line.points[0].time)))
+
+
+def slices(
+    store: Store, label: str, now: float, *, stream: str = PROBE, window: float = WINDOW, a: str | None = None,
+    b: str | None = None, level: float = 0.95,
+) -> tuple[SliceRow, ...]:  # fmt: skip
+    """A measure by slice, over all pairs or (with `a` and `b`) one; by feature and value."""
+    end = _end(store, now, stream)
+    with store.read() as connection:
+        everyone = newest_group(connection, stream)
+        if everyone is None:
+            return ()
+        members = group_members(connection, stream, everyone)
+        if a is None or b is None:
+            rows = load_window(
+                connection,
+                stream,
+                end,
+                window,
+                Series.kind == "all",
+                Series.a == everyone,
+                Series.feature != "",
+            )
+        else:
+            rows = load_window(
+                connection,
+                stream,
+                end,
+                window,
+                Series.kind == "pair",
+                Series.a.in_(members),
+                Series.b.in_(members),
+                Series.feature != "",
+            )
+            rows = [row for row in rows if {row.a, row.b} == {a, b}]
+    found = []
+    for row in rows:
+        if label in row.labels:
+            statistic = row.statistic(label, stream)
+            found.append(SliceRow(row.feature, row.value, statistic.interval(level), statistic.n))
+    return tuple(sorted(found, key=lambda row: (row.feature, row.value)))
+
+
+def odd_one_out(
+    store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW, factor: float = 3.0, alpha: float = 0.05,
+    level: float = 0.95,
+) -> OddOneOut:  # fmt: skip
+    """Each replica's own noise, and who stands out; empty with fewer than three replicas."""
+    end = _end(store, now, stream)
+    with store.read() as connection:
+        everyone = newest_group(connection, stream)
+        if everyone is None:
+            return OddOneOut((), ())
+        rows = load_window(
+            connection,
+            stream,
+            end,
+            window,
+            Series.kind == "replica",
+            Series.b == everyone,
+            Series.feature == "",
+        )
+    known = {row.a: row.statistic("component", stream) for row in rows if "component" in row.labels}
+    components = tuple(
+        Component(row.a, row.a_version, known[row.a].interval(level), known[row.a].n)
+        for row in rows
+        if row.a in known
+    )
+    return OddOneOut(components, tuple(odd_ones(known, factor=factor, alpha=alpha)))
+
+
+def ladder(
+    store: Store, label: str, now: float, *, stream: str = PROBE, window: float = WINDOW, level: float = 0.95
+) -> tuple[Rung, ...]:
+    """A measure by level of the noise ladder: the mean over the level's pairs, `L0` first.
+
+    The interval of a level is that of one pair's requests: pairs share their requests, so more pairs do not narrow it.
+    """
+    end = _end(store, now, stream)
+    with store.read() as connection:
+        kinds = ("pair", "again", "batch", "refresh")
+        rows = load_window(connection, stream, end, window, Series.kind.in_(kinds), Series.feature == "")
+    by_level: dict[str, list[Statistic]] = {}
+    for row in rows:
+        if label in row.labels:
+            by_level.setdefault(row.level, []).append(row.statistic(label, stream))
+    rungs = []
+    for name, found in sorted(by_level.items()):
+        sums, counts = packing.to_arrays({str(i): one for i, one in enumerate(found)})
+        mean = packing.one_round(sums.sum(axis=0), len(found))
+        rungs.append(
+            Rung(
+                name, packing.to_statistic(mean, counts.sum(axis=0)).interval(level), len(found), int(mean[0])
+            )
+        )
+    return tuple(rungs)
+
+
+def quantiles(
+    store: Store, label: str, now: float, qs: Sequence[float] = (0.5, 0.95), *, stream: str = PROBE, window: float = WINDOW,
+    a: str | None = None, b: str | None = None,
+) -> dict[float, float]:  # fmt: skip
+    """Quantiles of the requests' values of a measure, over all pairs or (with `a` and `b`) one; empty if unknown."""
+    end = _end(store, now, stream)
+    pair = a is not None and b is not None
+    with store.read() as connection:
+        everyone = newest_group(connection, stream)
+        if everyone is None:
+            return {}
+        members = group_members(connection, stream, everyone)
+        kind = (
+            (Series.kind == "pair", Series.a.in_(members), Series.b.in_(members))
+            if pair
+            else (Series.kind == "all", Series.a == everyone)
+        )
+        rows = load_window(connection, stream, end, window, *kind, Series.feature == "", histograms=True)
+    for row in rows:
+        if label in row.labels and (not pair or {row.a, row.b} == {a, b}):
+            statistic = row.statistic(label, stream)
+            return {q: statistic.quantile(q) for q in qs}
+    return {}
+
+
+def _measured(
+    label: str, statistic: Statistic, floor: Statistic | None, rounds: int, level: float
+) -> Measured:
+    value = statistic.interval(level)
+    under = floor.interval(level) if floor is not None and floor.n else None
+    return Measured(label, value, under, difference(value, under) if under else value, statistic.n, rounds)
+
+
+def _sum(statistics: Sequence[Statistic]) -> Statistic:
+    merged = Statistic.empty()
+    for one in statistics:
+        merged = merged.merge(one)
+    return merged

@@ -1,0 +1,194 @@
+"""Writing a round: one transaction, and nothing happens if its key is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ranker.divergence import Statistic
+from serving.monitor.record import RoundRecord, SeriesKey, Subject, digest
+from serving.monitor.requests import Array
+from serving.monitor.store import packing
+from serving.monitor.store.database import Store
+from serving.monitor.store.rollup import reopen
+from serving.monitor.store.schema import MINUTE, TOTAL, Base, Cell, Count, Event, Layout, Round, Series
+from serving.monitor.store.schema import Subject as SubjectRow
+
+_KEEP_HISTOGRAM = frozenset({"all", "pair", "refresh"})
+_COUNTED = frozenset({"all", "pair", "again", "batch", "replica"})
+
+
+def write_round(store: Store, record: RoundRecord) -> bool:
+    """Adds a round's sums, counts and marks to the store, all or nothing.
+
+    Returns:
+        False if a round with this key was there already; then nothing changes.
+    """
+    with store.write() as connection:
+        if not _claim(connection, Round, key=record.key, stream=record.stream, time=record.time, duration=record.duration,
+                      requests=record.requests, probe=record.probe, everyone=None):  # fmt: skip
+            return False
+        subjects = _subjects(connection, record)
+        series = _series(connection, record, subjects)
+        minute = record.time - record.time % MINUTE
+        _add_cells(
+            connection, MINUTE, minute, {series[key]: (key, s) for key, s in record.statistics.items()}
+        )
+        totals = {
+            series[k]: (k, s) for k, s in record.statistics.items() if k.kind in _COUNTED and not k.feature
+        }
+        _add_cells(connection, TOTAL, 0, totals)
+        _add_counts(connection, record, minute)
+        for mark in record.marks:
+            _claim(connection, Event, key=f"{record.stream}/{mark.key}"[:250], time=record.time, kind=mark.kind,
+                   replica=mark.replica, detail=dict(mark.detail))  # fmt: skip
+        everyone = next((subjects[key.a] for key in record.statistics if key.kind == "all"), None)
+        if everyone is not None:
+            connection.execute(update(Round).where(Round.key == record.key).values(everyone=everyone))
+        reopen(connection, minute)
+    return True
+
+
+def _claim(connection: Connection, table: type[Base], **values: Any) -> bool:
+    """Inserts a row unless one with its unique key is there; whether it was inserted."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1
+
+
+def _subjects(connection: Connection, record: RoundRecord) -> dict[Subject, int]:
+    wanted = dict(record.subjects)
+    for key in record.statistics:
+        wanted.setdefault(key.a, {})
+        wanted.setdefault(key.b, {})
+    replicas = {subject.replica for subject in wanted}
+    known = {
+        Subject(row.replica, row.version, row.fingerprint): row.id
+        for row in connection.execute(select(SubjectRow.__table__).where(SubjectRow.replica.in_(replicas)))
+    }
+    for subject, labels in wanted.items():
+        if subject not in known:
+            values = subject._asdict() | {
+                "labels": dict(labels),
+                "first_seen": record.time,
+                "last_seen": record.time,
+            }
+            known[subject] = connection.execute(
+                insert(SubjectRow).values(**values).returning(SubjectRow.id)
+            ).scalar_one()
+    seen = [known[subject] for subject in record.subjects]
+    connection.execute(
+        update(SubjectRow)
+        .where(SubjectRow.id.in_(seen), SubjectRow.last_seen < record.time)
+        .values(last_seen=record.time)
+    )
+    return known
+
+
+def _series(
+    connection: Connection, record: RoundRecord, subjects: Mapping[Subject, int]
+) -> dict[SeriesKey, int]:
+    layouts: dict[tuple[str, ...], int] = {}
+    wanted: dict[tuple[Any, ...], SeriesKey] = {}
+    for key, statistics in record.statistics.items():
+        labels = tuple(statistics)
+        if labels not in layouts:
+            layouts[labels] = _layout(connection, labels)
+        a, b = subjects[key.a], subjects[key.b]
+        wanted[key.stream, key.kind, a, b, key.feature, key.value, key.probe, layouts[labels]] = key
+    table = Series.__table__.c
+    identity = (
+        table.stream,
+        table.kind,
+        table.a,
+        table.b,
+        table.feature,
+        table.value,
+        table.probe,
+        table.layout,
+    )
+    firsts = {subjects[key.a] for key in record.statistics}
+    rows = connection.execute(
+        select(table.id, *identity).where(table.stream == record.stream, table.a.in_(firsts))
+    )
+    ids = {tuple(row[1:]): row[0] for row in rows}
+    found = {}
+    for values, key in wanted.items():
+        if values not in ids:
+            row = dict(zip((column.name for column in identity), values, strict=True)) | {"level": key.level}
+            ids[values] = connection.execute(insert(Series).values(**row).returning(Series.id)).scalar_one()
+        found[key] = ids[values]
+    return found
+
+
+def _layout(connection: Connection, labels: tuple[str, ...]) -> int:
+    fingerprint = digest(labels)
+    _claim(connection, Layout, fingerprint=fingerprint, labels=list(labels))
+    return connection.execute(select(Layout.id).where(Layout.fingerprint == fingerprint)).scalar_one()
+
+
+def _add_cells(
+    connection: Connection,
+    resolution: int,
+    time: int,
+    cells: Mapping[int, tuple[SeriesKey, Mapping[str, Statistic]]],
+) -> None:
+    where = (Cell.resolution == resolution, Cell.time == time, Cell.series.in_(cells))
+    there = {row.series: row for row in connection.execute(select(Cell.__table__).where(*where))}
+    if there:
+        connection.execute(delete(Cell).where(*where))
+    rows = []
+    for series, (key, statistics) in cells.items():
+        sums, counts = packing.to_arrays(statistics)
+        keep = key.kind in _KEEP_HISTOGRAM and not key.feature and resolution != TOTAL
+        rounds = 1
+        if series in there:
+            old = there[series]
+            sums = sums + packing.unpack_sums([old.sums], len(sums))[0]
+            counts = counts + packing.unpack_histograms(old.histogram, len(sums)) if keep else counts
+            rounds += old.rounds
+        rows.append(cell_row(resolution, series, time, rounds, sums, counts if keep else None))
+    if rows:
+        connection.execute(insert(Cell), rows)
+
+
+def cell_row(
+    resolution: int, series: int, time: int, rounds: int, sums: Array, counts: Array | None
+) -> dict[str, Any]:
+    """A row of `cell`."""
+    histogram = packing.pack_histograms(counts) if counts is not None else None
+    return {"resolution": resolution, "series": series, "time": time, "rounds": rounds, "sums": packing.pack_sums(sums),
+            "histogram": histogram}  # fmt: skip
+
+
+def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> None:
+    rows = [
+        {
+            "resolution": resolution,
+            "time": time,
+            "stream": record.stream,
+            "replica": replica,
+            "kind": kind,
+            "count": count,
+        }
+        for (replica, kind), count in record.counts.items()
+        for resolution, time in ((MINUTE, minute), (TOTAL, 0))
+    ]
+    add_counts(connection, rows)
+
+
+def add_counts(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Adds counts to those that are there."""
+    rows = list(rows)
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(Count)
+    statement = statement.on_conflict_do_update(
+        index_elements=["resolution", "time", "stream", "replica", "kind"],
+        set_={"count": Count.count + statement.excluded.count},
+    )
+    connection.execute(statement, rows)
