@@ -1,0 +1,6 @@
+"""Logs into examples: `prepare(experiment, run_dir, options)`."""
+
+from pipelines.prepare.manifest import Manifest
+from pipelines.prepare.run import Progress, prepare
+
+__all__ = ["Manifest", "Progress", "prepare"]

@@ -1,0 +1,174 @@
+"""Raw rows into example rows: join, derive, label, check. Every row comes out good, or rejected with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.prepare import derive
+from pipelines.prepare.columns import as_numbers, as_text, as_times, decode
+from pipelines.prepare.faults import Faults
+from pipelines.prepare.hashing import hash_columns, mix
+from pipelines.prepare.label import label
+from pipelines.prepare.rows import EVAL, LINE, ORDER, PLACE, TEXT, TIME, rejected
+from pipelines.prepare.tables import SideTable, look_up
+from ranker import layout
+from ranker.config import Categorical, Experiment
+from ranker.config.data import ColumnSplit, HashSplit
+
+NOT_BINARY = "label is not 0 or 1"
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_SPLIT_SEED = 0x5EED
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of a batch.
+
+    Attributes:
+        rows: the good rows, or None: `__order__` (uint64), label, weight, request, features, and `__eval__`
+            (bool) or `__time__` (float64) if the split goes by time.
+        rejected: the bad rows, or None.
+        unmatched: rows without a match, by side table.
+        not_binary: rows whose label is a number other than 0 and 1.
+    """
+
+    rows: pa.RecordBatch | None
+    rejected: pa.RecordBatch | None
+    unmatched: dict[str, int]
+    not_binary: int
+
+
+@dataclass(frozen=True)
+class Cleaner:
+    """Cleans batches of raw rows.
+
+    Attributes:
+        experiment: the configuration.
+        tables: side tables by name, in the order they are joined.
+        derives: derived columns computed on the joined rows.
+    """
+
+    experiment: Experiment
+    tables: dict[str, SideTable]
+    derives: tuple[str, ...]
+
+    def __call__(self, raw: pa.RecordBatch) -> Cleaned:
+        """Cleans one batch."""
+        data, rows = self.experiment.data, raw.num_rows
+        columns = dict(zip(raw.schema.names, raw.columns, strict=True))
+        unmatched = {}
+        for name, table in self.tables.items():
+            brought, missing = look_up(table, columns[table.key])
+            columns.update(brought)
+            unmatched[name] = int(missing.sum())
+        for name in self.derives:
+            columns[name] = derive.derive(data.derive[name], columns)
+        faults = Faults(rows)
+        order = mix(raw.column(PLACE).to_numpy() ^ mix(np.array([data.order_seed], np.uint64)))
+        out: dict[str, pa.Array] = {ORDER: pa.array(order)}
+        not_binary = self._label(columns, rows, out, faults)
+        self._weight(columns, out, faults)
+        self._request(columns, out, faults)
+        self._split(columns, out, faults)
+        self._features(columns, out, faults)
+        good = pa.RecordBatch.from_pydict(out)
+        if not faults.any:
+            return Cleaned(good, None, unmatched, not_binary)
+        kept = faults.good
+        bad = _rejected(raw, faults)
+        return Cleaned(good.take(pa.array(kept)) if len(kept) else None, bad, unmatched, not_binary)
+
+    def _label(
+        self, columns: dict[str, pa.Array], rows: int, out: dict[str, pa.Array], faults: Faults
+    ) -> int:
+        text = self.experiment.data.label
+        values = label(text, columns, rows)
+        missing = np.isnan(values)
+        wrong = ~missing & (values != 0) & (values != 1)
+        faults.add(missing, lambda row: f"label cannot be computed: {text}")
+        faults.add(wrong, lambda row: f"{NOT_BINARY}: {values[row]:g}")
+        out[layout.LABEL] = pa.array(values.astype(np.float32))
+        return int(wrong.sum())
+
+    def _weight(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
+        name = self.experiment.data.weight
+        if name is None:
+            return
+        values, _ = as_numbers(columns[name])
+        wrong = ~((values >= 0) & (values <= _FLOAT32_MAX))
+        faults.add(wrong, _shown(columns[name], f"{name} is not a weight (finite and >= 0)"))
+        out[layout.WEIGHT] = pa.array(np.where(wrong, 0, values).astype(np.float32))
+
+    def _request(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
+        names = self.experiment.data.request
+        parts = [as_text(columns[name]) for name in names]
+        if len(parts) == 1:
+            request, plain = parts[0], None
+        else:
+            plain = [decode(part) for part in parts]
+            request = as_text(pc.binary_join_element_wise(*plain, layout.REQUEST_SEPARATOR))
+        empty = np.logical_and.reduce([_is_empty(part) for part in parts])
+        faults.add(empty, lambda row: f"no request: {', '.join(names)} is empty")
+        out[layout.REQUEST] = request
+
+    def _split(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
+        split = self.experiment.data.split
+        if isinstance(split, HashSplit):
+            of = (split.of,) if isinstance(split.of, str) else split.of
+            place = hash_columns([as_text(columns[name]) for name in of], _SPLIT_SEED)
+            out[EVAL] = pa.array(place < np.uint64(int(split.eval * 2**64)))
+        elif isinstance(split, ColumnSplit):
+            value = as_text(columns[split.of])
+            is_train, is_eval = (_is_in(value, names) for names in (split.train, split.eval))
+            rule = f"{split.of} is neither {' nor '.join([*split.train, *split.eval])}"
+            faults.add(~(is_train | is_eval), _shown(value, rule))
+            out[EVAL] = pa.array(is_eval)
+        else:
+            name = str(self.experiment.data.timestamp)
+            values, bad = as_times(columns[name])
+            faults.add(bad, _shown(columns[name], f"{name} is not a time"))
+            out[TIME] = pa.array(values)
+
+    def _features(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
+        for name, feature in self.experiment.features.items():
+            if isinstance(feature, Categorical):
+                out[name] = as_text(columns[name], feature.multivalued or "|")
+                continue
+            values, bad = as_numbers(columns[name])
+            bad = bad | (np.abs(values) > _FLOAT32_MAX)
+            faults.add(bad, _shown(columns[name], f"{name} is not a finite number"))
+            out[name] = pa.array(np.where(bad, np.nan, values).astype(np.float32))
+
+
+def _shown(column: pa.Array, rule: str) -> Callable[[int], str]:
+    def reason(row: int) -> str:
+        value = column[row].as_py()
+        return f"{rule}: {str(value)[:80]!r}" if value not in (None, "") else f"{rule}: empty"
+
+    return reason
+
+
+def _is_empty(column: pa.DictionaryArray) -> np.ndarray:
+    empty = pc.equal(column.dictionary, "").to_numpy(zero_copy_only=False)
+    return np.append(empty, True)[column.indices.fill_null(len(empty)).to_numpy()]
+
+
+def _is_in(column: pa.DictionaryArray, names: tuple[str, ...]) -> np.ndarray:
+    member = pc.is_in(column.dictionary, pa.array(names, pa.string())).to_numpy(zero_copy_only=False)
+    return np.append(member, "" in names)[column.indices.fill_null(len(member)).to_numpy()]
+
+
+def _rejected(raw: pa.RecordBatch, faults: Faults) -> pa.RecordBatch:
+    bad = raw.take(pa.array(faults.bad))
+    if TEXT in raw.schema.names:
+        texts = bad.column(TEXT).to_pylist()
+    else:
+        rows = bad.drop_columns([PLACE, LINE]).to_pylist()
+        texts = [json.dumps(row, default=str, ensure_ascii=False) for row in rows]
+    return rejected(bad.column(PLACE), bad.column(LINE), faults.reasons(), texts)

@@ -1,0 +1,43 @@
+"""Derived columns: flags gathered into one multi-valued column, parts extracted by a regular expression."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.prepare.columns import as_text, decode
+from ranker.config import Extract, Flags
+
+
+def inputs(rule: Flags | Extract) -> tuple[str, ...]:
+    """The columns a rule reads."""
+    return rule.flags if isinstance(rule, Flags) else (rule.extract,)
+
+
+def derive(rule: Flags | Extract, columns: Mapping[str, pa.Array]) -> pa.Array:
+    """Computes one derived column as dictionary-encoded text."""
+    if isinstance(rule, Extract):
+        return _extract(rule, as_text(columns[rule.extract]))
+    names = [
+        pc.if_else(pc.is_in(decode(as_text(columns[flag])), _SET), flag, pa.scalar(None, pa.string()))
+        for flag in rule.flags
+    ]
+    return as_text(pc.binary_join_element_wise(*names, rule.separator, null_handling="skip"))
+
+
+_SET = pa.array(["1", "1.0", "true", "True"])
+
+
+def _extract(rule: Extract, column: pa.DictionaryArray) -> pa.Array:
+    # Only distinct values are matched, with Python's own regular expressions: what the configuration checked.
+    pattern = re.compile(rule.pattern)
+    found = [_group(pattern, value) for value in column.dictionary.to_pylist()]
+    return as_text(pa.array(found, pa.string()).take(column.indices))
+
+
+def _group(pattern: re.Pattern[str], value: str | None) -> str:
+    match = pattern.search(value) if value is not None else None
+    return (match[1] or "") if match else ""

@@ -1,0 +1,203 @@
+"""After the pipeline: rejected rows and statistics written out, everything counted once more, the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.prepare import sources, statistics
+from pipelines.prepare.join import ReadTable
+from pipelines.prepare.manifest import Manifest
+from pipelines.prepare.plan import Plan
+from pipelines.prepare.probe import write_probe
+from pipelines.prepare.rejects import write_rejected
+from pipelines.prepare.rows import PLACE
+from pipelines.prepare.shards import Shard
+from pipelines.prepare.stages import Directories, Tally, read_batch
+from pipelines.prepare.vocabulary import TokenSummary
+from ranker.config import Categorical
+from ranker.errors import UserError
+from ranker.layout import LABEL, REQUEST, WEIGHT
+
+_NOT_BINARY_SHARE = 0.1
+
+
+def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -> Manifest:
+    """Writes what is left to write.
+
+    Args:
+        plan: what was to be done.
+        tables: the side tables that were read.
+        directories: where the pipeline wrote.
+
+    Returns:
+        The manifest, written too.
+
+    Raises:
+        UserError: the data cannot train a model: no rows, an empty split, one class only, too many rejected.
+        RuntimeError: rows were lost or doubled on their way.
+    """
+    work, data = directories.work, directories.data
+    tally: Tally = _collected(work / "tally.pickle")[0]
+    shards: list[Shard] = sorted(_collected(work / "shards.pickle"), key=lambda s: (s.split, s.index))
+    tokens: list[TokenSummary] = _collected(work / "tokens.pickle")
+    reasons = _write_rejected(plan, tally, work / "rejected", data / "rejected" / "events.jsonl")
+    counts = _counts(tally, shards, reasons)
+    positives = {split: sum(s.positives for s in shards if s.split == split) for split in ("train", "eval")}
+    _check(plan, counts, positives, tally, reasons)
+    table_counts = _write_table_rejects(plan, tables, data / "rejected" / "tables")
+    _write_statistics(plan, counts, shards, tokens, data)
+    probe_requests = write_probe(list(work.glob("probe-*.parquet")), plan.experiment, data / "probe.parquet")
+    manifest = Manifest(
+        counts=counts,
+        positives=positives,
+        fingerprint=_fingerprint(shards, data),
+        inputs=plan.inputs,
+        schema=_schema(plan),
+        shards={
+            split: [
+                {"name": s.name, "rows": s.rows, "records": s.records, "bytes": s.bytes, "sha256": s.sha256}
+                for s in shards
+                if s.split == split
+            ]
+            for split in ("train", "eval")
+        },
+        unmatched={name: tally["unmatched", name] for name in tables},
+        tables=table_counts,
+        reasons=dict(reasons.most_common()),
+        damaged=[{"file": one.file.name, "reason": one.fault} for one in plan.events if one.fault],
+        probe_requests=probe_requests,
+    )
+    manifest.write(data / "manifest.json")
+    return manifest
+
+
+def _counts(tally: Tally, shards: list[Shard], reasons: Counter[str]) -> dict[str, int]:
+    rows = {split: sum(s.rows for s in shards if s.split == split) for split in ("train", "eval")}
+    counts = {"read": tally["good",] + tally["rejected",], **rows, "rejected": tally["rejected",]}
+    written = sum(reasons.values())
+    if (
+        counts["read"] != counts["train"] + counts["eval"] + counts["rejected"]
+        or written != counts["rejected"]
+    ):
+        raise RuntimeError(f"rows were lost or doubled: {counts}, {written} rejected rows were written")
+    return counts
+
+
+def _check(
+    plan: Plan, counts: dict[str, int], positives: dict[str, int], tally: Tally, reasons: Counter[str]
+) -> None:  # fmt: skip
+    data, path = plan.experiment.data, plan.events[0].file.path
+    top = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
+    if tally["not_binary",] > _NOT_BINARY_SHARE * counts["read"]:
+        raise UserError(
+            f"data.label: must give 0 or 1, for example 'rating >= 4'; {tally['not_binary',]:,} of {counts['read']:,}"
+            f" rows have another value. Received: {data.label!r}"
+        )
+    if counts["read"] == 0:
+        raise UserError(f"{path}: no rows")
+    if counts["rejected"] == counts["read"]:
+        raise UserError(f"{path}: all {counts['read']:,} rows were rejected{top}")
+    limit = data.max_rejected
+    allowed = None if limit is None else limit if limit >= 1 else limit * counts["read"]
+    if allowed is not None and counts["rejected"] > allowed:
+        raise UserError(
+            f"data.max_rejected: {counts['rejected']:,} of {counts['read']:,} rows were rejected{top}."
+            f" Received: {limit:g}"
+        )
+    for split in ("train", "eval"):
+        if counts[split] == 0:
+            raise UserError(f"data.split: no row of {counts['read']:,} fell into the {split} split")
+    if positives["train"] in (0, counts["train"]):
+        value = int(positives["train"] > 0)
+        raise UserError(
+            f"data.label: all {counts['train']:,} training rows have label {value}; a model needs both classes."
+            f" Received: {data.label!r}"
+        )
+
+
+def _write_rejected(plan: Plan, tally: Tally, directory: Path, path: Path) -> Counter[str]:
+    lines = {key[1:]: count for key, count in tally.items() if key[0] == "lines"}
+    before = sources.lines_before(list(plan.events), lines)
+    return write_rejected(_in_order(directory), before, plan.events, path)
+
+
+def _in_order(directory: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of rejected rows such that all places increase; files overlap only with their neighbours."""
+    held: pa.RecordBatch | None = None
+    for path in sorted(directory.glob("*.arrow")):
+        batch = read_batch(path)
+        if held is not None:
+            first = batch.column(PLACE)[0].as_py()
+            below = int((held.column(PLACE).to_numpy() < first).sum())
+            yield held.slice(0, below)
+            batch = pa.concat_batches([held.slice(below), batch]).sort_by(PLACE)
+        held = batch
+    if held is not None:
+        yield held
+
+
+def _write_table_rejects(
+    plan: Plan, tables: dict[str, ReadTable], directory: Path
+) -> dict[str, dict[str, int]]:
+    result = {}
+    for planned in plan.tables:
+        table = tables[planned.name]
+        rejected = sum(batch.num_rows for batch in table.rejected)
+        result[planned.name] = {"rows": table.rows, "rejected": rejected}
+        if rejected:
+            directory.mkdir(exist_ok=True)
+            batch = pa.concat_batches(table.rejected).sort_by(PLACE)
+            write_rejected([batch], table.before, planned.files, directory / f"{planned.name}.jsonl")
+    return result
+
+
+def _write_statistics(
+    plan: Plan, counts: dict[str, int], shards: list[Shard], tokens: list[TokenSummary], data: Path
+) -> None:  # fmt: skip
+    summaries = {summary.feature: summary for summary in tokens}
+    train = [shard for shard in shards if shard.split == "train"]
+    features: dict[str, Any] = {}
+    for name, feature in plan.experiment.features.items():
+        if isinstance(feature, Categorical):
+            (data / "vocabulary" / f"{name}.txt").touch()  # a feature without any value has an empty one
+            summary = summaries.get(name, TokenSummary(name, 0, (), 0))
+            missing = sum(shard.missing.get(name, 0) for shard in train)
+            features[name] = {
+                "kind": "categorical", "count": counts["train"] - missing, "missing": missing,
+                "cardinality": summary.cardinality, "vocabulary": summary.size,
+                "top": [list(entry) for entry in summary.top],
+            }  # fmt: skip
+        else:
+            features[name] = statistics.merge([s.numeric[name] for s in train if name in s.numeric]).result()
+    text = json.dumps({"rows": counts["train"], "features": features}, indent=1, ensure_ascii=False)
+    (data / "statistics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _schema(plan: Plan) -> dict[str, str]:
+    schema = {LABEL: "float", REQUEST: "bytes"}
+    if plan.experiment.data.weight is not None:
+        schema[WEIGHT] = "float"
+    for name, feature in plan.experiment.features.items():
+        schema[name] = "bytes" if feature.kind == "categorical" else "float"
+    return schema
+
+
+def _fingerprint(shards: list[Shard], data: Path) -> str:
+    digest = hashlib.sha256()
+    for shard in shards:
+        digest.update(f"{shard.name} {shard.sha256}\n".encode())
+    for path in sorted([*(data / "vocabulary").iterdir(), data / "statistics.json"]):
+        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _collected(path: Path) -> list[Any]:
+    return pickle.loads(path.read_bytes())

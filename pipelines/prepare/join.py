@@ -1,0 +1,96 @@
+"""Reads the side tables once and writes them where workers map them into memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipelines.prepare import derive, sources
+from pipelines.prepare.columns import as_numbers, as_text
+from pipelines.prepare.needs import Needs
+from pipelines.prepare.plan import Plan, TablePlan
+from pipelines.prepare.rows import LINE, PLACE, TEXT, rejected
+from pipelines.prepare.tables import SideTable, write_table
+
+
+@dataclass(frozen=True)
+class ReadTable:
+    """A side table that was read.
+
+    Attributes:
+        side: where workers find it.
+        rows: rows in it.
+        rejected: its bad rows, and those whose key an earlier row had.
+        before: lines before each of its blocks.
+    """
+
+    side: SideTable
+    rows: int
+    rejected: list[pa.RecordBatch]
+    before: dict[tuple[int, int], int]
+
+
+def read_table(plan: Plan, table: TablePlan, directory: Path) -> ReadTable:
+    """Reads one side table and writes it below `directory`."""
+    rules = plan.experiment.data.derive
+    columns = {
+        table.source.key,
+        *table.brings,
+        *(c for name in table.derives for c in derive.inputs(rules[name])),
+    }
+    wanted = Needs(dict.fromkeys(sorted(columns), f"data.tables.{table.name}"), {})
+    sources.check_columns(list(table.files), wanted.all, wanted)
+    batches, bad = [], []
+    lines: Counter[tuple[int, int]] = Counter()
+    for block in sources.blocks(list(table.files)):
+        for rows, wrong, count in sources.read(block, table.files[block.file], table.source, wanted):
+            if rows is not None:
+                batches.append(rows)
+            if wrong is not None:
+                bad.append(wrong)
+            lines[block.file, block.start] += count
+    names = [*wanted.all, PLACE, LINE]
+    texts: list[object] = [value for rows in batches for value in _texts(rows)]
+    merged = {
+        name: pa.concat_arrays([_plain(rows.column(name)) for rows in batches])
+        if batches
+        else pa.array([], pa.string())
+        for name in names
+    }
+    brought = {name: _compact(merged[name], name in plan.needs.numbers) for name in table.brings}
+    for name in table.derives:
+        brought[name] = _compact(derive.derive(rules[name], merged), name in plan.needs.numbers)
+    path = directory / f"{table.name}.arrow"
+    dropped = write_table(merged[table.source.key], brought, path)
+    if len(dropped):
+        keys = merged[table.source.key].take(pa.array(dropped)).to_pylist()
+        reasons = [f"repeats the key {key!r}" if key else "has no key" for key in keys]
+        at = pa.array(dropped)
+        bad.append(
+            rejected(merged[PLACE].take(at), merged[LINE].take(at), reasons, [texts[i] for i in dropped])
+        )
+    side = SideTable(table.source.key, tuple(brought), str(path))
+    before = sources.lines_before(list(table.files), lines)
+    return ReadTable(side, len(merged[table.source.key]) - len(dropped), bad, before)
+
+
+def _texts(rows: pa.RecordBatch) -> list[object]:
+    if TEXT in rows.schema.names:
+        return rows.column(TEXT).to_pylist()
+    return [str(row) for row in rows.drop_columns([PLACE, LINE]).to_pylist()]
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column if pa.types.is_integer(column.type) else as_text(column).dictionary_decode()
+
+
+def _compact(column: pa.Array, number: bool) -> pa.Array:
+    """Numbers as float64 if all of them are, so that they are parsed once; else dictionary-encoded text."""
+    if number:
+        values, bad = as_numbers(column)
+        if not bad.any():
+            return pa.array(values)
+    return as_text(column)

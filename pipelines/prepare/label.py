@@ -1,0 +1,167 @@
+"""The label expression on Arrow columns, vectorised.
+
+Values have one of three kinds. A column is a number where it meets a number, arithmetic or an order, text where it meets
+text (two columns compared by `==` or `!=` are text), and a 0/1 flag where a truth value is asked for. Text is never
+missing (it is the empty text); a missing or unreadable number makes the whole row's label missing.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.prepare.columns import as_numbers, as_text, decode
+from ranker.config import expression
+
+_ORDER = {ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal,
+          ast.Gt: np.greater, ast.GtE: np.greater_equal}  # fmt: skip
+_ARITHMETIC = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide}
+
+
+def label(text: str, columns: Mapping[str, pa.Array], rows: int) -> np.ndarray:
+    """Evaluates an expression.
+
+    Args:
+        text: a checked label expression.
+        columns: the columns it reads, by name.
+        rows: how many.
+
+    Returns:
+        float64 [rows]: 0 or 1 for a truth value, the number itself for a numeric expression (the caller
+        requires 0 or 1), NaN where it cannot be computed.
+    """
+    tree = expression.parse(text)
+    evaluate = _Evaluate(columns, rows)
+    with np.errstate(all="ignore"):
+        value = evaluate.truth(tree) if _is_truth(tree) else evaluate.flag_or_number(tree)
+    return np.where(np.isfinite(value), value, np.nan)
+
+
+class _Evaluate:
+    """Walks a tree. Truth values and numbers are float64 [rows] with NaN for missing."""
+
+    def __init__(self, columns: Mapping[str, pa.Array], rows: int):
+        self._columns = columns
+        self._rows = rows
+
+    def truth(self, node: ast.expr) -> np.ndarray:
+        if isinstance(node, ast.BoolOp):
+            values = [self.truth(value) for value in node.values]
+            combine = np.minimum if isinstance(node.op, ast.And) else np.maximum
+            return combine.reduce(values)  # both hand NaN on
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return 1.0 - self.truth(node.operand)
+        if isinstance(node, ast.Compare):
+            return self._compare(node)
+        value = self.flag_or_number(node)
+        return np.where((value == 0) | (value == 1), value, np.nan)
+
+    def flag_or_number(self, node: ast.expr) -> np.ndarray:
+        if isinstance(node, ast.Name):
+            values, bad = as_numbers(self._columns[node.id])
+            if bad.any():  # true and false, in words
+                words = pc.utf8_lower(decode(as_text(self._columns[node.id])))
+                words = pc.utf8_trim_whitespace(words)
+                values = np.where(pc.equal(words, "true").to_numpy(zero_copy_only=False), 1.0, values)
+                values = np.where(pc.equal(words, "false").to_numpy(zero_copy_only=False), 0.0, values)
+            return values
+        return self._number(node)
+
+    def _number(self, node: ast.expr) -> np.ndarray:
+        if isinstance(node, ast.Name):
+            return as_numbers(self._columns[node.id])[0]
+        if isinstance(node, ast.Constant) and not isinstance(node.value, str):
+            return np.full(self._rows, float(node.value))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -self._number(node.operand)
+        if isinstance(node, ast.BinOp):
+            value = _ARITHMETIC[type(node.op)](self._number(node.left), self._number(node.right))
+            return np.where(np.isfinite(value), value, np.nan)
+        if _is_truth(node):
+            return self.truth(node)
+        return np.full(self._rows, np.nan)
+
+    def _text(self, node: ast.expr) -> np.ndarray | str:
+        if isinstance(node, ast.Constant):
+            return str(node.value)
+        if isinstance(node, ast.Name):
+            return decode(as_text(self._columns[node.id]))
+        raise ValueError("text can only be compared with text or a column")
+
+    def _compare(self, node: ast.Compare) -> np.ndarray:
+        left, parts = node.left, []
+        for operator, right in zip(node.ops, node.comparators, strict=True):
+            parts.append(self._compare_two(left, operator, right))
+            left = right
+        return np.minimum.reduce(parts)
+
+    def _compare_two(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> np.ndarray:
+        if isinstance(operator, (ast.In, ast.NotIn)):
+            found = self._member(left, right)
+            return found if isinstance(operator, ast.In) else 1.0 - found
+        both = (left, right)
+        names = all(isinstance(side, ast.Name) for side in both)
+        if any(_is_text(side) for side in both) or (names and isinstance(operator, (ast.Eq, ast.NotEq))):
+            kernel = {ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,
+                      ast.Gt: pc.greater, ast.GtE: pc.greater_equal}[type(operator)]  # fmt: skip
+            result = kernel(self._text(left), self._text(right))
+            if isinstance(result, pa.Scalar):
+                return np.full(self._rows, float(result.as_py()))
+            return result.to_numpy(zero_copy_only=False).astype(np.float64)
+        a, b = self._number(left), self._number(right)
+        result = _ORDER[type(operator)](a, b).astype(np.float64)
+        return np.where(np.isnan(a) | np.isnan(b), np.nan, result)
+
+    def _member(self, left: ast.expr, right: ast.expr) -> np.ndarray:
+        items = right.elts if isinstance(right, (ast.Tuple, ast.List)) else [right]
+        return np.maximum.reduce([self._compare_two(left, ast.Eq(), item) for item in items])
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_truth(node: ast.expr) -> bool:
+    return isinstance(node, (ast.BoolOp, ast.Compare)) or (
+        isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+    )
+
+
+def check(text: str) -> None:
+    """Tries an expression on one row, so that one that can never work fails before the data are read.
+
+    Raises:
+        ValueError: what is wrong.
+    """
+    columns = {name: pa.array(["1"]) for name in expression.columns(text)}
+    if not columns:
+        raise ValueError("must read at least one column")
+    label(text, columns, 1)
+
+
+def reads_numbers(text: str) -> set[str]:
+    """The columns an expression reads as numbers only, nowhere as text."""
+    tree = expression.parse(text)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names - _text_names(tree)
+
+
+def _text_names(tree: ast.expr) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Compare):
+            continue
+        sides = [node.left, *node.comparators]
+        items = [
+            item
+            for side in sides
+            for item in (side.elts if isinstance(side, (ast.Tuple, ast.List)) else [side])
+        ]
+        names = {item.id for item in items if isinstance(item, ast.Name)}
+        if any(_is_text(item) for item in items) or len(names) > 1:
+            found |= names
+    return found

@@ -1,0 +1,106 @@
+"""Whole lines from a byte range of a file, or from a stream that cannot be cut (gzip, UTF-16).
+
+A line belongs to the range in which its first byte lies. Ranges of any size give the same lines at the same
+places, which is what makes results independent of how the input was cut.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipelines.prepare.files import open_input
+from pipelines.prepare.streams import Gunzip, Transcode, is_line_safe
+
+PIECE_BYTES = 4 << 20
+"""Lines are handed on in pieces of about this size."""
+MAX_LINE_BYTES = 1 << 20
+"""A longer line is no row."""
+TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
+_KEPT_BYTES = 4096
+
+
+class Readable(Protocol):
+    """A binary stream, as far as it is used here."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Returns at most `size` bytes, none only at the end."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    r"""Consecutive whole lines.
+
+    Attributes:
+        data: the lines, each ended by `\n` (a last line without one got it).
+        place: of the first byte, in the decompressed file.
+        line: how many lines of the range come before these.
+        fault: why this piece, a single and perhaps shortened line, is no row.
+    """
+
+    data: bytes
+    place: int
+    line: int
+    fault: str | None = None
+
+
+def read_range(path: str, start: int, length: int, piece: int = PIECE_BYTES) -> Iterator[Lines]:
+    """The lines whose first byte lies in `[start, start + length)` of an uncompressed file."""
+    with open_input(path) as stream:
+        place = start
+        if start > 0:
+            # A line that begins exactly at `start` has its predecessor's end one byte before.
+            stream.seek(start - 1)
+            place -= 1
+            while part := stream.readline(MAX_LINE_BYTES):
+                place += len(part)
+                if part.endswith(b"\n"):
+                    break
+        yield from _cut(stream, place, start + length, piece)
+
+
+def read_stream(path: str, encoding: str, piece: int = PIECE_BYTES) -> Iterator[Lines]:
+    """All lines of a file, decompressed if it is gzip, in UTF-8 if its encoding is not safe to cut at lines."""
+    with open_input(path) as raw:
+        compressed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        stream: Readable = Gunzip(raw) if compressed else raw
+        if not is_line_safe(encoding):
+            stream = Transcode(stream, encoding)
+        yield from _cut(stream, 0, None, piece)
+
+
+def _cut(stream: Readable, place: int, end: int | None, piece: int) -> Iterator[Lines]:
+    buffer, line, skipping = b"", 0, False
+    while end is None or place < end:
+        size = piece if end is None else min(piece, end - place - len(buffer))
+        # Past the end only the rest of the last line is missing.
+        chunk = stream.read(size if size > 0 else 65536)
+        if place == 0 and not buffer and chunk.startswith(codecs.BOM_UTF8):
+            place, chunk = len(codecs.BOM_UTF8), chunk[len(codecs.BOM_UTF8) :]
+            if not chunk:
+                continue
+        if not chunk:
+            fault = getattr(stream, "damage", None)
+            if buffer or fault:
+                yield Lines(buffer + b"\n", place, line, fault)
+            return
+        buffer += chunk
+        if skipping:
+            stop = buffer.find(b"\n") + 1
+            skipping = stop == 0
+            place += stop or len(buffer)
+            buffer = buffer[stop:] if stop else b""
+        inside = len(buffer) if end is None else end - place
+        stop = buffer.find(b"\n", inside - 1) + 1 if 0 < inside <= len(buffer) else 0
+        stop = stop or buffer.rfind(b"\n", 0, max(inside, 0)) + 1
+        if stop:
+            data, buffer = buffer[:stop], buffer[stop:]
+            yield Lines(data, place, line)
+            line += data.count(b"\n")
+            place += stop
+        elif len(buffer) > MAX_LINE_BYTES:
+            yield Lines(buffer[:_KEPT_BYTES] + b"\n", place, line, TOO_LONG)
+            place, line, buffer, skipping = place + len(buffer), line + 1, b"", True

@@ -1,0 +1,91 @@
+"""The story of `prepare`, top to bottom: read, clean, split, learn the vocabularies, sort, write."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines.prepare import sources, stages
+from pipelines.prepare.clean import Cleaner
+from pipelines.prepare.plan import Plan
+from pipelines.prepare.rows import ArrowBatchCoder  # noqa: F401  (registers the coder)
+from pipelines.prepare.stages import Collect, Directories
+from pipelines.prepare.vocabulary import MergeCounts
+from ranker.config.data import TimeSplit
+
+Batch = pa.RecordBatch
+Rows = beam.PCollection
+
+
+def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Directories) -> None:
+    """Adds all steps of `prepare` to an empty pipeline.
+
+    Rows travel as Arrow record batches. What is wider than a batch goes through files below `directories.work`,
+    so that no engine has to hold the log; only names, counts and token tables are shuffled.
+    """
+    experiment, work = plan.experiment, directories.work
+    raw = (
+        pipeline
+        | "Blocks" >> beam.Create(sources.blocks(list(plan.events)))
+        | "Spread blocks" >> beam.Reshuffle()
+        | "Read" >> beam.ParDo(stages.ReadBlock(plan)).with_outputs("rejected", "tally", main="rows")
+    )
+    clean = (
+        raw.rows
+        | "Arrow rows" >> beam.Map(_same).with_output_types(Batch)
+        | "Clean" >> beam.ParDo(stages.CleanRows(cleaner)).with_outputs("rejected", "tally", main="rows")
+    )
+    rejected = (
+        (raw.rejected, clean.rejected)
+        | "All rejected" >> beam.Flatten()
+        | "Keep rejected" >> beam.ParDo(stages.KeepRejected(work / "rejected"))
+    )
+    rows = clean.rows | "Example rows" >> beam.Map(_same).with_output_types(Batch)
+    if isinstance(experiment.data.split, TimeSplit):
+        rows = rows | "Split by time" >> SplitByTime(experiment.data.split.eval, directories)
+    tokens = (
+        rows
+        | "Count tokens" >> beam.ParDo(stages.CountTokens(experiment)).with_output_types(tuple[str, Batch])
+        | "Merge counts" >> beam.CombinePerKey(MergeCounts())
+        | "Write vocabulary"
+        >> beam.ParDo(stages.WriteVocabulary(experiment, directories.data / "vocabulary"))
+    )
+    shards = (
+        rows
+        | "Sort into runs" >> beam.ParDo(stages.WriteRun(experiment, work / "runs"))
+        | "Runs of a shard" >> beam.GroupByKey()
+        | "Write shard" >> beam.ParDo(stages.WriteShard(experiment, directories))
+    )
+    (
+        (raw.tally, clean.tally, rejected)
+        | "All tallies" >> beam.Flatten()
+        | "Add up" >> beam.CombineGlobally(stages.add_tallies)
+        | "Collect tally" >> Collect(work / "tally.pickle")
+    )
+    _ = tokens | "Collect tokens" >> Collect(work / "tokens.pickle")
+    _ = shards | "Collect shards" >> Collect(work / "shards.pickle")
+
+
+class SplitByTime(beam.PTransform):
+    """Holds all rows on disk until the first held-out moment is known."""
+
+    def __init__(self, share: float, directories: Directories):
+        super().__init__()
+        self._share = share
+        self._directories = directories
+
+    def expand(self, rows: Rows) -> Rows:
+        """Adds the steps."""
+        return (
+            rows
+            | "Hold" >> beam.ParDo(stages.HoldRows(self._directories.work / "held"))
+            | "One key" >> beam.Map(lambda path: (None, path))
+            | "All held" >> beam.GroupByKey()
+            | "Find threshold" >> beam.ParDo(stages.FindThreshold(self._share))
+            | "Spread files" >> beam.Reshuffle()
+            | "Split" >> beam.MapTuple(stages.split_by_time).with_output_types(Batch)
+        )
+
+
+def _same(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,157 @@
+"""What a run of `prepare` will do, settled before any row is read: files, and where each column comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.prepare import derive, label, sources
+from pipelines.prepare.needs import Needs, needs
+from pipelines.prepare.sources import Opened
+from ranker.config import Experiment, Table, fingerprint
+from ranker.errors import UserError
+
+FORMAT = 1
+"""Part of the inputs' fingerprint: raised when the same inputs would give other files."""
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A side table before it is read.
+
+    Attributes:
+        name: its key in the configuration.
+        source: how to read it.
+        files: where it is.
+        brings: the columns rows get from it.
+        derives: derived columns made from its columns alone, computed once a row of the table.
+    """
+
+    name: str
+    source: Table
+    files: tuple[Opened, ...]
+    brings: tuple[str, ...]
+    derives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the workers need to know.
+
+    Attributes:
+        experiment: the configuration.
+        needs: the columns needed of the log and of side tables.
+        events: the files of the log.
+        tables: the side tables, in the order they are joined.
+        derives: derived columns computed on the joined rows.
+        inputs: fingerprint of the configuration and of the files.
+    """
+
+    experiment: Experiment
+    needs: Needs
+    events: tuple[Opened, ...]
+    tables: tuple[TablePlan, ...]
+    derives: tuple[str, ...]
+    inputs: str
+
+
+def make_plan(experiment: Experiment) -> Plan:
+    """Looks into every file and settles where each needed column comes from.
+
+    Raises:
+        UserError: a file or a column is missing, a key joins nothing, or the label can never be computed.
+    """
+    data, wanted = experiment.data, needs(experiment)
+    try:
+        label.check(data.label)
+    except ValueError as error:
+        raise UserError(f"data.label: {error}. Received: {data.label!r}") from None
+    events = _open_all(experiment, "data.events")
+    tables = {
+        name: _open_all(experiment, f"data.tables.{name}", table) for name, table in data.tables.items()
+    }
+    origin = _origins(experiment, events, tables)
+
+    derived = [name for name in data.derive if name in wanted]
+    of_table = {name: _common_table(experiment, name, origin) for name in derived}
+    on_rows = tuple(name for name in derived if of_table[name] is None)
+    inputs = {
+        column: f"data.derive.{name}" for name in on_rows for column in derive.inputs(data.derive[name])
+    }
+    keys = {table.key: f"data.tables.{name}.key" for name, table in data.tables.items()}
+    wanted = wanted.with_text({**inputs, **keys})
+    for column in wanted.all:
+        if column not in data.derive and column not in origin:
+            raise UserError(_missing(column, wanted, events, tables))
+    of_events = tuple(
+        column for column in wanted.all if origin.get(column) == "" and column not in data.derive
+    )
+    sources.check_columns(events, of_events, wanted)
+
+    plans = []
+    for name, table in data.tables.items():
+        brings = tuple(c for c in wanted.all if origin.get(c) == name and c not in data.derive)
+        derives = tuple(c for c in derived if of_table[c] == name)
+        plans.append(TablePlan(name, table, tuple(tables[name]), brings, derives))
+    files = [one.file for opened in (events, *tables.values()) for one in opened]
+    fingerprinted = fingerprint(
+        FORMAT, data.model_dump(mode="json", exclude={"root"}), experiment.monitor.requests,
+        {name: feature.model_dump(mode="json") for name, feature in experiment.features.items()},
+        [[file.name, file.size, file.stamp] for file in files],
+    )  # fmt: skip
+    return Plan(experiment, wanted, tuple(events), tuple(plans), on_rows, fingerprinted)
+
+
+def _open_all(experiment: Experiment, key: str, table: Table | None = None) -> list[Opened]:
+    opened = sources.open_source(table or experiment.data.events, experiment.data)
+    if not any(one.columns for one in opened):
+        fault = next((one.fault for one in opened if one.fault), "is empty")
+        raise UserError(f"{opened[0].file.path}: {fault}; {key} needs rows")
+    return opened
+
+
+def _columns(opened: list[Opened]) -> tuple[str, ...]:
+    return next(one.columns for one in opened if one.columns)
+
+
+def _origins(experiment: Experiment, events: list[Opened], tables: dict[str, list[Opened]]) -> dict[str, str]:
+    """Column to the name of the side table it comes from, or to "" for the log."""
+    wanted = needs(experiment)
+    read_by_rules = {c for rule in experiment.data.derive.values() for c in derive.inputs(rule)}
+    origin = dict.fromkeys(_columns(events), "")
+    for name, table in experiment.data.tables.items():
+        path, columns = tables[name][0].file.path, _columns(tables[name])
+        if table.key not in columns:
+            raise UserError(
+                f"{path}: no column {table.key!r}, which data.tables.{name}.key names; it has: {', '.join(columns)}"
+            )
+        if table.key not in origin:
+            raise UserError(
+                f"data.tables.{name}.key: no column {table.key!r} to join on in {events[0].file.path};"
+                f" there is: {', '.join(origin)}"
+            )
+        for column in columns:
+            if column == table.key:
+                continue
+            if column in origin and (column in wanted or column in read_by_rules):
+                raise UserError(
+                    f"{path}: the column {column!r} is in {origin[column] or 'data.events'} too; rename one of them"
+                )
+            origin.setdefault(column, name)
+    return origin
+
+
+def _common_table(experiment: Experiment, name: str, origin: dict[str, str]) -> str | None:
+    """The side table that holds all columns a derived one is made from; None if it must wait for the join."""
+    columns = derive.inputs(experiment.data.derive[name])
+    for column in columns:
+        if column not in origin:
+            raise UserError(f"data.derive.{name}: no column {column!r}; there is: {', '.join(origin)}")
+    tables = {origin[column] for column in columns}
+    return tables.pop() if len(tables) == 1 and "" not in tables else None
+
+
+def _missing(column: str, wanted: Needs, events: list[Opened], tables: dict[str, list[Opened]]) -> str:
+    there = [f"it has: {', '.join(_columns(events))}"]
+    there += [f"{name} has: {', '.join(_columns(opened))}" for name, opened in tables.items()]
+    path = events[0].file.path
+    return f"{path}: no column {column!r}, which {wanted.reason(column)} needs; {'; '.join(there)}"

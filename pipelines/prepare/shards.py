@@ -1,0 +1,102 @@
+"""One shard of one split: its rows in order, as TFRecord, with what must be known about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.prepare import probe, runs
+from pipelines.prepare.examples import encode
+from pipelines.prepare.rows import ORDER
+from pipelines.prepare.statistics import NumericStatistics
+from pipelines.prepare.tfrecord import Writer
+from ranker import layout
+from ranker.config import Experiment
+
+
+@dataclass
+class Shard:
+    """A written shard.
+
+    Attributes:
+        split: `train` or `eval`.
+        index: its number.
+        name: its file, relative to the data directory.
+        rows: rows in it.
+        positives: of them, with label 1.
+        records: Examples in it.
+        bytes: size of the file.
+        sha256: of the file.
+        numeric: statistics of numeric features (training split).
+        missing: missing values of categorical features (training split).
+    """
+
+    split: str
+    index: int
+    name: str
+    rows: int = 0
+    positives: int = 0
+    records: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    numeric: dict[str, NumericStatistics] = field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)
+
+
+def write_shard(
+    experiment: Experiment, split: str, index: int, paths: list[Path], data: Path, work: Path
+) -> Shard:  # fmt: skip
+    """Writes one shard.
+
+    Args:
+        experiment: the configuration.
+        split: `train` or `eval`.
+        index: number of the shard.
+        paths: the runs.
+        data: the data directory.
+        work: for an eval shard's sample of probe requests.
+
+    Returns:
+        What was written.
+    """
+    count = experiment.data.shards
+    shard = Shard(split, index, f"{split}/{layout.shard_name(index, count)}")
+    writer = Writer(data / shard.name)
+    merged = runs.merge_train if split == "train" else runs.merge_eval
+    sample = probe.Sample(experiment) if split == "eval" else None
+    left: pa.RecordBatch | None = None
+    for batch in merged(sorted(paths), index, count):
+        if sample is not None:
+            sample.add(batch)
+        batch = batch.drop_columns([ORDER])
+        batch = batch if left is None else pa.concat_batches([left, batch])
+        whole = batch.num_rows - batch.num_rows % layout.BLOCK_ROWS
+        _write(batch.slice(0, whole), shard, writer, experiment)
+        left = batch.slice(whole)
+    if left is not None:
+        _write(left, shard, writer, experiment)
+    shard.sha256, shard.records, shard.bytes = writer.close(), writer.records, writer.bytes
+    if sample is not None:
+        sample.write(work / f"probe-{index:05d}.parquet")
+    return shard
+
+
+def _write(rows: pa.RecordBatch, shard: Shard, writer: Writer, experiment: Experiment) -> None:
+    if not rows.num_rows:
+        return
+    writer.write(encode(rows))
+    shard.rows += rows.num_rows
+    shard.positives += int(np.count_nonzero(rows.column(layout.LABEL).to_numpy()))
+    if shard.split != "train":
+        return
+    for name, feature in experiment.features.items():
+        column = rows.column(name)
+        if feature.kind == "numeric":
+            shard.numeric.setdefault(name, NumericStatistics()).add(column.to_numpy())
+        else:
+            missing = pc.sum(pc.equal(pc.binary_length(column), 0)).as_py() or 0
+            shard.missing[name] = shard.missing.get(name, 0) + missing

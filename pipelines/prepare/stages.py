@@ -1,0 +1,228 @@
+"""The pipeline's steps as Beam DoFns, each a thin shell around a plain function."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines.prepare import runs, sources
+from pipelines.prepare.clean import Cleaner
+from pipelines.prepare.plan import Plan
+from pipelines.prepare.rows import EVAL, ORDER, PLACE, TIME
+from pipelines.prepare.shards import Shard, write_shard
+from pipelines.prepare.sources import Block
+from pipelines.prepare.threshold import is_held_out, threshold
+from pipelines.prepare.vocabulary import TokenSummary, count_tokens, write_vocabulary
+from ranker.config import Categorical, Experiment
+
+Tally = Counter
+"""Counts under tuple keys; tallies of all workers are added up."""
+
+
+@dataclass(frozen=True)
+class Directories:
+    """Where a run writes: the data directory to be published, and its scratch space, on one filesystem."""
+
+    data: Path
+    work: Path
+
+    def clear(self) -> None:
+        """Removes the scratch space."""
+        shutil.rmtree(self.work)
+
+
+class ReadBlock(beam.DoFn):
+    """Blocks into batches of raw rows; lines that are no rows go to `rejected`, counts to `tally`."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+
+    def process(self, block: Block) -> Iterator[Any]:
+        """Reads one block."""
+        plan, count = self._plan, 0
+        source = plan.experiment.data.events
+        for rows, rejected, lines in sources.read(block, plan.events[block.file], source, plan.needs):
+            count += lines
+            if rows is not None:
+                yield rows
+            if rejected is not None:
+                yield beam.pvalue.TaggedOutput("rejected", rejected)
+        yield beam.pvalue.TaggedOutput("tally", Tally({("lines", block.file, block.start): count}))
+
+
+class CleanRows(beam.DoFn):
+    """Raw rows into example rows; bad rows go to `rejected`, counts to `tally`."""
+
+    def __init__(self, cleaner: Cleaner):
+        self._cleaner = cleaner
+
+    def process(self, raw: pa.RecordBatch) -> Iterator[Any]:
+        """Cleans one batch."""
+        cleaned = self._cleaner(raw)
+        tally = Tally({("unmatched", name): rows for name, rows in cleaned.unmatched.items()})
+        tally["not_binary",] = cleaned.not_binary
+        if cleaned.rows is not None:
+            tally["good",] = cleaned.rows.num_rows
+            yield cleaned.rows
+        if cleaned.rejected is not None:
+            yield beam.pvalue.TaggedOutput("rejected", cleaned.rejected)
+        yield beam.pvalue.TaggedOutput("tally", tally)
+
+
+class KeepRejected(beam.DoFn):
+    """Rejected rows into files named by the place of the first."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Tally]:
+        """Writes one batch."""
+        batch = batch.sort_by(PLACE)
+        write_batch(batch, self._directory / f"{batch.column(PLACE)[0].as_py():020d}.arrow")
+        yield Tally({("rejected",): batch.num_rows})
+
+
+class HoldRows(beam.DoFn):
+    """Example rows into files, to wait for the split by time; gives the files' names."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def process(self, rows: pa.RecordBatch) -> Iterator[str]:
+        """Writes one batch."""
+        path = self._directory / f"{rows.column(ORDER)[0].as_py():020d}.arrow"
+        write_batch(rows, path)
+        yield str(path)
+
+
+class FindThreshold(beam.DoFn):
+    """All held files into (first held-out row, file), one a file."""
+
+    def __init__(self, share: float):
+        self._share = share
+
+    def process(self, group: tuple[None, Iterable[str]]) -> Iterator[tuple[tuple[int, int] | None, str]]:
+        """Finds the threshold over all files."""
+        paths = sorted(group[1])
+
+        def chunks() -> Iterator[tuple[Any, Any]]:
+            for path in paths:
+                rows = read_batch(path)
+                yield rows.column(TIME).to_numpy(), rows.column(ORDER).to_numpy()
+
+        first = threshold(chunks, self._share)
+        for path in paths:
+            yield first, path
+
+
+def split_by_time(first: tuple[int, int] | None, path: str) -> pa.RecordBatch:
+    """Reads held rows back and says which are held out."""
+    rows = read_batch(path)
+    held_out = is_held_out(rows.column(TIME).to_numpy(), rows.column(ORDER).to_numpy(), first)
+    return rows.drop_columns([TIME]).append_column(EVAL, pa.array(held_out))
+
+
+class CountTokens(beam.DoFn):
+    """Example rows into token counts of the training rows, by feature."""
+
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
+
+    def process(self, rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Counts one batch."""
+        yield from count_tokens(rows, self._experiment)
+
+
+class WriteVocabulary(beam.DoFn):
+    """(feature, token counts) into the feature's vocabulary file."""
+
+    def __init__(self, experiment: Experiment, directory: Path):
+        self._experiment = experiment
+        self._directory = directory
+
+    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[TokenSummary]:
+        """Writes one file."""
+        name, counts = element
+        feature = self._experiment.features[name]
+        if isinstance(feature, Categorical):
+            yield write_vocabulary(name, counts, feature, self._directory / f"{name}.txt")
+
+
+class WriteRun(beam.DoFn):
+    """Example rows into sorted runs on disk: ((split, shard), run) for every shard."""
+
+    def __init__(self, experiment: Experiment, directory: Path):
+        self._experiment = experiment
+        self._directory = directory
+
+    def process(self, rows: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], str]]:
+        """Writes one run."""
+        shards = self._experiment.data.shards
+        path = self._directory / f"{rows.column(ORDER)[0].as_py():020d}.arrow"
+        runs.write_run(rows, shards, path)
+        for shard in range(shards):
+            yield ("train", shard), str(path)
+            yield ("eval", shard), str(path)
+
+
+class WriteShard(beam.DoFn):
+    """All runs of a shard into its file."""
+
+    def __init__(self, experiment: Experiment, directories: Directories):
+        self._experiment = experiment
+        self._directories = directories
+
+    def process(self, group: tuple[tuple[str, int], Iterable[str]]) -> Iterator[Shard]:
+        """Writes one shard."""
+        (split, index), names = group
+        paths = [Path(name) for name in set(names)]
+        yield write_shard(
+            self._experiment, split, index, paths, self._directories.data, self._directories.work
+        )
+
+
+class Collect(beam.PTransform):
+    """All elements of a small collection as a pickled list in one file of the scratch space."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._path = path
+
+    def expand(self, collection: beam.PCollection) -> beam.PCollection:
+        """Gathers and writes."""
+        return collection | beam.combiners.ToList() | beam.Map(_dump, self._path)
+
+
+def add_tallies(tallies: Iterable[Tally]) -> Tally:
+    """Adds up tallies."""
+    total: Tally = Tally()
+    for tally in tallies:
+        total.update(tally)
+    return total
+
+
+def write_batch(batch: pa.RecordBatch, path: Path) -> None:
+    """Writes one batch as an Arrow file, which appears when it is whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with pa.OSFile(os.fspath(temporary), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    temporary.replace(path)
+
+
+def read_batch(path: str | Path) -> pa.RecordBatch:
+    """Reads what `write_batch` wrote."""
+    with pa.memory_map(os.fspath(path)) as source:
+        return pa.ipc.open_file(source).get_batch(0)
+
+
+def _dump(elements: list[Any], path: Path) -> None:
+    path.write_bytes(pickle.dumps(elements))

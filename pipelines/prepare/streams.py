@@ -1,0 +1,80 @@
+"""Streams that a byte range cannot enter in the middle: gzip, and encodings whose bytes do not show lines."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.prepare.lines import Readable
+
+_INPUT_BYTES = 1 << 20
+
+
+def is_line_safe(encoding: str) -> bool:
+    r"""Whether byte 10 is the end of a line and nothing else, and ASCII is itself: UTF-8 and the one-byte families."""
+    name = codecs.lookup(encoding).name
+    return bool(
+        re.fullmatch(r"utf-8|utf-8-sig|ascii|iso8859-\d+|cp125\d|cp437|cp85\d|koi8-[a-z]|mac-roman", name)
+    )
+
+
+class Gunzip:
+    """Decompresses gzip, several members too. What a damaged file still gives is given; then `damage` says why."""
+
+    def __init__(self, raw: Readable):
+        self._raw = raw
+        self._inflate = zlib.decompressobj(31)
+        self._pending = b""
+        self._ended = False
+        self.damage: str | None = None
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Returns at most `size` bytes, none only at the end or at the damage."""
+        limit = max(size, 0)
+        while not self._ended:
+            source = self._pending or self._raw.read(_INPUT_BYTES)
+            self._pending = b""
+            if self._inflate.eof:
+                source = source.lstrip(b"\0")  # padding between members
+                if not source:
+                    self._ended = True
+                    break
+                self._inflate = zlib.decompressobj(31)
+            try:
+                output = self._inflate.decompress(source, limit)
+            except zlib.error as error:
+                self.damage, self._ended = f"damaged gzip: {error}", True
+                break
+            self._pending = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            if output:
+                return output
+            if not source and not self._inflate.eof:
+                self.damage, self._ended = "truncated gzip: the rest of the file is missing", True
+        return b""
+
+
+class Transcode:
+    """Decodes any encoding Python knows and gives UTF-8. What does not decode becomes U+FFFD."""
+
+    def __init__(self, raw: Readable, encoding: str):
+        self._raw = raw
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._ended = False
+
+    @property
+    def damage(self) -> str | None:
+        """Why the stream below ended early, if it did."""
+        return getattr(self._raw, "damage", None)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Returns about `size` bytes, none only at the end."""
+        while not self._ended:
+            source = self._raw.read(size)
+            self._ended = not source
+            text = self._decoder.decode(source, final=self._ended)
+            if text:
+                return text.encode("utf-8", "replace")
+        return b""

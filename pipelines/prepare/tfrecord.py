@@ -1,0 +1,37 @@
+"""TFRecord files: length, its checksum, the record, its checksum; and the file's own SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.prepare.crc32c import masked_crc32c
+
+
+class Writer:
+    """Writes records to one file, which counts as written when `close` was called."""
+
+    def __init__(self, path: Path):
+        self._sink = path.open("wb")
+        self._hash = hashlib.sha256()
+        self.records = 0
+        self.bytes = 0
+
+    def write(self, records: list[bytes]) -> None:
+        """Appends records."""
+        lengths = [np.uint64(len(record)).astype("<u8").tobytes() for record in records]
+        heads = masked_crc32c(lengths).astype("<u4")
+        tails = masked_crc32c(records).astype("<u4")
+        for length, head, record, tail in zip(lengths, heads, records, tails, strict=True):
+            framed = b"".join((length, head.tobytes(), record, tail.tobytes()))
+            self._sink.write(framed)
+            self._hash.update(framed)
+            self.bytes += len(framed)
+        self.records += len(records)
+
+    def close(self) -> str:
+        """Closes the file and returns its SHA-256 in hex."""
+        self._sink.close()
+        return self._hash.hexdigest()
