@@ -31,12 +31,20 @@ def count_bits(words: Array) -> Array:
     return popcount(words).sum(axis=(1, 2), dtype=np.int64)
 
 
-def pack_words(flags: Array) -> Array:
-    """Pack booleans [..., K] into uint64 words [..., ceil(K / 64)], each in the same order of bits."""
-    columns = flags.shape[-1]
-    width = -(-columns // 64) * 64
-    if width != columns:
-        padded = np.zeros((*flags.shape[:-1], width), dtype=bool)
-        padded[..., :columns] = flags
-        flags = padded
-    return np.packbits(flags, axis=-1).view(np.uint64)
+def unit_words(columns: int) -> Array:
+    """Word of each column alone, uint64 [columns, ceil(columns / 64)]."""
+    column = np.arange(columns)
+    words = np.zeros((columns, -(-columns // 64)), dtype=np.uint64)
+    words[column, column // 64] = np.uint64(1) << (column % 64).astype(np.uint64)
+    return words
+
+
+def count_true(flags: Array) -> Array:
+    """Number of True along the first axis of bool [k, n], int64 [n]; added in bytes where they suffice."""
+    wide = np.uint8 if len(flags) < 256 else np.int64
+    return np.add.reduce(flags.view(np.uint8), axis=0, dtype=wide).astype(np.int64)
+
+
+def row_sums(values: Array) -> Array:
+    """Sum along the last axis of [n, K], float64 [n]: as a product, faster than a reduction for short rows."""
+    return values.astype(np.float64, copy=False) @ np.ones(values.shape[1])

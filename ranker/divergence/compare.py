@@ -107,8 +107,11 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
     pairs = list(combinations(range(len(batch.replicas)), 2))
     shape = (len(pairs), len(batch))
     values: dict[str, Array] = {label: np.empty(shape) for label in settings.measures}
-    prediction = np.empty(shape)
-    for requests in batch.blocks():
+    prediction: Array = np.empty(shape)
+    blocks = list(batch.blocks())
+    begin = 0
+    for requests in blocks:
+        here = slice(begin, begin := begin + len(requests))
         rows, present = batch.padded_rows(requests)
         scores = batch.scores[:, rows] * present
         valid = batch.valid[:, requests]
@@ -117,9 +120,14 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
         ranked = [Ranked(replica, present, settings.k, agreed) for replica in scores]
         for p, (i, j) in enumerate(pairs):
             pair = Pair(ranked[i], ranked[j])
-            prediction[p, requests] = expected_prediction(pair)
+            prediction[p, here] = expected_prediction(pair)
             for label, (_, function) in settings.measures.items():
-                values[label][p, requests] = function(pair)
+                values[label][p, here] = function(pair)
+    by_size = np.concatenate(blocks) if blocks else np.arange(0)
+    if (np.diff(by_size) < 0).any():
+        place = np.argsort(by_size)  # from the order of blocks back to that of requests
+        prediction = prediction[:, place]
+        values = {label: value[:, place] for label, value in values.items()}
     paired = np.array([batch.valid[i] & batch.valid[j] for i, j in pairs], dtype=bool).reshape(shape)
     for value in values.values():
         value[~paired] = np.nan

@@ -135,7 +135,7 @@ def near_ties(
     predict = inversion_probability_given_mean if truth is None else inversion_probability
     known = None if truth is None else np.asarray(truth, dtype=np.float64)
     sums = np.zeros((3, bins, len(batch)))  # pairs, inverted, predicted
-    for requests in batch.blocks():
+    for requests in batch.blocks(cells=1 << 19):  # unlike the measures, a number a pair of items
         rows, present = batch.padded_rows(requests)
         left, right = logit(batch.scores[i][rows]), logit(batch.scores[j][rows])
         first, second = np.triu_indices(rows.shape[1], 1)

@@ -36,6 +36,11 @@ class Pair:
         return self.a.present.sum(axis=1, dtype=np.int64)
 
     @cached_property
+    def smallest(self) -> int:
+        """Fewest candidates of a request; 0 without requests."""
+        return int(self.size.min()) if len(self.size) else 0
+
+    @cached_property
     def depth(self) -> Array:
         """min(k, K_n), at least 1, int64 [n]."""
         return np.clip(self.size, 1, self.k)
@@ -77,7 +82,8 @@ class Pair:
 
     def report(self, values: Array, at_least: int) -> Array:
         """Values [n] as a measure returns them: nan where a request has fewer candidates than it takes."""
-        values = np.where(self.size >= at_least, values, np.nan)
+        if self.smallest < at_least:
+            values = np.where(self.size >= at_least, values, np.nan)
         return values[0] if self.scalar else values
 
 

@@ -11,7 +11,7 @@ Raises:
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranker.divergence.bits import Array
+from ranker.divergence.bits import Array, row_sums
 from ranker.divergence.pairs import Pair, as_pair
 from ranker.errors import UserError
 
@@ -62,7 +62,7 @@ def rpd_ratio(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
         0.4
     """
     pair = as_pair(a, b, probabilities=True)
-    return pair.report(_ratio(pair.difference.sum(axis=1), expected_prediction(pair)), 1)
+    return pair.report(_ratio(row_sums(pair.difference), expected_prediction(pair)), 1)
 
 
 def pd_logit(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
@@ -107,7 +107,7 @@ def bias(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
         0.181818
     """
     pair = as_pair(a, b, probabilities=True)
-    return pair.report(_ratio((pair.a.scores - pair.b.scores).sum(axis=1), expected_prediction(pair)), 1)
+    return pair.report(_ratio(row_sums(pair.a.scores - pair.b.scores), expected_prediction(pair)), 1)
 
 
 def flip_rate(a: ArrayLike | Pair, b: ArrayLike | None = None, *, threshold: float = 0.5) -> Array:
@@ -128,7 +128,7 @@ def flip_rate(a: ArrayLike | Pair, b: ArrayLike | None = None, *, threshold: flo
         raise UserError(f"`threshold` must be a probability in [0, 1]. Received: threshold={threshold!r}")
     pair = as_pair(a, b, probabilities=True)
     flipped = (pair.a.scores > threshold) != (pair.b.scores > threshold)
-    return pair.report(np.count_nonzero(flipped, axis=1) / np.maximum(pair.size, 1), 1)
+    return pair.report(row_sums(flipped) / np.maximum(pair.size, 1), 1)
 
 
 def d1(probabilities: ArrayLike) -> float:
@@ -170,11 +170,11 @@ def relative_d1(probabilities: ArrayLike) -> float:
 
 def expected_prediction(pair: Pair) -> Array:
     """Sum over a request's candidates of the pair's mean prediction: its expected clicks, float64 [n]."""
-    return pair.total.sum(axis=1) / 2
+    return row_sums(pair.total) / 2
 
 
 def _mean(pair: Pair, per_example: Array) -> Array:
-    return per_example.sum(axis=1) / np.maximum(pair.size, 1)
+    return row_sums(per_example) / np.maximum(pair.size, 1)
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranker.divergence.bits import Array, count_bits
+from ranker.divergence.bits import Array, count_bits, row_sums, unit_words
 
 LOGIT_LIMIT = 1e-7
 """Probabilities are clipped to [1e-7, 1 - 1e-7] before a logit: float32 sigmoids saturate to 0 and 1."""
@@ -68,13 +68,30 @@ class Ranked:
         return np.ascontiguousarray(self.order[:, : self.k].T) + np.arange(n)[None, :] * columns
 
     @cached_property
+    def _up_to(self) -> Array:
+        """Bits of the candidates at ranks 0..r, uint64 [n, K, ceil(K / 64)]: sums, since each bit comes once."""
+        words = unit_words(self.scores.shape[1])[self.order]
+        if not self.present.all():
+            words[np.arange(words.shape[1]) >= self.present.sum(axis=1)[:, None]] = 0
+        return np.cumsum(words, axis=1, dtype=np.uint64)
+
+    @cached_property
     def above(self) -> Array:
         """Bits, uint64 [n, K, ceil(K / 64)]: bit j of row i says that i scores strictly above j."""
-        n, columns = self.scores.shape
-        rivals = np.full((n, -(-columns // 64) * 64), np.inf)
-        rivals[:, :columns][self.present] = self.scores[self.present]
-        mine = np.where(self.present, self.scores, -np.inf)
-        return np.packbits(mine[:, :, None] > rivals[:, None, :], axis=-1).view(np.uint64)
+        beaten = self._up_to[:, -1:] - self._up_to
+        ordered = np.take_along_axis(self.scores, self.order, axis=1)
+        tied = ordered[:, 1:] == ordered[:, :-1]
+        if tied.any():  # what a tied candidate beats is what the last of its equals beats
+            rank = np.arange(ordered.shape[1])
+            last = np.where(np.append(tied, np.zeros((len(tied), 1), dtype=bool), axis=1), len(rank), rank)
+            last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+            beaten = np.take_along_axis(beaten, last[:, :, None], axis=1)
+        return np.take_along_axis(beaten, self.rank[:, :, None], axis=1)
+
+    @cached_property
+    def below_top(self) -> Array:
+        """Bits of the candidates below the top k, uint64 [n, ceil(K / 64)]."""
+        return self._up_to[:, -1] - self._up_to[:, min(self.k, self._up_to.shape[1]) - 1]
 
     @cached_property
     def ordered_pairs(self) -> Array:
@@ -90,7 +107,7 @@ class Ranked:
     def regret(self) -> Array:
         """Share of expected clicks that this order loses against the consensus order, float64 [n]."""
         agreed = self.consensus or self
-        got = (agreed.scores * discounts(agreed.scores.shape[1])[self.rank]).sum(axis=1)
+        got = row_sums(agreed.scores * discounts(agreed.scores.shape[1])[self.rank])
         return np.maximum(agreed.ideal - got, 0) / np.where(agreed.ideal > 0, agreed.ideal, 1)
 
 

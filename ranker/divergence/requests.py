@@ -165,7 +165,7 @@ class RequestBatch:
         chosen, sizes = np.unique(owner, return_counts=True)
         return self._rebuilt(chosen, sizes, keep)
 
-    def blocks(self, cells: int = 1 << 20) -> Iterator[Array]:
+    def blocks(self, cells: int = 1 << 22) -> Iterator[Array]:
         """Positions of requests of similar size; a padded block has at most about `cells` item pairs."""
         by_size = np.argsort(self.sizes, kind="stable")
         sizes = np.maximum(self.sizes[by_size], 1)

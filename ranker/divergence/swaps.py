@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranker.divergence.bits import Array, count_bits, pack_words
+from ranker.divergence.bits import Array, count_bits, count_true, popcount
 from ranker.divergence.pairs import Pair, as_pair
 from ranker.divergence.ranked import discounts
 
@@ -52,7 +52,7 @@ def set_churn(
         0.5
     """
     pair = as_pair(a, b, items=items, k=k)
-    return pair.report(np.count_nonzero(pair.found >= pair.k, axis=0) / pair.depth, 2)
+    return pair.report(count_true(pair.found >= pair.k) / pair.depth, 2)
 
 
 def pair_inversion(
@@ -88,9 +88,10 @@ def visible_inversion(
         0.0
     """
     pair = as_pair(a, b, items=items, k=k)
-    hidden = (pair.a.rank >= pair.k) & (pair.b.rank >= pair.k) & pair.a.present
-    count = np.count_nonzero(hidden, axis=1)
-    unseen = pair.disagreement & np.where(hidden[:, :, None], pack_words(hidden)[:, None, :], np.uint64(0))
+    hidden = pair.a.below_top & pair.b.below_top  # in neither top
+    count = popcount(hidden).sum(axis=1, dtype=np.int64)
+    hidden_rows = (pair.a.rank >= pair.k) & (pair.b.rank >= pair.k)
+    unseen = pair.disagreement & (hidden[:, None, :] * hidden_rows[:, :, None])
     visible = pair.disagreements - count_bits(unseen)
     return pair.report(visible / np.maximum(_ordered(pair.size) - count * (count - 1), 1), 2)
 
@@ -109,7 +110,7 @@ def adjacent_swap(
         0.5
     """
     pair = as_pair(a, b, items=items, k=k)
-    descents = sum(np.count_nonzero(x[:-1] > x[1:], axis=0) for x in (pair.found, pair.found_back))
+    descents = sum(count_true(x[:-1] > x[1:]) for x in (pair.found, pair.found_back))
     return pair.report(descents / 2 / np.maximum(pair.depth - 1, 1), 2)
 
 
@@ -128,7 +129,7 @@ def slot_change(
     """
     pair = as_pair(a, b, items=items, k=k)
     place = np.arange(len(pair.found))[:, None]
-    return pair.report(np.count_nonzero(pair.found != place, axis=0) / pair.depth, 2)
+    return pair.report(count_true(pair.found != place) / pair.depth, 2)
 
 
 def rbo_ext(
@@ -166,20 +167,14 @@ def kendall_topk(
     """
     pair = as_pair(a, b, items=items, k=k)
     here = np.minimum(pair.found, pair.k)  # k stands for "not in the other top k"
-    inverted = np.zeros(here.shape[1], dtype=np.int64)
-    for rank in range(
-        len(here) - 1
-    ):  # both common and reversed, or absent from b yet before a common item in a
-        inverted += np.count_nonzero(here[rank] > here[rank + 1 :], axis=0)
-    absent = pair.found_back >= pair.k  # absent from a yet before a common item in b
-    inverted += (np.cumsum(absent, axis=0) * ~absent).sum(axis=0)
-    alone = np.count_nonzero(
-        absent, axis=0
-    )  # one item only in a, one only in b: surely inverted; two alone in one list: 1/2
-    depth = pair.depth
-    return pair.report(
-        (inverted + alone**2 + alone * (alone - 1) / 2) / (depth**2 + depth * (depth - 1) / 2), 2
-    )
+    first, second = _rank_pairs(len(here))
+    absent = pair.found_back >= pair.k
+    # both common and reversed, or absent from one list and before a common item in the other
+    inverted = count_true(here[first] > here[second]) + count_true(absent[first] & ~absent[second])
+    # one alone in a and one alone in b: surely inverted; two alone in one list: not known, one half
+    alone, depth = count_true(absent), pair.depth
+    distance = inverted + alone**2 + alone * (alone - 1) / 2
+    return pair.report(distance / (depth**2 + depth * (depth - 1) / 2), 2)
 
 
 def med_dcg(
@@ -232,3 +227,10 @@ def _rbo_weights(k: int) -> Array:
 
 def _ordered(size: Array) -> Array:
     return np.maximum(size * (size - 1), 1)
+
+
+@lru_cache(maxsize=8)
+def _rank_pairs(k: int) -> tuple[Array, Array]:
+    """First and second rank of each pair of ranks below k."""
+    first, second = np.triu_indices(k, 1)
+    return first, second
