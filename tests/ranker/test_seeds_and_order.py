@@ -1,0 +1,60 @@
+"""Seeds are explicit and apart; an order is a permutation that keeps its window."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranker.config import Training
+from ranker.seeds import derive
+from ranker.training.averaging import coefficients
+from ranker.training.order import windowed_order
+
+
+def test_only_what_varies_differs_between_replicas():
+    for vary, same in [(["shuffle"], "init"), (["init"], "shuffle")]:
+        seeds = [derive(3, replica, vary) for replica in range(8)]
+        assert len({getattr(s, same) for s in seeds}) == 1
+        assert len({getattr(s, vary[0]) for s in seeds}) == 8
+    assert len({derive(3, replica, []) for replica in range(8)}) == 1
+    assert derive(3, 0, ["init", "shuffle"]) != derive(4, 0, ["init", "shuffle"])
+
+
+def test_a_source_that_varies_leaves_the_other_as_it_was():
+    assert derive(3, 2, ["init"]).init == derive(3, 2, ["init", "shuffle"]).init
+
+
+@given(st.integers(0, 400), st.integers(1, 500), st.integers(0, 5))
+def test_no_row_leaves_its_window(rows, window, seed):
+    order = windowed_order(rows, window, np.random.default_rng(seed))
+    assert sorted(order) == list(range(rows))
+    if window < rows:
+        assert np.all(np.abs(order - np.arange(rows)) < window)
+
+
+def test_windows_mix_and_full_is_uniform():
+    order = windowed_order(10_000, 256, np.random.default_rng(0))
+    assert 40 < np.abs(order - np.arange(10_000)).mean() < 128
+    full = windowed_order(10_000, "full", np.random.default_rng(0))
+    assert np.abs(full - np.arange(10_000)).mean() == pytest.approx(10_000 / 3, rel=0.05)
+
+
+@given(st.integers(1, 30), st.floats(0, 1), st.integers(0, 3))
+def test_coefficients_give_the_mean_of_the_last_iterates(steps, share, seed):
+    updates = np.random.default_rng(seed).normal(size=steps)
+    iterates = np.cumsum(updates)
+    last = round(share * steps)
+    expected = iterates[-last:].mean() if last else iterates[-1]
+    got = iterates[-1] - coefficients(Training(average_last=share), steps) @ updates
+    assert got == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.integers(1, 30), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_coefficients_give_the_exponential_average(steps, decay, seed):
+    updates = np.random.default_rng(seed).normal(size=steps)
+    iterates = np.cumsum(updates)
+    average = 0.0
+    for iterate in iterates:
+        average = decay * average + (1 - decay) * iterate
+    got = iterates[-1] - coefficients(Training(ema=decay), steps) @ updates
+    assert got == pytest.approx(average, abs=1e-5)

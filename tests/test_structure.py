@@ -1,0 +1,77 @@
+"""Who may import whom, and what an import may load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("ranker", "pipelines", "serving")
+# The composition root names everything, inside functions; the rest keeps to these directions.
+MAY_IMPORT = {"ranker": {"ranker"}, "pipelines": {"ranker", "pipelines"}, "serving": {"ranker", "serving"}}
+HEAVY = ("tensorflow", "keras", "tf_keras", "apache_beam", "grpc", "dash")
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of everything a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package):
+    wrong = {
+        str(path.relative_to(ROOT)): sorted(bad)
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] == package and path != ROOT / "ranker" / "cli.py"
+        if (bad := (imports(path) & set(PACKAGES)) - MAY_IMPORT[package])
+    }
+    assert not wrong
+
+
+def test_the_model_and_the_measures_know_no_beam_no_grpc_no_dash():
+    wrong = {
+        str(path.relative_to(ROOT)): sorted(bad)
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] == "ranker"
+        if (bad := imports(path) & {"apache_beam", "grpc", "dash"})
+    }
+    assert not wrong
+
+
+def test_tensorflow_enters_through_one_door():
+    """In ranker and pipelines `import tensorflow` stands in ranker/backend.py only; a package on top of it may follow."""
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] != "serving" and path != ROOT / "ranker" / "backend.py"
+        if {"tensorflow", "tf_keras", "keras"} & imports(path)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "ranker", "ranker.cli", "ranker.config", "ranker.activations", "ranker.divergence", "ranker.synthetic",
+        "ranker.training.specs", "serving.client", "serving.deployment", "serving.gateway", "serving.monitor",
+        "serving.dashboard",
+    ],
+)  # fmt: skip
+def test_light_modules_stay_light(module):
+    allowed = ("grpc",) if module.startswith("serving") else ()
+    allowed += ("dash",) if module == "serving.dashboard" else ()
+    heavy = [name for name in HEAVY if name not in allowed]
+    code = f"import sys, {module}; print([n for n in {heavy!r} if n in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert out.stdout.strip() == "[]"
