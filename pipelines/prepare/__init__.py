@@ -1,6 +1,6 @@
 """Logs into examples: `prepare(experiment, run_dir, options)`."""
 
 from pipelines.prepare.manifest import Manifest
-from pipelines.prepare.run import Progress, prepare
+from pipelines.prepare.run import prepare
 
-__all__ = ["Manifest", "Progress", "prepare"]
+__all__ = ["Manifest", "prepare"]

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Column = pa.Array
 TEXT_TYPE = pa.dictionary(pa.int32(), pa.string())
 _NUMERIC_HINT = r"[0-9]|(?i:nan|inf)"
 _ISO_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?")
 
 
-def as_text(column: Column, separator: str = "|") -> pa.DictionaryArray:
+def as_text(column: pa.Array, separator: str = "|") -> pa.DictionaryArray:
     """The column as dictionary-encoded text; a list becomes its items joined by `separator`.
 
     Whole floating-point numbers are written without a fraction: an id column with gaps often arrives as floats.
@@ -33,7 +32,7 @@ def as_text(column: Column, separator: str = "|") -> pa.DictionaryArray:
     return pc.dictionary_encode(column.cast(pa.string())).cast(TEXT_TYPE)
 
 
-def as_numbers(column: Column) -> tuple[np.ndarray, np.ndarray]:
+def as_numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """The column as float64, NaN where missing, and a mask of the values that are no number.
 
     Returns:
@@ -59,7 +58,7 @@ def as_numbers(column: Column) -> tuple[np.ndarray, np.ndarray]:
     return numbers * scale if scale != 1.0 else numbers, np.zeros(len(column), bool)
 
 
-def as_times(column: Column) -> tuple[np.ndarray, np.ndarray]:
+def as_times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Times as float64 (numbers as they are; ISO 8601 text in seconds since 1970) and a mask of what is no time."""
     values, bad = as_numbers(column)
     if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
@@ -74,7 +73,7 @@ def as_times(column: Column) -> tuple[np.ndarray, np.ndarray]:
     return values, bad | ~np.isfinite(values)
 
 
-def decode(column: Column) -> pa.Array:
+def decode(column: pa.Array) -> pa.Array:
     """Plain text without nulls: missing is the empty text."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -121,12 +120,12 @@ def _iso_seconds(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _list_offsets(column: Column) -> pa.Array:
+def _list_offsets(column: pa.Array) -> pa.Array:
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 
 
-def _float_text(column: Column) -> pa.Array:
+def _float_text(column: pa.Array) -> pa.Array:
     column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type)).cast(pa.float64())
     whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
     whole_text = pc.if_else(whole, column, 0.0).cast(pa.int64()).cast(pa.string())

@@ -81,7 +81,9 @@ def _looks_clean(data: bytes, form: Delimited, ends: np.ndarray, starts: np.ndar
         return False
     if b"\r" in data and b"\r" in data.replace(b"\r\n", b""):
         return False
-    if form.header and form.header in data or form.quote and form.quote.encode() in data:
+    if form.header and form.header in data:
+        return False
+    if form.quote and form.quote.encode() in data:
         return False
     return data.isascii() or (form.encoding in ("utf-8", "utf-8-sig") and _is_utf8(data))
 

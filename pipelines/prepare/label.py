@@ -75,7 +75,7 @@ class _Evaluate:
         if isinstance(node, ast.Name):
             return as_numbers(self._columns[node.id])[0]
         if isinstance(node, ast.Constant) and not isinstance(node.value, str):
-            return np.full(self._rows, float(node.value))
+            return np.full(self._rows, float(str(node.value)))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -self._number(node.operand)
         if isinstance(node, ast.BinOp):

@@ -13,9 +13,6 @@ from pipelines.prepare.stages import Collect, Directories
 from pipelines.prepare.vocabulary import MergeCounts
 from ranker.config.data import TimeSplit
 
-Batch = pa.RecordBatch
-Rows = beam.PCollection
-
 
 def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Directories) -> None:
     """Adds all steps of `prepare` to an empty pipeline.
@@ -32,7 +29,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Di
     )
     clean = (
         raw.rows
-        | "Arrow rows" >> beam.Map(_same).with_output_types(Batch)
+        | "Arrow rows" >> beam.Map(_same).with_output_types(pa.RecordBatch)
         | "Clean" >> beam.ParDo(stages.CleanRows(cleaner)).with_outputs("rejected", "tally", main="rows")
     )
     rejected = (
@@ -40,12 +37,13 @@ def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Di
         | "All rejected" >> beam.Flatten()
         | "Keep rejected" >> beam.ParDo(stages.KeepRejected(work / "rejected"))
     )
-    rows = clean.rows | "Example rows" >> beam.Map(_same).with_output_types(Batch)
+    rows = clean.rows | "Example rows" >> beam.Map(_same).with_output_types(pa.RecordBatch)
     if isinstance(experiment.data.split, TimeSplit):
         rows = rows | "Split by time" >> SplitByTime(experiment.data.split.eval, directories)
     tokens = (
         rows
-        | "Count tokens" >> beam.ParDo(stages.CountTokens(experiment)).with_output_types(tuple[str, Batch])
+        | "Count tokens"
+        >> beam.ParDo(stages.CountTokens(experiment)).with_output_types(tuple[str, pa.RecordBatch])
         | "Merge counts" >> beam.CombinePerKey(MergeCounts())
         | "Write vocabulary"
         >> beam.ParDo(stages.WriteVocabulary(experiment, directories.data / "vocabulary"))
@@ -74,7 +72,7 @@ class SplitByTime(beam.PTransform):
         self._share = share
         self._directories = directories
 
-    def expand(self, rows: Rows) -> Rows:
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
         """Adds the steps."""
         return (
             rows
@@ -83,9 +81,9 @@ class SplitByTime(beam.PTransform):
             | "All held" >> beam.GroupByKey()
             | "Find threshold" >> beam.ParDo(stages.FindThreshold(self._share))
             | "Spread files" >> beam.Reshuffle()
-            | "Split" >> beam.MapTuple(stages.split_by_time).with_output_types(Batch)
+            | "Split" >> beam.MapTuple(stages.split_by_time).with_output_types(pa.RecordBatch)
         )
 
 
-def _same(batch: Batch) -> Batch:
+def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch

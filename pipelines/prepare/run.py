@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.prepare import pipeline
@@ -19,28 +18,18 @@ from ranker import layout
 from ranker.config import Experiment
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage has come.
+Progress = Callable[[str, float | None], None]
+"""Told how the work stands: a text, and the share that is done where it is known."""
 
-    Attributes:
-        stage: what is being done, for people.
-        done: units done.
-        total: units there are; 0 if not known.
-        unit: what is counted.
-    """
-
-    stage: str
-    done: int = 0
-    total: int = 0
-    unit: str = ""
+_DIRECTORIES = ("train", "eval", "vocabulary", "rejected",
+                ".work/tables", ".work/rejected", ".work/held", ".work/runs")  # fmt: skip
 
 
 def prepare(
     experiment: Experiment,
     run_dir: Path | str,
     options: RunnerOptions | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Prepares the data of an experiment in `RUN/data`.
 
@@ -58,7 +47,7 @@ def prepare(
     Raises:
         UserError: a mistake in the configuration or the files, or no room to write.
     """
-    run, report = Path(run_dir), progress or (lambda _: None)
+    run, report = Path(run_dir), progress or (lambda text, share: None)
     options = options or RunnerOptions()
     plan = make_plan(experiment)
     there = Manifest.read(layout.manifest_path(run))
@@ -70,23 +59,14 @@ def prepare(
     target = layout.data_dir(run)
     with staging(target) as data, explained(target):
         directories = Directories(data, data / ".work")
-        for name in (
-            "train",
-            "eval",
-            "vocabulary",
-            "rejected",
-            ".work/tables",
-            ".work/rejected",
-            ".work/held",
-            ".work/runs",
-        ):
+        for name in _DIRECTORIES:
             (data / name).mkdir(parents=True)
         tables = {table.name: read_table(plan, table, directories.work / "tables") for table in plan.tables}
         cleaner = Cleaner(experiment, {name: table.side for name, table in tables.items()}, plan.derives)
         graph = options.pipeline()
         pipeline.build(graph, plan, cleaner, directories)
         options.run(graph)
-        report(Progress("writing the manifest"))
+        report("prepare: writing the manifest", None)
         manifest = finish(plan, tables, directories)
         directories.clear()
     return manifest

@@ -24,7 +24,7 @@ from pipelines.prepare.threshold import is_held_out, threshold
 from pipelines.prepare.vocabulary import TokenSummary, count_tokens, write_vocabulary
 from ranker.config import Categorical, Experiment
 
-Tally = Counter
+Tally = Counter[tuple[Any, ...]]
 """Counts under tuple keys; tallies of all workers are added up."""
 
 
@@ -56,7 +56,7 @@ class ReadBlock(beam.DoFn):
                 yield rows
             if rejected is not None:
                 yield beam.pvalue.TaggedOutput("rejected", rejected)
-        yield beam.pvalue.TaggedOutput("tally", Tally({("lines", block.file, block.start): count}))
+        yield beam.pvalue.TaggedOutput("tally", Counter({("lines", block.file, block.start): count}))
 
 
 class CleanRows(beam.DoFn):
@@ -68,7 +68,7 @@ class CleanRows(beam.DoFn):
     def process(self, raw: pa.RecordBatch) -> Iterator[Any]:
         """Cleans one batch."""
         cleaned = self._cleaner(raw)
-        tally = Tally({("unmatched", name): rows for name, rows in cleaned.unmatched.items()})
+        tally: Tally = Counter({("unmatched", name): rows for name, rows in cleaned.unmatched.items()})
         tally["not_binary",] = cleaned.not_binary
         if cleaned.rows is not None:
             tally["good",] = cleaned.rows.num_rows
@@ -88,7 +88,7 @@ class KeepRejected(beam.DoFn):
         """Writes one batch."""
         batch = batch.sort_by(PLACE)
         write_batch(batch, self._directory / f"{batch.column(PLACE)[0].as_py():020d}.arrow")
-        yield Tally({("rejected",): batch.num_rows})
+        yield Counter({("rejected",): batch.num_rows})
 
 
 class HoldRows(beam.DoFn):
@@ -204,7 +204,7 @@ class Collect(beam.PTransform):
 
 def add_tallies(tallies: Iterable[Tally]) -> Tally:
     """Adds up tallies."""
-    total: Tally = Tally()
+    total: Tally = Counter()
     for tally in tallies:
         total.update(tally)
     return total
