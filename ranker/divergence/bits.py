@@ -1,6 +1,7 @@
 """Sets of candidates as bits in 64-bit words: 64 comparisons of two replicas in one exclusive or."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,4 +48,9 @@ def count_true(flags: Array) -> Array:
 
 def row_sums(values: Array) -> Array:
     """Sum along the last axis of [n, K], float64 [n]: as a product, faster than a reduction for short rows."""
-    return values.astype(np.float64, copy=False) @ np.ones(values.shape[1])
+    return values.astype(np.float64, copy=False) @ _ones(values.shape[1])
+
+
+@lru_cache(maxsize=64)
+def _ones(columns: int) -> Array:
+    return np.ones(columns)

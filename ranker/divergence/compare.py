@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ranker.divergence.attribution import component_numerators
 from ranker.divergence.bits import Array
-from ranker.divergence.catalogue import Definition, Settings
+from ranker.divergence.catalogue import Settings
 from ranker.divergence.comparison import Comparison, Coverage
 from ranker.divergence.histogram import BUCKETS, Histogram, count_buckets
 from ranker.divergence.pairs import Pair
@@ -65,20 +65,13 @@ class RequestMeasures:
         """Statistics over all requests, or over those where `where` (bool [N]) holds: a slice."""
         chosen = np.ones(len(self.batch), dtype=bool) if where is None else np.asarray(where, dtype=bool)
         batch, names = self.batch, self.batch.replicas
-        size = batch.sizes[chosen]
-        paired = self.paired[:, chosen]
-        member, sign = _membership(self.pairs, len(names))
         rows: dict[str, list[Statistic]] = {}
+        weights: dict[tuple[str, int], _Weights] = {}
         for label, (definition, _) in self.settings.measures.items():
-            weight = {
-                "request": np.ones(len(size)),
-                "example": size,
-                "prediction": self.prediction[:, chosen],
-            }
-            y = np.broadcast_to(weight[definition.weight], paired.shape)
-            usable = paired & (size >= definition.at_least)
-            x = np.where(usable, self.values[label][:, chosen], 0.0) * y
-            rows[label] = _statistics(definition, x, y, usable, member, sign)
+            kind = definition.weight, definition.at_least
+            if kind not in weights:
+                weights[kind] = _Weights.of(self, chosen, *kind)
+            rows[label] = weights[kind].statistics(self.values[label][:, chosen], definition.better == "zero")
         pairs = {
             (names[i], names[j]): {label: found[p] for label, found in rows.items()}
             for p, (i, j) in enumerate(self.pairs)
@@ -134,27 +127,49 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
     return RequestMeasures(batch, settings, pairs, paired, values, prediction)
 
 
-def _membership(pairs: list[tuple[int, int]], replicas: int) -> tuple[Array, Array]:
-    """Which pairs make each replica's row and the overall row, [M + 1, P]; with its side as sign."""
-    member = np.zeros((replicas + 1, len(pairs)))
-    sign = np.zeros((replicas + 1, len(pairs)))
-    for p, (i, j) in enumerate(pairs):
-        member[[i, j, replicas], p] = 1
-        sign[i, p], sign[j, p] = 1, -1
-    return member, sign
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """What measures of one weight share. Rows are the P pairs, then each replica's mean over its pairs, then all's.
 
+    Attributes:
+        member: which pairs make each row beyond the pairs, [M + 1, P], and `sign` on which side.
+        count: how many pairs of a request do, at least 1, [M + 1, N].
+        usable: bool [P + M + 1, N], the row has a value of the request.
+        y: weights, 0 where not usable, [P + M + 1, N].
+    """
 
-def _statistics(
-    definition: Definition, x: Array, y: Array, usable: Array, member: Array, sign: Array
-) -> list[Statistic]:
-    """Statistics of each pair, of each replica (the mean over its pairs of a request), and of all pairs."""
-    count = member @ usable
-    mean_x = (sign if definition.better == "zero" else member) @ x / np.maximum(count, 1)
-    mean_y = member @ (y * usable) / np.maximum(count, 1)
-    x, y, usable = np.vstack([x, mean_x]), np.vstack([y, mean_y]), np.vstack([usable, count > 0])
-    values = np.divide(x, y, out=np.zeros_like(x), where=y > 0)
-    sums, buckets = sum_rows(x, y, usable), count_buckets(values, usable)
-    return [Statistic.from_row(row, Histogram(counts)) for row, counts in zip(sums, buckets, strict=True)]
+    member: Array
+    sign: Array
+    count: Array
+    usable: Array
+    y: Array
+
+    @staticmethod
+    def of(measured: "RequestMeasures", chosen: Array, weight: str, at_least: int) -> "_Weights":
+        batch, pairs = measured.batch, measured.pairs
+        size = batch.sizes[chosen]
+        member, sign = np.zeros((2, len(batch.replicas) + 1, len(pairs)))
+        for p, (i, j) in enumerate(pairs):
+            member[[i, j, -1], p] = 1
+            sign[i, p], sign[j, p] = 1, -1
+        usable = measured.paired[:, chosen] & (size >= at_least)
+        count = member @ usable
+        y = usable * (
+            1.0 if weight == "request" else size if weight == "example" else measured.prediction[:, chosen]
+        )
+        mean = member @ y / np.maximum(count, 1)
+        return _Weights(
+            member, sign, np.maximum(count, 1), np.vstack([usable, count > 0]), np.vstack([y, mean])
+        )
+
+    def statistics(self, values: Array, signed: bool) -> list[Statistic]:
+        """Statistics of each row from the pairs' values [P, N]."""
+        pairs = len(values)
+        x = np.where(self.usable[:pairs], values, 0.0) * self.y[:pairs]
+        x = np.vstack([x, (self.sign if signed else self.member) @ x / self.count])
+        values = np.divide(x, self.y, out=np.zeros_like(x), where=self.y > 0)
+        sums, buckets = sum_rows(x, self.y, self.usable), count_buckets(values, self.usable)
+        return [Statistic.from_row(row, Histogram(counts)) for row, counts in zip(sums, buckets, strict=True)]
 
 
 def _components(measured: RequestMeasures, chosen: Array) -> dict[str, Statistic]:

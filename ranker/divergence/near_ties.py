@@ -169,7 +169,8 @@ def _normal_table() -> tuple[Array, Array]:
 
 def _statistics(x: Array, y: Array, usable: Array) -> tuple[Statistic, ...]:
     none = np.zeros(BUCKETS, dtype=np.int64)  # a bin's share of one request's pairs has no use for quantiles
-    return tuple(Statistic.from_row(row, Histogram(none)) for row in sum_rows(x, y, usable))
+    sums = sum_rows(x * usable, y * usable, usable)
+    return tuple(Statistic.from_row(row, Histogram(none)) for row in sums)
 
 
 def _positive(sigma: float) -> float:

@@ -30,10 +30,10 @@ class Pair:
         """How deep the top of a list is."""
         return self.a.k
 
-    @cached_property
+    @property
     def size(self) -> Array:
         """Candidates of each request, K_n, int64 [n]."""
-        return self.a.present.sum(axis=1, dtype=np.int64)
+        return self.a.size
 
     @cached_property
     def smallest(self) -> int:

@@ -45,6 +45,11 @@ class Ranked:
     consensus: "Ranked | None" = None
 
     @cached_property
+    def size(self) -> Array:
+        """Candidates of each request, int64 [n]."""
+        return self.present.sum(axis=1, dtype=np.int64)
+
+    @cached_property
     def logit(self) -> Array:
         """Log-odds [n, K]; equal in the padding of every replica."""
         return logit(self.scores)
@@ -72,7 +77,7 @@ class Ranked:
         """Bits of the candidates at ranks 0..r, uint64 [n, K, ceil(K / 64)]: sums, since each bit comes once."""
         words = unit_words(self.scores.shape[1])[self.order]
         if not self.present.all():
-            words[np.arange(words.shape[1]) >= self.present.sum(axis=1)[:, None]] = 0
+            words[np.arange(words.shape[1]) >= self.size[:, None]] = 0
         return np.cumsum(words, axis=1, dtype=np.uint64)
 
     @cached_property

@@ -119,18 +119,12 @@ class Statistic:
 
 
 def sum_rows(x: Array, y: Array, included: Array) -> Array:
-    """The six sums of each row of x, y [rows, n] over the included [rows, n]; float64 [rows, 6]."""
-    x, y = np.where(included, x, 0.0), np.where(included, y, 0.0)
+    """The six sums of each row of x, y [rows, n], both 0 where not included [rows, n]; float64 [rows, 6]."""
 
     def products(a: Array, b: Array) -> Array:
         return np.einsum("ij,ij->i", a, b)
 
-    sums = (
-        included.sum(axis=1),
-        x.sum(axis=1),
-        products(x, x),
-        y.sum(axis=1),
-        products(y, y),
-        products(x, y),
+    n, total, weight = included.sum(axis=1), x.sum(axis=1), y.sum(axis=1)
+    return np.stack(
+        [n, total, products(x, x), weight, products(y, y), products(x, y)], axis=1, dtype=np.float64
     )
-    return np.stack(sums, axis=1, dtype=np.float64)
