@@ -135,24 +135,36 @@ def near_ties(
     predict = inversion_probability_given_mean if truth is None else inversion_probability
     known = None if truth is None else np.asarray(truth, dtype=np.float64)
     sums = np.zeros((3, bins, len(batch)))  # pairs, inverted, predicted
-    for requests in batch.blocks(cells=1 << 19):  # unlike the measures, a number a pair of items
+    for requests in batch.blocks():
         rows, present = batch.padded_rows(requests)
         left, right = logit(batch.scores[i][rows]), logit(batch.scores[j][rows])
-        first, second = np.triu_indices(rows.shape[1], 1)
-        gap_a, gap_b = (side[:, first] - side[:, second] for side in (left, right))
-        gap = (gap_a + gap_b) / 2 if known is None else known[rows][:, first] - known[rows][:, second]
-        kept = present[:, first] & present[:, second]
-        inverted = np.abs(np.sign(gap_a) - np.sign(gap_b)) / 2
-        cell = np.clip(np.searchsorted(edges, np.abs(gap), side="right") - 1, 0, bins - 1)
-        cell = (cell * len(requests) + np.arange(len(requests))[:, None])[kept]
-        for row, weights in enumerate((None, inverted[kept], predict(gap[kept], sigma))):
-            counted = np.bincount(cell, weights=weights, minlength=bins * len(requests))
-            sums[row][:, requests] = counted.reshape(bins, len(requests))
+        for first in _slabs(*rows.shape):
+            # each item of the slab with every later one
+            later = np.arange(first.start, rows.shape[1]) > np.arange(first.start, first.stop)[:, None]
+            kept = later & present[:, first, None] & present[:, None, first.start :]
+            gap_a, gap_b = (_gaps(side, first)[kept] for side in (left, right))
+            gap = (gap_a + gap_b) / 2 if known is None else _gaps(known[rows], first)[kept]
+            inverted = np.abs(np.sign(gap_a) - np.sign(gap_b)) / 2
+            cell = np.minimum(np.searchsorted(edges, np.abs(gap), side="right") - 1, bins - 1)
+            cell = cell * len(requests) + np.nonzero(kept)[0]
+            for row, weights in enumerate((None, inverted, predict(gap, sigma))):
+                counted = np.bincount(cell, weights=weights, minlength=bins * len(requests))
+                sums[row][:, requests] += counted.reshape(bins, len(requests))
     pairs, inverted, predicted = sums
     usable = (batch.valid[i] & batch.valid[j])[None, :] & (pairs > 0)
     return NearTies(
         tuple(edges), _statistics(inverted, pairs, usable), _statistics(inverted - predicted, pairs, usable)
     )
+
+
+def _slabs(requests: int, columns: int, cells: int = 1 << 19) -> list[slice]:
+    """Columns in runs whose item pairs with all others stay near `cells`, to bound memory."""
+    step = max(cells // max(requests * columns, 1), 1)
+    return [slice(start, min(start + step, columns)) for start in range(0, columns, step)]
+
+
+def _gaps(side: Array, first: slice) -> Array:
+    return side[:, first, None] - side[:, None, first.start :]
 
 
 def normal_cdf(x: ArrayLike) -> Array:

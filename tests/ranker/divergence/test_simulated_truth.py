@@ -116,6 +116,20 @@ def test_a_feature_bug_shows_as_inversions_at_large_gaps():
         assert observed.value - excess.value < 1e-4 < excess.interval().low
 
 
+def test_near_ties_of_long_and_uneven_lists_count_every_pair_once():
+    rng = np.random.default_rng(11)
+    sizes = np.array([1500, 3, 1, 700])
+    request = np.repeat(np.arange(4), sizes)
+    batch = RequestBatch.from_rows(
+        request, np.arange(len(request)), np.round(rng.random((2, len(request))), 2)
+    )
+    ties = near_ties(batch, "0", "1", 0.2)
+    assert sum(s.weight for s in ties.observed) == (sizes * (sizes - 1) / 2).sum()
+    measured = measure_requests(batch).values["pair_inversion"][0]
+    inverted = sum(measured[n] * sizes[n] * (sizes[n] - 1) / 2 for n in (0, 1, 3))
+    assert sum(s.total for s in ties.observed) == pytest.approx(inverted)
+
+
 def test_near_ties_refuse_what_makes_no_sense():
     batch, _ = simulate(7, [0.1, 0.1], requests=5)
     for call in (
