@@ -17,7 +17,7 @@ import typer
 
 from ranker import __version__
 from ranker.errors import UserError
-from ranker.terminal import Reporter
+from ranker.terminal import Reporter, chatter_to
 
 app = typer.Typer(
     help="Ranking models whose replicas agree, and the proof of it in production.",
@@ -182,7 +182,7 @@ def _stages(
 
     reporter = Reporter(as_json)
     options = RunnerOptions(runner=runner, workers=workers, flags=tuple(beam or ()))
-    with reporter.work():
+    with reporter.work(), chatter_to(run_dir / "logs" / "beam.log"):
         result = run_stages(stages, experiment, run_dir, options, reporter)
     if "evaluate" in stages:
         deploy(run_dir)

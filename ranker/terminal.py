@@ -6,10 +6,11 @@ Stdout stays for results, so that `--json` output can be piped.
 from __future__ import annotations
 
 import json
-import sys
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -29,7 +30,9 @@ class Reporter:
 
     def __init__(self, as_json: bool = False):
         self._json = as_json
-        self._console = Console(stderr=True, highlight=False)
+        # A descriptor of its own: `chatter_to` may point the process's stderr elsewhere meanwhile.
+        self._file = os.fdopen(os.dup(2), "w", buffering=1)
+        self._console = Console(file=self._file, highlight=False)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
@@ -37,7 +40,7 @@ class Reporter:
     def line(self, text: str) -> None:
         """Says something that has happened."""
         if self._json:
-            print(json.dumps({"time": round(time.time(), 3), "message": text}), file=sys.stderr, flush=True)
+            print(json.dumps({"time": round(time.time(), 3), "message": text}), file=self._file, flush=True)
         else:
             self._console.print(text, markup=False, soft_wrap=True)
 
@@ -70,3 +73,21 @@ class Reporter:
         elif time.monotonic() - self._said.get(subject, -_SECONDS_BETWEEN) >= _SECONDS_BETWEEN:
             self._said[subject] = time.monotonic()
             self.line(text)
+
+
+@contextmanager
+def chatter_to(path: Path) -> Iterator[None]:
+    """While the block runs, whatever this process and its children write to stderr is appended to a file.
+
+    Beam's workers log their whole life to stderr; a person wants to see progress instead, and the log when
+    something breaks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(2)
+    try:
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -40,14 +40,16 @@ def train(
     write_config(experiment, run)
     specs = replica_specs(experiment)
     read_manifest(run)
-    with watch(run, specs, progress), options.pipeline() as pipeline:
-        _ = (
-            pipeline
-            | "Replicas" >> beam.Create(specs)
-            # Without a shuffle between, all replicas would train in the worker that created them.
-            | "Spread" >> beam.Reshuffle()
-            | "Train" >> beam.ParDo(TrainReplica(str(run)))
-        )
+    pipeline = options.pipeline()
+    _ = (
+        pipeline
+        | "Replicas" >> beam.Create(specs)
+        # Without a shuffle between, all replicas would train in the worker that created them.
+        | "Spread" >> beam.Reshuffle()
+        | "Train" >> beam.ParDo(TrainReplica(str(run)))
+    )
+    with watch(run, specs, progress):
+        options.run(pipeline)
     outcomes = [read_outcome(run, spec) for spec in specs]
     failed = [outcome for outcome in outcomes if outcome.version is None]
     if failed:
