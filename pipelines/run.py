@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.evaluate import evaluate
-from pipelines.prepare import Progress as PrepareProgress
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from pipelines.train import train
@@ -48,8 +47,7 @@ def run_stages(
     for stage in stages:
         began = time.monotonic()
         if stage == "prepare":
-            manifest = prepare(experiment, run, options, lambda step: progress.update(*_told(step)))
-            results["prepare"] = {"counts": manifest.counts}
+            results["prepare"] = {"counts": prepare(experiment, run, options, progress.update).counts}
         elif stage == "train":
             outcomes = train(experiment, run, options, progress.update)
             results["train"] = {f"{outcome.arm}/{outcome.replica}": outcome.version for outcome in outcomes}
@@ -58,8 +56,3 @@ def run_stages(
         seconds[stage] = round(time.monotonic() - began, 3)
         progress.line(f"{stage}: done in {seconds[stage]:.1f} s")
     return {"stages": seconds, **results}
-
-
-def _told(step: PrepareProgress) -> tuple[str, float | None]:
-    share = step.done / step.total if step.total else None
-    return (f"prepare: {step.stage}" + (f", {step.done:,} of {step.total:,} {step.unit}" if step.total else "")), share

@@ -1,6 +1,7 @@
 """Lines of delimited text into columns, and the lines that are no rows into the rejected.
 
-Clean lines go through Arrow's parser in one go. Only a piece with something odd in it is looked at line by line.
+Clean lines go through Arrow's parser in one go. Only a line with something odd in it (a quote, a NUL, another number of
+fields, ...) is looked at by itself. Which way a line goes depends on the line alone, never on its neighbours.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from pipelines.prepare import quoted
 from pipelines.prepare.columns import TEXT_TYPE
 from pipelines.prepare.lines import MAX_LINE_BYTES, TOO_LONG, Lines
 from pipelines.prepare.rows import FILE_SHIFT, LINE, PLACE, TEXT, rejected
+
+_UNKNOWN = "\ufffd".encode()  # what a decoder leaves where bytes are no text
+_KEPT_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,11 @@ class Delimited:
     Attributes:
         columns: all columns, in the file's order.
         text: those to give as text, and
-        numbers: those to give as float64 where possible.
+        numbers: those to give as float64 where all of a piece are numbers, else as text.
         delimiter: one or more characters.
         quote: the quoting character, if fields may be quoted.
-        encoding: of the lines; what `read_stream` transcoded is UTF-8.
+        encoding: of the text.
+        transcoded: whether the lines are UTF-8 by now, made from `encoding`.
         header: the header line as it stands in the file, without its end; None if there is none.
         header_place: where it begins.
     """
@@ -37,11 +43,12 @@ class Delimited:
     delimiter: str
     quote: str | None = None
     encoding: str = "utf-8"
+    transcoded: bool = False
     header: bytes | None = None
     header_place: int = 0
 
 
-def parse(lines: Lines, form: Delimited, file: int) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None]:
+def parse(lines: Lines, form: Delimited, file: int) -> tuple[list[pa.RecordBatch], pa.RecordBatch | None]:
     """Parses lines.
 
     Args:
@@ -50,23 +57,183 @@ def parse(lines: Lines, form: Delimited, file: int) -> tuple[pa.RecordBatch | No
         file: the file's index, part of every row's place.
 
     Returns:
-        (rows, rejected), each None if there is none. Rows have the wanted columns (dictionary-encoded text,
-        or float64), `__place__`, `__line__` and `__text__`. Empty lines and the header are in neither.
+        (rows, rejected), the latter None if there is none. Rows have the wanted columns (dictionary-encoded
+        text, or float64), `__place__`, `__line__` and `__text__`. Empty lines and the header are in neither.
     """
     lines = _after_header(lines, form)
-    base = (file << FILE_SHIFT) + lines.place
+    base = np.uint64((file << FILE_SHIFT) + lines.place) if lines.data else np.uint64(0)
     if lines.fault is not None:
-        return None, rejected([base], [lines.line], [lines.fault], [lines.data])
+        return [], rejected([base], [lines.line], [lines.fault], [lines.data])
     if not lines.data:
-        return None, None
-    bytes_ = np.frombuffer(lines.data, np.uint8)
-    ends = np.flatnonzero(bytes_ == 10)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    if _looks_clean(lines.data, form, ends, starts):
-        rows = _read(lines.data, form, len(ends))
-        if rows is not None:
-            return _with_origin(rows, lines.data, starts, ends, base, lines.line, None), None
-    return _parse_carefully(lines, form, starts, ends, base)
+        return [], None
+    piece = _Piece(lines, form, base)
+    odd = piece.odd_lines()
+    rows = []
+    clean = np.flatnonzero(~odd)
+    table = piece.read(clean)
+    if table is None:
+        odd |= piece.fields() != len(form.columns)
+        clean = np.flatnonzero(~odd)
+        table = piece.read(clean)
+        if table is None:
+            odd[:] = True
+    if table is not None and len(clean):
+        rows.append(piece.batch(table, clean))
+    more, bad = piece.look_at(np.flatnonzero(odd))
+    return rows + more, bad
+
+
+class _Piece:
+    """Lines in UTF-8, with the place and the number of each."""
+
+    def __init__(self, lines: Lines, form: Delimited, base: np.uint64):
+        self.form, self.first = form, lines.line
+        raw_ends = np.flatnonzero(np.frombuffer(lines.data, np.uint8) == 10)
+        self.places = np.append(0, raw_ends[:-1] + 1).astype(np.uint64) + base
+        self.data, self.ends, self.raw, self.raw_ends = lines.data, raw_ends, lines.data, raw_ends
+        if not (lines.data.isascii() or (form.encoding.startswith("utf-8") and _is_utf8(lines.data))):
+            self.data = lines.data.decode("utf-8" if form.transcoded else form.encoding, "replace").encode()
+            self.ends = np.flatnonzero(np.frombuffer(self.data, np.uint8) == 10)
+        self.bytes = np.frombuffer(self.data, np.uint8)
+        self.starts = np.append(0, self.ends[:-1] + 1)
+        # The lines lie one behind the other: their texts are the piece itself, not a copy.
+        offsets = np.append(self.starts, len(self.data)).astype(np.int32)
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(self.data)]
+        self.texts = pa.BinaryArray.from_buffers(pa.binary(), len(self.starts), buffers)
+
+    def odd_lines(self) -> np.ndarray:
+        """A bool mask of the lines Arrow's parser must not see."""
+        form, length = self.form, self.ends - self.starts
+        odd = (length > MAX_LINE_BYTES) | (length == 0)
+        if b"\r" in self.data:
+            odd |= (length == 1) & (self.bytes[self.starts] == 13)
+            returns = np.flatnonzero(self.bytes == 13)
+            odd[self._lines_of(returns[self.bytes[returns + 1] != 10])] = True
+        for byte in (0, ord(form.quote.encode()) if form.quote else 0):
+            if bytes([byte]) in self.data:
+                odd[self._lines_of(np.flatnonzero(self.bytes == byte))] = True
+        for text in (_UNKNOWN, form.header):
+            at = self.data.find(text) if text else -1
+            while text and at >= 0:
+                odd[self._lines_of(np.array([at]))] = True
+                at = self.data.find(text, at + 1)
+        return odd
+
+    def fields(self) -> np.ndarray:
+        """The number of fields of each line."""
+        data, delimiter = _single_byte(self.data, self.form.delimiter.encode())
+        shown = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(shown == 10)
+        at = np.searchsorted(ends, np.flatnonzero(shown == delimiter[0]))
+        return np.bincount(at, minlength=len(ends)) + 1
+
+    def read(self, chosen: np.ndarray) -> dict[str, pa.Array] | None:
+        """Arrow's parser on some lines; None if they are not well-formed rows, one each."""
+        if not len(chosen):
+            return {}
+        data: pa.Buffer | bytes = self.data
+        if len(chosen) < len(self.texts):
+            data = self.texts.take(pa.array(chosen)).buffers()[2].to_pybytes()
+        short, delimiter = _single_byte(data, self.form.delimiter.encode())
+        for numbers in (pa.float64(), TEXT_TYPE):
+            table = _read_csv(short, self.form, delimiter, numbers)
+            if table is not None and table.num_rows == len(chosen):
+                return {name: pa.concat_arrays(table[name].chunks) for name in table.column_names}
+        return None
+
+    def look_at(self, chosen: np.ndarray) -> tuple[list[pa.RecordBatch], pa.RecordBatch | None]:
+        """Reads lines one by one."""
+        texts = {index: self._line(index) for index in chosen.tolist()}
+        spans = self._spans(texts)
+        good: list[int] = []
+        found: list[list[str]] = []
+        bad: list[int] = []
+        reasons: list[str] = []
+        inside = -1
+        for index, text in texts.items():
+            if index <= inside:
+                continue
+            inside = spans.get(index, index)
+            if inside > index:
+                text = b"\n".join(self._line(line) for line in range(index, inside + 1))
+            if not text:
+                continue
+            fields, reason = self._split(index, text)
+            if reason is None:
+                good.append(index)
+                found.append(fields)
+            else:
+                bad.append(index)
+                reasons.append(reason)
+        rows = [self.batch(self._columns(found), np.array(good), spans)] if good else []
+        where = np.array(bad, np.int64)
+        shown = [
+            self.data[self.starts[i] : min(self.ends[spans.get(i, i)], self.starts[i] + _KEPT_BYTES)]
+            for i in bad
+        ]
+        return rows, rejected(self.places[where], where + self.first, reasons, shown) if bad else None
+
+    def batch(
+        self, columns: dict[str, pa.Array], chosen: np.ndarray, spans: dict[int, int] | None = None
+    ) -> pa.RecordBatch:
+        """Columns of some lines, with where they come from."""
+        text = self.texts if len(chosen) == len(self.texts) else self.texts.take(pa.array(chosen))
+        if spans:
+            text = pa.array(
+                [self.data[self.starts[i] : self.ends[spans.get(i, i)]] for i in chosen], pa.binary()
+            )
+        origin = {
+            PLACE: pa.array(self.places[chosen]),
+            LINE: pa.array(chosen.astype(np.int64) + self.first),
+            TEXT: text,
+        }
+        return pa.RecordBatch.from_pydict({**columns, **origin})
+
+    def _spans(self, texts: dict[int, bytes]) -> dict[int, int]:
+        form = self.form
+        if form.quote is None:
+            return {}
+        mark = form.quote.encode()
+        odd = [index for index, text in texts.items() if text.count(mark) % 2]
+        return quoted.spans(
+            odd,
+            lambda i: self._line(i).decode("utf-8", "replace"),
+            form.delimiter,
+            form.quote,
+            len(form.columns),
+        )
+
+    def _columns(self, rows: list[list[str]]) -> dict[str, pa.Array]:
+        form = self.form
+        return {
+            name: pa.array(
+                [fields[form.columns.index(name)] for fields in rows], pa.string()
+            ).dictionary_encode()
+            for name in (*form.text, *form.numbers)
+        }
+
+    def _split(self, index: int, text: bytes) -> tuple[list[str], str | None]:
+        """The fields of one record, or why it has none."""
+        form = self.form
+        if len(text) > MAX_LINE_BYTES:
+            return [], TOO_LONG
+        if text == form.header:
+            return [], "repeats the header"
+        if b"\0" in text:
+            return [], "contains a NUL byte"
+        if _UNKNOWN in text:
+            start = int(self.raw_ends[index - 1]) + 1 if index else 0
+            try:
+                self.raw[start : self.raw_ends[index]].decode("ascii" if form.transcoded else form.encoding)
+            except UnicodeDecodeError:
+                return [], f"is not {form.encoding} text"
+        return quoted.split(text.decode(), form.delimiter, form.quote, len(form.columns))
+
+    def _line(self, index: int) -> bytes:
+        return self.data[self.starts[index] : self.ends[index]].removesuffix(b"\r")
+
+    def _lines_of(self, positions: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.ends, positions)
 
 
 def _after_header(lines: Lines, form: Delimited) -> Lines:
@@ -74,18 +241,6 @@ def _after_header(lines: Lines, form: Delimited) -> Lines:
         return lines
     end = lines.data.index(b"\n") + 1
     return Lines(lines.data[end:], lines.place + end, lines.line + 1)
-
-
-def _looks_clean(data: bytes, form: Delimited, ends: np.ndarray, starts: np.ndarray) -> bool:
-    if b"\0" in data or int((ends - starts).max()) > MAX_LINE_BYTES:
-        return False
-    if b"\r" in data and b"\r" in data.replace(b"\r\n", b""):
-        return False
-    if form.header and form.header in data:
-        return False
-    if form.quote and form.quote.encode() in data:
-        return False
-    return data.isascii() or (form.encoding in ("utf-8", "utf-8-sig") and _is_utf8(data))
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -96,105 +251,27 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _read(data: bytes, form: Delimited, count: int) -> dict[str, pa.Array] | None:
-    """Arrow's parser; None if the data are not `count` well-formed rows."""
-    delimiter = form.delimiter.encode()
-    if len(delimiter) > 1:
-        free = next(bytes([byte]) for byte in (31, 30, 29, 28, 1, 2, 3, 4, 5, 6) if bytes([byte]) not in data)
-        data, delimiter = data.replace(delimiter, free), free
-    table = _read_csv(data, form, delimiter, dict.fromkeys(form.numbers, pa.float64()))
-    if table is None and form.numbers:
-        table = _read_csv(data, form, delimiter, {})
-    if table is None or table.num_rows != count:
-        return None
-    return {name: table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
-            for name in table.column_names}  # fmt: skip
+def _single_byte(data: bytes, delimiter: bytes) -> tuple[bytes, bytes]:
+    """The same lines with a delimiter of one byte that is nowhere else in them."""
+    if len(delimiter) == 1:
+        return data, delimiter
+    for byte in (31, 30, 29, 28, *range(1, 9), 11, 12, *range(14, 28)):
+        if bytes([byte]) not in data:
+            return data.replace(delimiter, bytes([byte])), bytes([byte])
+    return data, b"\0"  # no byte is free: the lines are then read one by one
 
 
-def _read_csv(
-    data: bytes, form: Delimited, delimiter: bytes, types: dict[str, pa.DataType]
-) -> pa.Table | None:
-    wanted = [*form.text, *form.numbers]
+def _read_csv(data: bytes, form: Delimited, delimiter: bytes, numbers: pa.DataType) -> pa.Table | None:
+    types = {**dict.fromkeys(form.text, TEXT_TYPE), **dict.fromkeys(form.numbers, numbers)}
     try:
         return pa.csv.read_csv(
             pa.BufferReader(data),
             pa.csv.ReadOptions(use_threads=False, column_names=list(form.columns), block_size=len(data) + 1),
-            pa.csv.ParseOptions(delimiter=delimiter.decode("latin-1"), quote_char=False, double_quote=False,
-                                ignore_empty_lines=True),
-            pa.csv.ConvertOptions(column_types={name: types.get(name, TEXT_TYPE) for name in wanted},
-                                  include_columns=wanted, null_values=[""], strings_can_be_null=False,
-                                  check_utf8=False),
+            pa.csv.ParseOptions(delimiter=delimiter.decode("latin-1"), quote_char=False, double_quote=False),
+            pa.csv.ConvertOptions(
+                column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=False,
+                check_utf8=False,
+            ),
         )  # fmt: skip
     except pa.ArrowInvalid:
         return None
-
-
-def _parse_carefully(
-    lines: Lines, form: Delimited, starts: np.ndarray, ends: np.ndarray, base: int
-) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None]:
-    good, texts, bad, reasons = [], [], [], []
-    for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        line = lines.data[start:end]
-        line = line[:-1] if line.endswith(b"\r") else line
-        if not line or (line == form.header and lines.place + start == form.header_place):
-            continue
-        fields, reason = _split(line, form)
-        if reason is None:
-            good.append(index)
-            texts.append(fields)
-        else:
-            bad.append(index)
-            reasons.append(reason)
-    rows = None
-    if good:
-        positions = {name: form.columns.index(name) for name in (*form.text, *form.numbers)}
-        columns = {
-            name: pa.array([fields[position] for fields in texts], pa.string()).dictionary_encode()
-            for name, position in positions.items()
-        }
-        rows = _with_origin(columns, lines.data, starts, ends, base, lines.line, np.array(good))
-    if not bad:
-        return rows, None
-    where = np.array(bad)
-    cut = [lines.data[starts[i] : min(ends[i], starts[i] + 4096)] for i in bad]
-    if form.encoding not in ("utf-8", "utf-8-sig"):
-        cut = [text.decode(form.encoding, "replace").encode() for text in cut]
-    return rows, rejected(starts[where] + base, where + lines.line, reasons, cut)
-
-
-def _split(line: bytes, form: Delimited) -> tuple[list[str], str | None]:
-    """The fields of one line, or why it has none."""
-    if len(line) > MAX_LINE_BYTES:
-        return [], TOO_LONG
-    if line == form.header:
-        return [], "repeats the header"
-    if b"\0" in line:
-        return [], "contains a NUL byte"
-    try:
-        text = line.decode(form.encoding)
-    except UnicodeDecodeError as error:
-        return [], f"is not {form.encoding}: byte 0x{line[error.start]:02x}"
-    fields = text.split(form.delimiter)
-    if len(fields) != len(form.columns):
-        return [], f"has {len(fields)} fields where {len(form.columns)} columns are expected"
-    return fields, None
-
-
-def _with_origin(
-    columns: dict[str, pa.Array], data: bytes, starts: np.ndarray, ends: np.ndarray, base: int, line: int,
-    chosen: np.ndarray | None,
-) -> pa.RecordBatch:  # fmt: skip
-    # The lines lie one behind the other: their texts are the piece itself, not a copy.
-    offsets = np.append(starts, ends[-1] + 1).astype(np.int32)
-    text = pa.BinaryArray.from_buffers(
-        pa.binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-    numbers = np.arange(len(starts))
-    if chosen is not None:
-        starts, numbers, text = starts[chosen], chosen, text.take(pa.array(chosen))
-    origin = {
-        PLACE: pa.array(starts.astype(np.uint64) + np.uint64(base)),
-        LINE: pa.array(numbers.astype(np.int64) + line),
-        TEXT: text,
-    }
-    return pa.RecordBatch.from_pydict({**columns, **origin})

@@ -46,12 +46,10 @@ def read_table(plan: Plan, table: TablePlan, directory: Path) -> ReadTable:
     batches, bad = [], []
     lines: Counter[tuple[int, int]] = Counter()
     for block in sources.blocks(list(table.files)):
-        for rows, wrong, count in sources.read(block, table.files[block.file], table.source, wanted):
-            if rows is not None:
-                batches.append(rows)
-            if wrong is not None:
-                bad.append(wrong)
-            lines[block.file, block.start] += count
+        for part in sources.read(block, table.files[block.file], table.source, wanted):
+            batches += part.rows
+            bad += [] if part.rejected is None else [part.rejected]
+            lines[block.file, block.start] += part.lines
     names = [*wanted.all, PLACE, LINE]
     texts: list[object] = [value for rows in batches for value in _texts(rows)]
     merged = {

@@ -17,7 +17,6 @@ from pipelines.runner import RunnerOptions
 from ranker import layout
 from ranker.config import Experiment
 
-
 Progress = Callable[[str, float | None], None]
 """Told how the work stands: a text, and the share that is done where it is known."""
 
@@ -52,9 +51,7 @@ def prepare(
     plan = make_plan(experiment)
     there = Manifest.read(layout.manifest_path(run))
     if there is not None and there.inputs == plan.inputs:
-        report(
-            Progress("data unchanged, nothing to prepare", there.counts["read"], there.counts["read"], "rows")
-        )
+        report("prepare: data unchanged, nothing to do", 1.0)
         return there
     target = layout.data_dir(run)
     with staging(target) as data, explained(target):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.prepare import delimited, lines, parquet
+from pipelines.prepare import delimited, lines, parquet, quoted
 from pipelines.prepare.delimited import Delimited
 from pipelines.prepare.files import File, find, open_input
 from pipelines.prepare.needs import Needs
@@ -117,30 +117,50 @@ def lines_before(opened: list[Opened], counts: Mapping[tuple[int, int], int]) ->
     return before
 
 
+@dataclass(frozen=True)
+class Read:
+    """What was read of a block at a time.
+
+    Attributes:
+        rows: batches of raw rows.
+        rejected: what was no row, or None.
+        lines: all lines of it, whatever became of them.
+    """
+
+    rows: list[pa.RecordBatch]
+    rejected: pa.RecordBatch | None
+    lines: int
+
+
 def read(
     block: Block, one: Opened, source: Source, needs: Needs, piece: int = lines.PIECE_BYTES
-) -> Iterator[tuple[pa.RecordBatch | None, pa.RecordBatch | None, int]]:
-    """Reads a block: (rows, rejected, lines) a piece; the batches may be None, `lines` counts all lines of it."""
+) -> Iterator[Read]:  # fmt: skip
+    """Reads a block, piece by piece."""
     base = one.index << FILE_SHIFT
     if one.fault:
-        yield None, rejected([base], [0], [one.fault], [b""]), 0
+        yield Read([], rejected([base], [0], [one.fault], [b""]), 0)
         return
     text = tuple(column for column in one.columns if column in needs.text)
     numbers = tuple(column for column in one.columns if column in needs.numbers)
     if one.groups:
         first = sum(one.groups[: block.start])
         for rows, bad in parquet.read_group(one.file.path, block.start, first, text + numbers, base):
-            yield rows, bad, rows.num_rows if rows is not None else 0
+            yield Read([] if rows is None else [rows], bad, 0 if rows is None else rows.num_rows)
         return
-    safe = is_line_safe(source.encoding)
-    form = Delimited(one.columns, text, numbers, source.delimiter, source.quote,
-                     source.encoding if safe else "utf-8", one.header, one.header_place)  # fmt: skip
+    form = Delimited(
+        one.columns, text, numbers, source.delimiter, source.quote, source.encoding,
+        not is_line_safe(source.encoding), one.header, one.header_place,
+    )  # fmt: skip
     if one.streamed:
         pieces = lines.read_stream(one.file.path, source.encoding, piece)
     else:
         pieces = lines.read_range(one.file.path, block.start, block.length, piece)
+    if source.quote is not None:
+        encoding = "utf-8" if form.transcoded else source.encoding
+        pieces = quoted.whole_records(pieces, source.delimiter, source.quote, len(one.columns), encoding)
     for part in pieces:
-        yield *delimited.parse(part, form, one.index), part.data.count(b"\n")
+        batches, bad = delimited.parse(part, form, one.index)
+        yield Read(batches, bad, part.data.count(b"\n"))
 
 
 def _open_delimited(index: int, file: File, source: Source) -> Opened:

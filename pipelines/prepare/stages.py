@@ -50,12 +50,11 @@ class ReadBlock(beam.DoFn):
         """Reads one block."""
         plan, count = self._plan, 0
         source = plan.experiment.data.events
-        for rows, rejected, lines in sources.read(block, plan.events[block.file], source, plan.needs):
-            count += lines
-            if rows is not None:
-                yield rows
-            if rejected is not None:
-                yield beam.pvalue.TaggedOutput("rejected", rejected)
+        for part in sources.read(block, plan.events[block.file], source, plan.needs):
+            count += part.lines
+            yield from part.rows
+            if part.rejected is not None:
+                yield beam.pvalue.TaggedOutput("rejected", part.rejected)
         yield beam.pvalue.TaggedOutput("tally", Counter({("lines", block.file, block.start): count}))
 
 
