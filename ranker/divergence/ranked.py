@@ -91,7 +91,8 @@ class Ranked:
             last = np.where(np.append(tied, np.zeros((len(tied), 1), dtype=bool), axis=1), len(rank), rank)
             last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
             beaten = np.take_along_axis(beaten, last[:, :, None], axis=1)
-        return np.take_along_axis(beaten, self.rank[:, :, None], axis=1)
+        n, columns, words = beaten.shape
+        return beaten.reshape(-1, words)[self.rank + np.arange(n)[:, None] * columns]
 
     @cached_property
     def below_top(self) -> Array:
