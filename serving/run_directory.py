@@ -9,7 +9,8 @@ from typing import Any
 from ranker import layout
 from ranker.config import Experiment, load
 from ranker.errors import UserError
-from serving.deployment import Deployment, Replica, dump
+from serving.deployment import Deployment, Replica, dump, from_targets
+from serving.deployment import load as load_deployment
 
 
 def experiment_of(run: Path) -> Experiment:
@@ -97,3 +98,19 @@ def deploy(run: Path, base_port: int | None = None) -> Deployment:
     deployment = deployment_of(run, base_port)
     dump(deployment, layout.deployment_path(run))
     return deployment
+
+
+def deployment_from(run: Path | None, replicas: list[str] | None, model_name: str = "ranker") -> Deployment:
+    """What to talk to: `NAME=HOST:PORT` texts where given, else the run directory's `deployment.yaml`.
+
+    Raises:
+        UserError: neither is given, or what is given cannot be read.
+    """
+    if replicas:
+        return from_targets(
+            replicas, model_name=model_name, item=experiment_of(run).item if run else "item_id"
+        )
+    if run is None:
+        raise UserError("give --run-dir, or --replica NAME=HOST:PORT for each replica")
+    path = layout.deployment_path(run)
+    return load_deployment(path) if path.exists() else deployment_of(run)

@@ -1,0 +1,65 @@
+"""The command line: the composition root, the only place that names pipelines and serving.
+
+Each command is a thin shell; what it needs is imported when it runs, so that `--help` is quick and a dashboard's image
+needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from ranker import __version__
+from ranker.cli import endpoint, pipeline, quickstart, watch
+from ranker.errors import UserError
+
+app = typer.Typer(
+    help="Ranking models whose replicas agree, and the proof of it in production.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+app.command()(quickstart.quickstart)
+for _command in (pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config):
+    app.command()(_command)
+for _command in (endpoint.serve, endpoint.rank, endpoint.gateway):
+    app.command()(_command)
+app.add_typer(watch.monitor, name="monitor")
+for _command in (watch.dashboard, watch.gate):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake is one line on stderr and a non-zero exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        print(f"ranker: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("ranker: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`ranker ... | head`): nothing is wrong, and nobody listens.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit()

@@ -1,0 +1,138 @@
+"""Commands that watch what serves: monitor, dashboard, gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranker.cli.options import Json, RunDir, Store, emit
+from ranker.errors import UserError
+from ranker.terminal import Reporter
+
+monitor = typer.Typer(
+    help="Ask every replica the same requests and measure how far they agree.", rich_markup_mode=None
+)
+
+Replicas = Annotated[
+    list[str] | None,
+    typer.Option("--replica", metavar="NAME=HOST:PORT", help="Instead of RUN/deployment.yaml."),
+]
+
+
+@monitor.callback(invoke_without_command=True)
+def _monitor(
+    context: typer.Context,
+    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="The run directory.")] = None,
+    replica: Replicas = None,
+    once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
+    store: Store = None,
+    interval: Annotated[str | None, typer.Option(help="Between rounds, e.g. 60s.")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Probe requests a round.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask every replica the same requests, every interval, and measure how far they agree.
+
+    Example: ranker monitor --run-dir runs/ml --once
+    """
+    if context.invoked_subcommand:
+        return
+    if run_dir is None:
+        raise UserError("give --run-dir: the probe requests are in RUN/data/probe.parquet")
+    from serving.monitor.run import run, stop_on_signals
+    from serving.run_directory import deployment_from
+    from serving.watch import monitor_settings, probe_of, sentence, store_of
+
+    reporter = Reporter(as_json)
+    settings = monitor_settings(run_dir, interval=interval, requests=requests)
+    deployment = deployment_from(run_dir, replica)
+    probe = probe_of(run_dir, deployment, settings)
+    with stop_on_signals() as stop:
+        summary = run(
+            deployment,
+            settings,
+            probe,
+            store_of(run_dir, store),
+            once=once,
+            stop=stop,
+            on_round=lambda done: reporter.line(sentence(done, settings)),
+        )
+    if as_json and summary is not None:
+        emit(summary.as_dict())
+    if once and summary is not None and len(summary.replicas) < len(deployment.replicas):
+        raise typer.Exit(1)
+
+
+def dashboard(
+    run_dir: RunDir,
+    store: Store = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than loopback, set --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8050,
+    token: Annotated[
+        str | None, typer.Option(envvar="RANKER_DASHBOARD_TOKEN", help="What callers must present.")
+    ] = None,
+) -> None:
+    """Show whether the replicas agree, in a browser.
+
+    Example: ranker dashboard --run-dir runs/ml --port 8050
+    """
+    from serving.dashboard import DashboardSettings, run
+    from serving.run_directory import deployment_from
+    from serving.watch import monitor_settings, store_of
+
+    settings = monitor_settings(run_dir)
+    run(
+        DashboardSettings(
+            store=store_of(run_dir, store),
+            run=run_dir,
+            deployment=deployment_from(run_dir, None),
+            token=token,
+            budget=settings.budget,
+            k=settings.k,
+            stale_after=max(5 * settings.interval, 60.0),
+            refresh=min(30.0, settings.interval),
+        ),
+        host=host,
+        port=port,
+    )
+
+
+def gate(
+    candidate: Annotated[str, typer.Option(help="The new version: HOST:PORT or a SavedModel directory.")],
+    baseline: Annotated[
+        list[str], typer.Option(help="A serving replica, HOST:PORT or a directory; repeat for more.")
+    ],
+    run_dir: RunDir,
+    measure: Annotated[str, typer.Option(help="The measure that decides.")] = "top1_swap",
+    margin: Annotated[float, typer.Option(min=0, help="How far above the baseline, as a share of it.")] = 0.1,
+    allowance: Annotated[float, typer.Option(min=0, help="Churn that is intended, on top.")] = 0.0,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Probe requests; default: all there are.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write a JUnit file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """May a refresh go live? Exit code 0 pass, 1 fail, 2 more requests needed.
+
+    Its churn against what serves must stay within what the serving replicas differ among themselves.
+
+    Example: ranker gate --run-dir runs/ml --candidate new:8500 --baseline a:8500 --baseline b:8500
+    """
+    from serving.monitor.gate import GateOptions, run_gate
+
+    result = run_gate(
+        GateOptions(
+            candidate, tuple(baseline), measure=measure, margin=margin, allowance=allowance, requests=requests
+        ),
+        run_dir,
+    )
+    if junit is not None:
+        junit.write_text(result.junit(), encoding="utf-8")
+    if as_json:
+        emit(result.as_dict())
+    else:
+        print(result.text())
+    raise typer.Exit(result.exit_code)

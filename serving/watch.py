@@ -1,0 +1,64 @@
+"""What the watching commands share: a run's monitor settings, its probe requests, its store, a round in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ranker import layout
+from ranker.config.deployment import Monitor, seconds
+from ranker.errors import UserError
+from serving.deployment import Deployment
+from serving.run_directory import experiment_of
+
+if TYPE_CHECKING:
+    from serving.monitor.requests import ProbeSet
+    from serving.monitor.run import Summary
+
+
+def monitor_settings(run: Path, interval: str | None = None, requests: int | None = None) -> Monitor:
+    """The run's `monitor` section, with what the command line says instead.
+
+    Raises:
+        UserError: `interval` is no duration.
+    """
+    changes: dict[str, float | int] = {}
+    if interval is not None:
+        try:
+            changes["interval"] = seconds(interval)
+        except ValueError as error:
+            raise UserError(f"--interval {error}. Received: {interval!r}") from None
+    if requests is not None:
+        changes["requests"] = requests
+    return experiment_of(run).monitor.model_copy(update=changes)
+
+
+def probe_of(run: Path, deployment: Deployment, settings: Monitor) -> ProbeSet:
+    """The run's frozen probe requests, as many as the settings ask for."""
+    from serving.monitor.requests import load_probe
+
+    return load_probe(layout.probe_path(run), deployment.item, settings.requests)
+
+
+def store_of(run: Path, store: str | None) -> str | Path:
+    """The store that is asked for, else the run's own."""
+    return store if store is not None else layout.monitor_store_path(run)
+
+
+def sentence(summary: Summary, settings: Monitor) -> str:
+    """One round in one line."""
+    parts = []
+    for label in settings.budget:
+        found = summary.measures.get(label)
+        if found is not None:
+            parts.append(
+                f"{label} {found['value']:.4f} ({found['low']:.4f}-{found['high']:.4f},"
+                f" budget {settings.budget[label]:g})"
+            )
+    for replica, kinds in summary.errors.items():
+        parts.append(f"{replica}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    for replica, why in summary.refused.items():
+        parts.append(f"{replica} is not compared: {why}")
+    return f"{len(summary.replicas)} replicas, {summary.requests} requests: " + (
+        "; ".join(parts) or "nothing to compare"
+    )
