@@ -1,0 +1,118 @@
+"""The command line: flags, exit codes, start, drain."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from ranker.errors import UserError
+from serving.server import flags
+from serving.server.options import ServerOptions
+from tests.serving.server.server_client import predict_request
+
+
+def test_flags_in_tf_servings_style(capsys):
+    options = flags.parse(
+        [
+            "--port=8501", "--rest_api_port", "8502", "--enable_batching", "--enable_model_warmup=false",
+            "--file_system_poll_wait_seconds=0.5", "--strict", "--tensorflow_gpu_magic=1", "--enable_profiler",
+        ]
+    )  # fmt: skip
+    assert (options.port, options.rest_api_port, options.enable_batching) == (8501, 8502, True)
+    assert (options.enable_model_warmup, options.file_system_poll_wait_seconds, options.strict) == (
+        False,
+        0.5,
+        True,
+    )
+    warnings = capsys.readouterr().err
+    assert "--tensorflow_gpu_magic has no effect" in warnings
+    assert "--enable_profiler has no effect" in warnings
+    assert flags.parse(["--strict", "--no-strict"]) == ServerOptions()
+
+
+@pytest.mark.parametrize("argument", ["--port=x", "--enable_batching=maybe"])
+def test_a_value_of_the_wrong_type_is_one_line(argument):
+    with pytest.raises(UserError, match=argument.split("=")[0]):
+        flags.parse([argument])
+
+
+def test_channel_arguments():
+    assert flags.channel_arguments("grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb") == [
+        ("grpc.max_connection_age_ms", 2000),
+        ("grpc.lb_policy_name", "grpclb"),
+    ]
+    with pytest.raises(UserError, match="key=value"):
+        flags.channel_arguments("grpc.x")
+
+
+def launch(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving.server", "--port=0", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+def test_a_signal_drains_and_the_exit_code_is_zero(models):
+    process = launch(
+        "--model_name=m", f"--model_base_path={models / 'ranker'}", "--grpc_channel_arguments=grpc.a=1"
+    )
+    try:
+        port = None
+        for line in process.stderr:
+            if found := re.search(r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)", line):
+                port = found.group(1)
+                break
+        assert port
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            slow = stub.Predict.future(
+                predict_request(signature="loop", steps=np.array([3000], np.int64)), 60
+            )
+            assert stub.Predict(predict_request(item_id=["a"], age=[1.0]), 20).outputs["score"].float_val
+            process.send_signal(signal.SIGTERM)
+            assert slow.result().outputs["total"].float_val
+        drain = threading.Thread(target=process.stderr.read)
+        drain.start()
+        assert process.wait(60) == 0
+        drain.join()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize("case", ["bad config", "no model", "broken model"])
+def test_failing_starts_exit_with_255_and_one_reason(tmp_path, case):
+    config = tmp_path / "bad.config"
+    config.write_text("improperly formatted file\n")
+    (tmp_path / "b" / "1").mkdir(parents=True)
+    arguments, text = {
+        "bad config": (
+            [f"--model_config_file={config}"],
+            "Error parsing text-format tensorflow.serving.ModelServerConfig",
+        ),
+        "no model": (
+            [],
+            "Both server_options.model_base_path and server_options.model_config_file are empty!",
+        ),
+        "broken model": (
+            ["--model_name=b", f"--model_base_path={tmp_path / 'b'}", "--max_num_load_retries=0"],
+            "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: {{{name: b version: 1}",
+        ),
+    }[case]
+    process = launch(*arguments)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 255
+    assert text in errors
+    assert "Traceback" not in errors
