@@ -1,0 +1,175 @@
+"""The whole way on tiny data, each step by the command a user types: log, replicas, gRPC, monitor, dashboard."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RANKER = [sys.executable, "-m", "ranker.cli"]
+OVERRIDES = [
+    "--set", "replicas.count=2", "--set", "arms={smelu: {}}", "--set", "data.shards=2",
+    "--set", "model.hidden=[16, 8]", "--set", "model.embedding_dim=4", "--set", "monitor.requests=20",
+]  # fmt: skip
+
+
+def ranker(*arguments, code=0):
+    done = subprocess.run(
+        [*RANKER, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == code, done.stderr[-3000:]
+    return done
+
+
+def free_ports(count):
+    """The first of `count` neighbouring ports that nobody listens on."""
+    for first in range(21000 + os.getpid() % 20000, 60000):
+        sockets = []
+        try:
+            for port in range(first, first + count):
+                sockets.append(socket.socket())
+                sockets[-1].bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+        finally:
+            for bound in sockets:
+                bound.close()
+    raise RuntimeError("no free ports")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    from ranker.synthetic import generate, write
+
+    directory = tmp_path_factory.mktemp("log")
+    write(generate(400, users=60, items=50), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(log, tmp_path_factory):
+    """A run directory after `ranker run`."""
+    run = tmp_path_factory.mktemp("life") / "run"
+    config = ["--config", "configs/quickstart.yaml", "--set", f"data.root={log}", *OVERRIDES]
+    result = json.loads(ranker("run", *config, "--run-dir", run, "--json").stdout.splitlines()[-1])
+    counts = result["prepare"]["counts"]
+    assert counts["read"] == 8000 == counts["train"] + counts["eval"] + counts["rejected"]
+    assert result["train"] == {"smelu/0": 1, "smelu/1": 1}
+    return run
+
+
+@pytest.fixture(scope="module")
+def served(run):
+    """The replicas, served by `ranker serve`; ended by SIGTERM."""
+    port = free_ports(2)
+    server = subprocess.Popen(
+        [*RANKER, "serve", "--run-dir", str(run), "--base-port", str(port)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    lines = [server.stderr.readline() for _ in range(2)]
+    assert all("serving ranker at" in line for line in lines), lines
+    yield [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"]
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 130
+    for target in (port, port + 1):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", target)) != 0
+
+
+def test_the_report_says_how_far_replicas_agree(run):
+    report = json.loads((run / "evaluation" / "report.json").read_text())
+    arm = report["arms"]["smelu"]
+    assert len(arm["replicas"]) == 2
+    assert 0.5 < arm["quality"]["auc"]["mean"] < 1
+    assert 0 < arm["divergence"]["rpd_sym"]["value"] < 0.5
+    assert 0 <= arm["divergence"]["top1_swap"]["low"] <= arm["divergence"]["top1_swap"]["high"] <= 1
+    assert "<html" in (run / "evaluation" / "report.html").read_text()
+
+
+def test_a_second_run_changes_nothing(run, log):
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in run.rglob("*")
+        if path.suffix in {".tfrecord", ".pb", ".txt"}
+    }
+    config = ["--config", "configs/quickstart.yaml", "--set", f"data.root={log}", *OVERRIDES]
+    again = ranker("run", *config, "--run-dir", run)
+    assert "unchanged" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not list(run.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_served_scores_are_the_models_scores(run, served, batch):
+    """Over gRPC and in process, on the same raw rows, with unknown ids, missing values and empty strings."""
+    from ranker.backend import tf
+    from serving.client import RankerClient
+
+    nan = float("nan")
+    raw = {
+        "user_id": ["u1", "u2", "nobody", "", "u5", "u6", "u7"],
+        "age": [30.0, nan, 50.0, nan, 16.0, 90.0, 1e6],
+        "country": ["DE", "", "XX", "US", "", "BR", "JP"],
+        "device": ["phone", "desktop", "", "toaster", "tablet", "phone", "phone"],
+        "item_id": ["i1", "i2", "new", "", "i5", "i6", "i7"],
+        "category": ["art", "", "film", "nothing", "news", "art", "art"],
+        "tags": ["art|film", "", "art||film", "nothing|art", "|", "news", "art|art"],
+        "price": [3.5, nan, 0.0, -1.0, 1e9, 5.0, 7.0],
+    }
+    rows = {name: values[:batch] for name, values in raw.items()}
+    loaded = tf.saved_model.load(str(run / "replicas" / "smelu" / "0" / "1"))
+    columns = {
+        n: tf.constant(v, tf.float32 if isinstance(v[0], float) else tf.string) for n, v in rows.items()
+    }
+    expected = loaded.signatures["serving_default"](**columns)["score"].numpy()[:, 0]
+    with RankerClient(served[0], item="item_id") as client:
+        got = client.predict(rows)
+    assert got.version == 1
+    np.testing.assert_allclose(got.scores, expected, atol=1e-6)
+
+
+def test_rank_answers_on_the_command_line(served):
+    ask = ["rank", "--target", served[0], "--context", "user_id=u1", "--context", "age=30"]
+    items = ["--candidate", "item_id=i1,price=3", "--candidate", "item_id=i2", "--candidate", "item_id=i3"]
+    answer = json.loads(ranker(*ask, *items, "--k", 2, "--json").stdout)
+    assert len(answer["item_ids"]) == 2
+    assert answer["scores"] == sorted(answer["scores"], reverse=True)
+    assert "no feature 'colour'" in ranker(*ask, "--candidate", "item_id=i1,colour=red", code=1).stderr
+
+
+def test_monitor_measures_and_the_dashboard_answers(run, served):
+    summary = json.loads(ranker("monitor", "--run-dir", run, "--once", "--json").stdout)
+    assert summary["replicas"] == {"smelu-0": 1, "smelu-1": 1}
+    assert summary["requests"] == 20
+    assert 0 < summary["measures"]["rpd_sym"]["value"] < 0.5
+    port = free_ports(1)
+    page = subprocess.Popen([*RANKER, "dashboard", "--run-dir", str(run), "--port", str(port)], cwd=ROOT)
+    try:
+        told = _get(f"http://127.0.0.1:{port}/api/summary")
+        assert set(told["replicas"]) == {"smelu-0", "smelu-1"} or len(told["replicas"]) == 2
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        assert "rpd_sym" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert "<html" in httpx.get(f"http://127.0.0.1:{port}/").text.lower()
+    finally:
+        page.terminate()
+        page.wait(15)
+
+
+def _get(url):
+    for _ in range(150):
+        try:
+            return httpx.get(url, timeout=10).raise_for_status().json()
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError(f"{url} does not answer")
