@@ -89,13 +89,15 @@ class Limits:
         deadline: seconds a request.
         round: seconds a replica has for its whole round.
         concurrency: requests under way at a time, per replica.
-        floor: requests that are asked again, alone and inside a batch.
+        floor: requests that are asked again, alone and (with `batched`) inside a batch.
+        batched: whether to ask inside a batch.
     """
 
     deadline: float = 5.0
     round: float = 45.0
     concurrency: int = 4
     floor: int = 50
+    batched: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +187,8 @@ def _ask(target: Target, probe: ProbeSet, connect: Connect, expected: Expected, 
             description = {}  # not an export of ours: it may still be asked for scores
         except ServingError as error:
             return _nothing(target.name, labels, probe, _kind(error))
-        labels = {**{k: str(description[k]) for k in LABELS if k in description}, **labels}
+        # what it serves now knows its seeds better than the deployment that was written before a refresh
+        labels = {**labels, **{k: str(description[k]) for k in LABELS if k in description}}
         refused = expected.refuses(description)
         if refused:
             version = int(description.get("served_version", 0))
@@ -198,7 +201,8 @@ def _ask(target: Target, probe: ProbeSet, connect: Connect, expected: Expected, 
         if len(versions) == 1 and limits.floor:
             floor = positions[: limits.floor]
             again = _send(client, probe, [(n,) for n in floor], ends, limits)
-            batched = _send(client, probe, [(n, (n + 1) % len(probe)) for n in floor], ends, limits)
+            if limits.batched:
+                batched = _send(client, probe, [(n, (n + 1) % len(probe)) for n in floor], ends, limits)
     return _answers(target.name, labels, version, description, probe, alone, again, batched)
 
 

@@ -80,7 +80,7 @@ def measure(
         batch = _batch(probe, served)
         measured = measure_requests(batch, settings)
         for feature, value, comparison in _cuts(measured, settings, slices):
-            statistics.update(_series(comparison, served, probe, feature, value))
+            statistics.update(series_of(comparison, served, PROBE, probe.hash, feature, value))
     marks = []
     for answer in collected.answers:
         if answer.refused:
@@ -157,22 +157,30 @@ def _cuts(
             yield one.feature, one.value, measure_requests(part, settings).summarise()
 
 
-def _series(
-    comparison: Comparison, served: Mapping[str, Served], probe: ProbeSet, feature: str, value: str
+def series_of(
+    comparison: Comparison,
+    served: Mapping[str, Served],
+    stream: str,
+    probe: str,
+    feature: str = "",
+    value: str = "",
 ) -> Series:
+    """A comparison's statistics by the series they belong to: every pair, every replica, all."""
     found: Series = {}
-    cut: dict[str, Any] = {"feature": feature, "value": value, "probe": probe.hash}
+    cut: dict[str, Any] = {"feature": feature, "value": value, "probe": probe}
     for (a, b), statistics in comparison.pairs.items():
         left, right = served[a], served[b]
         rung = level(_provenance(left), _provenance(right))
-        found[SeriesKey(PROBE, "pair", left.subject, right.subject, rung, **cut)] = _kept(statistics, feature)
+        found[SeriesKey(stream, "pair", left.subject, right.subject, rung, **cut)] = _kept(
+            statistics, feature
+        )
     everyone = group([one.subject for one in served.values()])
     if comparison.pairs:
-        found[SeriesKey(PROBE, "all", everyone, everyone, **cut)] = _kept(comparison.means, feature)
+        found[SeriesKey(stream, "all", everyone, everyone, **cut)] = _kept(comparison.means, feature)
     if comparison.pairs and not feature:
         for name, statistics in comparison.replicas.items():
             # a replica is measured against the others: with other company it is another series
-            found[SeriesKey(PROBE, "replica", served[name].subject, everyone, **cut)] = statistics
+            found[SeriesKey(stream, "replica", served[name].subject, everyone, **cut)] = statistics
     return found
 
 

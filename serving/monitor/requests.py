@@ -67,6 +67,15 @@ class ProbeSet:
             name: np.concatenate([values[span] for span in spans]) for name, values in self.columns.items()
         }
 
+    def contexts(self, features: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Request id -> values of its context features, those of its first candidate."""
+        firsts = self.offsets[:-1]
+        known = {name: self.columns[name][firsts].tolist() for name in features if name in self.columns}
+        return {
+            request: {name: values[n] for name, values in known.items()}
+            for n, request in enumerate(self.requests)
+        }
+
     def size(self, position: int) -> int:
         """Number of candidates of a request."""
         return int(self.offsets[position + 1] - self.offsets[position])

@@ -15,10 +15,17 @@ from typing import Any
 
 from ranker.config.deployment import Monitor as Settings
 from ranker.divergence import Settings as MeasureSettings
+from ranker.errors import UserError
 from serving.client import RankerClient
 from serving.deployment import Deployment
+from serving.monitor.alerts.rules import Rules
+from serving.monitor.alerts.watch import watch
 from serving.monitor.collect import Collected, Expected, Limits, Target, collect
+from serving.monitor.exemplars import Exemplars, Names
+from serving.monitor.live import ingest
 from serving.monitor.measure import Measured, Served, measure
+from serving.monitor.prometheus import serve_metrics
+from serving.monitor.record import PROBE
 from serving.monitor.requests import ProbeSet
 from serving.monitor.slices import slices
 from serving.monitor.store import Store, open_store
@@ -59,10 +66,24 @@ class Monitor:
         settings: `monitor` of the configuration.
         probe: the frozen requests.
         store: where rounds go.
+        rules: alert rules; None: no alerts.
+        exemplars: where example requests go; None: none are kept.
+        spool: the gateway's directory of mirrored requests; None: no live stream.
     """
 
-    def __init__(self, deployment: Deployment, settings: Settings, probe: ProbeSet, store: Store) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        settings: Settings,
+        probe: ProbeSet,
+        store: Store,
+        *,
+        rules: Rules | None = None,
+        exemplars: Exemplars | None = None,
+        spool: Path | None = None,
+    ) -> None:
         self.deployment, self.settings, self.probe, self.store = deployment, settings, probe, store
+        self.rules, self.exemplars, self.spool = rules, exemplars, spool
         self.slices = slices(probe, settings.slices)
         self.measures = MeasureSettings(k=settings.k)
         self.expected = Expected(deployment.feature_spec, deployment.vocabulary)
@@ -71,6 +92,7 @@ class Monitor:
             deadline=settings.deadline, round=max(settings.interval * 0.75, settings.deadline)
         )
         self.served: dict[str, Served] = {}
+        self._kept: tuple[int, str] | None = None
 
     def round(self) -> Summary:
         """Asks, measures and stores once."""
@@ -81,8 +103,33 @@ class Monitor:
         for answer in collected.answers:
             if answer.refused:
                 log.warning("%s is not compared: %s", answer.replica, answer.refused)
+        self._keep_exemplars(measured)
+        if self.spool is not None:
+            ingest(self.store, self.spool, self.measures, self.served)
         roll_up(self.store, collected.started)
+        if self.rules is not None:
+            for alert in watch(
+                self.store, self.rules, self.settings.budget, time.time(), self.deployment.model_name
+            ):
+                log.warning("%s %s: %s", alert.state, alert.rule, alert.summary)
         return summarise(collected, measured)
+
+    def _keep_exemplars(self, measured: Measured) -> None:
+        """Once an hour and set of versions: the probe's requests do not change in between."""
+        everyone = next((key.a.fingerprint for key in measured.record.statistics if key.kind == "all"), None)
+        hour = (measured.record.time // 3600, everyone or "")
+        if self.exemplars is None or measured.requests is None or everyone is None or hour == self._kept:
+            return
+        levels = {
+            (key.a.replica, key.b.replica): key.level
+            for key in measured.record.statistics
+            if key.kind == "pair"
+        }
+        versions = {name: one.subject.version for name, one in measured.served.items()}
+        probe = self.probe
+        names = Names(probe.requests, probe.items, probe.contexts(self.deployment.context), versions, levels)
+        self.exemplars.add(PROBE, measured.record.time, measured.requests, names)
+        self._kept = hour
 
     def _connect(self, replica: Target) -> RankerClient:
         return RankerClient(
@@ -117,6 +164,10 @@ def run(
     store_url: str | Path,
     *,
     once: bool = False,
+    rules: Rules | None = None,
+    exemplars: Exemplars | None = None,
+    spool: Path | None = None,
+    metrics: str | None = None,
     stop: threading.Event | None = None,
     on_round: Callable[[Summary], None] | None = None,
 ) -> Summary | None:
@@ -128,6 +179,10 @@ def run(
         probe: the frozen requests.
         store_url: a SQLite file or a database URL.
         once: one round, then return.
+        rules: alert rules; None: no alerts.
+        exemplars: where example requests go; None: none are kept.
+        spool: the gateway's directory of mirrored requests; None: no live stream.
+        metrics: `HOST:PORT` to answer Prometheus on; None: nowhere.
         stop: set it to end the loop after the round under way.
         on_round: called after each round.
 
@@ -135,12 +190,15 @@ def run(
         The last round's summary; None if it was stopped before the first.
 
     Raises:
-        UserError: the store cannot be opened, a slice names no feature.
+        UserError: the store cannot be opened, a slice names no feature, the metrics port is in use.
     """
     stop = stop or threading.Event()
     store = open_store(store_url)
+    exporter = None
     try:
-        monitor = Monitor(deployment, settings, probe, store)
+        monitor = Monitor(deployment, settings, probe, store, rules=rules, exemplars=exemplars, spool=spool)
+        if metrics is not None:
+            exporter, _ = serve_metrics(store, settings.budget, *_address(metrics))
         summary = None
         while not stop.is_set():
             started = time.monotonic()
@@ -153,7 +211,17 @@ def run(
             stop.wait(max(settings.interval - (time.monotonic() - started), 0.0))
         return summary
     finally:
+        if exporter is not None:
+            exporter.shutdown()
+            exporter.server_close()
         store.close()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UserError(f"the metrics address must read host:port. Received: {text!r}")
+    return host, int(port)
 
 
 @contextmanager

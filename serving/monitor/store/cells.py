@@ -172,11 +172,11 @@ def load_window(
     return list(found.values())
 
 
-def newest_group(connection: Connection, stream: str) -> int | None:
-    """The group of the newest round that compared anything."""
+def newest_group(connection: Connection, stream: str, now: float) -> int | None:
+    """The group of the newest round until now that compared anything."""
     return connection.execute(
         select(Round.everyone)
-        .where(Round.stream == stream, Round.everyone.is_not(None))
+        .where(Round.stream == stream, Round.everyone.is_not(None), Round.time <= now)
         .order_by(Round.time.desc(), Round.id.desc())
         .limit(1)
     ).scalar()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from ranker.divergence import Statistic
-from serving.monitor.record import PROBE
+from serving.monitor.record import ALL_REPLICAS, PROBE
 from serving.monitor.store.cells import MOST_POINTS, merge, read_cells, resolution_for, stretches
 from serving.monitor.store.database import Store
 from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshness, ReplicaNow
@@ -19,10 +19,15 @@ def freshness(store: Store, now: float, stream: str = PROBE) -> Freshness:
     """The newest round, and how many there were in the last hour."""
     with store.read() as connection:
         row = connection.execute(
-            select(Round.__table__).where(Round.stream == stream).order_by(Round.time.desc()).limit(1)
+            select(Round.__table__)
+            .where(Round.stream == stream, Round.time <= now)
+            .order_by(Round.time.desc())
+            .limit(1)
         ).first()
         rounds = connection.execute(
-            select(func.count()).select_from(Round).where(Round.stream == stream, Round.time > now - HOUR)
+            select(func.count())
+            .select_from(Round)
+            .where(Round.stream == stream, Round.time > now - HOUR, Round.time <= now)
         ).scalar_one()
     if row is None:
         return Freshness(stream, None, None, 0.0, 0, "", 0)
@@ -35,7 +40,7 @@ def replicas(store: Store, now: float, since: float = DAY) -> tuple[ReplicaNow, 
     """Every replica seen in the last `since` seconds, at the version it served last; by name."""
     with store.read() as connection:
         rows = connection.execute(
-            select(Subject.__table__).where(Subject.replica != "*", Subject.last_seen > now - since)
+            select(Subject.__table__).where(Subject.replica != ALL_REPLICAS, Subject.last_seen > now - since)
             .order_by(Subject.replica, Subject.last_seen, Subject.first_seen)
         ).all()  # fmt: skip
     newest = {
@@ -78,7 +83,8 @@ def count_course(
         for step, since, to in stretches(connection, resolution, start, end):
             statement = (
                 select(bucket.label("time"), Count.replica, Count.kind, func.sum(Count.count).label("total"))
-                .where(Count.resolution == step, Count.time >= since, Count.time < to, Count.stream == stream)
+                .where(Count.resolution == step, Count.time >= since, Count.time < to)
+                .where(Count.stream == stream, Count.replica != ALL_REPLICAS)
                 .group_by(bucket, Count.replica, Count.kind)
             )
             for row in connection.execute(statement):

@@ -66,10 +66,10 @@ def _end(store: Store, now: float, stream: str) -> float:
     return now if time is None else time + 1
 
 
-def measures(store: Store, stream: str = PROBE) -> tuple[str, ...]:
+def measures(store: Store, now: float, stream: str = PROBE) -> tuple[str, ...]:
     """Labels of the measures that the newest round has, in the catalogue's order."""
     with store.read() as connection:
-        everyone = newest_group(connection, stream)
+        everyone = newest_group(connection, stream, now)
         if everyone is None:
             return ()
         labels = connection.execute(
@@ -88,7 +88,7 @@ def verdict(
     end = now if fresh.time is None else fresh.time + 1
     found: dict[str, Measured] = {}
     with store.read() as connection:
-        everyone = newest_group(connection, stream)
+        everyone = newest_group(connection, stream, now)
         if everyone is not None:
             members = group_members(connection, stream, everyone)
             whole = load_window(
@@ -122,7 +122,7 @@ def matrix(
     end = _end(store, now, stream)
     cells: dict[tuple[str, str], Cellwise] = {}
     with store.read() as connection:
-        everyone = newest_group(connection, stream)
+        everyone = newest_group(connection, stream, now)
         members = group_members(connection, stream, everyone) if everyone is not None else []
         rows = load_window(
             connection, stream, end, window, Series.kind == "pair", Series.a.in_(members), Series.b.in_(members),
@@ -205,7 +205,7 @@ def slices(
     """A measure by slice, over all pairs or (with `a` and `b`) one; by feature and value."""
     end = _end(store, now, stream)
     with store.read() as connection:
-        everyone = newest_group(connection, stream)
+        everyone = newest_group(connection, stream, now)
         if everyone is None:
             return ()
         members = group_members(connection, stream, everyone)
@@ -246,7 +246,7 @@ def odd_one_out(
     """Each replica's own noise, and who stands out; empty with fewer than three replicas."""
     end = _end(store, now, stream)
     with store.read() as connection:
-        everyone = newest_group(connection, stream)
+        everyone = newest_group(connection, stream, now)
         if everyone is None:
             return OddOneOut((), ())
         rows = load_window(
@@ -302,7 +302,7 @@ def quantiles(
     end = _end(store, now, stream)
     pair = a is not None and b is not None
     with store.read() as connection:
-        everyone = newest_group(connection, stream)
+        everyone = newest_group(connection, stream, now)
         if everyone is None:
             return {}
         members = group_members(connection, stream, everyone)

@@ -181,6 +181,7 @@ class AlertRow:
     fired: int | None
     resolved: int | None
     updated: int
+    notified: str
     silenced: bool
     value: float | None
     threshold: float | None

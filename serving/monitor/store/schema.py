@@ -148,7 +148,7 @@ class Event(Base):
 
 
 class Alert(Base):
-    """One alert's life: pending, firing, resolved."""
+    """One alert's life: pending, firing, resolved; `notified` is the last state that was sent on, or empty."""
 
     __tablename__ = "alert"
     __table_args__ = (Index("alert_by_time", "started"),)
@@ -162,6 +162,7 @@ class Alert(Base):
     fired: Mapped[int | None]
     resolved: Mapped[int | None]
     updated: Mapped[int]
+    notified: Mapped[str]
     silenced: Mapped[bool]
     value: Mapped[float | None]
     threshold: Mapped[float | None]

@@ -9,12 +9,25 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ranker.divergence import Statistic
-from serving.monitor.record import RoundRecord, SeriesKey, Subject, digest
+from ranker.errors import UserError
+from serving.monitor.record import ALL_REPLICAS, RoundRecord, SeriesKey, Subject, digest
 from serving.monitor.requests import Array
 from serving.monitor.store import packing
 from serving.monitor.store.database import Store
 from serving.monitor.store.rollup import reopen
-from serving.monitor.store.schema import MINUTE, TOTAL, Base, Cell, Count, Event, Layout, Round, Series
+from serving.monitor.store.schema import (
+    DAY,
+    MINUTE,
+    TEN_MINUTES,
+    TOTAL,
+    Cell,
+    Count,
+    Event,
+    Layout,
+    RolledUp,
+    Round,
+    Series,
+)
 from serving.monitor.store.schema import Subject as SubjectRow
 
 _KEEP_HISTOGRAM = frozenset({"all", "pair", "refresh"})
@@ -26,14 +39,18 @@ def write_round(store: Store, record: RoundRecord) -> bool:
 
     Returns:
         False if a round with this key was there already; then nothing changes.
+
+    Raises:
+        UserError: the round is so late that the minutes around it may be gone.
     """
+    minute = record.time - record.time % MINUTE
     with store.write() as connection:
+        _check_age(connection, minute)
         if not _claim(connection, Round, key=record.key, stream=record.stream, time=record.time, duration=record.duration,
                       requests=record.requests, probe=record.probe, everyone=None):  # fmt: skip
             return False
         subjects = _subjects(connection, record)
         series = _series(connection, record, subjects)
-        minute = record.time - record.time % MINUTE
         _add_cells(
             connection, MINUTE, minute, {series[key]: (key, s) for key, s in record.statistics.items()}
         )
@@ -52,11 +69,19 @@ def write_round(store: Store, record: RoundRecord) -> bool:
     return True
 
 
-def _claim(connection: Connection, table: type[Base], **values: Any) -> bool:
+def _check_age(connection: Connection, minute: int) -> None:
+    until = connection.execute(select(RolledUp.until).where(RolledUp.resolution == TEN_MINUTES)).scalar() or 0
+    if minute < until - DAY:
+        raise UserError(
+            f"a round must not be older than a day before the newest. Received: time {minute}, newest {until}"
+        )
+
+
+def _claim(connection: Connection, table: type[Round | Event | Layout], **values: Any) -> bool:
     """Inserts a row unless one with its unique key is there; whether it was inserted."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(table.id)).first() is not None
 
 
 def _subjects(connection: Connection, record: RoundRecord) -> dict[Subject, int]:
@@ -174,7 +199,7 @@ def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> Non
             "kind": kind,
             "count": count,
         }
-        for (replica, kind), count in record.counts.items()
+        for (replica, kind), count in {**record.counts, (ALL_REPLICAS, "rounds"): 1}.items()
         for resolution, time in ((MINUTE, minute), (TOTAL, 0))
     ]
     add_counts(connection, rows)

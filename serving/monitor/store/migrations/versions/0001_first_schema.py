@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("fired", sa.BigInteger(), nullable=True),
         sa.Column("resolved", sa.BigInteger(), nullable=True),
         sa.Column("updated", sa.BigInteger(), nullable=False),
+        sa.Column("notified", sa.String(length=250), nullable=False),
         sa.Column("silenced", sa.Boolean(), nullable=False),
         sa.Column("value", sa.Float(precision=53), nullable=True),
         sa.Column("threshold", sa.Float(precision=53), nullable=True),

@@ -1,0 +1,49 @@
+"""Rules tried on history: what would have been said, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ranker.errors import UserError
+from serving.monitor.alerts.machine import Alert
+from serving.monitor.alerts.rules import Rules
+from serving.monitor.alerts.watch import evaluate
+from serving.monitor.store import Store
+
+MOST_LOOKS = 100_000
+
+
+@dataclass(frozen=True)
+class Told:
+    """A message that would have been sent at `time`."""
+
+    time: int
+    alert: Alert
+
+
+def replay(
+    store: Store, rules: Rules, budget: Mapping[str, float], start: float, end: float, interval: float = 60.0
+) -> list[Told]:
+    """Looks at the store as it was, every `interval` seconds from `start` to `end`; changes nothing.
+
+    Raises:
+        UserError: times out of order, an interval that is not positive, more than 100,000 looks.
+    """
+    if not start < end:
+        raise UserError(f"a replay must end after it starts. Received: {start:g} to {end:g}")
+    if not interval > 0 or (end - start) / interval > MOST_LOOKS:
+        raise UserError(
+            f"a replay must take at most {MOST_LOOKS} looks. Received: every {interval:g} s for {end - start:g} s"
+        )
+    told: list[Told] = []
+    alerts: dict[str, Alert] = {}
+    now = start
+    while now <= end:
+        alerts = evaluate(store, rules, budget, alerts, now)
+        for key, alert in alerts.items():
+            if alert.to_send:
+                told.append(Told(int(now), alert))
+                alerts[key] = replace(alert, notified=alert.state)
+        now += interval
+    return told

@@ -1,0 +1,145 @@
+"""Alert rules as validated values, from YAML under version control."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from ranker.config.base import Name, Section
+from ranker.config.deployment import Duration, seconds
+from ranker.divergence import definition
+from ranker.errors import UserError
+
+Wait = Annotated[float, BeforeValidator(lambda value: 0.0 if value in (0, "0", "0s") else seconds(value))]
+"""A duration that may be 0."""
+
+DEFAULT_RULES = Path(__file__).parent / "default.yaml"
+
+
+class Rule(Section):
+    """One rule. `for`: how long its condition must hold; `cooldown`: how long after an end it stays quiet.
+
+    Conditions, and the keys they read:
+
+    - `excess`: the mean of `measure` over pairs exceeds its floor by more than `budget` (default: the configuration's),
+      by the lower bound of a confidence sequence. It restarts with every new set of versions, on live traffic also every
+      `window`; `alpha` is the chance of a false alarm a restart.
+    - `odd_replica`: a replica's noise is more than `factor` times the median, after Holm at `alpha`.
+    - `floor_jump`: a replica differs from itself in `measure` by over `factor` times what it did in the day before, and
+      by at least `at_least`.
+    - `version_skew`: replicas serve different versions.
+    - `coverage`: a replica answers less than a share `below` of its requests.
+    - `no_data`: there is no round for longer than `window`.
+    """
+
+    name: Name
+    condition: Literal["excess", "odd_replica", "floor_jump", "version_skew", "coverage", "no_data"]
+    stream: Literal["probe", "live"] = "probe"
+    severity: Literal["page", "ticket"] = "page"
+    wait: Annotated[Wait, Field(alias="for")] = 0.0
+    cooldown: Wait = 1800.0
+    window: Duration = 900.0
+    measure: str = "top1_swap"
+    budget: Annotated[float, Field(ge=0)] | None = None
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    factor: Annotated[float, Field(gt=1)] = 3.0
+    at_least: Annotated[float, Field(ge=0)] = 0.0
+    below: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+    @field_validator("measure")
+    @classmethod
+    def _is_one(cls, value: str) -> str:
+        try:
+            found = definition(value)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if found.family == "quality":
+            raise ValueError("must be a measure of two replicas, not of ranking quality")
+        return value
+
+
+class Silence(Section):
+    """Alerts of a rule (or `*`) with these labels are kept, but nobody is told, from `start` until `end`."""
+
+    rule: str = "*"
+    labels: dict[str, str] = {}
+    start: datetime
+    end: datetime
+    comment: str = ""
+
+    @field_validator("start", "end")
+    @classmethod
+    def _has_zone(cls, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            raise ValueError("must have a time zone, such as 2026-01-31T08:00:00Z")
+        return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Silence:
+        if self.start >= self.end:
+            raise ValueError("must end after it starts")
+        return self
+
+    def covers(self, rule: str, labels: dict[str, str], now: float) -> bool:
+        """Whether it keeps this alert quiet now."""
+        return (
+            self.rule in ("*", rule)
+            and all(labels.get(key) == value for key, value in self.labels.items())
+            and self.start.timestamp() <= now < self.end.timestamp()
+        )
+
+
+class Rules(Section):
+    """A rule file. `webhook`: where changes are posted, in the form of Alertmanager's webhook."""
+
+    rules: tuple[Rule, ...]
+    silences: tuple[Silence, ...] = ()
+    webhook: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Rules:
+        names = [rule.name for rule in self.rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"rules must have distinct names. Received twice: {', '.join(twice)}")
+        known = {*names, "*"}
+        for silence in self.silences:
+            if silence.rule not in known:
+                raise ValueError(
+                    f"a silence must name a rule of {', '.join(names)}. Received: {silence.rule!r}"
+                )
+        return self
+
+    def named(self, name: str) -> Rule | None:
+        """The rule of this name, if there is one."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+
+def load_rules(path: Path | str | None = None) -> Rules:
+    """Reads a rule file; None: the rules that come with the monitor.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value out of range; one line with file, key and value.
+    """
+    source = Path(path) if path is not None else DEFAULT_RULES
+    try:
+        tree = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{source}: cannot read the rules: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Rules.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first(error, tree)}") from None
+
+
+def _first(error: ValidationError, tree: Any) -> str:
+    found = error.errors()[0]
+    where = ".".join(str(part) for part in found["loc"])
+    got = found.get("input", tree)
+    return f"`{where or 'rules'}`: {found['msg']}. Received: {str(got)[:100]!r}"

@@ -1,0 +1,123 @@
+"""What the store knows that a rule needs: read for one moment, now or in the past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ranker.divergence import Statistic
+from serving.monitor.alerts.rules import Rule
+from serving.monitor.record import LIVE
+from serving.monitor.store import Store, query
+from serving.monitor.store.cells import group_members, load_window, newest_group
+from serving.monitor.store.results import EventRow
+from serving.monitor.store.schema import DAY, MINUTE, Series
+
+Statistics = Mapping[str, Statistic]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Facts at one moment; what a rule does not read is empty.
+
+    Attributes:
+        now: seconds since 1970.
+        age: seconds since the newest round; None: there is none.
+        whole: measure -> mean over pairs, in the rule's window.
+        floors: replica -> measure -> how it differs from itself, in the window.
+        floors_before: the same over the day before the window.
+        components: replica -> its own noise.
+        versions: replica -> served version, of the newest set.
+        counts: replica -> kind -> requests, in the window.
+        events: marks of the last hour, the newest first.
+    """
+
+    now: float
+    age: float | None = None
+    whole: Statistics = field(default_factory=dict)
+    floors: Mapping[str, Statistics] = field(default_factory=dict)
+    floors_before: Mapping[str, Statistics] = field(default_factory=dict)
+    components: Statistics = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    events: tuple[EventRow, ...] = ()
+
+
+def situation(store: Store, rule: Rule, now: float) -> Situation:
+    """Reads what a rule needs."""
+    fresh = query.freshness(store, now, rule.stream)
+    marks = query.events(store, now - 3600, now + 1)
+    if rule.condition == "no_data" or fresh.time is None:
+        return Situation(now, fresh.age, events=marks)
+    if rule.condition == "coverage":
+        counts: dict[str, dict[str, int]] = {}
+        for row in query.error_kinds(store, now - rule.window, now + 1, stream=rule.stream):
+            counts.setdefault(row.replica, {})[row.kind] = row.count
+        return Situation(now, fresh.age, counts=counts, events=marks)
+    if fresh.age is not None and fresh.age > max(rule.window, 15 * MINUTE):
+        return Situation(now, fresh.age, events=marks)  # old facts are no facts
+    if rule.condition == "odd_replica":
+        known = _components(store, rule, now)
+        return Situation(now, fresh.age, components=known, events=marks)
+    with store.read() as connection:
+        everyone = newest_group(connection, rule.stream, now)
+        if everyone is None:
+            return Situation(now, fresh.age, events=marks)
+        members = group_members(connection, rule.stream, everyone)
+        rows = load_window(
+            connection, rule.stream, now + 1, rule.window, Series.kind == "replica", Series.b == everyone
+        )
+        versions = {row.a: row.a_version for row in rows}
+        if rule.condition == "version_skew":
+            return Situation(now, fresh.age, versions=versions, events=marks)
+        own = (Series.kind.in_(("again", "batch")), Series.a.in_(members))
+        floors = _by_replica(load_window(connection, rule.stream, now + 1, rule.window, *own), rule.stream)
+        if rule.condition == "floor_jump":
+            past = load_window(
+                connection, rule.stream, now - rule.window, DAY, Series.kind.in_(("again", "batch"))
+            )
+            return Situation(
+                now,
+                fresh.age,
+                floors=floors,
+                floors_before=_by_replica(past, rule.stream),
+                versions=versions,
+                events=marks,
+            )
+        # live requests are new all the time: the sequence restarts at fixed times, so that it is one and not many
+        window = now % rule.window + 1 if rule.stream == LIVE else rule.window
+        whole = load_window(
+            connection,
+            rule.stream,
+            now + 1,
+            window,
+            Series.kind == "all",
+            Series.a == everyone,
+            Series.feature == "",
+        )
+    return Situation(
+        now,
+        fresh.age,
+        whole=whole[-1].statistics(rule.stream) if whole else {},
+        floors=floors,
+        versions=versions,
+        events=marks,
+    )
+
+
+def _components(store: Store, rule: Rule, now: float) -> Statistics:
+    with store.read() as connection:
+        everyone = newest_group(connection, rule.stream, now)
+        rows = load_window(
+            connection, rule.stream, now + 1, rule.window, Series.kind == "replica", Series.b == everyone
+        )
+    return {row.a: row.statistic("component", rule.stream) for row in rows if "component" in row.labels}
+
+
+def _by_replica(rows: list, stream: str) -> dict[str, dict[str, Statistic]]:  # type: ignore[type-arg]
+    found: dict[str, dict[str, Statistic]] = {}
+    for row in rows:
+        mine = found.setdefault(row.a, {})
+        for label, one in row.statistics(stream).items():
+            mine[label] = mine[label].merge(one) if label in mine else one
+    return found

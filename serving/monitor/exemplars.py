@@ -1,0 +1,247 @@
+"""Example requests kept whole: of every hour and level the costliest and a uniform sample, with all rankings.
+
+One Parquet file an hour and stream, written anew by a rename. The uniform sample is the requests with the smallest
+hashes, so that it can be drawn from any number of rounds without remembering how many there were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time as clock
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ranker.divergence import RequestMeasures
+from serving.monitor.requests import Array
+from serving.monitor.store.schema import DAY, HOUR
+
+COSTLIEST, UNIFORM = "costliest", "uniform"
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One request with every replica's ranking.
+
+    Attributes:
+        time: of its round, seconds since 1970.
+        stream: `probe` or `live`.
+        level: of the noise ladder, over whose pairs the cost is taken.
+        why: `costliest` or `uniform`.
+        request: its id.
+        cost: mean consensus regret over the level's pairs, a share of expected clicks.
+        replicas, versions: who answered.
+        items: each replica's items, the best first.
+        scores: in the order of `items`.
+        context: the request's context features; empty where ids are hashed or it is not known.
+    """
+
+    time: int
+    stream: str
+    level: str
+    why: str
+    request: str
+    cost: float
+    replicas: tuple[str, ...]
+    versions: tuple[int, ...]
+    items: tuple[tuple[str, ...], ...]
+    scores: tuple[tuple[float, ...], ...]
+    context: Mapping[str, Any]
+
+
+_SCHEMA = pa.schema(
+    {
+        "time": pa.int64(),
+        "stream": pa.string(),
+        "level": pa.string(),
+        "why": pa.string(),
+        "request": pa.string(),
+        "cost": pa.float64(),
+        "replicas": pa.list_(pa.string()),
+        "versions": pa.list_(pa.int64()),
+        "items": pa.list_(pa.list_(pa.string())),
+        "scores": pa.list_(pa.list_(pa.float32())),
+        "context": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a batch's numbers stand for.
+
+    Attributes:
+        requests: id of each request of the round [N], by the batch's request code.
+        items: id of each row [R], by the batch's row position.
+        contexts: request id -> context features.
+        versions: replica -> served version.
+        levels: pair of replicas -> level.
+    """
+
+    requests: Sequence[str]
+    items: Array
+    contexts: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, int]
+    levels: Mapping[tuple[str, str], str]
+
+
+class Exemplars:
+    """The directory of example requests.
+
+    Args:
+        directory: made when the first is kept.
+        each: how many of each kind an hour and level.
+        keep: seconds that files are kept.
+        salt: hash ids with it; None: keep them as they are.
+    """
+
+    def __init__(
+        self, directory: Path, *, each: int = 20, keep: float = 14 * DAY, salt: str | None = None
+    ) -> None:
+        self.directory, self.each, self.keep, self.salt = directory, each, keep, salt
+
+    def add(self, stream: str, time: int, measured: RequestMeasures, names: Names) -> None:
+        """Puts a round's requests among those of its hour, and drops files that are too old."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{stream}-{datetime.fromtimestamp(time, timezone.utc):%Y%m%dT%H}.parquet"
+        kept = {(one.level, one.why, one.request): one for one in _read(path)}
+        for one in self._candidates(stream, time, measured, names):
+            kept[one.level, one.why, one.request] = one
+        best: list[Exemplar] = []
+        for level in sorted({one.level for one in kept.values()}):
+            here = [one for one in kept.values() if one.level == level]
+            costly = [one for one in here if one.why == COSTLIEST]
+            best += sorted(costly, key=lambda one: (-one.cost, one.request))[: self.each]
+            best += sorted((one for one in here if one.why == UNIFORM), key=lambda one: _draw(one.request))[
+                : self.each
+            ]
+        _write(path, best)
+        for old in self.directory.glob(f"{stream}-*.parquet"):
+            if _hour_of(old) < time - self.keep - HOUR:
+                old.unlink(missing_ok=True)
+
+    def _candidates(
+        self, stream: str, time: int, measured: RequestMeasures, names: Names
+    ) -> Iterator[Exemplar]:
+        batch = measured.batch
+        cost = measured.values["consensus_regret"]
+        replicas = [batch.replicas[i] for i in range(len(batch.replicas))]
+        by_level: dict[str, list[int]] = {}
+        for row, (i, j) in enumerate(measured.pairs):
+            by_level.setdefault(names.levels[replicas[i], replicas[j]], []).append(row)
+        for level, rows in by_level.items():
+            known = ~np.isnan(cost[rows])
+            count = known.sum(axis=0)
+            mean = np.where(known, cost[rows], 0.0).sum(axis=0) / np.maximum(count, 1)
+            usable = np.flatnonzero(count > 0)
+            draws = {int(n): _draw(self._id(names.requests[batch.requests[n]])) for n in usable}
+            chosen = (
+                (COSTLIEST, usable[np.argsort(-mean[usable], kind="stable")][: self.each]),
+                (UNIFORM, sorted(draws, key=draws.__getitem__)[: self.each]),
+            )
+            for why, positions in chosen:
+                for n in positions:
+                    yield self._exemplar(stream, time, level, why, int(n), float(mean[n]), measured, names)
+
+    def _exemplar(
+        self, stream: str, time: int, level: str, why: str, n: int, cost: float, measured: RequestMeasures, names: Names
+    ) -> Exemplar:  # fmt: skip
+        batch = measured.batch
+        span = slice(batch.offsets[n], batch.offsets[n + 1])
+        ids = np.array([self._id(item) for item in names.items[batch.rows[span]]], dtype=object)
+        request = names.requests[batch.requests[n]]
+        rankings = []
+        for m, replica in enumerate(batch.replicas):
+            if batch.valid[m, n]:
+                scores = batch.scores[m, span]
+                order = np.argsort(
+                    -scores, kind="stable"
+                )  # rows stand in the order of their item ids: the tie-break
+                rankings.append(
+                    (replica, names.versions[replica], tuple(ids[order]), tuple(scores[order].tolist()))
+                )
+        return Exemplar(
+            time, stream, level, why, self._id(request), cost,
+            tuple(row[0] for row in rankings), tuple(row[1] for row in rankings),
+            tuple(row[2] for row in rankings), tuple(row[3] for row in rankings),
+            {} if self.salt is not None else names.contexts.get(request, {}),
+        )  # fmt: skip
+
+    def _id(self, text: str) -> str:
+        if self.salt is None:
+            return text
+        return hashlib.blake2b(text.encode(), key=self.salt.encode()[:64], digest_size=8).hexdigest()
+
+
+def read_exemplars(
+    directory: Path,
+    stream: str,
+    start: float,
+    end: float,
+    *,
+    level: str | None = None,
+    request: str | None = None,
+    limit: int = 200,
+) -> tuple[Exemplar, ...]:
+    """Kept requests of [start, end), the newest hour first, in it the costliest first; at most `limit`."""
+    found: list[Exemplar] = []
+    paths = [path for path in directory.glob(f"{stream}-*.parquet") if start - HOUR < _hour_of(path) < end]
+    for path in sorted(paths, reverse=True):
+        here = [
+            one
+            for one in _read(path)
+            if start <= one.time < end and level in (None, one.level) and request in (None, one.request)
+        ]
+        found += sorted(here, key=lambda one: (one.why, -one.cost, one.request))
+        if len(found) >= limit:
+            break
+    return tuple(found[:limit])
+
+
+def _draw(request: str) -> str:
+    return hashlib.blake2b(request.encode(), digest_size=8, person=b"exemplar").hexdigest()
+
+
+def _hour_of(path: Path) -> float:
+    try:
+        stamp = datetime.strptime(path.stem.rpartition("-")[2], "%Y%m%dT%H")
+    except ValueError:
+        return clock.time()  # not one of ours: neither read nor deleted for its age
+    return stamp.replace(tzinfo=timezone.utc).timestamp()
+
+
+def _write(path: Path, exemplars: Sequence[Exemplar]) -> None:
+    rows = [asdict(one) | {"context": json.dumps(one.context)} for one in exemplars]
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), staged, compression="zstd")
+    staged.replace(path)
+
+
+def _read(path: Path) -> list[Exemplar]:
+    try:
+        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
+    except (FileNotFoundError, pa.ArrowException, OSError):
+        return []
+    return [
+        Exemplar(
+            **(
+                row
+                | {
+                    "replicas": tuple(row["replicas"]),
+                    "versions": tuple(row["versions"]),
+                    "items": tuple(map(tuple, row["items"])),
+                    "scores": tuple(map(tuple, row["scores"])),
+                    "context": json.loads(row["context"]),
+                }
+            )
+        )
+        for row in rows
+    ]

@@ -1,0 +1,268 @@
+"""The gate: may this version go live? Its churn against what serves, held to what the serving replicas differ by anyway."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ranker.divergence import (
+    Comparison,
+    Decision,
+    Settings,
+    Statistic,
+    Verdict,
+    decide,
+    measure_requests,
+    overall_verdict,
+)
+from ranker.errors import UserError
+from serving.client import RankerClient
+from serving.deployment import Replica
+from serving.monitor.collect import Answers, Expected, Limits, collect
+from serving.monitor.measure import request_batch
+from serving.monitor.offline import answer_offline
+from serving.monitor.requests import ProbeSet
+
+MEASURES = ("top1_swap", "set_churn", "consensus_regret")
+"""What is held to the baseline unless said otherwise."""
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How strict the gate is.
+
+    Attributes:
+        measures: names or labels of measures where lower is steadier.
+        margin: how much more than the baseline is tolerated, as a share of it.
+        allowance: what an intended change may add, in the measures' unit.
+        level: of the intervals.
+        k: how deep the top of a list is.
+        deadline: seconds a request to a server may take.
+        model_name: the name that servers serve the model by.
+    """
+
+    measures: tuple[str, ...] = MEASURES
+    margin: float = 0.1
+    allowance: float = 0.0
+    level: float = 0.95
+    k: int = 10
+    deadline: float = 5.0
+    model_name: str = "ranker"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model that took part: where, which version, how many of the requests it answered."""
+
+    source: str
+    version: int
+    answered: int
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The gate's answer with its evidence.
+
+    Attributes:
+        verdict: pass, fail or more requests needed.
+        decisions: one a measure.
+        candidate, baseline: who was compared.
+        probe: hash of the requests.
+        requests: how many there are.
+        baseline_kind: `replicas` (between the serving replicas) or `floor` (one replica asked twice).
+    """
+
+    verdict: Verdict
+    decisions: tuple[Decision, ...]
+    candidate: Side
+    baseline: tuple[Side, ...]
+    probe: str
+    requests: int
+    baseline_kind: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 2 more requests needed."""
+        return self.verdict.exit_code
+
+    @property
+    def more_requests(self) -> int | None:
+        """How many more requests should decide every measure; None where none are needed or none would do."""
+        wanted = [decision.more_requests for decision in self.decisions if decision.more_requests]
+        return max(wanted) if wanted else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "verdict": self.verdict.value,
+            "exit_code": self.exit_code,
+            "more_requests": self.more_requests,
+            "probe": self.probe,
+            "requests": self.requests,
+            "candidate": vars(self.candidate),
+            "baseline": [vars(side) for side in self.baseline],
+            "baseline_kind": self.baseline_kind,
+            "measures": {
+                decision.measure: {
+                    "verdict": decision.verdict.value,
+                    "reason": decision.reason,
+                    "candidate": decision.candidate._asdict(),
+                    "baseline": decision.baseline._asdict(),
+                    "limit": decision.limit,
+                    "requests": decision.requests,
+                    "more_requests": decision.more_requests,
+                }
+                for decision in self.decisions
+            },
+        }
+
+    def junit(self) -> str:
+        """JUnit's XML: a test a measure; undecided ones are errors."""
+        failed = sum(decision.verdict is Verdict.FAIL for decision in self.decisions)
+        undecided = sum(decision.verdict is Verdict.MORE for decision in self.decisions)
+        suite = ElementTree.Element(
+            "testsuite",
+            name="ranker gate",
+            tests=str(len(self.decisions)),
+            failures=str(failed),
+            errors=str(undecided),
+        )
+        for decision in self.decisions:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname="ranker.gate", name=decision.measure, time="0"
+            )
+            if decision.verdict is Verdict.FAIL:
+                ElementTree.SubElement(case, "failure", message=decision.reason)
+            elif decision.verdict is Verdict.MORE:
+                ElementTree.SubElement(case, "error", message=decision.reason)
+        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+    def report(self) -> str:
+        """The answer for a person, a line a measure."""
+        against = (
+            "the serving replicas differ by"
+            if self.baseline_kind == "replicas"
+            else "one replica differs from itself by"
+        )
+        lines = [
+            f"{self.verdict.value.upper()}: {self.candidate.source} (version {self.candidate.version}) against "
+            + ", ".join(f"{side.source} (version {side.version})" for side in self.baseline),
+            f"{self.requests} requests, probe {self.probe}; the limit is what {against}, with the margin",
+        ]
+        lines += [f"  {decision.verdict.value:>21}  {decision.reason}" for decision in self.decisions]
+        if self.more_requests:
+            lines.append(f"give at least {self.more_requests} more requests to decide")
+        return "\n".join(lines)
+
+
+def gate(
+    candidate: str, baseline: Sequence[str], probe: ProbeSet, options: Options | None = None
+) -> GateResult:
+    """Compares a candidate with what serves.
+
+    With two baselines or more the limit is what they differ by; with one it is what it differs by from itself,
+    asked twice.
+
+    Args:
+        candidate: `HOST:PORT` of a server, or a SavedModel's directory (or a base path: its newest version).
+        baseline: the same, of what serves now.
+        probe: the requests.
+        options: how strict.
+
+    Raises:
+        UserError: a source answers nothing, sees other features than the candidate, or is given twice.
+    """
+    options = options or Options()
+    sources = [candidate, *baseline]
+    if not baseline:
+        raise UserError("the gate must have at least one baseline. Received: none")
+    if len(set(sources)) != len(sources):
+        raise UserError(f"candidate and baselines must be different. Received: {', '.join(sources)}")
+    asked = [_ask(source, probe, options) for source in sources]
+    _check_comparable(sources, asked)
+    settings = Settings(k=options.k)
+    names = ["candidate", *(f"baseline-{place}" for place in range(len(baseline)))]
+    answers = {name: (one.scores, one.answered) for name, one in zip(names, asked, strict=True)}
+    versus = _compare(probe, answers, settings)
+    if len(baseline) > 1:
+        among = _compare(probe, {name: answers[name] for name in names[1:]}, settings).means
+    else:
+        again = asked[1]
+        if not again.again_answered.any():
+            raise UserError(
+                f"one baseline must be a server, to be asked twice; or give two. Received: {baseline[0]}"
+            )
+        twice = {
+            "alone": (again.scores, again.answered & again.again_answered),
+            "again": (again.again, again.again_answered),
+        }
+        among = _compare(probe, twice, settings).means
+    decisions = tuple(
+        decide(label, _churn(versus, label, len(baseline)), among[label], margin=options.margin, allowance=options.allowance,
+               level=options.level)
+        for label in (_label(name, settings) for name in options.measures)
+    )  # fmt: skip
+    sides = [
+        Side(source, one.version, int(one.answered.sum())) for source, one in zip(sources, asked, strict=True)
+    ]
+    kind = "replicas" if len(baseline) > 1 else "floor"
+    return GateResult(
+        overall_verdict(decisions), decisions, sides[0], tuple(sides[1:]), probe.hash, len(probe), kind
+    )
+
+
+def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
+    if not _ADDRESS.fullmatch(source) or Path(source).exists():
+        return answer_offline("model", Path(source), probe)
+
+    def connect(target: Any) -> RankerClient:
+        return RankerClient(
+            target.target, model_name=options.model_name, deadline=options.deadline, item=probe.item
+        )
+
+    limits = Limits(
+        deadline=options.deadline, round=max(60.0, options.deadline * 10), floor=len(probe), batched=False
+    )
+    (answers,) = collect([Replica("model", source)], probe, connect, Expected(), limits).answers
+    if not answers.answered.any():
+        kinds = ", ".join(f"{kind} {count}" for kind, count in answers.errors.items())
+        raise UserError(f"every model must answer the probe. Received from {source}: {kinds}")
+    return answers
+
+
+def _check_comparable(sources: Sequence[str], asked: Sequence[Answers]) -> None:
+    for key in ("feature_spec", "vocabulary"):
+        told = {
+            source: one.description[key]
+            for source, one in zip(sources, asked, strict=True)
+            if one.description.get(key)
+        }
+        if len(set(told.values())) > 1:
+            shown = ", ".join(f"{source} {value}" for source, value in told.items())
+            raise UserError(f"models must have the same {key} to be compared. Received: {shown}")
+
+
+def _compare(probe: ProbeSet, answers: dict[str, tuple[Any, Any]], settings: Settings) -> Comparison:
+    return measure_requests(request_batch(probe, answers), settings).summarise()
+
+
+def _churn(comparison: Comparison, label: str, baselines: int) -> Statistic:
+    # over the candidate's pairs only, a request at a time
+    if baselines > 1:
+        return comparison.replicas["candidate"][label]
+    return next(iter(comparison.pairs.values()))[label]
+
+
+def _label(name: str, settings: Settings) -> str:
+    for label in (name, f"{name}@{settings.k}"):
+        if label in settings.measures:
+            if settings.measures[label][0].better != "lower":
+                raise UserError(f"the gate takes measures where lower is steadier. Received: {name!r}")
+            return label
+    raise UserError(f"the gate's measures must be of {', '.join(settings.measures)}. Received: {name!r}")

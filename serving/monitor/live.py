@@ -1,0 +1,137 @@
+"""The live stream: requests that the gateway mirrored to every replica, from its spool to the store.
+
+A file of the spool is one round, under the file's name: it is deleted after its round is stored, and a kill in
+between makes it a round that is known already.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ranker.divergence import RequestBatch, Settings, measure_requests
+from ranker.errors import UserError
+from serving import spool
+from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.monitor.measure import Served, series_of
+from serving.monitor.record import LIVE, RoundRecord, Subject
+from serving.monitor.store import Store
+from serving.monitor.store.write import write_round
+
+log = logging.getLogger(__name__)
+
+_KINDS = {"UNAVAILABLE": "down", "BREAKER_OPEN": "down", "DEADLINE_EXCEEDED": "deadline", "MALFORMED": "coverage_mismatch",
+          "NOT_FOUND": "wrong_model", "INVALID_ARGUMENT": "refused", "FAILED_PRECONDITION": "refused"}  # fmt: skip
+
+
+def ingest(
+    store: Store, directory: Path, settings: Settings, served: Mapping[str, Served], most_files: int = 20
+) -> int:
+    """Stores what waits in a spool directory, the oldest first.
+
+    Args:
+        store: where rounds go.
+        directory: of the spool.
+        settings: depth and thresholds.
+        served: what the probe knows of the replicas, for their labels.
+        most_files: files taken at a time, so that a backlog does not hold up the probe.
+
+    Returns:
+        The number of requests stored.
+    """
+    count = 0
+    for path in spool.finished(directory)[:most_files]:
+        requests = []
+        try:
+            for request in spool.read(path):
+                requests.append(request)
+        except UserError as error:
+            log.warning("%s: the rest of the file is left out: %s", path, error)
+        if requests and write_round(store, live_round(f"{LIVE}/{path.stem}", requests, settings, served)):
+            count += len(requests)
+        path.unlink(missing_ok=True)
+    return count
+
+
+def live_round(
+    key: str, requests: Sequence[MirroredRequest], settings: Settings, served: Mapping[str, Served]
+) -> RoundRecord:
+    """Measures mirrored requests: the version a replica answered last counts, others are `version_change`."""
+    names = sorted({answer.replica for request in requests for answer in request.answers})
+    versions = dict.fromkeys(names, 0)
+    for request in sorted(requests, key=lambda request: request.time):
+        for answer in request.answers:
+            versions[answer.replica] = answer.version or versions[answer.replica]
+    kinds: Counter[tuple[str, str]] = Counter()
+    usable: dict[str, list[ReplicaAnswer | None]] = {name: [] for name in names}
+    for request in requests:
+        given = {answer.replica: answer for answer in request.answers}
+        for name in names:
+            kind = _kind(given.get(name), versions[name])
+            usable[name].append(given[name] if kind in ("", "invalid_score") else None)
+            if name in given:
+                kinds[name, "asked"] += 1
+                kinds[name, kind or "answered"] += 1
+    live = [name for name in names if versions[name] and any(usable[name])]
+    who = {name: _who(name, versions[name], served) for name in live}
+    comparison = (
+        measure_requests(_batch(requests, {name: usable[name] for name in live}), settings).summarise()
+        if live
+        else None
+    )
+    return RoundRecord(
+        key=key,
+        stream=LIVE,
+        time=int(max(request.time for request in requests)),
+        duration=0.0,
+        requests=len(requests),
+        probe="",
+        subjects={one.subject: one.labels for one in who.values()},
+        statistics=series_of(comparison, who, LIVE, "") if comparison is not None else {},
+        counts=dict(kinds),
+    )
+
+
+def _kind(answer: ReplicaAnswer | None, version: int) -> str:
+    if answer is None or answer.scores is None:
+        return _KINDS.get(answer.error, "error") if answer is not None else "error"
+    if answer.version != version:
+        return "version_change"
+    scores = answer.scores
+    return "" if bool(((scores >= 0) & (scores <= 1)).all()) else "invalid_score"
+
+
+def _who(name: str, version: int, served: Mapping[str, Served]) -> Served:
+    known = served.get(name)
+    if known is not None and known.subject.version == version:
+        return known
+    none = np.zeros(0)
+    return Served(Subject(name, version), known.labels if known is not None else {}, none, none.astype(bool))
+
+
+def _batch(
+    requests: Sequence[MirroredRequest], usable: Mapping[str, Sequence[ReplicaAnswer | None]]
+) -> RequestBatch:
+    sizes = np.array([len(request.item_ids) for request in requests])
+    ids = sorted({item for request in requests for item in request.item_ids})
+    place = {item: code for code, item in enumerate(ids)}
+    scores = np.full((len(usable), int(sizes.sum())), math.nan)
+    answered = np.zeros(scores.shape, dtype=bool)
+    ends = np.cumsum(sizes)
+    for m, answers in enumerate(usable.values()):
+        for answer, end, size in zip(answers, ends, sizes, strict=True):
+            if answer is not None and answer.scores is not None:
+                scores[m, end - size : end] = answer.scores
+                answered[m, end - size : end] = True
+    return RequestBatch.from_rows(
+        np.repeat(np.arange(len(requests)), sizes),
+        np.array([place[item] for request in requests for item in request.item_ids], dtype=np.int64),
+        scores,
+        replicas=list(usable),
+        answered=answered,
+    )

@@ -1,0 +1,109 @@
+"""A SavedModel's answers to the probe, in this process: what the gate measures before anything serves."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranker.errors import UserError
+from serving.monitor.collect import Answers
+from serving.monitor.requests import Array, ProbeSet
+
+
+def saved_model(path: Path) -> tuple[Path, int]:
+    """The SavedModel in a directory and its version: the directory itself, or a base path's newest version.
+
+    Raises:
+        UserError: neither holds a `saved_model.pb`.
+    """
+    if (path / "saved_model.pb").is_file():
+        return path, int(path.name) if path.name.isdigit() else 0
+    versions = (
+        sorted((int(child.name) for child in path.glob("*") if child.name.isdigit()), reverse=True)
+        if path.is_dir()
+        else []
+    )
+    for version in versions:
+        for child in path.glob("*"):
+            if child.name.isdigit() and int(child.name) == version and (child / "saved_model.pb").is_file():
+                return child, version
+    raise UserError(f"a model must be HOST:PORT or a SavedModel's directory. Received: {path}")
+
+
+def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
+    """Scores every probe request with a SavedModel, one request a call, as the monitor asks a server.
+
+    Raises:
+        UserError: there is no SavedModel, or it does not load, or it has no `serving_default` that takes the probe.
+    """
+    directory, version = saved_model(path)
+    from ranker.backend import tf  # only here: the monitor itself runs without TensorFlow
+
+    try:
+        model = tf.saved_model.load(str(directory))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"the SavedModel must load. Received: {directory} ({' '.join(str(error).split())[:200]})"
+        ) from None
+    if "serving_default" not in model.signatures:
+        raise UserError(f"the SavedModel must have the signature `serving_default`. Received: {directory}")
+    function = model.signatures["serving_default"]
+    inputs = function.structured_input_signature[1]
+    missing = sorted(set(inputs) - set(probe.columns))
+    if missing:
+        raise UserError(
+            f"the probe must have every input of the model. Missing in {directory}: {', '.join(missing)}"
+        )
+    scores = np.full(int(probe.offsets[-1]), np.nan)
+    errors: Counter[str] = Counter()
+    for n in range(len(probe)):
+        rows = probe.rows(n)
+        try:
+            output = function(
+                **{key: tf.constant(_as(rows[key], spec.dtype), spec.dtype) for key, spec in inputs.items()}
+            )
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"the SavedModel must take the probe. Received: {directory} ({' '.join(str(error).split())[:200]})"
+            ) from None
+        scores[probe.row_slice(n)] = (
+            next(iter(output.values())).numpy().ravel()
+            if "score" not in output
+            else output["score"].numpy().ravel()
+        )
+        one = scores[probe.row_slice(n)]
+        if not (np.isfinite(one).all() and (one >= 0).all() and (one <= 1).all()):
+            errors["invalid_score"] += 1
+    description = _describe(model)
+    answered, none = np.ones(len(probe), dtype=bool), np.zeros(len(probe), dtype=bool)
+    nothing = np.full(len(scores), np.nan)
+    return Answers(
+        name, {}, version or 1, description, scores, answered, nothing, none, nothing, none, errors
+    )
+
+
+def _as(values: Array, dtype: Any) -> Any:
+    if dtype.name == "string":
+        return [value if isinstance(value, (str, bytes)) else _text(value) for value in values]
+    return values.astype(dtype.as_numpy_dtype)
+
+
+def _text(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _describe(model: Any) -> dict[str, Any]:
+    if "describe" not in model.signatures:
+        return {}
+    text = model.signatures["describe"]()["description"].numpy()
+    try:
+        found = json.loads(np.asarray(text).ravel()[0])
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

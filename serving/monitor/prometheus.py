@@ -1,0 +1,155 @@
+"""The monitor's metrics for Prometheus, from the store: whoever shows them, they are the same, and a restart loses none.
+
+Measures are pairs of counters, a sum and its weight, so that `rate(sum) / rate(weight)` is the measure over any
+window. Labels are names of replicas, measures and kinds: as many as the deployment has, whatever is served.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.server import HTTPServer
+from threading import Thread
+
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ranker.errors import UserError
+from serving.monitor.record import LIVE, PROBE
+from serving.monitor.store import Store, query
+
+_PLACES = {
+    "pair": ("divergence", ["stream", "measure", "a", "b"]),
+    "all": ("divergence_overall", ["stream", "measure"]),
+}
+_FLOORS = ("again", "batch")
+
+
+class StoreCollector(Collector):
+    """Reads the store at each scrape.
+
+    Args:
+        store: the monitor's.
+        budget: measure -> what the configuration allows.
+        now: the clock, seconds since 1970.
+    """
+
+    def __init__(
+        self, store: Store, budget: Mapping[str, float], now: Callable[[], float] = time.time
+    ) -> None:
+        self.store, self.budget, self.now = store, budget, now
+
+    def describe(self) -> list[Metric]:
+        """Nothing: registering must not read the store."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric."""
+        counts, statistics = query.totals(self.store)
+        requests = CounterMetricFamily(
+            "ranker_monitor_requests", "Requests by replica: asked, answered, and without a usable answer by kind.",
+            labels=["stream", "replica", "kind"],
+        )  # fmt: skip
+        rounds = CounterMetricFamily("ranker_monitor_rounds", "Rounds stored.", labels=["stream"])
+        for row in counts:
+            stream, kind = row.kind.split("/", 1)
+            if kind == "rounds":
+                rounds.add_metric([stream], row.count)
+            else:
+                requests.add_metric([stream, row.replica, kind], row.count)
+        yield requests
+        yield rounds
+        sums = {}
+        for kind, (name, labels) in _PLACES.items():
+            sums[kind] = (
+                CounterMetricFamily(f"ranker_{name}_sum", "Measures, times their weights.", labels=labels),
+                CounterMetricFamily(
+                    f"ranker_{name}_weight",
+                    "Weights: requests, candidates or expected clicks.",
+                    labels=labels,
+                ),
+            )
+        floor = ["stream", "measure", "replica", "kind"]
+        sums["floor"] = (
+            CounterMetricFamily(
+                "ranker_floor_sum", "Measures of a replica against itself, times their weights.", labels=floor
+            ),
+            CounterMetricFamily("ranker_floor_weight", "Weights of ranker_floor_sum.", labels=floor),
+        )
+        for stream, kind, a, b, found, _ in statistics:
+            for label, statistic in found.items():
+                if label == "bias" or not statistic.n:  # signed: its sum is not a counter
+                    continue
+                if kind in _FLOORS:
+                    where, place = "floor", [stream, label, a, kind]
+                elif kind in _PLACES:
+                    where, place = kind, [stream, label, a, b] if kind == "pair" else [stream, label]
+                else:
+                    continue
+                sums[where][0].add_metric(place, statistic.total)
+                sums[where][1].add_metric(place, statistic.weight)
+        for pair in sums.values():
+            yield from pair
+        yield from self._gauges()
+
+    def _gauges(self) -> Iterator[Metric]:
+        now = self.now()
+        newest = GaugeMetricFamily(
+            "ranker_monitor_last_round_timestamp_seconds", "Start of the newest round.", labels=["stream"]
+        )
+        noise = GaugeMetricFamily(
+            "ranker_replica_noise",
+            "A replica's own noise variance, log-odds squared.",
+            labels=["stream", "replica"],
+        )
+        for stream in (PROBE, LIVE):
+            found = query.freshness(self.store, now, stream).time
+            if found is not None:
+                newest.add_metric([stream], found)
+            for one in query.odd_one_out(self.store, now, stream=stream).components:
+                noise.add_metric([stream, one.replica], one.value.value)
+        served = GaugeMetricFamily(
+            "ranker_replica_version", "The version a replica served last.", labels=["replica"]
+        )
+        for replica in query.replicas(self.store, now):
+            served.add_metric([replica.replica], replica.version)
+        firing = GaugeMetricFamily(
+            "ranker_alerts", "Alerts by rule and state.", labels=["rule", "severity", "state"]
+        )
+        standing: dict[tuple[str, str, str], int] = {}
+        for state in ("pending", "firing"):
+            for alert in query.alerts(self.store, state=state):
+                key = (alert.rule, alert.severity, alert.state)
+                standing[key] = standing.get(key, 0) + 1
+        for key, count in standing.items():
+            firing.add_metric(list(key), count)
+        budget = GaugeMetricFamily("ranker_budget", "What the configuration allows.", labels=["measure"])
+        for measure, limit in self.budget.items():
+            budget.add_metric([measure], limit)
+        yield from (newest, noise, served, firing, budget)
+
+
+def render(store: Store, budget: Mapping[str, float]) -> bytes:
+    """The metrics page, in Prometheus's text form."""
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(store, budget))
+    return generate_latest(registry)
+
+
+def serve_metrics(
+    store: Store, budget: Mapping[str, float], host: str = "127.0.0.1", port: int = 0
+) -> tuple[HTTPServer, Thread]:
+    """Answers `/metrics` on a thread of its own; port 0: any free one (`server.server_port`).
+
+    Raises:
+        UserError: the port is in use.
+    """
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(store, budget))
+    try:
+        return start_http_server(port, host, registry)
+    except OSError as error:
+        raise UserError(
+            f"the metrics port must be free. Received: {host}:{port} ({error.strerror})"
+        ) from None
