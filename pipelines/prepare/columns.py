@@ -24,7 +24,7 @@ def as_text(column: pa.Array, separator: str = "|") -> pa.DictionaryArray:
     if pa.types.is_dictionary(kind):
         return as_text(column.dictionary_decode(), separator)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        items = as_text(column.flatten(), separator).dictionary_decode()
+        items = decode(as_text(column.flatten(), separator))
         rows = pa.ListArray.from_arrays(_list_offsets(column), items)
         column = pc.binary_join(rows, separator)
     elif pa.types.is_floating(kind):

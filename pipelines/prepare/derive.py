@@ -21,11 +21,14 @@ def derive(rule: Flags | Extract, columns: Mapping[str, pa.Array]) -> pa.Array:
     """Computes one derived column as dictionary-encoded text."""
     if isinstance(rule, Extract):
         return _extract(rule, as_text(columns[rule.extract]))
+    # Each name comes with a separator before it, and the first separator is cut off: Arrow's own way to leave
+    # out nulls (`null_handling="skip"`) drops rows in which all are null (seen in 25.0).
     names = [
-        pc.if_else(pc.is_in(decode(as_text(columns[flag])), _SET), flag, pa.scalar(None, pa.string()))
+        pc.if_else(pc.is_in(decode(as_text(columns[flag])), _SET), rule.separator + flag, "")
         for flag in rule.flags
     ]
-    return as_text(pc.binary_join_element_wise(*names, rule.separator, null_handling="skip"))
+    joined = pc.binary_join_element_wise(*names, "")
+    return as_text(pc.utf8_slice_codeunits(joined, len(rule.separator)))
 
 
 _SET = pa.array(["1", "1.0", "true", "True"])

@@ -45,9 +45,13 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
         RuntimeError: rows were lost or doubled on their way.
     """
     work, data = directories.work, directories.data
-    tally: Tally = _collected(work / "tally.pickle")[0]
-    shards: list[Shard] = sorted(_collected(work / "shards.pickle"), key=lambda s: (s.split, s.index))
-    tokens: list[TokenSummary] = _collected(work / "tokens.pickle")
+    results = pickle.loads((work / "results.pickle").read_bytes())
+    tally: Tally = Counter()
+    for counted in results:
+        if isinstance(counted, Counter):
+            tally.update(counted)
+    shards = sorted((r for r in results if isinstance(r, Shard)), key=lambda s: (s.split, s.index))
+    tokens = [result for result in results if isinstance(result, TokenSummary)]
     reasons = _write_rejected(plan, tally, work / "rejected", data / "rejected" / "events.jsonl")
     counts = _counts(tally, shards, reasons)
     positives = {split: sum(s.positives for s in shards if s.split == split) for split in ("train", "eval")}
@@ -197,7 +201,3 @@ def _fingerprint(shards: list[Shard], data: Path) -> str:
     for path in sorted([*(data / "vocabulary").iterdir(), data / "statistics.json"]):
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _collected(path: Path) -> list[Any]:
-    return pickle.loads(path.read_bytes())

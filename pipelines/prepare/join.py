@@ -65,7 +65,7 @@ def read_table(plan: Plan, table: TablePlan, directory: Path) -> ReadTable:
     dropped = write_table(merged[table.source.key], brought, path)
     if len(dropped):
         keys = merged[table.source.key].take(pa.array(dropped)).to_pylist()
-        reasons = [f"repeats the key {key!r}" if key else "has no key" for key in keys]
+        reasons = [f"repeats the key: {key!r}" if key else "has no key" for key in keys]
         at = pa.array(dropped)
         bad.append(
             rejected(merged[PLACE].take(at), merged[LINE].take(at), reasons, [texts[i] for i in dropped])

@@ -46,7 +46,7 @@ class Lines:
     fault: str | None = None
 
 
-def read_range(path: str, start: int, length: int, piece: int = PIECE_BYTES) -> Iterator[Lines]:
+def read_range(path: str, start: int, length: int) -> Iterator[Lines]:
     """The lines whose first byte lies in `[start, start + length)` of an uncompressed file."""
     with open_input(path) as stream:
         place = start
@@ -58,10 +58,10 @@ def read_range(path: str, start: int, length: int, piece: int = PIECE_BYTES) -> 
                 place += len(part)
                 if part.endswith(b"\n"):
                     break
-        yield from _cut(stream, place, start + length, piece)
+        yield from _cut(stream, place, start + length)
 
 
-def read_stream(path: str, encoding: str, piece: int = PIECE_BYTES) -> Iterator[Lines]:
+def read_stream(path: str, encoding: str) -> Iterator[Lines]:
     """All lines of a file, decompressed if it is gzip, in UTF-8 if its encoding is not safe to cut at lines."""
     with open_input(path) as raw:
         compressed = raw.read(2) == b"\x1f\x8b"
@@ -69,13 +69,13 @@ def read_stream(path: str, encoding: str, piece: int = PIECE_BYTES) -> Iterator[
         stream: Readable = Gunzip(raw) if compressed else raw
         if not is_line_safe(encoding):
             stream = Transcode(stream, encoding)
-        yield from _cut(stream, 0, None, piece)
+        yield from _cut(stream, 0, None)
 
 
-def _cut(stream: Readable, place: int, end: int | None, piece: int) -> Iterator[Lines]:
+def _cut(stream: Readable, place: int, end: int | None) -> Iterator[Lines]:
     buffer, line, skipping = b"", 0, False
     while end is None or place < end:
-        size = piece if end is None else min(piece, end - place - len(buffer))
+        size = PIECE_BYTES if end is None else min(PIECE_BYTES, end - place - len(buffer))
         # Past the end only the rest of the last line is missing.
         chunk = stream.read(size if size > 0 else 65536)
         if place == 0 and not buffer and chunk.startswith(codecs.BOM_UTF8):

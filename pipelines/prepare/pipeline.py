@@ -9,7 +9,7 @@ from pipelines.prepare import sources, stages
 from pipelines.prepare.clean import Cleaner
 from pipelines.prepare.plan import Plan
 from pipelines.prepare.rows import ArrowBatchCoder  # noqa: F401  (registers the coder)
-from pipelines.prepare.stages import Collect, Directories
+from pipelines.prepare.stages import Directories
 from pipelines.prepare.vocabulary import MergeCounts
 from ranker.config.data import TimeSplit
 
@@ -55,13 +55,10 @@ def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Di
         | "Write shard" >> beam.ParDo(stages.WriteShard(experiment, directories))
     )
     (
-        (raw.tally, clean.tally, rejected)
-        | "All tallies" >> beam.Flatten()
-        | "Add up" >> beam.CombineGlobally(stages.add_tallies)
-        | "Collect tally" >> Collect(work / "tally.pickle")
+        (raw.tally, clean.tally, rejected, tokens, shards)
+        | "All results" >> beam.Flatten()
+        | "Collect" >> stages.Collect(work / "results.pickle")
     )
-    _ = tokens | "Collect tokens" >> Collect(work / "tokens.pickle")
-    _ = shards | "Collect shards" >> Collect(work / "shards.pickle")
 
 
 class SplitByTime(beam.PTransform):

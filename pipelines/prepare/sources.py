@@ -84,7 +84,7 @@ def check_columns(opened: list[Opened], wanted: tuple[str, ...], needs: Needs) -
             )
 
 
-def blocks(opened: list[Opened], size: int = BLOCK_BYTES) -> list[Block]:
+def blocks(opened: list[Opened]) -> list[Block]:
     """The blocks of all files, in the order of their rows."""
     result = []
     for one in opened:
@@ -93,8 +93,8 @@ def blocks(opened: list[Opened], size: int = BLOCK_BYTES) -> list[Block]:
         elif one.groups:
             result += [Block(one.index, group, rows) for group, rows in enumerate(one.groups) if rows]
         else:
-            starts = range(0, one.file.size, size)
-            result += [Block(one.index, start, min(size, one.file.size - start)) for start in starts]
+            starts = range(0, one.file.size, BLOCK_BYTES)
+            result += [Block(one.index, start, min(BLOCK_BYTES, one.file.size - start)) for start in starts]
     return result
 
 
@@ -132,9 +132,7 @@ class Read:
     lines: int
 
 
-def read(
-    block: Block, one: Opened, source: Source, needs: Needs, piece: int = lines.PIECE_BYTES
-) -> Iterator[Read]:  # fmt: skip
+def read(block: Block, one: Opened, source: Source, needs: Needs) -> Iterator[Read]:
     """Reads a block, piece by piece."""
     base = one.index << FILE_SHIFT
     if one.fault:
@@ -152,9 +150,9 @@ def read(
         not is_line_safe(source.encoding), one.header, one.header_place,
     )  # fmt: skip
     if one.streamed:
-        pieces = lines.read_stream(one.file.path, source.encoding, piece)
+        pieces = lines.read_stream(one.file.path, source.encoding)
     else:
-        pieces = lines.read_range(one.file.path, block.start, block.length, piece)
+        pieces = lines.read_range(one.file.path, block.start, block.length)
     if source.quote is not None:
         encoding = "utf-8" if form.transcoded else source.encoding
         pieces = quoted.whole_records(pieces, source.delimiter, source.quote, len(one.columns), encoding)
@@ -169,7 +167,7 @@ def _open_delimited(index: int, file: File, source: Source) -> Opened:
     streamed = compressed or source.quote is not None or not is_line_safe(source.encoding)
     if source.columns is not None:
         return Opened(index, file, source.columns, streamed)
-    for part in lines.read_stream(file.path, source.encoding, 65536):
+    for part in lines.read_stream(file.path, source.encoding):
         if part.fault is not None:
             return Opened(index, file, streamed=streamed, fault=part.fault)
         place = part.place

@@ -198,15 +198,12 @@ class Collect(beam.PTransform):
 
     def expand(self, collection: beam.PCollection) -> beam.PCollection:
         """Gathers and writes."""
-        return collection | beam.combiners.ToList() | beam.Map(_dump, self._path)
-
-
-def add_tallies(tallies: Iterable[Tally]) -> Tally:
-    """Adds up tallies."""
-    total: Tally = Counter()
-    for tally in tallies:
-        total.update(tally)
-    return total
+        return (
+            collection
+            | "No key" >> beam.Map(lambda element: (None, element))
+            | "All" >> beam.GroupByKey()
+            | "Write" >> beam.Map(_dump, self._path)
+        )
 
 
 def write_batch(batch: pa.RecordBatch, path: Path) -> None:
@@ -223,5 +220,5 @@ def read_batch(path: str | Path) -> pa.RecordBatch:
         return pa.ipc.open_file(source).get_batch(0)
 
 
-def _dump(elements: list[Any], path: Path) -> None:
-    path.write_bytes(pickle.dumps(elements))
+def _dump(group: tuple[None, Iterable[Any]], path: Path) -> None:
+    path.write_bytes(pickle.dumps(list(group[1])))
