@@ -1,0 +1,12 @@
+"""The dashboard: Plotly Dash on a FastAPI application, over the monitor's store.
+
+From the outside in: `serve` (the process), `app` (what answers which path), `shell` (the frame of every page and its one
+callback), `pages` (a file a page: from a `Context` to panels), `figures` and `parts` (what pages are made of), `words`
+(numbers as sentences), `queries` (questions to the store and to files that only pages ask).
+"""
+
+from serving.dashboard.app import create_app
+from serving.dashboard.serve import run
+from serving.dashboard.settings import DashboardSettings
+
+__all__ = ["DashboardSettings", "create_app", "run"]

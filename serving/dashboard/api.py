@@ -1,0 +1,170 @@
+"""`/api/*`: the same answers for programs. Every query is bounded in time and points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+from ranker.errors import UserError
+from serving.dashboard.address import WINDOWS, Address
+from serving.dashboard.context import Context, Panel
+from serving.dashboard.figures.picture import picture_of
+from serving.dashboard.figures.style import palette
+from serving.dashboard.pages import PAGES
+from serving.dashboard.plain import plain, to_csv
+from serving.dashboard.settings import DashboardSettings
+from serving.monitor.store import Store, query
+
+Stream = Annotated[
+    Literal["probe", "live"], Query(description="Frozen requests, or the gateway's mirrored ones.")
+]
+Measure = Annotated[str, Query(max_length=100, description="A measure's label, such as top1_swap.")]
+Window = Annotated[
+    float, Query(gt=0, le=86_400, description="Seconds up to the newest round that are added up.")
+]
+Replica = Annotated[str | None, Query(max_length=400, description="A replica's name.")]
+
+
+def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> APIRouter:
+    """The routes under `/api`."""
+    router = APIRouter(prefix="/api")
+    usual = settings.monitor_window
+
+    def context(address: Address, theme: str = "light") -> Context:
+        return Context(store, settings, address, palette(theme), clock())
+
+    @router.get(
+        "/summary", summary="The verdict, every measure, replicas, coverage, freshness, the odd one out"
+    )
+    def summary(stream: Stream = "probe") -> JSONResponse:
+        here = context(Address(stream=stream))
+        odd = query.odd_one_out(store, here.now, stream=stream, window=usual)
+        return _json(
+            {
+                "state": here.finding.state,
+                "sentence": f"{here.finding.state}: {here.finding.sentence}",
+                "measure": here.finding.measure,
+                "budget": settings.budget,
+                "odd": odd.odd,
+                **plain(here.verdict),
+            }
+        )
+
+    @router.get("/measures", summary="Labels of the measures that the newest round has")
+    def measures(stream: Stream = "probe") -> JSONResponse:
+        return _json(query.measures(store, clock(), stream))
+
+    @router.get("/matrix", summary="One measure between all pairs of replicas")
+    def matrix(
+        measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = usual
+    ) -> JSONResponse:
+        return _json(query.matrix(store, measure, clock(), stream=stream, window=window))
+
+    @router.get(
+        "/series", summary="One measure over time, a line a series, at the finest resolution that fits"
+    )
+    def series(
+        measure: Measure = "top1_swap",
+        stream: Stream = "probe",
+        kind: Literal["all", "pair", "replica", "again", "batch", "refresh", "gaps"] = "all",
+        a: Replica = None,
+        b: Replica = None,
+        end: Annotated[float | None, Query(gt=0, lt=1e11, description="Seconds since 1970; now.")] = None,
+        seconds: Annotated[float, Query(gt=0, le=400 * 86_400, description="Length of the range.")] = 86_400,
+        points: Annotated[int, Query(ge=1, le=2000, description="Most points a line.")] = 400,
+    ) -> JSONResponse:
+        until = clock() if end is None else end
+        found = query.lines(
+            store, measure, until - seconds, until, stream=stream, kind=kind, a=a, b=b, points=points
+        )
+        return _json(found)
+
+    @router.get("/slices", summary="One measure by slice")
+    def slices(
+        measure: Measure = "top1_swap",
+        stream: Stream = "probe",
+        a: Replica = None,
+        b: Replica = None,
+        window: Window = usual,
+    ) -> JSONResponse:
+        return _json(query.slices(store, measure, clock(), stream=stream, window=window, a=a, b=b))
+
+    @router.get("/odd-one-out", summary="Each replica's own noise, and who stands out")
+    def odd_one_out(stream: Stream = "probe", window: Window = usual) -> JSONResponse:
+        return _json(query.odd_one_out(store, clock(), stream=stream, window=window))
+
+    @router.get("/ladder", summary="One measure by level of the noise ladder")
+    def ladder(
+        measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = usual
+    ) -> JSONResponse:
+        return _json(query.ladder(store, measure, clock(), stream=stream, window=window))
+
+    @router.get("/alerts", summary="Alerts, the newest first")
+    def alerts(
+        state: Literal["pending", "firing", "resolved"] | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> JSONResponse:
+        return _json(query.alerts(store, state=state, limit=limit))
+
+    @router.get("/events", summary="Refreshes and replicas that may not be compared, the newest first")
+    def events(
+        seconds: Annotated[float, Query(gt=0, le=400 * 86_400)] = 86_400,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> JSONResponse:
+        now = clock()
+        return _json(query.events(store, now - seconds, now + 1, limit=limit))
+
+    @router.get(
+        "/views/{page}/{panel}.{kind}", summary="What a panel of a page shows, as CSV, JSON or Plotly figure"
+    )
+    def view(
+        page: str,
+        panel: str,
+        kind: Literal["csv", "json", "figure"],
+        address: Annotated[Address, Depends(_address)],
+        theme: Literal["light", "dark"] = "light",
+    ) -> Response:
+        here = context(
+            address.to(page, **{n: getattr(address, n) for n in ("a", "b", "request", "feature", "value")}),
+            theme,
+        )
+        found = _find(here, panel)
+        if kind == "csv":
+            return PlainTextResponse(to_csv(found.rows), media_type="text/csv; charset=utf-8")
+        if kind == "json":
+            return _json(list(found.rows))
+        return Response(picture_of(found, here.palette).to_json(), media_type="application/json")
+
+    return router
+
+
+def _address(
+    stream: Stream = "probe",
+    measure: Measure = "top1_swap",
+    window: Annotated[str, Query(description=f"One of {', '.join(WINDOWS)}.")] = "24h",
+    a: Annotated[str, Query(max_length=400)] = "",
+    b: Annotated[str, Query(max_length=400)] = "",
+    request: Annotated[str, Query(max_length=400)] = "",
+    feature: Annotated[str, Query(max_length=400)] = "",
+    value: Annotated[str, Query(max_length=400)] = "",
+) -> Address:
+    if window not in WINDOWS:
+        raise UserError(f"`window` must be one of {', '.join(WINDOWS)}. Received: {window!r}")
+    return Address("overview", stream, measure, window, a, b, request, feature, value)
+
+
+def _find(context: Context, key: str) -> Panel:
+    page = PAGES.get(context.address.page)
+    if page is None:
+        raise UserError(f"the page must be one of {', '.join(PAGES)}. Received: {context.address.page!r}")
+    panels = {panel.key: panel for panel in page.build(context).panels}
+    if key not in panels:
+        raise UserError(f"the panel must be one of {', '.join(panels)}. Received: {key!r}")
+    return panels[key]
+
+
+def _json(value: Any) -> JSONResponse:
+    return JSONResponse(plain(value))

@@ -1,0 +1,60 @@
+"""What answers which path: pages at `/`, `/api/*`, `/metrics`, `/healthz`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.responses import JSONResponse, Response
+
+from ranker import __version__
+from ranker.errors import UserError
+from serving.dashboard.access import Access
+from serving.dashboard.api import api_routes
+from serving.dashboard.bridge import WsgiBridge
+from serving.dashboard.health import health_routes
+from serving.dashboard.settings import DashboardSettings
+from serving.dashboard.shell import pages_application
+from serving.monitor.store import open_store
+
+
+def create_app(settings: DashboardSettings, clock: Callable[[], float] = time.time) -> FastAPI:
+    """The dashboard as an ASGI application.
+
+    Args:
+        settings: of the dashboard.
+        clock: seconds since 1970.
+
+    Raises:
+        UserError: the store does not exist or cannot be opened.
+    """
+    store = open_store(settings.store, create=False)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        store.close()
+
+    app = FastAPI(
+        title="Steady Ranker dashboard",
+        version=__version__,
+        description="Do the deployed replicas agree, what does it cost, and which one is it.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # FastAPI's pages for it load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_exception_handler(UserError, _refuse)
+    app.include_router(health_routes(store, settings, clock))
+    app.include_router(api_routes(store, settings, clock))
+    app.mount("/", WsgiBridge(pages_application(store, settings, clock)))
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(Access, token=settings.token)
+    return app
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": " ".join(str(error).split())}, 422)

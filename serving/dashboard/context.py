@@ -1,0 +1,108 @@
+"""What a page is made from: the store at one moment, seen from one address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from dash.development.base_component import Component
+
+from serving.dashboard.address import Address
+from serving.dashboard.figures.style import Palette
+from serving.dashboard.plain import Rows
+from serving.dashboard.settings import DashboardSettings
+from serving.dashboard.words import Finding, finding
+from serving.monitor.store import Store, query
+from serving.monitor.store.results import Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """One rendering.
+
+    Attributes:
+        store: the monitor's store.
+        settings: of the dashboard.
+        address: what is looked at.
+        palette: light or dark.
+        now: seconds since 1970.
+    """
+
+    store: Store
+    settings: DashboardSettings
+    address: Address
+    palette: Palette
+    now: float
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Every measure now; read once a rendering."""
+        return query.verdict(
+            self.store, self.now, stream=self.address.stream, window=self.settings.monitor_window
+        )
+
+    @cached_property
+    def finding(self) -> Finding:
+        """The verdict in words."""
+        settings = self.settings
+        return finding(
+            self.verdict, settings.budget, stale_after=settings.stale_after, enough=settings.enough
+        )
+
+    @cached_property
+    def end(self) -> float:
+        """Where the charts end: now, or the newest round where that is long ago."""
+        time = self.verdict.freshness.time
+        return self.now if time is None or self.now - time < self.settings.stale_after else time + 60
+
+    @property
+    def start(self) -> float:
+        """Where the charts begin."""
+        return self.end - self.address.seconds
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One view on a page, and its data for whoever wants to take it away.
+
+    Attributes:
+        key: its name on the page.
+        title: its heading.
+        body: what is shown.
+        rows: its data.
+        figure: for a picture; None: a table of the rows.
+        note: how to read it, one line.
+        size: `full`, `wide`, `half`, `narrow`.
+    """
+
+    key: str
+    title: str
+    body: Component | Sequence[Component]
+    rows: Rows = ()
+    figure: Any = None
+    note: str = ""
+    size: str = "full"
+
+
+@dataclass(frozen=True)
+class Content:
+    """A page: what stands on top, then the panels."""
+
+    head: Sequence[Component] = ()
+    panels: Sequence[Panel] = ()
+
+
+Build = Callable[[Context], Content]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page by name. `controls`: which of stream, measure and window it listens to."""
+
+    name: str
+    title: str
+    build: Build
+    controls: tuple[str, ...] = ("stream", "measure", "window")
+    extra: Mapping[str, Any] = field(default_factory=dict)

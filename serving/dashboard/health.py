@@ -1,0 +1,63 @@
+"""For machines that watch the watcher: `/healthz` and `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from serving.dashboard.settings import DashboardSettings
+from serving.monitor.store import Store, query
+
+
+def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> APIRouter:
+    """The two routes."""
+    router = APIRouter()
+
+    @router.get("/healthz", summary="Whether the store answers, and how old the newest round is")
+    def healthz() -> JSONResponse:
+        try:
+            fresh = query.freshness(store, clock())
+        except SQLAlchemyError as error:
+            return JSONResponse({"status": "store unreachable", "detail": type(error).__name__}, 503)
+        # a stale store is the monitor's trouble: restarting the dashboard would not help, so that the answer stays 200
+        stale = fresh.age is None or fresh.age > settings.stale_after
+        return JSONResponse(
+            {
+                "status": "ok",
+                "store": "reachable",
+                "newest_round": fresh.time,
+                "age_seconds": fresh.age,
+                "stale": stale,
+            }
+        )
+
+    @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+    def metrics() -> PlainTextResponse:
+        registry = CollectorRegistry()
+        registry.register(_Freshness(store, clock))
+        return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+class _Freshness(Collector):
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store, self._clock = store, clock
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """The newest round's time by stream."""
+        newest = GaugeMetricFamily(
+            "ranker_dashboard_newest_round_timestamp_seconds", "Time of the newest round.", labels=("stream",)
+        )
+        for stream in ("probe", "live"):
+            time = query.freshness(self._store, self._clock(), stream).time
+            if time is not None:
+                newest.add_metric((stream,), time)
+        return [newest]

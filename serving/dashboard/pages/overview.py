@@ -1,0 +1,229 @@
+"""The first screen: do the replicas agree, since when, which one does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import html
+from dash.development.base_component import Component
+
+from serving.dashboard import parts, words
+from serving.dashboard.context import Content, Context, Panel
+from serving.dashboard.figures.bars import component_bars
+from serving.dashboard.figures.course import course, joined, sparkline
+from serving.dashboard.matrix import matrix_table
+from serving.dashboard.plain import flat
+from serving.monitor.store import query
+from serving.monitor.store.results import Line
+
+_DAY = 86_400
+
+
+def headlines(context: Context) -> tuple[str, ...]:
+    """The four measures of the tiles."""
+    return ("rpd_sym", "top1_swap", f"set_churn@{context.settings.k}", "consensus_regret")
+
+
+def build(context: Context) -> Content:
+    """Verdict and tiles on top; matrix, course, odd one out, health of the measurement below."""
+    return Content(
+        head=[_verdict(context), _tiles(context)],
+        panels=[_matrix(context), _course(context), _odd_one_out(context), _health(context)],
+    )
+
+
+_GLYPHS = {"STABLE": "●", "UNSTABLE": "▲", "NOT ENOUGH DATA": "◌", "STALE": "◐"}
+
+
+def _verdict(context: Context) -> Component:
+    found, verdict = context.finding, context.verdict
+    fresh, replicas = verdict.freshness, verdict.replicas
+    state = found.state.lower().replace(" ", "-")
+    versions = sorted({replica.version for replica in replicas})
+    pairs = len(replicas) * (len(replicas) - 1) // 2
+    said = [f"{len(replicas)} replicas, {pairs} pairs"]
+    if fresh.time is not None:
+        said.append(f"{fresh.requests:,} requests a round")
+    if versions:
+        said.append(f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}")
+    return html.Section(
+        [
+            html.P([html.Span(_GLYPHS[found.state], className="glyph"), f"{found.state}"], className="state"),
+            html.P(found.sentence, className="sentence"),
+            html.P(" · ".join(said), className="aside"),
+        ],
+        className=f"verdict {state}",
+        id="verdict",
+    )
+
+
+def _tiles(context: Context) -> Component:
+    return html.Section(
+        [_tile(context, label) for label in headlines(context)],
+        className="tiles",
+        **parts.attributes(aria_label="Headline measures"),
+    )
+
+
+def _tile(context: Context, label: str) -> Component:
+    measured = context.verdict.measures.get(label)
+    address = context.address.to(measure=label)
+    heading = parts.link(words.title(label), address, className="tile-title")
+    chosen = " chosen" if context.address.measure == label else ""
+    if measured is None:
+        return html.Article([heading, html.P("n/a", className="figure")], className=f"tile{chosen}")
+    lines = query.lines(
+        context.store, label, context.end - _DAY, context.end, stream=context.address.stream, points=150
+    )
+    points = joined(lines)
+    moved = words.change(label, measured.value.value, points[0].value) if len(points) > 1 else ""
+    since = words.duration(points[-1].time - points[0].time) if len(points) > 1 else ""
+    budget = context.settings.budget.get(label)
+    over = budget is not None and measured.excess.low > budget
+    detail = [words.between(label, measured.value)]
+    if budget is not None:
+        detail.append(f"budget {words.amount(label, budget)}")
+    children: list[Component] = [
+        heading,
+        html.P(words.amount(label, measured.value.value), className="figure over" if over else "figure"),
+        html.P(" · ".join(detail), className="detail"),
+        html.P(f"{moved} in {since}" if moved else "no history yet", className="change"),
+    ]
+    if len(points) > 1:
+        color = context.palette.warning if over else context.palette.accent
+        children.append(
+            parts.chart(
+                f"spark-{label}",
+                sparkline(points, color, context.palette),
+                f"{words.title(label)} over {since}",
+                bare=True,
+            )
+        )
+    return html.Article(children, className=f"tile{chosen}")
+
+
+def _matrix(context: Context) -> Panel:
+    label = context.address.measure
+    found = query.matrix(
+        context.store,
+        label,
+        context.now,
+        stream=context.address.stream,
+        window=context.settings.monitor_window,
+    )
+    rows = [flat(cell) for cell in found.cells]
+    budget = context.settings.budget.get(label)
+    return Panel(
+        "matrix",
+        f"{words.title(label)} between replicas, above the floor",
+        matrix_table(found, context.address, enough=context.settings.enough, budget=budget),
+        rows,
+        note="Alike replicas stand together. Select a cell to see the pair.",
+        size="narrow",
+    )
+
+
+def _course(context: Context) -> Panel:
+    label, address = context.address.measure, context.address
+    lines = query.lines(context.store, label, context.start, context.end, stream=address.stream)
+    floor: list[Line] = []
+    for kind in ("again", "batch"):
+        floor += query.lines(
+            context.store, label, context.start, context.end, stream=address.stream, kind=kind
+        )
+    events = query.events(context.store, context.start, context.end)
+    figure = course(
+        [("all pairs", lines)],
+        label,
+        context.palette,
+        floor=floor,
+        events=events,
+        budget=context.settings.budget.get(label),
+        span=(context.start, context.end),
+        revision=f"{label}{address.window}{address.stream}",
+        height=330,
+    )
+    rows = [
+        {"a": line.a, "b": line.b, "resolution": line.resolution, **flat(point)}
+        for line in lines
+        for point in line.points
+    ]
+    title = f"{words.title(label)}, last {address.window}"
+    return Panel(
+        "course",
+        title,
+        parts.chart("course", figure, title),
+        rows,
+        figure,
+        note="Mean over all pairs with its 95% interval; UTC.",
+        size="wide",
+    )
+
+
+def _odd_one_out(context: Context) -> Panel:
+    found = query.odd_one_out(
+        context.store, context.now, stream=context.address.stream, window=context.settings.monitor_window
+    )
+    title = "Odd one out: each replica's own noise"
+    if not found.components:
+        return Panel("odd-one-out", title, parts.message("Three replicas or more are needed."), size="wide")
+    figure = component_bars(found, context.palette)
+    odd = [one.replica for one in found.odd]
+    said = f"{' and '.join(odd)} stand{'s' if len(odd) == 1 else ''} out." if odd else "Nobody stands out."
+    rows = [flat(component) | {"odd": component.replica in odd} for component in found.components]
+    return Panel(
+        "odd-one-out",
+        title,
+        [html.P(said, className="lead"), parts.chart("odd-one-out", figure, f"{title}. {said}")],
+        rows,
+        figure,
+        note="Variance of log-odds with its 95% interval; the dashed line is three times the median.",
+        size="wide",
+    )
+
+
+def _health(context: Context) -> Panel:
+    verdict = context.verdict
+    fresh = verdict.freshness
+    rows: list[dict[str, Any]] = [
+        {
+            "replica": replica.replica,
+            "version": replica.version,
+            "coverage": verdict.coverage.get(replica.replica),
+            "last_seen": replica.last_seen,
+        }
+        for replica in verdict.replicas
+    ]
+    counts = query.error_kinds(context.store, context.end - _DAY, context.end + 1, stream="live")
+    dropped = sum(row.count for row in counts if row.kind == "dropped")
+    live = "none seen" if not counts else f"{dropped:,}"
+    body = [
+        parts.facts(
+            [
+                ("Newest round", f"{words.duration(fresh.age)} ago" if fresh.age is not None else "never"),
+                ("Rounds, last hour", str(fresh.rounds)),
+                ("Dropped mirrors, 24 h", live),
+            ]
+        ),
+        parts.table(
+            ["Replica", "Version", "Coverage", "Last answer"],
+            [
+                [
+                    parts.name(row["replica"], 30),
+                    str(row["version"]),
+                    _coverage(row["coverage"]),
+                    f"{words.duration(max(context.now - row['last_seen'], 0))} ago",
+                ]
+                for row in rows
+            ],
+            numeric=(1, 2, 3),
+            caption="Replicas",
+        ),
+    ]
+    return Panel("health", "Freshness and coverage", body, rows, size="narrow")
+
+
+def _coverage(share: float | None) -> Component:
+    if share is None:
+        return html.Span("n/a", className="bad")
+    return html.Span(f"{100 * share:.1f}%", className="bad" if share < 0.9 else "")

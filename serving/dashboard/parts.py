@@ -1,0 +1,146 @@
+"""Small pieces of pages: links, menus, tables, charts, messages. Text is text: nothing here makes markup of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import plotly.graph_objects as go
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from serving.dashboard.address import Address
+
+_LONGEST = 80
+
+
+def attributes(**values: str) -> dict[str, Any]:
+    """HTML's attributes with a hyphen: `aria_label` is `aria-label`."""
+    return {name.replace("_", "-"): value for name, value in values.items()}
+
+
+def link(text: Any, address: Address, **options: Any) -> dcc.Link:
+    """A link to another view; loads no page anew."""
+    return dcc.Link(text, href=address.href, **options)
+
+
+def short(text: str, longest: int = _LONGEST) -> str:
+    """Text cut to a length that a page can bear.
+
+    Example:
+        >>> short("abcdef", 4)
+        'abc…'
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def name(text: str, longest: int = _LONGEST) -> html.Bdi:
+    """A name somebody else chose: isolated, so that right-to-left text does not turn its neighbours around."""
+    return html.Bdi(short(text, longest), title=short(text, 1000), className="name")
+
+
+def segments(legend: str, choices: Iterable[tuple[str, Address, bool]]) -> html.Div:
+    """A row of links of which one is chosen."""
+    return html.Div(
+        [
+            html.Span(legend, className="legend"),
+            html.Span(
+                [
+                    link(
+                        text,
+                        address,
+                        className="segment chosen" if chosen else "segment",
+                        **({"title": f"{legend}: {text}, chosen"} if chosen else {}),
+                    )
+                    for text, address, chosen in choices
+                ],
+                className="segments",
+            ),
+        ],
+        className="control",
+    )
+
+
+def menu(legend: str, shown: str, choices: Iterable[tuple[str, Address, bool]], *, key: str = "") -> html.Div:
+    """A menu of links behind what is chosen; opens with a click or the Enter key."""
+    entries = [
+        link(name(text), address, className="entry chosen" if chosen else "entry")
+        for text, address, chosen in choices
+    ]
+    return html.Div(
+        [
+            html.Span(legend, className="legend"),
+            html.Details(
+                [html.Summary(name(shown, 40)), html.Div(entries, className="entries")],
+                className="menu",
+                id=f"menu-{key or legend}".lower().replace(" ", "-"),
+            ),
+        ],
+        className="control",
+    )
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numeric: Iterable[int] = (), caption: str = ""
+) -> html.Div:
+    """A table that scrolls sideways in its own box.
+
+    Args:
+        columns: headings.
+        rows: cells: text, numbers as text, or components.
+        numeric: positions of columns to align right.
+        caption: for screen readers.
+    """
+    right = frozenset(numeric)
+
+    def style(position: int) -> str:
+        return "number" if position in right else ""
+
+    head = html.Tr(
+        [html.Th(column, className=style(i), scope="col") for i, column in enumerate(columns)]  # type: ignore[arg-type]
+    )
+    body = [html.Tr([html.Td(cell, className=style(i)) for i, cell in enumerate(row)]) for row in rows]
+    content: list[Component] = [html.Caption(caption, className="hidden")] if caption else []
+    return html.Div(
+        html.Table([*content, html.Thead(head), html.Tbody(body)]),
+        className="scroll",
+        tabIndex=0,
+        role="region",
+        **attributes(aria_label=caption or "table"),
+    )
+
+
+def chart(key: str, figure: go.Figure, summary: str, *, bare: bool = False) -> html.Div:
+    """A Plotly figure; `summary` says to a screen reader what it shows. `bare`: without Plotly's buttons."""
+    config: Any = {
+        "displaylogo": False,
+        "responsive": True,
+        "displayModeBar": False if bare else "hover",
+        "staticPlot": bare,
+        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+        "toImageButtonOptions": {"format": "png", "scale": 2, "filename": f"steady-ranker-{key}"},
+    }
+    height = figure.layout.height
+    graph = dcc.Graph(
+        id=f"chart-{key}", figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
+    )
+    return html.Div(graph, className="chart", role="img", **attributes(aria_label=summary))
+
+
+def message(text: str) -> html.P:
+    """What there is to say where there is nothing to show."""
+    return html.P(text, className="message")
+
+
+def facts(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> html.Dl:
+    """Names and values in a row."""
+    entries = pairs.items() if isinstance(pairs, Mapping) else pairs
+    return html.Dl([html.Div([html.Dt(term), html.Dd(value)]) for term, value in entries], className="facts")
+
+
+def clock(time: float | None) -> str:
+    """A time in UTC, to the second."""
+    if time is None:
+        return "never"
+    return datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

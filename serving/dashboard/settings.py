@@ -1,0 +1,56 @@
+"""What the dashboard is told: where the store is, what counts as too much, too old, too few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ranker.errors import UserError
+from serving.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class DashboardSettings:
+    """Settings of one dashboard.
+
+    Attributes:
+        store: the monitor's store, a SQLite file or a database URL.
+        run: the run directory, for the report on arms and the kept requests; None: those pages say so.
+        deployment: what serves, for the commands that replay a request; None: without addresses.
+        token: what a caller must present; None: nobody is asked. For anything but loopback, set one.
+        refresh: seconds between refreshes of an open page.
+        stale_after: seconds after which the newest round is stale, and everything turns grey.
+        budget: measure's label -> how much excess over the floor is tolerated; the first one leads the verdict.
+        k: depth of the top of a list, as the monitor measures it.
+        enough: requests below which nothing is concluded.
+        monitor_window: seconds that say how it is now.
+
+    Raises:
+        UserError: a number out of range, an empty token.
+    """
+
+    store: str | Path
+    run: Path | None = None
+    deployment: Deployment | None = None
+    token: str | None = None
+    refresh: float = 30.0
+    stale_after: float = 300.0
+    budget: Mapping[str, float] = field(
+        default_factory=lambda: {"top1_swap": 0.05, "consensus_regret": 0.005}
+    )
+    k: int = 10
+    enough: int = 100
+    monitor_window: float = 900.0
+
+    def __post_init__(self) -> None:
+        for name in ("refresh", "stale_after", "monitor_window", "k", "enough"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UserError(f"`{name}` must be a positive number. Received: {name}={value!r}")
+        for label, value in self.budget.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"`budget.{label}` must be a number >= 0. Received: {value!r}")
+        if self.token is not None and not self.token.strip():
+            raise UserError("`token` must not be empty: leave it out to ask nobody. Received: ''")

@@ -1,0 +1,214 @@
+"""The verdict in words, and numbers as people read them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ranker.divergence import CATALOGUE, Interval, definition
+from ranker.errors import UserError
+from serving.monitor.store.results import Measured, Verdict
+
+State = Literal["STABLE", "UNSTABLE", "NOT ENOUGH DATA", "STALE"]
+
+_SENTENCES = {
+    "top1_swap": "replicas swap the top item on {} of requests",
+    "consensus_regret": "replicas lose {} of expected clicks against their consensus",
+    "rpd_sym": "predictions of two replicas differ by {} of their size",
+    "rpd_ratio": "predictions of two replicas differ by {} of their mean",
+    "set_churn@k": "{} of the top {k} differs from replica to replica",
+    "pair_inversion": "replicas invert {} of item pairs",
+    "visible_inversion@k": "replicas invert {} of the item pairs a user can see",
+}
+_TITLES = {
+    "rpd_sym": "Relative PD",
+    "top1_swap": "Top-1 swap",
+    "set_churn@k": "Top-{k} churn",
+    "consensus_regret": "Expected clicks lost",
+    "component": "Own noise",
+    "pd_abs": "Absolute PD",
+    "rpd_ratio": "Relative PD, ratio of means",
+    "pd_logit": "Log-odds PD",
+    "pd_logit_squared": "Squared log-odds PD",
+    "bias": "Bias",
+    "flip_rate@t": "Flip rate at {k}",
+    "pair_inversion": "Pair inversion",
+    "visible_inversion@k": "Visible inversion, top {k}",
+    "adjacent_swap@k": "Adjacent swap, top {k}",
+    "slot_change@k": "Slot change, top {k}",
+    "rbo_ext": "Rank-biased overlap",
+    "kendall_topk": "Top-k Kendall distance",
+    "med_dcg@k": "Largest DCG difference",
+    "tie_share": "Ties",
+}
+_AS_NUMBER = ("log-odds", "log-odds squared", "nats", "similarity", "distance")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The first thing the dashboard says.
+
+    Attributes:
+        state: one of four.
+        sentence: why, with interval, budget and floor.
+        measure: label of the measure that decided; empty if none did.
+    """
+
+    state: State
+    sentence: str
+    measure: str = ""
+
+
+def finding(verdict: Verdict, budget: Mapping[str, float], *, stale_after: float, enough: int) -> Finding:
+    """Judges the newest rounds.
+
+    A measure's excess over the floor is held to its budget by its interval: above it with its lower end is unstable,
+    within it with its upper end is stable, else there are too few requests to tell.
+    """
+    fresh = verdict.freshness
+    if fresh.time is None or fresh.age is None:
+        return Finding("NOT ENOUGH DATA", "no round has been measured yet")
+    if fresh.age > stale_after:
+        return Finding(
+            "STALE", f"the newest round is {duration(fresh.age)} old; what follows is what was last known"
+        )
+    if len(verdict.replicas) < 2:
+        return Finding("NOT ENOUGH DATA", "fewer than two replicas answered: there is nothing to compare")
+    known = {label: verdict.measures[label] for label in budget if label in verdict.measures}
+    if not known:
+        return Finding("NOT ENOUGH DATA", "no measure with a budget has been measured")
+    few = min(known.values(), key=lambda one: one.n)
+    if few.n < enough:
+        return Finding(
+            "NOT ENOUGH DATA",
+            f"{few.n} requests compared, {enough} needed: {_describe(few, budget)}",
+            few.label,
+        )
+    above = [one for one in known.values() if one.excess.low > budget[one.label]]
+    if above:
+        worst = max(above, key=lambda one: one.excess.value / max(budget[one.label], 1e-12))
+        return Finding("UNSTABLE", _describe(worst, budget), worst.label)
+    open_ones = [one for one in known.values() if not one.excess.high <= budget[one.label]]
+    if open_ones:
+        first = open_ones[0]
+        return Finding(
+            "NOT ENOUGH DATA", f"{_describe(first, budget)}: too few requests to tell", first.label
+        )
+    first = next(iter(known.values()))
+    return Finding("STABLE", _describe(first, budget), first.label)
+
+
+def _describe(measured: Measured, budget: Mapping[str, float]) -> str:
+    label = measured.label
+    stem, depth = _stem(label)
+    sentence = _SENTENCES.get(stem, "{name} is {}")
+    text = sentence.format(amount(label, measured.value.value), k=depth, name=title(label).lower())
+    text += f" ({between(label, measured.value)}), budget {amount(label, budget[label])}"
+    return text + (
+        f", floor {amount(label, measured.floor.value)}" if measured.floor else ", floor not measured"
+    )
+
+
+def _stem(label: str) -> tuple[str, str]:
+    try:
+        name = definition(label).name
+    except UserError:
+        return label, ""
+    return name, label.partition("@")[2]
+
+
+def title(label: str) -> str:
+    """A measure's name for people.
+
+    Example:
+        >>> title("set_churn@10")
+        'Top-10 churn'
+    """
+    stem, depth = _stem(label)
+    return _TITLES.get(stem, stem).format(k=depth)
+
+
+def is_share(label: str) -> bool:
+    """Whether a measure reads as a percentage."""
+    stem, _ = _stem(label)
+    return stem in CATALOGUE and CATALOGUE[stem].unit not in _AS_NUMBER
+
+
+def amount(label: str, value: float | None) -> str:
+    """A measure's value.
+
+    Example:
+        >>> amount("top1_swap", 0.018), amount("top1_swap", 0.00042), amount("pd_logit", 0.1234)
+        ('1.8%', '0.042%', '0.123')
+    """
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return f"{percent(value)}%" if is_share(label) else number(value)
+
+
+def between(label: str, interval: Interval) -> str:
+    """An interval without its value: `1.6-2.0`."""
+    ends = (interval.low, interval.high)
+    if not all(math.isfinite(end) for end in ends):
+        return "interval unknown"
+    low, high = (percent(end) if is_share(label) else number(end) for end in ends)
+    return f"{low} to {high}" if low.startswith("-") else f"{low}-{high}"
+
+
+def percent(value: float) -> str:
+    """A share times 100, with two digits that count and at least one decimal below 10.
+
+    Example:
+        >>> percent(0.018), percent(0.123), percent(0.00042), percent(0.0)
+        ('1.8', '12.3', '0.042', '0')
+    """
+    hundred = 100 * value
+    return "0" if abs(hundred) < 1e-6 else f"{hundred:.{_decimals(hundred)}f}"
+
+
+def _decimals(value: float) -> int:
+    size = abs(value)
+    return 1 if size >= 1 or size < 1e-6 else min(1 - math.floor(math.log10(size)), 6)
+
+
+def number(value: float) -> str:
+    """A number with three digits that count."""
+    if value == 0:
+        return "0"
+    return f"{value:.3g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.1e}"
+
+
+def change(label: str, now: float, before: float) -> str:
+    """How far a measure has moved, in its unit; empty where one is unknown.
+
+    Example:
+        >>> change("top1_swap", 0.021, 0.018)
+        '+0.3 pp'
+    """
+    if not (math.isfinite(now) and math.isfinite(before)):
+        return ""
+    moved = now - before
+    sign = "+" if moved > 0 else "\u2212" if moved < 0 else "\u00b1"
+    if not is_share(label):
+        return f"{sign}{number(abs(moved))}"
+    return f"{sign}{100 * abs(moved):.{_decimals(100 * max(abs(now), abs(before)))}f} pp"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in one unit, or two.
+
+    Example:
+        >>> duration(42), duration(150), duration(5400), duration(200000)
+        ('42 s', '2 min', '1 h 30 min', '2 d 7 h')
+    """
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    return f"{days} d {hours % 24} h" if hours % 24 else f"{days} d"

@@ -1,0 +1,167 @@
+"""What answers which path, and who is let in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ranker.errors import UserError
+from serving.dashboard import DashboardSettings, create_app, run
+from serving.monitor.store import open_store
+from tests.serving.dashboard.live_dashboard import listening
+from tests.serving.dashboard.simulated_store import NOW
+
+
+def test_healthz_says_how_old_the_newest_round_is(client: httpx.Client) -> None:
+    answer = client.get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ok", "store": "reachable", "newest_round": NOW - 20, "age_seconds": 20, "stale": False,
+    }  # fmt: skip
+
+
+def test_metrics_are_in_prometheus_form(client: httpx.Client) -> None:
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert any(line.startswith("# TYPE ranker_") for line in answer.text.splitlines())
+
+
+def test_summary_has_the_verdict_and_every_measure(client: httpx.Client) -> None:
+    summary = client.get("/api/summary").json()
+    swap = summary["measures"]["top1_swap"]
+    assert summary["state"] in ("STABLE", "UNSTABLE", "NOT ENOUGH DATA")
+    assert swap["value"]["low"] <= swap["value"]["value"] <= swap["value"]["high"]
+    assert swap["n"] == 120
+    assert {replica["replica"] for replica in summary["replicas"]} == {f"smelu-{i}" for i in range(5)}
+
+
+def test_series_are_bounded_in_points_and_time(client: httpx.Client) -> None:
+    lines = client.get("/api/series", params={"points": 10, "seconds": 7200}).json()
+    assert lines
+    assert all(len(line["points"]) <= 11 for line in lines)  # the first and last cell may be partial
+    for params in ({"points": 2001}, {"points": 0}, {"seconds": 401 * 86_400}, {"seconds": -1}):
+        assert client.get("/api/series", params=params).status_code == 422
+
+
+def test_what_an_api_caller_got_wrong_is_said_in_one_line(client: httpx.Client) -> None:
+    answer = client.get("/api/matrix", params={"measure": "nonsense"})
+    assert answer.status_code == 422
+    assert "nonsense" in answer.json()["detail"]
+
+
+def test_openapi_describes_every_route(client: httpx.Client) -> None:
+    described = client.get("/api/openapi.json").json()["paths"]
+    assert {"/api/summary", "/api/matrix", "/api/series", "/healthz", "/metrics"} <= set(described)
+    assert all(way["get"].get("summary") for way in described.values())
+
+
+def test_views_come_as_csv_json_and_figure(client: httpx.Client) -> None:
+    rows = list(csv.DictReader(io.StringIO(client.get("/api/views/overview/matrix.csv").text)))
+    assert len(rows) == 10
+    assert {"a", "b", "value", "value_low", "excess", "n"} <= set(rows[0])
+    assert len(client.get("/api/views/overview/matrix.json").json()) == 10
+    figure = client.get("/api/views/overview/course.figure", params={"theme": "dark"}).json()
+    assert figure["data"]
+    assert client.get("/api/views/overview/none.csv").status_code == 422
+    assert client.get("/api/views/nowhere/matrix.csv").status_code == 422
+
+
+def test_nothing_on_a_page_comes_from_elsewhere(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert "http://" not in page.text.replace(str(client.base_url), "")
+    assert "https://" not in page.text
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_a_token_is_asked_for_everywhere_but_for_health(quiet_store: Path) -> None:
+    app = create_app(DashboardSettings(quiet_store, token="open-says-me"), clock=lambda: NOW)
+    with listening(app) as address, httpx.Client(base_url=address) as client:
+        assert client.get("/healthz").status_code == 200
+        for path in ("/", "/api/summary", "/metrics", "/_dash-layout", "/assets/style.css"):
+            assert client.get(path).status_code == 401
+        assert client.get("/api/summary", headers={"authorization": "Bearer wrong"}).status_code == 401
+        assert "password" in client.get("/", headers={"accept": "text/html"}).text
+        assert client.post("/sign-in", data={"token": "wrong"}).status_code == 401
+        signed = client.post("/sign-in", data={"token": "open-says-me"})
+        assert signed.status_code == 303
+        cookie = signed.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "open-says-me" not in cookie
+        assert client.get("/api/summary").status_code == 200
+        client.cookies.clear()
+        assert client.get("/api/summary").status_code == 401
+
+
+def test_a_store_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must exist") as caught:
+        create_app(DashboardSettings(tmp_path / "none.db"))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_store_is_not_healthy(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.db"
+    open_store(path).close()
+    app = create_app(DashboardSettings(path))
+    with listening(app) as address:
+        assert httpx.get(f"{address}/healthz").json()["newest_round"] is None
+        path.write_bytes(b"not a database, and longer than a page header " * 100)
+        for extra in ("-wal", "-shm"):
+            path.with_name(path.name + extra).unlink(missing_ok=True)
+        answer = httpx.get(f"{address}/healthz")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "store unreachable"
+
+
+def test_a_port_in_use_is_one_line(client: httpx.Client, quiet_store: Path) -> None:
+    with pytest.raises(UserError, match="cannot listen") as caught:
+        run(DashboardSettings(quiet_store), port=client.base_url.port or 0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"refresh": 0}, {"stale_after": -1}, {"token": " "}, {"budget": {"top1_swap": float("nan")}}]
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="Received"):
+        DashboardSettings("x.db", **wrong)  # type: ignore[arg-type]
+
+
+def test_the_process_loads_no_tensorflow_and_ends_on_sigterm(quiet_store: Path) -> None:
+    program = (
+        "import sys, threading\n"
+        "from serving.dashboard import DashboardSettings, run, serve\n"
+        "listen = serve._listen\n"
+        "def told(*where):\n"
+        "    found = listen(*where)\n"
+        "    print(found.getsockname()[1], flush=True)\n"
+        "    return found\n"
+        "serve._listen = told\n"
+        f"run(DashboardSettings({str(quiet_store)!r}), port=0)\n"
+        "assert not {'tensorflow', 'apache_beam', 'pipelines'} & set(sys.modules)\n"
+        "print('ended', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        ends = time.monotonic() + 30
+        while httpx.get(f"http://127.0.0.1:{port}/healthz").status_code != 200:
+            assert time.monotonic() < ends
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert rest.strip() == "ended"
+    assert process.returncode == 0
