@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 import grpc.aio
@@ -38,6 +39,8 @@ class Gateway:
         self.options = options
         self.port = self.metrics_port = 0
         self._draining = False
+        self._upstreams: dict[str, Upstream] = {}
+        self._http: WSGIServer | None = None
         self._metrics = Metrics()
         self.registry = self._metrics.registry
 
@@ -57,14 +60,13 @@ class Gateway:
             await self._listen()
         except UserError:
             await self._mirror.stop(0.0)
+            await self._disconnect()
             raise
 
     async def _listen(self) -> None:
         options = self.options
-        self._upstreams = {
-            replica.name: Upstream(replica, options.upstream_tls, Breaker(), options.slow)
-            for replica in options.deployment.replicas
-        }
+        for replica in options.deployment.replicas:
+            self._upstreams[replica.name] = Upstream(replica, options.upstream_tls, Breaker(), options.slow)
         self._metrics.watch(self._upstreams, self._mirror.counts, self._mirror.gauges)
         proxy = Proxy(
             self._upstreams,
@@ -84,8 +86,6 @@ class Gateway:
             ],
         )
         self.port = _bind(self._server, options)
-        self._connecting = asyncio.create_task(self._keep_connected())
-        self._http = None
         if options.metrics is not None:
             host, port = split_address("metrics", options.metrics)
             try:
@@ -94,6 +94,7 @@ class Gateway:
                 raise UserError(f"cannot listen on {options.metrics} for metrics: {error.strerror}") from None
             self.metrics_port = self._http.server_port
         await self._server.start()
+        self._connecting = asyncio.create_task(self._keep_connected())
 
     async def stop(self) -> None:
         """Refuses new calls, lets those under way finish within `drain` seconds, finishes the mirror's queue."""
@@ -103,6 +104,9 @@ class Gateway:
         with contextlib.suppress(asyncio.CancelledError):
             await self._connecting
         await self._mirror.stop(self.options.drain)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         for upstream in self._upstreams.values():
             await upstream.close()
         if self._http is not None:
