@@ -21,7 +21,6 @@ class ServedRanker(tf.Module):
     Args:
         model: the trained model, or anything that maps encoded inputs to probabilities [batch, 1].
         encoder: the feature encoder.
-        context: names of the context features.
         item: the feature that identifies a candidate.
         description: who this replica is; JSON-serialisable.
     """
@@ -30,13 +29,12 @@ class ServedRanker(tf.Module):
         self,
         model: RankingModel | tf.Module,
         encoder: FeatureEncoder,
-        context: tuple[str, ...],
         item: str,
         description: Mapping[str, Any],
     ):
         super().__init__(name="served_ranker")
         self.model, self.encoder = model, encoder
-        self._context, self._item = context, item
+        self._item = item
         self._description = json.dumps(description, sort_keys=True)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
@@ -55,10 +53,8 @@ class ServedRanker(tf.Module):
 
     def _rank(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         candidates = tf.size(columns[self._item])
-        rows = {
-            name: tf.broadcast_to(value, [candidates]) if name in self._context else value
-            for name, value in columns.items()
-        }
+        # The context has one row for all candidates; so may an item feature that is the same, or missing, for all.
+        rows = {name: tf.broadcast_to(value, [candidates]) for name, value in columns.items()}
         scores = self.model(self.encoder(rows))[:, 0]
         items = rows[self._item]
         by_item = byte_order(items)

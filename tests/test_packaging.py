@@ -1,5 +1,6 @@
 """The wheel is complete: it works from another directory, without the checkout."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_wheel_works_elsewhere(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    source = tmp_path / "source"
+    for package in ("ranker", "pipelines", "serving"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("steady_ranker-*.whl")
