@@ -1,0 +1,185 @@
+"""One shard scored by every model of the run, side by side: rows meet their predictions without a join."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.utils.shared import Shared
+
+from pipelines.evaluate.baseline import COLUMN, LogisticRegression
+from pipelines.evaluate.replicas import Replica
+from pipelines.evaluate.shard import measure_shard
+from ranker import layout
+from ranker.config import Experiment
+from ranker.errors import UserError
+
+if TYPE_CHECKING:
+    from ranker.features import FeatureEncoder
+
+Raw = Mapping[str, Any]
+"""Column -> tensor [rows]."""
+
+
+class Models:
+    """All SavedModels of the run in memory, and what encodes rows for the baseline."""
+
+    def __init__(self, experiment: Experiment, run: Path, replicas: Sequence[Replica]):
+        from ranker.backend import tf
+        from ranker.features import FeatureEncoder
+        from ranker.inputs import plan
+
+        self.encoder: FeatureEncoder = FeatureEncoder(plan(experiment, run))
+        self._modules = {}
+        for replica in replicas:
+            try:
+                self._modules[replica.name] = tf.saved_model.load(replica.path)
+            except (OSError, ValueError, tf.errors.OpError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"replica {replica.name}: {replica.path} cannot be loaded: {reason}"
+                ) from None
+        # A signature alone does not keep its module, which owns the vocabularies.
+        self._signatures = {
+            name: module.signatures["serving_default"] for name, module in self._modules.items()
+        }
+
+    def scores(self, raw: Raw) -> dict[str, np.ndarray]:
+        """Probabilities of one block by every model, float32 [rows] each."""
+        result = {}
+        for name, signature in self._signatures.items():
+            wanted = signature.structured_input_signature[1]
+            result[name] = signature(**{column: raw[column] for column in wanted})["score"].numpy()[:, 0]
+        return result
+
+
+class ScoreShard(beam.DoFn):
+    """Scores the shard an element names: predictions to Parquet, statistics to JSON beside.
+
+    A mistake that the user can act on becomes the shard's `error`: the other shards are not lost to it.
+
+    Args:
+        experiment: the configuration.
+        run: the run directory.
+        replicas: whose predictions are wanted.
+        baseline: the logistic regression, if there is one.
+        directory: where both files go.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        run: Path,
+        replicas: Sequence[Replica],
+        baseline: LogisticRegression | None,
+        directory: Path,
+    ):
+        self._experiment, self._run, self._replicas = experiment, run, list(replicas)
+        self._baseline, self._directory = baseline, directory
+        self._shared = Shared()
+
+    def process(self, shard: str) -> None:
+        """Scores one shard; `shard` is its path."""
+        name = Path(shard).stem
+        statistics: dict[str, Any]
+        try:
+            models = self._shared.acquire(lambda: Models(self._experiment, self._run, self._replicas))
+            table = self._score(Path(shard), models)
+            self._check(table)
+            arms: dict[str, list[str]] = {}
+            for replica in self._replicas:
+                arms.setdefault(replica.arm, []).append(replica.name)
+            others = [COLUMN] if self._baseline else []
+            statistics = {"result": measure_shard(table, arms, others).as_dict()}
+            pq.write_table(table, predictions_path(self._directory, name), compression="zstd")
+            beam.metrics.Metrics.counter("evaluate", "rows").inc(table.num_rows)
+        except UserError as error:
+            statistics = {"error": str(error)}
+        target = statistics_path(self._directory, name)
+        temporary = target.with_suffix(".tmp")
+        temporary.write_text(json.dumps(statistics), encoding="utf-8")
+        temporary.replace(target)
+
+    def _score(self, shard: Path, models: Models) -> pa.Table:
+        weighted = self._experiment.data.weight is not None
+        columns = _schema(self._replicas, weighted, self._baseline is not None)
+        batches = []
+        for raw, rows in read_blocks(shard, models.encoder, weighted):
+            values = {
+                "request": raw[layout.REQUEST],
+                "item": raw[self._experiment.item],
+                "label": raw[layout.LABEL],
+            }
+            if weighted:
+                values["weight"] = raw[layout.WEIGHT]
+            values = {key: tensor.numpy()[:rows] for key, tensor in values.items()}
+            scores = {name: score[:rows] for name, score in models.scores(raw).items()}
+            if self._baseline is not None:
+                encoded = models.encoder({name: raw[name] for name in models.encoder.raw_signature()})
+                ids, dense = encoded["ids"].numpy()[:rows], encoded["dense"].numpy()[:rows]
+                scores[COLUMN] = self._baseline.predict(ids, dense)
+            batches.append(pa.RecordBatch.from_arrays(
+                [pa.array(values.get(f.name, scores.get(f.name)), f.type) for f in columns], schema=columns
+            ))  # fmt: skip
+        return pa.Table.from_batches(batches, schema=columns)
+
+    def _check(self, table: pa.Table) -> None:
+        for replica in self._replicas:
+            score = table[replica.name].to_numpy()
+            bad = int((~((score >= 0) & (score <= 1))).sum())
+            if bad:
+                raise UserError(
+                    f"replica {replica.name}: {replica.path} gives {bad} of {len(score)} scores that are no"
+                    " probability; its training has diverged"
+                )
+
+
+def read_blocks(shard: Path, encoder: FeatureEncoder, weighted: bool) -> Iterator[tuple[Raw, int]]:
+    """The raw columns of one shard, a block of exactly `BLOCK_ROWS` rows at a time.
+
+    A short block is filled with its own rows: float results depend on the batch size in their last digits, so
+    that every score is computed at the same one.
+
+    Returns:
+        Column -> tensor [BLOCK_ROWS], and how many of the rows are real.
+
+    Raises:
+        UserError: the shard cannot be read.
+    """
+    from ranker.backend import tf
+    from ranker.training.examples import parse_block
+
+    parse = parse_block(encoder, weighted, requests=True)
+    dataset = tf.data.TFRecordDataset([str(shard)]).map(parse).prefetch(2)
+    try:
+        for raw in dataset:
+            rows = int(tf.size(raw[layout.LABEL]))
+            for start in range(0, rows, layout.BLOCK_ROWS):
+                count = min(layout.BLOCK_ROWS, rows - start)
+                position = start + tf.range(layout.BLOCK_ROWS) % count
+                yield {name: tf.gather(values, position) for name, values in raw.items()}, count
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        raise UserError(f"{shard}: cannot be read: {error.message.splitlines()[0]}") from None
+
+
+def predictions_path(directory: Path, shard: str) -> Path:
+    """Where one shard's predictions go."""
+    return directory / "predictions" / f"{shard}.parquet"
+
+
+def statistics_path(directory: Path, shard: str) -> Path:
+    """Where one shard's statistics go, until the report is made."""
+    return directory / ".work" / f"{shard}.json"
+
+
+def _schema(replicas: Sequence[Replica], weighted: bool, baseline: bool) -> pa.Schema:
+    fields = [("request", pa.string()), ("item", pa.string()), ("label", pa.float32())]
+    fields += [("weight", pa.float32())] if weighted else []
+    fields += [(replica.name, pa.float32()) for replica in replicas]
+    return pa.schema(fields + ([(COLUMN, pa.float32())] if baseline else []))

@@ -1,0 +1,84 @@
+"""The report in plain words: do an arm's replicas agree, and which arm's agree best?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Interval = Mapping[str, float]
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """A few sentences on a report; the first arm is the deployed one.
+
+    Args:
+        report: as `report.json`, with nan instead of None.
+    """
+    first = next(iter(report["arms"]))
+    parts = [agreement(first, report["arms"][first], report["budget"], report["counts"]["rankable"])]
+    parts += [contest(contrast, report["arms"]) for contrast in report["contrasts"]]
+    return " ".join(part for part in parts if part)
+
+
+def agreement(arm: str, found: Mapping[str, Any], budget: Mapping[str, float], requests: int) -> str:
+    """Whether the replicas of one arm agree."""
+    count = len(found["replicas"])
+    if count < 2:
+        return f"There is one replica of {arm}: nothing to compare it with."
+    swap, difference = found["divergence"]["top1_swap"], found["divergence"]["rpd_sym"]
+    if swap["value"] != swap["value"]:
+        return f"No request has two candidates, so that the {count} replicas of {arm} cannot be compared by their lists."
+    verdict = {
+        "within": "agree within the budget",
+        "over": "disagree more than the budget allows",
+        "open": "may or may not agree within the budget, more requests would tell",
+    }[budget_verdict(found["divergence"], budget)]
+    return (
+        f"The {count} replicas of {arm} {verdict}: between two of them the first item changes in "
+        f"{_percent(swap)} of {requests:,} requests, and their predictions differ by {_percent(difference)}."
+    )
+
+
+def budget_verdict(divergence: Mapping[str, Interval], budget: Mapping[str, float]) -> str:
+    """`over` if a measure is surely above its budget, `within` if all surely keep theirs, else `open`."""
+    bounds = [
+        (interval, limit)
+        for name, limit in budget.items()
+        for label, interval in divergence.items()
+        if name in (label, label.split("@")[0])
+    ]
+    if any(interval["low"] > limit for interval, limit in bounds):
+        return "over"
+    return "within" if all(interval["high"] <= limit for interval, limit in bounds) else "open"
+
+
+def contest(contrast: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
+    """Which of two arms has the steadier replicas, by how much."""
+    other, first = contrast["arm"], contrast["against"]
+    swap = contrast["measures"].get("top1_swap")
+    if swap is None or swap["value"] != swap["value"]:
+        return ""
+    auc = (
+        " (AUC "
+        + ", ".join(f"{arm} {arms[arm]['quality']['auc']['mean']:.4f}" for arm in (first, other))
+        + ")"
+    )
+    if swap["low"] <= 0 <= swap["high"]:
+        return (
+            f"Between {first} and {other} no difference in that swap rate can be told: "
+            f"{_points(swap['value'])} ({_points(swap['low'])} to {_points(swap['high'])}) percentage points{auc}."
+        )
+    winner, loser, sign = (first, other, 1) if swap["value"] > 0 else (other, first, -1)
+    ends = sorted((sign * swap["low"], sign * swap["high"]))
+    return (
+        f"{winner} is steadier than {loser}: its first item changes {_points(sign * swap['value'])} percentage points "
+        f"({_points(ends[0])} to {_points(ends[1])}) less often{auc}."
+    )
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval['value']:.1f}% ({100 * interval['low']:.1f}% to {100 * interval['high']:.1f}%)"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"

@@ -1,0 +1,215 @@
+"""What one shard of predictions says: statistics that merge with those of the other shards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.evaluate.exemplars import Exemplar, costliest, pick
+from pipelines.evaluate.quality import K, Means, merge_quality, shard_quality
+from ranker.divergence import (
+    Comparison,
+    RequestBatch,
+    RequestMeasures,
+    Settings,
+    Statistic,
+    measure_requests,
+    merge,
+)
+from ranker.divergence.near_ties import EDGES
+from ranker.divergence.ranked import logit
+
+CHUNK = 8192
+"""Requests whose values, a number a pair and measure, are in memory at a time."""
+Contrast = dict[str, Statistic]
+"""Measure -> statistic of an arm's value minus the first arm's, request by request."""
+
+
+@dataclass
+class ShardResult:
+    """One shard's share of the report, or all shards' together.
+
+    Attributes:
+        counts: `rows`, `positives`, `requests`, `rankable` (requests with two candidates or more), `repeated`
+            (rows whose item another row of the request has: they count for quality, not for the comparison).
+        quality: model -> measures with their weights.
+        comparisons: arm -> its replicas compared.
+        contrasts: arm -> its measures minus the first arm's; without the first arm.
+        gaps: arm -> top1_swap by the gap between the consensus' first two items, a statistic a bin of `EDGES`.
+        exemplars: arm -> the requests where disagreement costs most.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    quality: dict[str, Means] = field(default_factory=dict)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    contrasts: dict[str, Contrast] = field(default_factory=dict)
+    gaps: dict[str, list[Statistic]] = field(default_factory=dict)
+    exemplars: dict[str, list[Exemplar]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "counts": self.counts,
+            "quality": self.quality,
+            "comparisons": {arm: c.as_dict() for arm, c in self.comparisons.items()},
+            "contrasts": {
+                arm: {label: s.as_dict() for label, s in contrast.items()}
+                for arm, contrast in self.contrasts.items()
+            },
+            "gaps": {arm: [s.as_dict() for s in bins] for arm, bins in self.gaps.items()},
+            "exemplars": {arm: [e.as_dict() for e in found] for arm, found in self.exemplars.items()},
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ShardResult:
+        """The inverse of `as_dict`."""
+        return ShardResult(
+            data["counts"],
+            {
+                model: {m: (mean, weight) for m, (mean, weight) in q.items()}
+                for model, q in data["quality"].items()
+            },
+            {arm: Comparison.from_dict(c) for arm, c in data["comparisons"].items()},
+            {
+                arm: {label: Statistic.from_dict(s) for label, s in contrast.items()}
+                for arm, contrast in data["contrasts"].items()
+            },
+            {arm: [Statistic.from_dict(s) for s in bins] for arm, bins in data["gaps"].items()},
+            {arm: [Exemplar.from_dict(e) for e in found] for arm, found in data["exemplars"].items()},
+        )
+
+
+def merge_shards(shards: Sequence[ShardResult]) -> ShardResult:
+    """All shards together, in the order given."""
+
+    def keys(name: str) -> list[str]:
+        return list(dict.fromkeys(key for shard in shards for key in getattr(shard, name)))
+
+    def parts(name: str, key: str) -> list[Any]:
+        return [getattr(shard, name)[key] for shard in shards if key in getattr(shard, name)]
+
+    return ShardResult(
+        {key: sum(parts("counts", key)) for key in keys("counts")},
+        {model: merge_quality(parts("quality", model)) for model in keys("quality")},
+        {arm: merge(parts("comparisons", arm)) for arm in keys("comparisons")},
+        {arm: _merge_contrasts(parts("contrasts", arm)) for arm in keys("contrasts")},
+        {arm: _merge_bins(parts("gaps", arm)) for arm in keys("gaps")},
+        {arm: costliest([e for part in parts("exemplars", arm) for e in part]) for arm in keys("exemplars")},
+    )
+
+
+def measure_shard(
+    table: pa.Table, arms: Mapping[str, Sequence[str]], others: Sequence[str] = ()
+) -> ShardResult:
+    """Everything the report needs to know of one shard.
+
+    Args:
+        table: `request`, `item` (text), `label`, and a column of probabilities a model; whole requests.
+        arms: arm -> the columns of its replicas.
+        others: columns of further models, whose quality alone is measured.
+    """
+    request, ids = _codes(table["request"])
+    item, names = _codes(table["item"])
+    label = table["label"].to_numpy().astype(np.float64)
+    scores = {name: table[name].to_numpy().astype(np.float64) for name in chain(*arms.values(), others)}
+    order = np.lexsort((item, request))
+    repeated = np.zeros(len(order), bool)
+    repeated[order[1:]] = (np.diff(request[order]) == 0) & (np.diff(item[order]) == 0)
+    kept = np.flatnonzero(~repeated)
+    result = ShardResult(
+        {
+            "rows": len(label),
+            "positives": int(label.sum()),
+            "requests": int(request.max(initial=-1)) + 1,
+            "rankable": int((np.bincount(request[kept]) > 1).sum()),
+            "repeated": int(repeated.sum()),
+        }
+    )
+    if not len(label):
+        return result
+    result.quality = {name: shard_quality(label, score, request, item) for name, score in scores.items()}
+    batches = {
+        arm: RequestBatch.from_rows(
+            request[kept], item[kept], np.stack([scores[name][kept] for name in columns]), replicas=columns
+        )
+        for arm, columns in arms.items()
+    }
+    parts = np.split(np.arange(result.counts["requests"]), range(CHUNK, result.counts["requests"], CHUNK))
+    chunks = [_measure(batches, part, ids, names) for part in parts]
+    merged = merge_shards(chunks)
+    merged.counts, merged.quality = result.counts, result.quality
+    return merged
+
+
+def _measure(
+    batches: Mapping[str, RequestBatch], chosen: np.ndarray, ids: pa.Array, names: pa.Array
+) -> ShardResult:
+    result = ShardResult()
+    first: RequestMeasures | None = None
+    for arm, batch in batches.items():
+        measured = measure_requests(batch.take(chosen), Settings(k=K))
+        result.comparisons[arm] = measured.summarise()
+        result.gaps[arm] = _by_gap(measured)
+        result.exemplars[arm] = pick(measured, ids, names)
+        if first is not None:
+            result.contrasts[arm] = _contrast(measured, first)
+        first = first or measured
+    return result
+
+
+def _contrast(arm: RequestMeasures, first: RequestMeasures) -> Contrast:
+    """An arm minus the first arm on the same requests: noise that both share cancels.
+
+    Ratios of means have other weights in each arm, and the signed `bias` cancels over pairs: not here.
+    """
+    sizes = {"request": np.ones(len(arm.batch)), "example": arm.batch.sizes}
+    return {
+        label: Statistic.of(arm.request_mean(label) - first.request_mean(label), sizes[definition.weight])
+        for label, (definition, _) in arm.settings.measures.items()
+        if definition.weight in sizes and definition.better != "zero"
+    }
+
+
+def _by_gap(measured: RequestMeasures) -> list[Statistic]:
+    """top1_swap, the mean over pairs, by how far the consensus' second item is behind its first in log-odds."""
+    batch = measured.batch
+    consensus = logit(batch.scores.mean(axis=0))
+    owner = np.repeat(np.arange(len(batch)), batch.sizes)
+    best = np.lexsort((-consensus, owner))
+    rankable = batch.sizes > 1
+    leader = batch.offsets[:-1][rankable]
+    gap = np.full(len(batch), math.nan)
+    gap[rankable] = consensus[best[leader]] - consensus[best[leader + 1]]
+    place = np.searchsorted(EDGES, gap, side="right") - 1
+    swap = measured.request_mean("top1_swap")
+    return [Statistic.of(swap[rankable & (place == bin_)]) for bin_ in range(len(EDGES) - 1)]
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Text as integers in the order of the text's bytes, which break ties everywhere, and the text of each."""
+    encoded = column.combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(order))
+
+
+def _merge_contrasts(contrasts: Sequence[Contrast]) -> Contrast:
+    result = dict(contrasts[0])
+    for contrast in contrasts[1:]:
+        result = {label: result[label].merge(statistic) for label, statistic in contrast.items()}
+    return result
+
+
+def _merge_bins(bins: Sequence[Sequence[Statistic]]) -> list[Statistic]:
+    result = list(bins[0])
+    for more in bins[1:]:
+        result = [a.merge(b) for a, b in zip(result, more, strict=True)]
+    return result

@@ -1,0 +1,171 @@
+"""`evaluate`: the whole stage, from replicas to a report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.evaluate import baseline as linear
+from pipelines.evaluate.baseline import COLUMN, LogisticRegression
+from pipelines.evaluate.page import page
+from pipelines.evaluate.quality import K, quality_values
+from pipelines.evaluate.replicas import Replica, find_replicas
+from pipelines.evaluate.report import build
+from pipelines.evaluate.score import ScoreShard, statistics_path
+from pipelines.evaluate.shard import ShardResult, merge_shards
+from pipelines.evaluate.watch import watch
+from pipelines.prepare.publish import explained, staging
+from pipelines.runner import RunnerOptions
+from ranker import __version__, layout
+from ranker.config import Experiment, fingerprint
+from ranker.errors import UserError
+from ranker.training.specs import read_manifest
+
+
+def evaluate(
+    experiment: Experiment,
+    run_dir: Path | str,
+    options: RunnerOptions | None = None,
+    progress: Callable[[str], None] | None = None,
+    stages: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Scores the eval split with every replica and compares them: `RUN/evaluation`.
+
+    Nothing is done if what stands there was made from the same data and replicas.
+
+    Args:
+        experiment: the configuration.
+        run_dir: the run directory, after `prepare` and `train`.
+        options: which engine, how many workers; this machine and one worker if not given.
+        progress: called with a line now and then.
+        stages: how many seconds earlier stages took, for the report.
+
+    Returns:
+        The report, as `report.json` has it.
+
+    Raises:
+        UserError: data or replicas are missing or do not fit together, or the eval split is empty.
+    """
+    run, say, options = Path(run_dir), progress or (lambda line: None), options or RunnerOptions()
+    manifest = read_manifest(run)
+    replicas = find_replicas(experiment, run, manifest)
+    inputs = fingerprint(
+        experiment.name, experiment.item, experiment.monitor.budget, manifest["fingerprint"],
+        [replica.as_dict() for replica in replicas], K, __version__,
+    )  # fmt: skip
+    there = _read_report(run)
+    if there is not None and there.get("inputs") == inputs:
+        say("evaluation unchanged, kept")
+        return there
+    shards = layout.shard_paths(run, "eval")
+    if not shards:
+        raise UserError(f"{layout.split_dir(run, 'eval')}: has no examples; run `ranker prepare` first")
+    target = layout.evaluation_dir(run)
+    with staging(target) as fresh, explained(target):
+        (fresh / "predictions").mkdir()
+        (fresh / ".work").mkdir()
+        say("fitting a logistic regression for comparison")
+        model = fit_baseline(experiment, run)
+        score = ScoreShard(experiment, run, replicas, model, fresh)
+        graph = options.pipeline()
+        _ = (
+            graph
+            | "Shards" >> beam.Create([str(shard) for shard in shards])
+            # Without a shuffle between, all shards would be scored by the worker that created them.
+            | "Spread" >> beam.Reshuffle()
+            | "Score" >> beam.ParDo(score)
+        )
+        with watch(fresh / ".work", len(shards), say):
+            options.run(graph)
+        result = merge_shards([_read_result(fresh, shard) for shard in shards])
+        if not result.counts["rows"]:
+            raise UserError(f"{layout.split_dir(run, 'eval')}: has no rows; data.split must hold some out")
+        quality = measure_quality(fresh / "predictions", replicas, result, model)
+        arms: dict[str, list[Replica]] = {
+            arm: [r for r in replicas if r.arm == arm] for arm in experiment.arms
+        }
+        head = {
+            "experiment": experiment.name,
+            "inputs": inputs,
+            "data": manifest["fingerprint"],
+            "versions": _versions(),
+            "stages": dict(stages or {}),
+        }
+        described = _describe_baseline(model, quality, manifest)
+        report = build(head, arms, result, quality, described, experiment.monitor.budget)
+        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+        (fresh / "report.json").write_text(text + "\n", encoding="utf-8")
+        (fresh / "report.html").write_text(page(report), encoding="utf-8")
+        shutil.rmtree(fresh / ".work")
+    say(report["sentence"])
+    return report
+
+
+def fit_baseline(experiment: Experiment, run: Path) -> LogisticRegression | None:
+    """Fits the logistic regression on the training split, or on a sample of it; None with one class only."""
+    from ranker.inputs import plan
+    from ranker.training.examples import blocks
+
+    inputs = plan(experiment, run)
+    weighted = experiment.data.weight is not None
+    rows = linear.take_rows([blocks([path], inputs, weighted) for path in layout.shard_paths(run, "train")])
+    if not rows:
+        return None
+    sizes = [size for column in inputs.embedded for size in [column.size, *[0] * (column.width - 1)]]
+    return linear.fit(sizes, rows["ids"], rows["dense"], rows["label"], rows["weight"])
+
+
+def measure_quality(
+    predictions: Path, replicas: list[Replica], result: ShardResult, model: LogisticRegression | None
+) -> dict[str, dict[str, float]]:
+    """Quality of every model, one column of predictions in memory at a time."""
+    paths = sorted(predictions.glob("*.parquet"))
+
+    def read(column: str) -> np.ndarray:
+        return pa.concat_tables([pq.read_table(path, columns=[column]) for path in paths])[column].to_numpy()
+
+    label = read("label")
+    columns = [replica.name for replica in replicas] + ([COLUMN] if model is not None else [])
+    return {name: quality_values(result.quality[name], label, read(name)) for name in columns}
+
+
+def _read_result(directory: Path, shard: Path) -> ShardResult:
+    found = json.loads(statistics_path(directory, shard.stem).read_text(encoding="utf-8"))
+    if "error" in found:
+        raise UserError(found["error"])
+    return ShardResult.from_dict(found["result"])
+
+
+def _describe_baseline(
+    model: LogisticRegression | None, quality: Mapping[str, Mapping[str, float]], manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    if model is None:
+        return {"model": None, "reason": "the training split has no rows or one class only"}
+    known = manifest.get("counts", {}).get("train", model.rows)
+    return {
+        "model": "logistic regression",
+        **quality[COLUMN],
+        "trained_rows": model.rows,
+        "train_rows": known,
+    }
+
+
+def _read_report(run: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(layout.report_path(run).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    from ranker.export import versions
+
+    return {**versions(), "apache_beam": beam.__version__, "numpy": np.__version__}
