@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pipelines.prepare.files import open_input
-from pipelines.prepare.streams import Gunzip, Transcode, is_line_safe
+from pipelines.prepare.streams import Gunzip, Prepended, Transcode, is_line_safe
 
 PIECE_BYTES = 4 << 20
 """Lines are handed on in pieces of about this size."""
@@ -74,18 +74,24 @@ def read_stream(path: str, encoding: str) -> Iterator[Lines]:
 
 def _cut(stream: Readable, place: int, end: int | None) -> Iterator[Lines]:
     buffer, line, skipping = b"", 0, False
+    if place == 0:
+        head = stream.read(len(codecs.BOM_UTF8))
+        if head == codecs.BOM_UTF8:
+            # The mark is no part of the first line, which all the same belongs to the range of byte 0.
+            place = len(head)
+            end = end if end is None else max(end, place + 1)
+        else:
+            stream = Prepended(head, stream)
     while end is None or place < end:
         size = PIECE_BYTES if end is None else min(PIECE_BYTES, end - place - len(buffer))
         # Past the end only the rest of the last line is missing.
         chunk = stream.read(size if size > 0 else 65536)
-        if place == 0 and not buffer and chunk.startswith(codecs.BOM_UTF8):
-            place, chunk = len(codecs.BOM_UTF8), chunk[len(codecs.BOM_UTF8) :]
-            if not chunk:
-                continue
         if not chunk:
             fault = getattr(stream, "damage", None)
-            if buffer or fault:
-                yield Lines(buffer + b"\n", place, line, fault)
+            if fault is not None:
+                yield Lines(buffer[:_KEPT_BYTES] + b"\n", place, line, fault)
+            elif buffer:
+                yield Lines(buffer + b"\n", place, line)
             return
         buffer += chunk
         if skipping:

@@ -113,7 +113,7 @@ def lines_before(opened: list[Opened], counts: Mapping[tuple[int, int], int]) ->
     for block in blocks(opened):
         groups = opened[block.file].groups
         before[block.file, sum(groups[: block.start]) if groups else block.start] = seen[block.file]
-        seen[block.file] += counts[block.file, block.start]
+        seen[block.file] += counts.get((block.file, block.start), 0)
     return before
 
 

@@ -21,6 +21,26 @@ def is_line_safe(encoding: str) -> bool:
     )
 
 
+class Prepended:
+    """A stream after bytes that were already taken from it."""
+
+    def __init__(self, head: bytes, rest: Readable):
+        self._head = head
+        self._rest = rest
+
+    @property
+    def damage(self) -> str | None:
+        """Why the stream ended early, if it did."""
+        return getattr(self._rest, "damage", None)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Returns at most `size` bytes, none only at the end."""
+        if not self._head:
+            return self._rest.read(size)
+        given, self._head = self._head[:size], self._head[size:]
+        return given
+
+
 class Gunzip:
     """Decompresses gzip, several members too. What a damaged file still gives is given; then `damage` says why."""
 
@@ -43,17 +63,29 @@ class Gunzip:
                     self._ended = True
                     break
                 self._inflate = zlib.decompressobj(31)
+            before = self._inflate.copy()
             try:
                 output = self._inflate.decompress(source, limit)
             except zlib.error as error:
                 self.damage, self._ended = f"damaged gzip: {error}", True
-                break
+                return _salvage(before, source)
             self._pending = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
             if output:
                 return output
             if not source and not self._inflate.eof:
                 self.damage, self._ended = "truncated gzip: the rest of the file is missing", True
         return b""
+
+
+def _salvage(inflate: zlib._Decompress, source: bytes) -> bytes:
+    """What comes out before the error, which a call on all of the input would have thrown away."""
+    output = bytearray()
+    for at in range(len(source)):
+        try:
+            output += inflate.decompress(source[at : at + 1])
+        except zlib.error:
+            break
+    return bytes(output)
 
 
 class Transcode:
