@@ -109,9 +109,7 @@ def export_replica(
     """Writes a replica's SavedModel into `directory`, which must not exist."""
     model = RankingModel(design(inputs, experiment.model))
     model.assign(weights)
-    served = ServedRanker(
-        model, FeatureEncoder(inputs), experiment.context_features, experiment.item, identity
-    )
+    served = ServedRanker(model, FeatureEncoder(inputs), experiment.item, identity)
     save(served, directory, first_rows(run, served.encoder, rows=8), identity)
 
 

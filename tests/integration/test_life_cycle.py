@@ -157,7 +157,7 @@ def test_monitor_measures_and_the_dashboard_answers(run, served):
     page = subprocess.Popen([*RANKER, "dashboard", "--run-dir", str(run), "--port", str(port)], cwd=ROOT)
     try:
         told = _get(f"http://127.0.0.1:{port}/api/summary")
-        assert {replica["name"] for replica in told["replicas"]} == {"smelu-0", "smelu-1"}
+        assert {replica["replica"] for replica in told["replicas"]} == {"smelu-0", "smelu-1"}
         assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
         assert "rpd_sym" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
         assert "<html" in httpx.get(f"http://127.0.0.1:{port}/").text.lower()
