@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ranker.cli.options import Json, RunDir, emit
+from ranker.errors import UserError
 from ranker.terminal import Reporter
 
 
@@ -82,15 +83,30 @@ def gateway(
     sticky: Annotated[
         str | None, typer.Option(help="Metadata key that decides the replica; else round robin.")
     ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM chain to answer callers with.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of --tls-certificate.")] = None,
+    client_ca: Annotated[Path | None, typer.Option(help="Callers need a certificate signed by this.")] = None,
+    replica_ca: Annotated[
+        Path | None, typer.Option(help="Connect to replicas by TLS, trusting certificates signed by this.")
+    ] = None,
 ) -> None:
     """Stand in front of the replicas: TF Serving's API on both sides, a sample of live traffic compared.
 
     Example: ranker gateway --run-dir runs/ml --mirror 0.05
     """
-    from serving.gateway import GatewayOptions, MirrorOptions, run
+    from serving.client import Tls
+    from serving.gateway import GatewayOptions, MirrorOptions, ServerTls, run
     from serving.run_directory import deployment_from
+
+    if (tls_certificate is None) != (tls_key is None):
+        raise UserError("--tls-certificate and --tls-key go together")
+    tls = ServerTls(tls_certificate, tls_key, client_ca) if tls_certificate and tls_key else None
+    upstream_tls = Tls(ca=replica_ca) if replica_ca else None
 
     deployment = deployment_from(run_dir, replica, model_name)
     where = spool or (run_dir / "mirrored" if run_dir else Path("mirrored"))
     mirroring = MirrorOptions(rate=mirror, spool=where)
-    run(GatewayOptions(deployment, listen, metrics, sticky, mirror=mirroring), Reporter().line)
+    options = GatewayOptions(
+        deployment, listen, metrics, sticky, tls=tls, upstream_tls=upstream_tls, mirror=mirroring
+    )
+    run(options, Reporter().line)

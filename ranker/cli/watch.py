@@ -30,6 +30,10 @@ def _monitor(
     store: Store = None,
     interval: Annotated[str | None, typer.Option(help="Between rounds, e.g. 60s.")] = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Probe requests a round.")] = None,
+    spool: Annotated[
+        Path | None, typer.Option(help="The gateway's directory of live requests; default RUN/mirrored.")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Where Prometheus scrapes, host:port.")] = None,
     as_json: Json = False,
 ) -> None:
     """Ask every replica the same requests, every interval, and measure how far they agree.
@@ -55,6 +59,8 @@ def _monitor(
             probe,
             store_of(run_dir, store),
             once=once,
+            spool=spool or run_dir / "mirrored",
+            metrics=metrics,
             stop=stop,
             on_round=lambda done: reporter.line(sentence(done, settings)),
         )
