@@ -45,7 +45,9 @@ class Simulation:
         seed: of truth and noise.
     """
 
-    def __init__(self, noise: Sequence[float], *, requests: int = 60, candidates: int = 8, seed: int = 0) -> None:
+    def __init__(
+        self, noise: Sequence[float], *, requests: int = 60, candidates: int = 8, seed: int = 0
+    ) -> None:
         self.noise = list(noise)
         self.probe = small_probe(requests, candidates)
         self.random = np.random.default_rng(seed)
@@ -95,7 +97,9 @@ def disagree(seed: int, noise: float) -> Callable[[Any], Any]:
             return response
         scores = wire.to_array(response.outputs["score"]).astype(np.float64).ravel()
         moved = scores + np.random.default_rng(seed).normal(0, noise, 4096)[: len(scores)]
-        response.outputs["score"].CopyFrom(wire.to_tensor(np.clip(moved, 0.001, 0.999).astype(np.float32)[:, None]))
+        response.outputs["score"].CopyFrom(
+            wire.to_tensor(np.clip(moved, 0.001, 0.999).astype(np.float32)[:, None])
+        )
         return response
 
     return mangle
@@ -128,8 +132,22 @@ def postgres_server() -> Iterator[str]:
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
-    call(f"{BINARIES}/initdb", "-D", str(data), "-A", "trust", "-U", "ranker", "-E", "UTF8", "--no-sync", "--locale=C")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{directory}' -c fsync=off -c shared_buffers=16MB"
+    call(
+        f"{BINARIES}/initdb",
+        "-D",
+        str(data),
+        "-A",
+        "trust",
+        "-U",
+        "ranker",
+        "-E",
+        "UTF8",
+        "--no-sync",
+        "--locale=C",
+    )
+    options = (
+        f"-c listen_addresses='' -c unix_socket_directories='{directory}' -c fsync=off -c shared_buffers=16MB"
+    )
     call(f"{BINARIES}/pg_ctl", "-D", str(data), "-l", str(log), "-o", options, "-w", "start")
     try:
         yield f"postgresql://ranker@/%s?host={directory}"
@@ -144,7 +162,10 @@ def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> Iterat
     from sqlalchemy import create_engine, text
 
     name = f"t{os.getpid()}_{abs(hash(request.node.nodeid)):x}"
-    admin = create_engine((postgres_server % "postgres").replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+    admin = create_engine(
+        (postgres_server % "postgres").replace("postgresql:", "postgresql+psycopg:"),
+        isolation_level="AUTOCOMMIT",
+    )
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     yield postgres_server % name
@@ -156,7 +177,9 @@ def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> Iterat
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store, on each database."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else tmp_path / "monitor.db"
+    url = (
+        request.getfixturevalue("postgres_url") if request.param == "postgresql" else tmp_path / "monitor.db"
+    )
     opened = open_store(url)
     yield opened
     opened.close()

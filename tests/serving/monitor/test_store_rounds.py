@@ -23,7 +23,10 @@ from serving.monitor.store.write import write_round
 def record_at(time: int, values: list[float], version: int = 1, key: str | None = None) -> RoundRecord:
     """A round of one pair with the given top-1 swaps."""
     a, b = Subject("a", version), Subject("b", 1)
-    statistics = {"top1_swap": Statistic.of(values), "rpd_sym": Statistic.of(np.array(values) + 0.25, np.arange(len(values)) + 1.0)}
+    statistics = {
+        "top1_swap": Statistic.of(values),
+        "rpd_sym": Statistic.of(np.array(values) + 0.25, np.arange(len(values)) + 1.0),
+    }
     return RoundRecord(
         key=key or f"probe/{time}", stream="live", time=time, duration=0.5, requests=len(values), probe="",
         subjects={a: {"arm": "x"}, b: {}}, statistics={SeriesKey("live", "pair", a, b, "L5"): statistics},
@@ -39,7 +42,13 @@ def sums_at(store, resolution, start, end):
             .order_by(Cell.series, Cell.time)
         ).all()
     return [
-        (row.series, row.time, row.rounds, packing.unpack_sums([row.sums], 2)[0], packing.unpack_histograms(row.histogram, 2))
+        (
+            row.series,
+            row.time,
+            row.rounds,
+            packing.unpack_sums([row.sums], 2)[0],
+            packing.unpack_histograms(row.histogram, 2),
+        )
         for row in rows
     ]
 
@@ -67,7 +76,9 @@ def test_rounds_of_one_minute_merge(store, start):
 
 def test_rolling_up_equals_computing_directly_and_again_changes_nothing(store, start):
     random = np.random.default_rng(3)
-    values = {start + minute * 60: random.integers(0, 2, 5).astype(float).tolist() for minute in range(0, 150)}
+    values = {
+        start + minute * 60: random.integers(0, 2, 5).astype(float).tolist() for minute in range(0, 150)
+    }
     for time, row in values.items():
         write_round(store, record_at(time, row))
     for _ in range(2):
@@ -106,12 +117,21 @@ def test_a_round_of_another_week_is_refused(store, start):
 
 def test_a_roll_up_never_crosses_a_version(store, start):
     for minute in range(20):
-        write_round(store, record_at(start + minute * 60, [float(minute >= 5)], version=1 if minute < 5 else 2))
+        write_round(
+            store, record_at(start + minute * 60, [float(minute >= 5)], version=1 if minute < 5 else 2)
+        )
     roll_up(store, start + HOUR)
     cells = sums_at(store, TEN_MINUTES, start, start + DAY)
-    assert [(time - start, rounds, sums[0, 1]) for _, time, rounds, sums, _ in cells] == [(0, 5, 0), (0, 5, 5), (600, 10, 10)]
+    assert [(time - start, rounds, sums[0, 1]) for _, time, rounds, sums, _ in cells] == [
+        (0, 5, 0),
+        (0, 5, 5),
+        (600, 10, 10),
+    ]
     lines = query.lines(store, "top1_swap", start, start + HOUR, stream="live", kind="pair", points=10)
-    assert [(line.a_version, len(line.points), line.points[0].value) for line in lines] == [(1, 1, 0.0), (2, 2, 1.0)]
+    assert [(line.a_version, len(line.points), line.points[0].value) for line in lines] == [
+        (1, 1, 0.0),
+        (2, 2, 1.0),
+    ]
 
 
 def test_what_is_too_old_goes_after_it_is_rolled_up(store, start):
@@ -120,7 +140,9 @@ def test_what_is_too_old_goes_after_it_is_rolled_up(store, start):
         write_round(store, record_at(start + minute * 60, [1.0]))
         if minute % 60 == 59:
             roll_up(store, start + minute * 60 + 60, retention)
-    assert {time for _, time, *_ in sums_at(store, MINUTE, start, start + DAY)} == {start + m * 60 for m in range(240, 300)}
+    assert {time for _, time, *_ in sums_at(store, MINUTE, start, start + DAY)} == {
+        start + m * 60 for m in range(240, 300)
+    }
     assert min(time for _, time, *_ in sums_at(store, TEN_MINUTES, start, start + DAY)) == start + 3 * HOUR
     assert len(sums_at(store, HOUR, start, start + DAY)) == 5  # the day they go to is not over
     with store.read() as connection:
@@ -133,7 +155,13 @@ def test_totals_never_go_down(store, start):
         write_round(store, record_at(start + minute * 60, [1.0, 0.0], version=minute))
         counts, statistics = query.totals(store)
         ((_, _, a, b, found, rounds),) = statistics
-        assert (a, b, rounds, found["top1_swap"].n, found["top1_swap"].total) == ("a", "b", minute + 1, 2 * minute + 2, minute + 1)
+        assert (a, b, rounds, found["top1_swap"].n, found["top1_swap"].total) == (
+            "a",
+            "b",
+            minute + 1,
+            2 * minute + 2,
+            minute + 1,
+        )
         assert {row.count for row in counts if row.kind == "live/asked"} == {2 * minute + 2}
 
 
@@ -152,7 +180,9 @@ def test_migrations_give_exactly_the_tables_of_the_schema(store):
     found = inspect(store.engine)
     assert set(found.get_table_names()) == {*Base.metadata.tables, "alembic_version"}
     for name, table in Base.metadata.tables.items():
-        assert [column["name"] for column in found.get_columns(name)] == [column.name for column in table.columns]
+        assert [column["name"] for column in found.get_columns(name)] == [
+            column.name for column in table.columns
+        ]
 
 
 def test_a_store_opens_again_with_what_it_had(sqlite_store, start):
@@ -164,7 +194,13 @@ def test_a_store_opens_again_with_what_it_had(sqlite_store, start):
 
 @pytest.mark.parametrize(
     "target",
-    ["nowhere/at/all/monitor.db", "mysql://h/d", "oracle://h/d", "://", "postgresql://nobody@127.0.0.1:9/none?connect_timeout=2"],
+    [
+        "nowhere/at/all/monitor.db",
+        "mysql://h/d",
+        "oracle://h/d",
+        "://",
+        "postgresql://nobody@127.0.0.1:9/none?connect_timeout=2",
+    ],
 )
 def test_a_store_that_cannot_be_opened_is_one_line(target):
     with pytest.raises(UserError, match="Received") as caught:
@@ -211,5 +247,8 @@ def test_measured_rounds_come_back_whole(store, simulate, start):
     assert {one.replica: one.value.value for one in odd.components} == pytest.approx(
         {name: found["component"].value for name, found in comparison.replicas.items()}
     )
-    assert {(row.feature, row.value) for row in query.slices(store, "top1_swap", start + 10)} == {("age", "20"), ("age", "30")}
+    assert {(row.feature, row.value) for row in query.slices(store, "top1_swap", start + 10)} == {
+        ("age", "20"),
+        ("age", "30"),
+    }
     assert [rung.level for rung in query.ladder(store, "rpd_sym", start + 10)] == ["L0", "L3"]
