@@ -1,0 +1,105 @@
+"""Requests kept whole: the costliest and a uniform sample, an hour and level; hashed if asked; two weeks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranker.divergence import RequestBatch, measure_requests
+from serving.monitor.exemplars import Exemplars, Names, read_exemplars
+
+HOUR, DAY = 3600, 86_400
+
+
+def measured(seed, requests=100, candidates=5, first=0):
+    random = np.random.default_rng(seed)
+    truth = random.normal(0, 1, requests * candidates)
+    scores = 1 / (1 + np.exp(-(truth + random.normal(0, 0.5, (3, truth.size)))))
+    batch = RequestBatch.from_rows(
+        np.repeat(np.arange(requests), candidates),
+        np.tile(np.arange(candidates), requests),
+        scores,
+        replicas=["a", "b", "c"],
+    )
+    names = Names(
+        requests=[f"r{first + n}" for n in range(requests)],
+        items=np.array([f"<b>item {i}</b>" for i in np.tile(np.arange(candidates), requests)], dtype=object),
+        contexts={f"r{first + n}": {"age": n} for n in range(requests)},
+        versions={"a": 1, "b": 1, "c": 2},
+        levels={("a", "b"): "L3", ("a", "c"): "L6", ("b", "c"): "L6"},
+    )
+    return measure_requests(batch), names
+
+
+def test_the_costliest_and_a_uniform_sample_of_each_level(tmp_path, start):
+    found, names = measured(0)
+    Exemplars(tmp_path, each=7).add("probe", start, found, names)
+    kept = read_exemplars(tmp_path, "probe", start, start + HOUR)
+    assert {(one.level, one.why) for one in kept} == {
+        (x, y) for x in ("L3", "L6") for y in ("costliest", "uniform")
+    }
+    assert len(kept) == 4 * 7
+    cost = found.values["consensus_regret"][found.pairs.index((0, 1))]
+    costly = [one.cost for one in kept if (one.level, one.why) == ("L3", "costliest")]
+    assert costly == pytest.approx(sorted(cost, reverse=True)[:7])
+    one = kept[0]
+    n = names.requests.index(one.request)
+    for place, replica in enumerate(one.replicas):
+        m = found.batch.replicas.index(replica)
+        scores = found.batch.scores[m, n * 5 : n * 5 + 5]
+        assert one.items[place] == tuple(names.items[i] for i in np.argsort(-scores, kind="stable"))
+        assert one.scores[place] == pytest.approx(sorted(scores, reverse=True))
+    assert one.versions == (1, 1, 2)
+    assert one.context == {"age": n}
+
+
+def test_rounds_of_an_hour_merge_and_the_sample_stays_uniform(tmp_path, start):
+    together, apart = Exemplars(tmp_path / "one", each=10), Exemplars(tmp_path / "two", each=10)
+    whole = measured(1, requests=100)
+    together.add("live", start, *whole)
+    for first in (0, 50):
+        part, names = measured(2, requests=50, first=first)
+        apart.add("live", start + first, part, names)
+    uniform = [
+        {
+            one.request
+            for one in read_exemplars(path, "live", start, start + HOUR, level="L3")
+            if one.why == "uniform"
+        }
+        for path in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert uniform[0] == uniform[1]
+    assert len(uniform[0]) == 10
+
+
+def test_ids_are_hashed_if_asked_and_tell_nothing(tmp_path, start):
+    found, names = measured(3)
+    Exemplars(tmp_path, salt="pepper").add("probe", start, found, names)
+    kept = read_exemplars(tmp_path, "probe", start, start + HOUR)
+    text = repr(kept)
+    assert "item" not in text.replace("items=", "")
+    assert not {one.request for one in kept} & set(names.requests)
+    assert all(one.context == {} for one in kept)
+    assert all(b"item 1" not in path.read_bytes() for path in tmp_path.glob("*"))
+
+
+def test_files_go_after_two_weeks(tmp_path, start):
+    keeper = Exemplars(tmp_path, each=2)
+    for day in (0, 1, 13, 15):
+        keeper.add("probe", start + day * DAY, *measured(day))
+    (tmp_path / "probe-notes.parquet").write_text("not ours")
+    kept = read_exemplars(tmp_path, "probe", 0, start + 30 * DAY)
+    assert sorted({(one.time - start) // DAY for one in kept}) == [1, 13, 15]
+    assert (tmp_path / "probe-notes.parquet").exists()
+
+
+def test_reading_is_bounded_and_by_request(tmp_path, start):
+    found, names = measured(5)
+    Exemplars(tmp_path).add("probe", start, found, names)
+    assert len(read_exemplars(tmp_path, "probe", start, start + HOUR, limit=3)) == 3
+    request = read_exemplars(tmp_path, "probe", start, start + HOUR)[0].request
+    assert {
+        one.request for one in read_exemplars(tmp_path, "probe", start, start + HOUR, request=request)
+    } == {request}
+    assert read_exemplars(tmp_path / "none", "probe", start, start + HOUR) == ()
+    assert read_exemplars(tmp_path, "probe", start - DAY, start) == ()

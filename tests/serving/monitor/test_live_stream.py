@@ -1,0 +1,100 @@
+"""Mirrored requests: from the gateway's spool to the store, each once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranker.divergence import RequestBatch, Settings, compare
+from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.monitor.live import ingest, live_round
+from serving.monitor.store import query
+from serving.spool import SpoolWriter, finished
+
+
+def mirrored(n, time, scores, versions=(1, 1), errors=("", "")):
+    answers = tuple(
+        ReplicaAnswer(
+            name,
+            name == "a",
+            version if not error else None,
+            0.01,
+            3,
+            None if error else np.array(row, np.float32),
+            error,
+        )
+        for name, version, row, error in zip("ab", versions, scores, errors, strict=True)
+    )
+    return MirroredRequest(f"q{n}", time, "rank", ("x", "y", "z"), answers)
+
+
+def fill(directory, start, count=10, **options):
+    writer = SpoolWriter(directory)
+    random = np.random.default_rng(1)
+    for n in range(count):
+        writer(mirrored(n, start + n, random.uniform(0.1, 0.9, (2, 3)), **options))
+    writer.hand_over()
+
+
+def test_a_file_is_a_round_and_is_gone_afterwards(store, tmp_path, start):
+    fill(tmp_path / "spool", start)
+    assert ingest(store, tmp_path / "spool", Settings(), {}) == 10
+    assert finished(tmp_path / "spool") == []
+    verdict = query.verdict(store, start + 60, stream="live")
+    assert verdict.measures["top1_swap"].n == 10
+    assert verdict.coverage == {"a": 1.0, "b": 1.0}
+    assert query.freshness(store, start + 60, "probe").time is None  # the streams are kept apart
+
+
+def test_live_measures_are_those_of_the_scores(start):
+    random = np.random.default_rng(2)
+    scores = random.uniform(0.1, 0.9, (20, 2, 3)).astype(np.float32)
+    record = live_round("k", [mirrored(n, start + n, row) for n, row in enumerate(scores)], Settings(), {})
+    rows = RequestBatch.from_rows(
+        np.repeat(np.arange(20), 3), np.tile(["x", "y", "z"], 20), scores.transpose(1, 0, 2).reshape(2, 60)
+    )
+    direct = compare(rows).means
+    (found,) = [s for key, s in record.statistics.items() if key.kind == "all"]
+    assert {label: s.interval() for label, s in found.items()} == pytest.approx(
+        {label: s.interval() for label, s in direct.items()}
+    )
+
+
+def test_a_kill_between_storing_and_deleting_doubles_nothing(store, tmp_path, start):
+    fill(tmp_path / "spool", start)
+    (path,) = finished(tmp_path / "spool")
+    kept = path.read_bytes()
+    ingest(store, tmp_path / "spool", Settings(), {})
+    path.write_bytes(kept)  # as if the kill had come before the delete
+    assert ingest(store, tmp_path / "spool", Settings(), {}) == 0
+    assert finished(tmp_path / "spool") == []
+    assert query.verdict(store, start + 60, stream="live").measures["top1_swap"].n == 10
+
+
+def test_errors_versions_and_bad_scores_are_counted_and_left_out(start):
+    requests = [
+        mirrored(0, start, [[0.1, 0.2, 0.3]] * 2),
+        mirrored(1, start + 1, [[0.1, 0.2, 0.3]] * 2, errors=("", "UNAVAILABLE")),
+        mirrored(2, start + 2, [[0.1, 0.2, 0.3]] * 2, errors=("", "DEADLINE_EXCEEDED")),
+        mirrored(3, start + 3, [[0.1, 0.2, 0.3]] * 2, errors=("", "MALFORMED")),
+        mirrored(4, start + 4, [[0.1, 0.2, 0.3], [0.1, np.nan, 0.3]]),
+        mirrored(5, start + 5, [[0.1, 0.2, 0.3]] * 2, versions=(1, 2)),
+    ]
+    record = live_round("k", requests, Settings(), {})
+    counts = {kind: n for (replica, kind), n in record.counts.items() if replica == "b"}
+    assert counts == {
+        "asked": 6, "answered": 1, "down": 1, "deadline": 1, "coverage_mismatch": 1, "invalid_score": 1, "version_change": 1
+    }  # fmt: skip
+    (pair,) = [s for key, s in record.statistics.items() if key.kind == "pair"]
+    assert pair["top1_swap"].n == 1
+    assert {subject.version for subject in record.subjects} == {1, 2}
+
+
+def test_a_torn_file_gives_what_it_has(sqlite_store, tmp_path, start):
+    fill(tmp_path / "spool", start)
+    (path,) = finished(tmp_path / "spool")
+    path.write_text(path.read_text() + '{"half": ')
+    assert ingest(sqlite_store, tmp_path / "spool", Settings(), {}) == 10
+    (tmp_path / "spool" / "0-1-1.jsonl").write_text("")
+    assert ingest(sqlite_store, tmp_path / "spool", Settings(), {}) == 0
+    assert finished(tmp_path / "spool") == []

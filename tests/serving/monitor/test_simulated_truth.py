@@ -1,0 +1,149 @@
+"""End to end: replicas with known noise through measuring, store and query; what comes out must be what went in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranker.divergence import Settings, inversion_probability
+from serving.monitor.measure import measure
+from serving.monitor.slices import slices
+from serving.monitor.store import query
+from serving.monitor.store.rollup import roll_up
+from serving.monitor.store.write import write_round
+
+NOISE = [0.1, 0.1, 0.2, 0.1, 0.5]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """Forty minutes of rounds of five replicas, in a store."""
+    from serving.monitor.store import open_store
+    from tests.serving.monitor.conftest import START, Simulation
+
+    store = open_store(tmp_path_factory.mktemp("truth") / "monitor.db")
+    simulation = Simulation(NOISE, requests=80, candidates=10, seed=4)
+    cut = slices(simulation.probe, ("age",))
+    for minute in range(40):
+        record = measure(simulation.round(START + minute * 60), Settings(), cut, {}).record
+        write_round(store, record)
+    roll_up(store, START + 40 * 60)
+    yield store, simulation, START + 39 * 60 + 5
+    store.close()
+
+
+def test_components_are_the_noise_variances(watched):
+    store, _, now = watched
+    odd = query.odd_one_out(store, now, window=40 * 60)
+    got = {one.replica: one.value for one in odd.components}
+    for place, noise in enumerate(NOISE):
+        assert got[f"m{place}"].value == pytest.approx(noise**2, rel=0.1, abs=0.001)
+        assert got[f"m{place}"].low <= noise**2 <= got[f"m{place}"].high
+    assert [one.replica for one in odd.odd] == ["m4"]
+
+
+def test_inversions_are_what_the_gaps_and_the_noise_predict(watched):
+    store, simulation, now = watched
+    truth = simulation.truth.reshape(80, 10)
+    gaps = (truth[:, :, None] - truth[:, None, :])[:, *np.triu_indices(10, 1)]
+    predicted = inversion_probability(gaps, 0.1).mean()
+    matrix = query.matrix(store, "pair_inversion", now, window=40 * 60)
+    i, j = matrix.replicas.index("m0"), matrix.replicas.index("m1")
+    assert matrix.values[i, j] == pytest.approx(predicted, rel=0.05)
+
+
+def test_the_course_is_flat_and_the_same_at_every_resolution(watched):
+    store, _, now = watched
+    fine = query.lines(store, "rpd_sym", now - 2400, now + 60, points=400)
+    coarse = query.lines(store, "rpd_sym", now - 2400, now + 60, points=5)
+    assert [line.resolution for line in (*fine, *coarse)] == [60, 600]
+    assert (
+        sum(point.rounds for point in fine[0].points) == sum(point.rounds for point in coarse[0].points) == 40
+    )
+    values = [point.value for point in fine[0].points]
+    assert max(values) - min(values) < 0.15 * np.mean(values)
+    mean = sum(point.value * point.rounds for point in coarse[0].points) / 40
+    assert np.mean(values) == pytest.approx(mean)
+
+
+def test_repeated_rounds_do_not_narrow_the_interval(watched):
+    """The same requests again and again are no new requests."""
+    store, _, now = watched
+    short = query.verdict(store, now, window=60).measures["top1_swap"]
+    long = query.verdict(store, now, window=40 * 60).measures["top1_swap"]
+    assert short.n == long.n == 80
+    assert long.rounds == 40
+    width = [one.value.high - one.value.low for one in (short, long)]
+    assert width[1] > 0.8 * width[0]
+
+
+def test_slices_and_ladder_and_quantiles_agree_with_the_whole(watched):
+    store, _, now = watched
+    whole = query.verdict(store, now).measures["rpd_sym"].value.value
+    rows = query.slices(store, "rpd_sym", now)
+    assert sum(row.n for row in rows) == 80
+    assert np.average([row.measured.value for row in rows], weights=[row.n for row in rows]) == pytest.approx(
+        whole
+    )
+    rungs = {rung.level: rung for rung in query.ladder(store, "rpd_sym", now)}
+    assert rungs["L0"].value.value == 0
+    assert rungs["L3"].pairs == 10
+    assert rungs["L3"].value.value == pytest.approx(whole)
+    found = query.quantiles(store, "rpd_sym", now)
+    assert 0 < found[0.5] < found[0.95]
+    pair = query.quantiles(store, "rpd_sym", now, a="m4", b="m0")
+    assert pair[0.5] > found[0.5]
+
+
+def test_pairs_are_found_in_either_order(watched):
+    store, _, now = watched
+    there = query.lines(store, "bias", now - 600, now + 60, kind="pair", a="m0", b="m4")
+    back = query.lines(store, "bias", now - 600, now + 60, kind="pair", a="m4", b="m0")
+    assert there == back
+    assert len(query.lines(store, "bias", now - 600, now + 60, kind="pair", a="m4")) == 4
+
+
+def test_intervals_cover_the_truth(simulate, start):
+    """Fresh requests in each repetition; 95% intervals of the overall PD must hold the long-run mean at about 95%."""
+    covered, values = 0, []
+    intervals = []
+    for seed in range(120):
+        simulation = simulate([0.2, 0.2, 0.2], requests=40, seed=seed)
+        record = measure(simulation.round(start), Settings(), (), {}).record
+        (statistics,) = [s for key, s in record.statistics.items() if key.kind == "all"]
+        intervals.append(statistics["pd_logit"].interval())
+        values.append(statistics["pd_logit"].value)
+    truth = 2 * 0.2 / np.sqrt(np.pi)  # E|l_a - l_b| for two normals of deviation 0.2
+    covered = sum(low <= truth <= high for _, low, high in intervals)
+    assert np.mean(values) == pytest.approx(truth, rel=0.02)
+    assert covered >= 107  # 1 in 1,000 for a true coverage of 95%
+
+
+@pytest.mark.parametrize("call", [
+    lambda store, now: query.lines(store, "rpd_sym", now, now - 60),
+    lambda store, now: query.lines(store, "rpd_sym", now - 60, now, points=100_000),
+    lambda store, now: query.matrix(store, "nothing", now),
+])  # fmt: skip
+def test_questions_without_an_answer_are_one_line(watched, call):
+    from ranker.errors import UserError
+
+    store, _, now = watched
+    with pytest.raises(UserError, match="Received"):
+        call(store, now)
+
+
+def test_an_empty_store_answers_every_question(sqlite_store, start):
+    assert query.freshness(sqlite_store, start).time is None
+    assert query.verdict(sqlite_store, start).measures == {}
+    assert query.matrix(sqlite_store, "rpd_sym", start).replicas == ()
+    assert query.lines(sqlite_store, "rpd_sym", start - 60, start) == ()
+    assert query.slices(sqlite_store, "rpd_sym", start) == ()
+    assert query.odd_one_out(sqlite_store, start).components == ()
+    assert query.ladder(sqlite_store, "rpd_sym", start) == ()
+    assert query.quantiles(sqlite_store, "rpd_sym", start) == {}
+    assert query.replicas(sqlite_store, start) == ()
+    assert query.alerts(sqlite_store) == ()
+    assert query.events(sqlite_store, 0, start) == ()
+    assert query.measures(sqlite_store, start) == ()
+    assert query.coverage(sqlite_store, start) == {}
+    assert query.totals(sqlite_store) == ((), ())
