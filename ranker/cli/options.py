@@ -23,7 +23,10 @@ BeamFlags = Annotated[
 ]
 Store = Annotated[
     str | None,
-    typer.Option(help="The monitor's store: a SQLite file or a database URL; default RUN/monitor.db."),
+    typer.Option(
+        envvar="RANKER_STORE",
+        help="The monitor's store: a SQLite file or a database URL; default RUN/monitor.db.",
+    ),
 ]
 CORES = os.cpu_count() or 1
 
