@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ Replicas = Annotated[
     list[str] | None,
     typer.Option("--replica", metavar="NAME=HOST:PORT", help="Instead of RUN/deployment.yaml."),
 ]
+Rules = Annotated[
+    Path | None, typer.Option(help="Alert rules, a YAML file; default: those that come with us.")
+]
 
 
 @monitor.callback(invoke_without_command=True)
@@ -34,6 +38,10 @@ def _monitor(
         Path | None, typer.Option(help="The gateway's directory of live requests; default RUN/mirrored.")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Where Prometheus scrapes, host:port.")] = None,
+    rules: Rules = None,
+    hash_ids: Annotated[
+        str | None, typer.Option(metavar="SALT", help="Keep example requests with hashed ids.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask every replica the same requests, every interval, and measure how far they agree.
@@ -44,6 +52,8 @@ def _monitor(
         return
     if run_dir is None:
         raise UserError("give --run-dir: the probe requests are in RUN/data/probe.parquet")
+    from serving.monitor.alerts.rules import load_rules
+    from serving.monitor.exemplars import Exemplars
     from serving.monitor.run import run, stop_on_signals
     from serving.run_directory import deployment_from
     from serving.watch import monitor_settings, probe_of, sentence, store_of
@@ -59,6 +69,8 @@ def _monitor(
             probe,
             store_of(run_dir, store),
             once=once,
+            rules=load_rules(rules),
+            exemplars=Exemplars(run_dir / "exemplars", salt=hash_ids),
             spool=spool or run_dir / "mirrored",
             metrics=metrics,
             stop=stop,
@@ -68,6 +80,45 @@ def _monitor(
         emit(summary.as_dict())
     if once and summary is not None and len(summary.replicas) < len(deployment.replicas):
         raise typer.Exit(1)
+
+
+@monitor.command()
+def replay(
+    run_dir: RunDir,
+    rules: Rules = None,
+    store: Store = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="How far back from the newest round.")] = 24.0,
+    interval: Annotated[str, typer.Option(help="Between looks, e.g. 60s.")] = "60s",
+    as_json: Json = False,
+) -> None:
+    """Show which alerts some rules would have raised on the stored history; changes nothing.
+
+    Example: ranker monitor replay --run-dir runs/ml --rules rules.yaml --hours 48
+    """
+    from ranker.config.deployment import seconds
+    from serving.monitor.alerts.rules import load_rules
+    from serving.monitor.alerts.replay import replay as look_back
+    from serving.monitor.store import open_store
+    from serving.monitor.store.query import freshness
+    from serving.watch import monitor_settings, store_of
+
+    opened = open_store(store_of(run_dir, store), create=False)
+    try:
+        end = freshness(opened, time.time()).time
+        if end is None:
+            raise UserError("the store has no rounds yet; run `ranker monitor` first")
+        budget = monitor_settings(run_dir).budget
+        told = look_back(opened, load_rules(rules), budget, end - 3600 * hours, end, seconds(interval))
+    finally:
+        opened.close()
+    if as_json:
+        emit([{"time": one.time, **vars(one.alert)} for one in told])
+        return
+    for one in told:
+        print(
+            f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(one.time))}  {one.alert.state:8}  {one.alert.summary}"
+        )
+    print(f"{len(told)} changes of alerts")
 
 
 def dashboard(
@@ -108,16 +159,15 @@ def dashboard(
 
 def gate(
     candidate: Annotated[str, typer.Option(help="The new version: HOST:PORT or a SavedModel directory.")],
-    baseline: Annotated[
-        list[str], typer.Option(help="A serving replica, HOST:PORT or a directory; repeat for more.")
-    ],
+    baseline: Annotated[list[str], typer.Option(help="What serves now, the same; repeat for more replicas.")],
     run_dir: RunDir,
-    measure: Annotated[str, typer.Option(help="The measure that decides.")] = "top1_swap",
+    measure: Annotated[list[str] | None, typer.Option(help="Measures that decide; repeat for more.")] = None,
     margin: Annotated[float, typer.Option(min=0, help="How far above the baseline, as a share of it.")] = 0.1,
     allowance: Annotated[float, typer.Option(min=0, help="Churn that is intended, on top.")] = 0.0,
     requests: Annotated[
         int | None, typer.Option(min=1, help="Probe requests; default: all there are.")
     ] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds a request may take.")] = 5.0,
     junit: Annotated[Path | None, typer.Option(help="Also write a JUnit file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -127,18 +177,26 @@ def gate(
 
     Example: ranker gate --run-dir runs/ml --candidate new:8500 --baseline a:8500 --baseline b:8500
     """
-    from serving.monitor.gate import GateOptions, run_gate
+    from ranker import layout
+    from serving.monitor import gate as shell
+    from serving.monitor.requests import load_probe
+    from serving.run_directory import experiment_of
 
-    result = run_gate(
-        GateOptions(
-            candidate, tuple(baseline), measure=measure, margin=margin, allowance=allowance, requests=requests
-        ),
-        run_dir,
+    experiment = experiment_of(run_dir)
+    probe = load_probe(layout.probe_path(run_dir), experiment.item, requests)
+    options = shell.Options(
+        measures=tuple(measure) if measure else shell.MEASURES,
+        margin=margin,
+        allowance=allowance,
+        k=experiment.monitor.k,
+        deadline=deadline,
+        model_name=experiment.serving.model_name,
     )
+    result = shell.gate(candidate, baseline, probe, options)
     if junit is not None:
         junit.write_text(result.junit(), encoding="utf-8")
     if as_json:
         emit(result.as_dict())
     else:
-        print(result.text())
+        print(result.report())
     raise typer.Exit(result.exit_code)
