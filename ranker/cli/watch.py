@@ -96,8 +96,8 @@ def replay(
     Example: ranker monitor replay --run-dir runs/ml --rules rules.yaml --hours 48
     """
     from ranker.config.deployment import seconds
-    from serving.monitor.alerts.rules import load_rules
     from serving.monitor.alerts.replay import replay as look_back
+    from serving.monitor.alerts.rules import load_rules
     from serving.monitor.store import open_store
     from serving.monitor.store.query import freshness
     from serving.watch import monitor_settings, store_of
