@@ -1,0 +1,22 @@
+# The embedded server, for small deployments; larger ones run TF Serving itself.
+# docker build -f docker/serve.Dockerfile -t steady-ranker/serve .
+FROM python:3.11.13-slim-bookworm AS build
+WORKDIR /source
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY ranker ranker
+COPY pipelines pipelines
+COPY serving serving
+RUN pip install --constraint constraints.txt ".[serve]"
+
+FROM python:3.11.13-slim-bookworm
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin ranker
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TF_USE_LEGACY_KERAS=1
+USER 10001
+EXPOSE 8500 8501
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/v1/models/ranker', timeout=3)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "-m", "serving.server"]
+CMD ["--host=0.0.0.0", "--port=8500", "--rest_api_port=8501", "--model_name=ranker", "--model_base_path=/models/ranker", "--strict"]

@@ -1,0 +1,378 @@
+"""docker/ and configs/tf-serving/: no container engine here, so everything that can be checked without one is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import typer
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from ranker.cli import app
+
+ROOT = Path(__file__).parent.parent
+DOCKER = ROOT / "docker"
+DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
+KUBERNETES = list(yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text(encoding="utf-8")))
+
+TEXT = {"type": "string"}
+TEXTS = {"type": "array", "items": TEXT}
+DURATION = {"type": "string", "pattern": r"^\d+(ms|s|m|h)$"}
+# What the compose specification says of the keys used here; any other key is a mistake until it stands here.
+COMPOSE_SCHEMA = {
+    "type": "object",
+    "required": ["name", "services"],
+    "additionalProperties": False,
+    "patternProperties": {"^x-": {}},
+    "properties": {
+        "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"},
+        "volumes": {"type": "object", "additionalProperties": {"type": "object", "maxProperties": 0}},
+        "services": {
+            "type": "object",
+            "propertyNames": {"pattern": "^[a-zA-Z0-9._-]+$"},
+            "additionalProperties": {
+                "type": "object",
+                "required": ["image", "restart"],
+                "additionalProperties": False,
+                "properties": {
+                    "image": TEXT,
+                    "build": {
+                        "type": "object",
+                        "required": ["context", "dockerfile"],
+                        "additionalProperties": False,
+                        "properties": {"context": TEXT, "dockerfile": TEXT},
+                    },
+                    "command": TEXTS,
+                    "user": {"type": "string", "pattern": r"^\d+:\d+$"},
+                    "read_only": {"type": "boolean"},
+                    "tmpfs": TEXTS,
+                    "cap_drop": TEXTS,
+                    "security_opt": TEXTS,
+                    "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
+                    "environment": {"type": "object", "additionalProperties": TEXT},
+                    "volumes": {"type": "array", "items": {"type": "string", "pattern": ":/"}},
+                    "ports": {"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:\d+$"}},
+                    "healthcheck": {
+                        "type": "object",
+                        "required": ["test"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "test": {"type": "array", "prefixItems": [{"enum": ["CMD", "CMD-SHELL"]}], "items": TEXT},
+                            "interval": DURATION,
+                            "timeout": DURATION,
+                            "start_period": DURATION,
+                            "retries": {"type": "integer", "minimum": 1},
+                        },
+                    },
+                    "stop_grace_period": DURATION,
+                    "deploy": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "resources": {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "properties": {
+                                    "limits": {
+                                        "type": "object",
+                                        "additionalProperties": False,
+                                        "properties": {"cpus": TEXT, "memory": {"type": "string", "pattern": r"^\d+[kmg]$"}},
+                                    }
+                                },
+                            }
+                        },
+                    },
+                    "depends_on": {
+                        "type": "object",
+                        "additionalProperties": {
+                            "type": "object",
+                            "required": ["condition"],
+                            "additionalProperties": False,
+                            "properties": {"condition": {"enum": ["service_started", "service_healthy"]}},
+                        },
+                    },
+                },
+            },
+        },
+    },
+}  # fmt: skip
+
+
+def parsed_by_the_command_line(arguments: list[str]) -> None:
+    """Parses `ranker ...` without running it; raises on an unknown command or flag, or a missing one."""
+    command = typer.main.get_command(app).commands[arguments[0]]
+    command.make_context(arguments[0], list(arguments[1:]))
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    text = re.sub(r"\\\n", " ", path.read_text(encoding="utf-8"))
+    return [tuple(line.split(" ", 1)) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_compose_follows_the_specification():
+    jsonschema.validate(COMPOSE, COMPOSE_SCHEMA, jsonschema.Draft202012Validator)
+
+
+def test_compose_names_only_what_exists():
+    services = COMPOSE["services"]
+    for name, service in services.items():
+        for other, needs in service.get("depends_on", {}).items():
+            assert (
+                needs["condition"] != "service_healthy"
+                or "healthcheck" in services[other]
+                or "build" in services[other]
+            )
+        for volume in service.get("volumes", []):
+            # The one variable's default is left out: it is the user's run directory.
+            source = re.sub(r"\$\{[^}]*\}", "", volume).split(":")[0]
+            if volume.startswith("${"):
+                continue
+            assert (DOCKER / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], (
+                name
+            )
+        if "build" in service:
+            build = service["build"]
+            assert (DOCKER / build["context"] / build["dockerfile"]).exists()
+        else:
+            assert re.search(r":v?\d+\.\d+", service["image"]), f"{name}: the image must be pinned"
+
+
+def test_compose_variables_are_in_the_example():
+    text = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
+    example = (DOCKER / "env.example").read_text(encoding="utf-8")
+    used = set(re.findall(r"\$\{(\w+)", text))
+    assert used == set(re.findall(r"^(?:# )?(\w+)=", example, re.M))
+    assert not re.search(r"PASSWORD=\S|TOKEN=\S", example)
+
+
+def test_compose_commands_are_ours():
+    ours = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
+    assert set(ours) == {"gateway", "monitor", "dashboard"}
+    replicas = {name for name in COMPOSE["services"] if name.startswith("smelu-")}
+    for name, service in ours.items():
+        parsed_by_the_command_line(service["command"])
+        targets = dict(re.findall(r"--replica=([^=]+)=([^:]+):8500", " ".join(service["command"])))
+        assert name == "dashboard" or set(targets) == set(targets.values()) == replicas
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_dockerfiles(path):
+    found = instructions(path)
+    names = [name for name, _ in found]
+    assert set(names) <= {"FROM", "WORKDIR", "RUN", "ENV", "COPY", "USER", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL",
+                          "ENTRYPOINT", "CMD"}  # fmt: skip
+    last = dict(found)
+    assert all(re.search(r":\d+\.\d+\.\d+", image) for name, image in found if name == "FROM")
+    assert last["USER"] == "10001"
+    assert names.index("USER") < names.index("ENTRYPOINT")
+    assert ("HEALTHCHECK" in last) == ("EXPOSE" in last)
+    installs = [argument for name, argument in found if name == "RUN" and "pip install" in argument]
+    (extra,) = re.findall(r'--constraint constraints\.txt "\.\[(\w+)\]"', installs[0])
+    assert extra in extras()
+    for name, argument in found:
+        if name == "COPY" and not argument.startswith("--from"):
+            assert all((ROOT / source).exists() for source in argument.split()[:-1])
+    entry, command = json.loads(last["ENTRYPOINT"]), json.loads(last["CMD"])
+    if entry == ["ranker"] and "--help" not in command:
+        parsed_by_the_command_line(command)
+    elif entry == ["ranker"]:
+        assert command[0] in typer.main.get_command(app).commands
+    else:
+        assert entry == ["python", "-m", "serving.server"]
+        from serving.server.flags import parse
+
+        assert parse(command).model_name == "ranker"
+
+
+def test_what_an_image_is_built_from_is_not_ignored():
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for path in DOCKERFILES:
+        for name, argument in instructions(path):
+            if name == "COPY" and not argument.startswith("--from"):
+                assert set(argument.split()[:-1]) <= kept
+
+
+def extras() -> dict[str, list[str]]:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {"": project["dependencies"]} | project["optional-dependencies"]
+
+
+def installed_with(extra: str) -> set[str]:
+    """The distributions that `pip install .[extra]` brings, by canonical name."""
+    found, pending, table = set(), ["", extra], extras()
+    requirements = [Requirement(text) for name in pending for text in table[name]]
+    while requirements:
+        requirement = requirements.pop()
+        name = canonicalize_name(requirement.name)
+        wanted = requirement.extras or {""}
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if name == "steady-ranker":
+            requirements += [Requirement(text) for wish in requirement.extras for text in table[wish]]
+            continue
+        if name in found and wanted == {""}:
+            continue
+        found.add(name)
+        for text in importlib.metadata.requires(name) or []:
+            need = Requirement(text)
+            if need.marker is None or any(need.marker.evaluate({"extra": wish}) for wish in wanted):
+                need.marker = None
+                requirements.append(need)
+    return found
+
+
+BLOCK = """
+import json, sys
+from importlib.machinery import PathFinder
+missing = set(json.loads(sys.argv[1]))
+class Image:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name.split(".")[0] in missing else PathFinder.find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Image
+for name in sys.argv[2:]:
+    __import__(name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "modules"),
+    [
+        ("client", ["serving.client", "serving.deployment"]),
+        ("gateway", ["ranker.cli", "serving.gateway.mirror_process", "serving.gateway.probe", "serving.run_directory"]),
+        ("monitor", ["ranker.cli", "serving.monitor.run", "serving.run_directory", "serving.watch"]),
+        ("dashboard", ["ranker.cli", "serving.dashboard", "serving.run_directory", "serving.watch"]),
+        ("serve", ["serving.server.api"]),
+    ],
+)  # fmt: skip
+def test_an_image_has_what_its_command_imports(extra, modules):
+    present = installed_with(extra)
+    assert ("tensorflow" in present) == (extra == "serve")
+    missing = [
+        module
+        for module, names in importlib.metadata.packages_distributions().items()
+        if not {canonicalize_name(name) for name in names} & (present | {"steady-ranker"})
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK, json.dumps(missing), *modules],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+def test_tf_serving_files_parse():
+    from google.protobuf import text_format
+
+    from serving.server.protos import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
+
+    kinds = {
+        "models.config": ModelServerConfig,
+        "models-pinned.config": ModelServerConfig,
+        "batching.config": BatchingParameters,
+        "monitoring.config": MonitoringConfig,
+        "ssl.example.config": SSLConfig,
+    }
+    directory = ROOT / "configs" / "tf-serving"
+    assert {path.name for path in directory.iterdir()} == set(kinds)
+    parsed = {
+        name: text_format.Parse((directory / name).read_text(encoding="utf-8"), kind())
+        for name, kind in kinds.items()
+    }
+    batching = parsed["batching.config"]
+    assert list(batching.allowed_batch_sizes)[-1] == batching.max_batch_size.value
+    assert parsed["monitoring.config"].prometheus_config.path == "/monitoring/prometheus/metrics"
+    for name in ("models.config", "models-pinned.config"):
+        (model,) = parsed[name].model_config_list.config
+        assert (model.name, model.base_path) == ("ranker", "/models/ranker")
+        pinned = set(model.model_version_policy.specific.versions)
+        assert set(model.version_labels.values()) <= pinned
+    assert "(the replica's key)" in parsed["ssl.example.config"].server_key
+
+
+def test_prometheus_configuration(tmp_path):
+    path = DOCKER / "prometheus" / "prometheus.yaml"
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    hosts = {
+        target.split(":")[0]
+        for job in tree["scrape_configs"]
+        for group in job["static_configs"]
+        for target in group["targets"]
+    }
+    assert hosts <= set(COMPOSE["services"])
+
+
+@pytest.mark.prometheus
+def test_promtool_accepts_the_configuration():
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    path = DOCKER / "prometheus" / "prometheus.yaml"
+    command = shlex.split(f"promtool check config --syntax-only {path}")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+KINDS = {
+    "Deployment": "apps/v1",
+    "Service": "v1",
+    "ConfigMap": "v1",
+    "PodDisruptionBudget": "policy/v1",
+}
+CONTAINER_KEYS = {"name", "image", "args", "env", "ports", "startupProbe", "readinessProbe", "livenessProbe",
+                  "lifecycle", "resources", "securityContext", "volumeMounts"}  # fmt: skip
+POD_KEYS = {"securityContext", "terminationGracePeriodSeconds", "containers", "volumes"}
+
+
+def test_kubernetes_objects_hang_together():
+    pods = {}
+    for entry in KUBERNETES:
+        assert entry["apiVersion"] == KINDS[entry["kind"]]
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", entry["metadata"]["name"])
+        if entry["kind"] == "Deployment":
+            pods[entry["metadata"]["name"]] = entry["spec"]["template"]
+    for entry in KUBERNETES:
+        spec = entry.get("spec", {})
+        selector = spec.get("selector", {})
+        wanted = selector.get("matchLabels", selector)
+        if wanted:
+            matching = [pod for pod in pods.values() if wanted.items() <= pod["metadata"]["labels"].items()]
+            assert matching, entry["metadata"]["name"]
+        if entry["kind"] == "Service":
+            ports = {
+                port["name"] for pod in matching for box in pod["spec"]["containers"] for port in box["ports"]
+            }
+            assert {port["targetPort"] for port in spec["ports"]} <= ports
+    for pod in pods.values():
+        assert pod["spec"].keys() <= POD_KEYS
+        assert pod["spec"]["securityContext"]["runAsNonRoot"]
+        volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+        for container in pod["spec"]["containers"]:
+            assert container.keys() <= CONTAINER_KEYS
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+            assert container["resources"]["limits"]["memory"]
+            assert not container["securityContext"]["allowPrivilegeEscalation"]
+            named = {port["name"] for port in container["ports"]}
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                (action,) = [value for key, value in container.get(probe, {"tcpSocket": {"port": "grpc"}}).items()
+                             if key in ("tcpSocket", "httpGet", "grpc")] or [None]  # fmt: skip
+                assert action["port"] in named or action["port"] == 8600 or probe not in container
+            if container["image"].startswith("steady-ranker/"):
+                parsed_by_the_command_line(container["args"])
+                role = container["image"].split("/")[1]
+                assert DOCKER / f"{role}.Dockerfile" in DOCKERFILES
