@@ -240,7 +240,7 @@ def _after_header(lines: Lines, form: Delimited) -> Lines:
     if form.header is None or lines.place != form.header_place or lines.fault is not None:
         return lines
     end = lines.data.index(b"\n") + 1
-    return Lines(lines.data[end:], lines.place + end, lines.line + 1)
+    return Lines(lines.data[end:], lines.place + end, lines.line + 1, lines.count - 1)
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -37,12 +37,14 @@ class Lines:
         data: the lines, each ended by `\n` (a last line without one got it).
         place: of the first byte, in the decompressed file.
         line: how many lines of the range come before these.
+        count: how many these are.
         fault: why this piece, a single and perhaps shortened line, is no row.
     """
 
     data: bytes
     place: int
     line: int
+    count: int
     fault: str | None = None
 
 
@@ -89,9 +91,9 @@ def _cut(stream: Readable, place: int, end: int | None) -> Iterator[Lines]:
         if not chunk:
             fault = getattr(stream, "damage", None)
             if fault is not None:
-                yield Lines(buffer[:_KEPT_BYTES] + b"\n", place, line, fault)
+                yield Lines(buffer[:_KEPT_BYTES] + b"\n", place, line, 1, fault)
             elif buffer:
-                yield Lines(buffer + b"\n", place, line)
+                yield Lines(buffer + b"\n", place, line, 1)
             return
         buffer += chunk
         if skipping:
@@ -104,9 +106,10 @@ def _cut(stream: Readable, place: int, end: int | None) -> Iterator[Lines]:
         stop = stop or buffer.rfind(b"\n", 0, max(inside, 0)) + 1
         if stop:
             data, buffer = buffer[:stop], buffer[stop:]
-            yield Lines(data, place, line)
-            line += data.count(b"\n")
+            count = data.count(b"\n")
+            yield Lines(data, place, line, count)
+            line += count
             place += stop
         elif len(buffer) > MAX_LINE_BYTES:
-            yield Lines(buffer[:_KEPT_BYTES] + b"\n", place, line, TOO_LONG)
+            yield Lines(buffer[:_KEPT_BYTES] + b"\n", place, line, 1, TOO_LONG)
             place, line, buffer, skipping = place + len(buffer), line + 1, b"", True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import apache_beam as beam
 import pyarrow as pa
 
@@ -25,19 +27,15 @@ def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Di
         pipeline
         | "Blocks" >> beam.Create(sources.blocks(list(plan.events)))
         | "Spread blocks" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(stages.ReadBlock(plan)).with_outputs("rejected", "tally", main="rows")
+        | "Read" >> typed(beam.ParDo(stages.ReadBlock(plan)))
     )
-    clean = (
-        raw.rows
-        | "Arrow rows" >> beam.Map(_same).with_output_types(pa.RecordBatch)
-        | "Clean" >> beam.ParDo(stages.CleanRows(cleaner)).with_outputs("rejected", "tally", main="rows")
-    )
+    clean = raw.rows | "Clean" >> typed(beam.ParDo(stages.CleanRows(cleaner)))
     rejected = (
         (raw.rejected, clean.rejected)
         | "All rejected" >> beam.Flatten()
         | "Keep rejected" >> beam.ParDo(stages.KeepRejected(work / "rejected"))
     )
-    rows = clean.rows | "Example rows" >> beam.Map(_same).with_output_types(pa.RecordBatch)
+    rows = clean.rows
     if isinstance(experiment.data.split, TimeSplit):
         rows = rows | "Split by time" >> SplitByTime(experiment.data.split.eval, directories)
     tokens = (
@@ -82,5 +80,7 @@ class SplitByTime(beam.PTransform):
         )
 
 
-def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
-    return batch
+def typed(step: beam.ParDo) -> beam.PTransform:
+    """A step with its three outputs; only where the type is said does Beam use the coder for Arrow batches."""
+    step = step.with_output_types(pa.RecordBatch, rejected=pa.RecordBatch, tally=Counter)
+    return step.with_outputs("rejected", "tally", main="rows")

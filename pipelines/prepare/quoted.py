@@ -82,7 +82,7 @@ def whole_records(
     held: Lines | None = None
     for piece in pieces:
         if held is not None and piece.fault is None:
-            piece = Lines(held.data + piece.data, held.place, held.line)
+            piece = Lines(held.data + piece.data, held.place, held.line, held.count + piece.count)
             held = None
         start = _open_record(piece, delimiter, quote, count, encoding) if piece.fault is None else None
         if start is None:
@@ -91,9 +91,10 @@ def whole_records(
             held = None
             yield piece
             continue
+        before = piece.data.count(b"\n", 0, start)
         if start:
-            yield Lines(piece.data[:start], piece.place, piece.line)
-        held = Lines(piece.data[start:], piece.place + start, piece.line + piece.data.count(b"\n", 0, start))
+            yield Lines(piece.data[:start], piece.place, piece.line, before)
+        held = Lines(piece.data[start:], piece.place + start, piece.line + before, piece.count - before)
     if held is not None:
         yield held
 

@@ -41,6 +41,10 @@ class ArrowBatchCoder(beam.coders.Coder):
         """The batch back."""
         return pa.ipc.open_stream(encoded).read_next_batch()
 
+    def estimate_size(self, value: pa.RecordBatch) -> int:
+        """Bytes in memory. Beam asks for a sample of the elements and would encode each to find out."""
+        return value.nbytes
+
     def is_deterministic(self) -> bool:
         """Batches are never keys."""
         return False

@@ -158,7 +158,7 @@ def read(block: Block, one: Opened, source: Source, needs: Needs) -> Iterator[Re
         pieces = quoted.whole_records(pieces, source.delimiter, source.quote, len(one.columns), encoding)
     for part in pieces:
         batches, bad = delimited.parse(part, form, one.index)
-        yield Read(batches, bad, part.data.count(b"\n"))
+        yield Read(batches, bad, part.count)
 
 
 def _open_delimited(index: int, file: File, source: Source) -> Opened:
@@ -187,6 +187,10 @@ def _header(line: bytes, source: Source, file: File) -> tuple[str, ...]:
         raise UserError(f"{file.path}: the header is not {source.encoding} text") from None
     if source.quote:
         names = [name.removeprefix(source.quote).removesuffix(source.quote) for name in names]
+    elif all(len(name) > 1 and name[0] == name[-1] and name[0] in "\"'" for name in names):
+        raise UserError(
+            f"{file.path}: the names in the header are quoted; say so with quote: {names[0][0]!r}"
+        )
     names = [name.strip() for name in names]
     twice = [name for name in names if names.count(name) > 1]
     if twice:

@@ -29,14 +29,15 @@ class Moments:
 
     def add(self, values: np.ndarray) -> None:
         """Adds float64 values in blocks of `BLOCK_ROWS`; NaN is left out."""
-        for start in range(0, len(values), BLOCK_ROWS):
-            block = values[start : start + BLOCK_ROWS]
-            block = block[~np.isnan(block)]
-            if len(block):
-                mean = float(block.mean())
-                self.counts.append(len(block))
-                self.means.append(mean)
-                self.squares.append(float(np.square(block - mean).sum()))
+        whole = len(values) - len(values) % BLOCK_ROWS
+        for blocks in (values[:whole].reshape(-1, BLOCK_ROWS), values[whole:].reshape(1, -1)):
+            there = ~np.isnan(blocks)
+            counts = there.sum(axis=1)
+            means = np.where(there, blocks, 0.0).sum(axis=1) / np.maximum(counts, 1)
+            squares = np.square(np.where(there, blocks - means[:, np.newaxis], 0.0)).sum(axis=1)
+            self.counts += counts.tolist()
+            self.means += means.tolist()
+            self.squares += squares.tolist()
 
     def result(self) -> tuple[int, float, float]:
         """(count, mean, population standard deviation); zeros without values (Chan et al., 1983)."""
