@@ -10,10 +10,14 @@ from ranker.config.base import Section
 
 
 class Optimizer(Section):
-    """An optimizer by name. `epsilon` and `initial_accumulator` are Adagrad's (Adam uses `epsilon` too)."""
+    """An optimizer by name. `epsilon` and `initial_accumulator` are Adagrad's (Adam uses `epsilon` too).
+
+    `decay`: the learning rate falls to 0 over the training, along a line or a cosine; `none` keeps it.
+    """
 
     name: Literal["adagrad", "sgd", "adam"] = "adagrad"
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    decay: Literal["none", "linear", "cosine"] = "none"
     epsilon: Annotated[float, Field(gt=0)] = 1e-7
     initial_accumulator: Annotated[float, Field(ge=0)] = 0.1
 

@@ -16,7 +16,7 @@ def slots(optimizer: Optimizer) -> tuple[float, ...]:
 
 
 def update(
-    optimizer: Optimizer, gradient: tf.Tensor, state: list[tf.Tensor], step: tf.Tensor
+    optimizer: Optimizer, gradient: tf.Tensor, state: list[tf.Tensor], rate: tf.Tensor, step: tf.Tensor
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """One step of the optimizer.
 
@@ -24,12 +24,12 @@ def update(
         optimizer: the rule and its numbers.
         gradient: float32, any shape.
         state: the slots, each of the gradient's shape.
+        rate: float32 scalar, this step's learning rate.
         step: float32 scalar, 1 for the first step.
 
     Returns:
         What to add to the weights, and the new slots.
     """
-    rate = optimizer.learning_rate
     if optimizer.name == "sgd":
         return -rate * gradient, []
     if optimizer.name == "adagrad":

@@ -1,7 +1,8 @@
 """How the weights of many towers stand in few tensors.
 
 Dozens of small variables cost a step more in bookkeeping than in arithmetic. So all dense weights of a tower are one
-vector, and all embedding tables of one width stand below each other in one table.
+vector, and all embedding tables of one width stand below each other in one table. Tables of a few rows (gender,
+day of the week) are cheaper to update whole than row by row: they count as dense weights.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ranker.architecture import Architecture, Weights
 
 @dataclass(frozen=True)
 class Group:
-    """The embedding features of one width.
+    """The embedding features of one length that are looked up row by row.
 
     Attributes:
         dim: the embeddings' length.
@@ -39,13 +40,16 @@ class Packing:
 
     Args:
         architecture: the model of every tower.
+        whole: embedding tables of at most so many rows are packed as dense weights.
     """
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: Architecture, whole: int = 0):
         self.shapes = architecture.shapes()
-        self.dense = {n: s for n, s in self.shapes.items() if not n.startswith("embedding/")}
+        self.whole = tuple(c.name for c in architecture.inputs.embedded if c.size <= whole)
+        packed = {f"embedding/{name}" for name in self.whole}
+        self.dense = {n: s for n, s in self.shapes.items() if not n.startswith("embedding/") or n in packed}
         self.sizes = [int(np.prod(shape)) for shape in self.dense.values()]
-        self.groups = _groups(architecture)
+        self.groups = _groups(architecture, whole)
 
     def pack_dense(self, weights: Weights) -> np.ndarray:
         """All dense weights as one float32 vector."""
@@ -67,12 +71,12 @@ class Packing:
         return {name: np.ascontiguousarray(weights[name]) for name in self.shapes}
 
 
-def _groups(architecture: Architecture) -> list[Group]:
+def _groups(architecture: Architecture, whole: int) -> list[Group]:
     embedded = architecture.inputs.embedded
     firsts = np.cumsum([0, *(column.width for column in embedded)])
     groups = []
-    for dim in dict.fromkeys(column.embedding_dim for column in embedded):
-        members = [i for i, column in enumerate(embedded) if column.embedding_dim == dim]
+    for dim in dict.fromkeys(column.embedding_dim for column in embedded if column.size > whole):
+        members = [i for i, c in enumerate(embedded) if c.embedding_dim == dim and c.size > whole]
         starts = np.cumsum([0, *(embedded[i].size for i in members)])
         groups.append(
             Group(

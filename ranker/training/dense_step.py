@@ -1,0 +1,132 @@
+"""The compiled part of a training step: towers, loss, gradients, and the optimizer on one packed vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ranker.architecture import Architecture
+from ranker.backend import tf
+from ranker.config import Optimizer
+from ranker.training import optimizers
+from ranker.training.forward import Forward
+from ranker.training.objective import Objective
+from ranker.training.packing import Packing
+
+
+class DenseState(tf.Module):
+    """The packed dense weights [T, n] with their optimizer slots and the average's correction."""
+
+    def __init__(self, weights: np.ndarray, optimizer: Optimizer, averaging: bool):
+        super().__init__()
+        self.weights = tf.Variable(weights)
+        self.slots = [tf.Variable(np.full_like(weights, value)) for value in optimizers.slots(optimizer)]
+        self.correction = [tf.Variable(np.zeros_like(weights))] if averaging else []
+
+    def value(self, averaged: bool) -> np.ndarray:
+        """The weights, averaged as asked for."""
+        return (self.weights - sum(self.correction) if averaged else self.weights).numpy()
+
+
+class DenseStep:
+    """Compiled once by XLA, for every program of the same shape.
+
+    Args:
+        architecture: the model of every tower.
+        optimizer: the rule; its learning rate comes with each step.
+        packing: how weights are packed.
+        objective: the loss.
+    """
+
+    def __init__(
+        self, architecture: Architecture, optimizer: Optimizer, packing: Packing, objective: Objective
+    ):
+        self._architecture, self._optimizer = architecture, optimizer
+        self._packing, self._objective = packing, objective
+        self._forward = Forward(architecture)
+        self._compiled = tf.function(self._run, jit_compile=True)
+
+    def __call__(
+        self,
+        state: DenseState,
+        looked_up: list[tf.Tensor],
+        rows: Mapping[str, tf.Tensor],
+        now: Mapping[str, tf.Tensor],
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Updates the dense weights.
+
+        Args:
+            state: the weights, updated in place.
+            looked_up: embeddings [T, batch, ids, dim], one tensor a group of the packing.
+            rows: the batch, as `Examples.take` returns it.
+            now: scalars `step`, `done`, `rate`, `correction`.
+
+        Returns:
+            The loss a tower [T], and the gradients of `looked_up`.
+        """
+        # Variables as arguments, not captured: other programs' variables reuse what XLA has compiled.
+        return self._compiled(state.weights, state.slots, state.correction, looked_up, rows, now)
+
+    def _run(self, variable, slots, correction, looked_up, rows, now):
+        packed = tf.convert_to_tensor(variable)
+        with tf.GradientTape() as tape:
+            tape.watch([packed, *looked_up])
+            weights = self._unpack(packed)
+            vectors = self._by_feature(looked_up) | self._from_whole(weights, rows["ids"])
+            logits = self._forward(weights, vectors, rows["ids"], rows["dense"])
+            losses = self._objective(logits, {**rows, "done": now["done"]})
+            total = tf.reduce_sum(losses + self._penalty(vectors, rows))
+        gradient, *of_embeddings = tape.gradient(total, [packed, *looked_up])
+        state = [tf.convert_to_tensor(slot) for slot in slots]
+        change, state = optimizers.update(self._optimizer, gradient, state, now["rate"], now["step"])
+        for slot, value in zip(slots, state, strict=True):
+            slot.assign(value)
+        variable.assign_add(change)
+        for total in correction:
+            total.assign_add(now["correction"] * change)
+        return losses, of_embeddings
+
+    def _unpack(self, packed: tf.Tensor) -> dict[str, tf.Tensor]:
+        parts = tf.split(packed, self._packing.sizes, axis=1)
+        shapes = self._packing.dense.items()
+        return {n: tf.reshape(p, [packed.shape[0], *s]) for p, (n, s) in zip(parts, shapes, strict=True)}
+
+    def _by_feature(self, looked_up: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """[T, batch, ids, dim] a group to [T, batch, width, dim] a feature."""
+        vectors: dict[str, tf.Tensor] = {}
+        widths = {column.name: column.width for column in self._architecture.inputs.embedded}
+        for group, value in zip(self._packing.groups, looked_up, strict=True):
+            parts = tf.split(value, [widths[name] for name in group.names], axis=2)
+            vectors |= dict(zip(group.names, parts, strict=True))
+        return vectors
+
+    def _from_whole(self, weights: Mapping[str, tf.Tensor], ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The embeddings [T, batch, width, dim] of the features whose tables are dense weights."""
+        vectors, start = {}, 0
+        for column in self._architecture.inputs.embedded:
+            if column.name in self._packing.whole:
+                part = ids[:, :, start : start + column.width]
+                vectors[column.name] = _look_up(weights[f"embedding/{column.name}"], part)
+            start += column.width
+        return vectors
+
+    def _penalty(self, vectors: Mapping[str, tf.Tensor], rows: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
+        strength = self._architecture.model.embedding_l2
+        if not strength:
+            return 0.0
+        squares = [tf.reduce_sum(tf.square(value), axis=[2, 3]) for value in vectors.values()]
+        return strength * tf.reduce_sum(rows["share"] * tf.add_n(squares), axis=1)
+
+
+@tf.custom_gradient
+def _look_up(table: tf.Tensor, ids: tf.Tensor):
+    """[T, rows, dim] at [T, batch, width]; the gradient is a matrix product, where XLA's scatter would crawl."""
+    towers, batch, width = ids.shape
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        chosen = tf.one_hot(tf.reshape(ids, [towers, batch * width]), table.shape[1])
+        flat = tf.reshape(upstream, [towers, batch * width, table.shape[2]])
+        return tf.matmul(chosen, flat, transpose_a=True), None
+
+    return tf.gather(table, ids, batch_dims=1), gradient

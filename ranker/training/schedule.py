@@ -1,0 +1,54 @@
+"""What changes from step to step: the learning rate, and how much an update counts in the average."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ranker.backend import tf
+from ranker.config import Training
+from ranker.training.averaging import coefficients
+
+
+class Schedule(NamedTuple):
+    """Numbers a step, float32 [steps] each.
+
+    Attributes:
+        step: its number, from 1.
+        done: its share of the training, in (0, 1].
+        rate: the learning rate.
+        correction: the update's weight in the average's correction.
+    """
+
+    step: np.ndarray
+    done: np.ndarray
+    rate: np.ndarray
+    correction: np.ndarray
+
+    def tensors(self, start: int, stop: int) -> Schedule:
+        """Steps start..stop, as tensors."""
+        return Schedule(*(tf.constant(values[start:stop]) for values in self))
+
+
+def schedule(training: Training, steps: int) -> Schedule:
+    """The schedule of a whole training.
+
+    Args:
+        training: optimizer (with its decay) and averaging.
+        steps: all steps, >= 1.
+    """
+    step = np.arange(1, steps + 1) / steps
+    before = step - 1 / steps
+    decay = {
+        "none": np.ones(steps),
+        "linear": 1.0 - before,
+        "cosine": 0.5 * (1.0 + np.cos(np.pi * before)),
+    }[training.optimizer.decay]
+    rate = training.optimizer.learning_rate * decay
+    return Schedule(
+        np.arange(1, steps + 1, dtype=np.float32),
+        step.astype(np.float32),
+        rate.astype(np.float32),
+        coefficients(training, steps),
+    )

@@ -1,0 +1,80 @@
+"""Several training programs as one: the same rows, the same compiled graph, side by side on several threads.
+
+A `Program` advances its towers as one batched computation; a `Stack` advances programs. Replicas that do not depend on
+each other are a program each: every one runs exactly the arithmetic it would run alone, so that it ends with the
+same bytes (training amplifies a difference in the last bit to one that can be seen), and no step waits for
+another replica's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ranker.architecture import Weights
+from ranker.backend import tf
+from ranker.training.examples import Examples
+from ranker.training.program import Program
+from ranker.training.schedule import Schedule
+
+
+class Stack(tf.Module):
+    """Programs that train on the same rows.
+
+    Args:
+        programs: one or more, which share no variables.
+        lanes: how many run at a time, >= 1. TensorFlow must have as many inter-op threads for a gain.
+    """
+
+    def __init__(self, programs: Sequence[Program], lanes: int = 1):
+        super().__init__(name="stack")
+        self._programs, self._lanes = list(programs), lanes
+        self.run = tf.function(self._run)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Towers of each program."""
+        return [program.towers for program in self._programs]
+
+    @property
+    def towers(self) -> int:
+        """Towers of all programs."""
+        return sum(self.sizes)
+
+    def weights(self, averaged: bool = True) -> list[Weights]:
+        """Every tower's weights, as `Program.weights`."""
+        return [weights for program in self._programs for weights in program.weights(averaged)]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything a resumed training needs, as `Program.state`."""
+        return {
+            f"{i}/{name}": value
+            for i, program in enumerate(self._programs)
+            for name, value in program.state().items()
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Sets what `state` returned; raises as `Program.restore`."""
+        for i, program in enumerate(self._programs):
+            prefix = f"{i}/"
+            program.restore({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+
+    def _run(self, data: Examples, order: tf.Tensor, schedules: Sequence[Schedule]) -> tf.Tensor:
+        """As `Program.run`, with the towers of all programs along the order's second axis.
+
+        Args:
+            data: the rows.
+            order: int32 [steps, towers, batch].
+            schedules: one a program.
+        """
+        parts = tf.split(order, self.sizes, axis=1)
+        losses: list[tf.Tensor] = []
+        for program, part, schedule in zip(self._programs, parts, schedules, strict=True):
+            # One after the other in a lane: a program keeps the cache to itself for the whole call.
+            before = (
+                losses[-self._lanes : len(losses) - self._lanes + 1] if len(losses) >= self._lanes else []
+            )
+            with tf.control_dependencies(before):
+                losses.append(program.run(data, part, schedule))
+        return tf.concat(losses, axis=1)

@@ -1,0 +1,70 @@
+"""Embedding tables in training: only the rows in the batch are read and written.
+
+A row stands beside its optimizer slots, so that each step reads and writes it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ranker.backend import tf
+from ranker.config import Optimizer
+from ranker.training import optimizers
+
+
+class Rows(NamedTuple):
+    """The rows of a table that one batch touches.
+
+    Attributes:
+        places: int32 [u], which rows.
+        state: float32 [u, k * dim], their weights, slots and correction side by side.
+        which: int32 [T * batch * ids], which of them each occurrence is.
+        vectors: float32 [T, batch, ids, dim], the embeddings.
+    """
+
+    places: tf.Tensor
+    state: tf.Tensor
+    which: tf.Tensor
+    vectors: tf.Tensor
+
+
+class Table(tf.Module):
+    """Packed embedding rows [n, dim], each beside its optimizer slots and the average's correction."""
+
+    def __init__(self, weights: np.ndarray, optimizer: Optimizer, averaging: bool):
+        super().__init__()
+        self._optimizer, self._averaging, self._dim = optimizer, averaging, weights.shape[1]
+        starts = [*optimizers.slots(optimizer), *([0.0] if averaging else [])]
+        self.state = tf.Variable(np.hstack([weights, *(np.full_like(weights, value) for value in starts)]))
+
+    def value(self, averaged: bool) -> np.ndarray:
+        """The weights, averaged as asked for."""
+        state = self.state.numpy()
+        weights = state[:, : self._dim]
+        return weights - state[:, -self._dim :] if averaged and self._averaging else weights
+
+    def read(self, places: tf.Tensor) -> Rows:
+        """The rows at `places` [T, batch, ids]."""
+        rows, which = tf.unique(tf.reshape(places, [-1]))
+        state = tf.gather(self.state, rows)
+        vectors = tf.gather(state[:, : self._dim], tf.reshape(which, tf.shape(places)))
+        return Rows(rows, state, which, vectors)
+
+    def update(self, rows: Rows, gradient: tf.Tensor, now: Mapping[str, tf.Tensor]) -> None:
+        """Updates rows by the gradients of their occurrences [T, batch, ids, dim], summed over repetitions.
+
+        Args:
+            rows: what `read` returned.
+            gradient: of `rows.vectors`.
+            now: scalars `step`, `rate`, `correction`.
+        """
+        gradient = tf.reshape(gradient, [-1, self._dim])
+        gradient = tf.math.unsorted_segment_sum(gradient, rows.which, tf.size(rows.places))
+        weights, *rest = tf.split(rows.state, self.state.shape[1] // self._dim, axis=1)
+        average = [rest.pop()] if self._averaging else []
+        change, slots = optimizers.update(self._optimizer, gradient, rest, now["rate"], now["step"])
+        new = [weights + change, *slots, *(total + now["correction"] * change for total in average)]
+        self.state.scatter_update(tf.IndexedSlices(tf.concat(new, axis=1), rows.places))
