@@ -240,9 +240,9 @@ BLOCK = """
 import json, sys
 from importlib.machinery import PathFinder
 missing = set(json.loads(sys.argv[1]))
-class Image:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
+class Image(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         return None if name.split(".")[0] in missing else PathFinder.find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Image
 for name in sys.argv[2:]:
