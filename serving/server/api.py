@@ -9,7 +9,10 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import grpc
 
 from ranker.errors import UserError
 from serving.server import flags, grpc_server, protos
@@ -22,6 +25,8 @@ from serving.server.config_poll import ConfigPoller
 from serving.server.core import ServerCore
 from serving.server.endpoints import ApiOptions, Endpoints
 from serving.server.health import Health
+from serving.server.http2.connection import Service
+from serving.server.http2.server import Http2Server
 from serving.server.http_server import HttpServer
 from serving.server.loader import BundleLoader, fingerprint
 from serving.server.manager import LoadOptions
@@ -234,19 +239,20 @@ def _grpc(
     if options.enable_grpc_healthcheck_service:
         methods[health_service.CHECK] = health.check
         streams[health_service.WATCH] = health.watch
-    server, ports = grpc_server.build(
-        methods,
-        addresses,
-        options.grpc_max_threads or (64 if options.enable_batching else max(4 * cpus, 16)),
-        options.max_message_bytes or (64 * 2**20 if options.strict else -1),
-        server_credentials(options.ssl_config_file) if options.ssl_config_file else None,
-        flags.channel_arguments(options.grpc_channel_arguments),
-        streams,
-    )
+    threads = options.grpc_max_threads or (64 if options.enable_batching else max(4 * cpus, 16))
+    limit = options.max_message_bytes or (64 * 2**20 if options.strict else 2**31 - 1)
+    arguments = flags.channel_arguments(options.grpc_channel_arguments)
+    if options.ssl_config_file or arguments:
+        credentials = server_credentials(options.ssl_config_file) if options.ssl_config_file else None
+        server, ports = grpc_server.build(methods, addresses, threads, limit, credentials, arguments, streams)
+        end: Callable[[float], object] = partial(_stop_grpcio, server)
+    else:
+        native = Http2Server(addresses, Service(methods, streams, threads, limit))
+        ports, end = native.ports, native.stop
 
     def stop(grace: float) -> None:
         health.drain()
-        server.stop(grace).wait()
+        end(grace)
 
     stoppers.insert(0, stop)
     return ports[0]
@@ -272,3 +278,7 @@ def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> Htt
         raise invalid(
             f"Failed to listen on {options.host}:{options.rest_api_port}: {error.strerror}"
         ) from None
+
+
+def _stop_grpcio(server: grpc.Server, grace: float) -> None:
+    server.stop(grace).wait()

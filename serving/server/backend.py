@@ -59,6 +59,7 @@ class SessionModel:
     Attributes:
         signatures: by name, without the init op.
         signature_defs: the `SignatureDef` protos as saved, including the init op.
+        bounded: the graph has no loops and nothing that blocks.
     """
 
     def __init__(
@@ -112,9 +113,9 @@ class SessionModel:
         except ServingError:
             self.close()
             raise
-        self._inline = not _may_run_long(meta_graph.graph_def)
+        self.bounded = not _may_run_long(meta_graph.graph_def)
         self._inline_options: Any = None
-        if _native is not None and self._inline:
+        if _native is not None and self.bounded:
             options = tf.compat.v1.RunOptions(inter_op_thread_pool=-1)
             self._inline_options = _native.TF_NewBufferFromString(options.SerializeToString())
 
@@ -157,7 +158,7 @@ class SessionModel:
             )
         feed = {spec.endpoint: array for spec, array in feeds}
         fetch = [spec.endpoint for spec in fetches]
-        if self._inline:
+        if self._inline_options is not None:
             return _native.TF_SessionRun_wrapper(
                 session._session, self._inline_options, feed, fetch, [], None
             )

@@ -127,6 +127,11 @@ class BatchedModel:
         return self._model.signatures
 
     @property
+    def bounded(self) -> bool:
+        """False: a request waits for its batch."""
+        return False
+
+    @property
     def signature_defs(self) -> Mapping[str, Any]:
         """Those of the model."""
         return self._model.signature_defs

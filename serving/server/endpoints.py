@@ -41,11 +41,13 @@ class Call:
         entrypoint: "GRPC" or "REST", a label of the metrics.
         deadline: monotonic time in seconds after which nobody waits; None for never.
         metadata: the caller's headers.
+        quick: set by a method that has nothing to wait for, so a transport may answer on its reading thread.
     """
 
     entrypoint: str = "GRPC"
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    quick: bool = False
 
     def timeout_ms(self) -> int:
         """Milliseconds left, 0 for no limit.
@@ -133,6 +135,7 @@ class Endpoints:
             response.model_spec.signature_name = name
             for alias, array in outputs.items():
                 encode(array, response.outputs[alias], self._options.tensor_content)
+            call.quick = handle.bundle.bounded
             answer = response.SerializeToString()
             if self._request_log is not None:
                 request_id = call.metadata.get(REQUEST_ID)

@@ -1,4 +1,4 @@
-"""The gRPC transport: a thread pool that hands bytes to the endpoints."""
+"""The gRPC transport for TLS and gRPC channel arguments: grpcio, with a thread pool."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from serving.server.endpoints import Call, Method
+from serving.server.http2.connection import StreamMethod
 from serving.server.status import Code, ServingError
 
 _LOG = logging.getLogger(__name__)
@@ -23,13 +24,16 @@ class Services(grpc.GenericRpcHandler):
     def __init__(
         self,
         methods: Mapping[str, Method],
-        streams: Mapping[str, Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]],
+        streams: Mapping[str, StreamMethod],
     ):
         self._handlers = {
             path: grpc.unary_unary_rpc_method_handler(_adapt(method)) for path, method in methods.items()
         }
         self._handlers.update(
-            {path: grpc.unary_stream_rpc_method_handler(stream) for path, stream in streams.items()}
+            {
+                path: grpc.unary_stream_rpc_method_handler(_adapt_stream(stream))
+                for path, stream in streams.items()
+            }
         )
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -44,7 +48,7 @@ def build(
     max_message_bytes: int,
     credentials: grpc.ServerCredentials | None = None,
     channel_arguments: list[tuple[str, Any]] | None = None,
-    streams: Mapping[str, Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]] | None = None,
+    streams: Mapping[str, StreamMethod] | None = None,
 ) -> tuple[grpc.Server, list[int]]:
     """Makes and starts a server.
 
@@ -99,3 +103,7 @@ def _adapt(method: Method) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         raise AssertionError("abort raises")
 
     return handle
+
+
+def _adapt_stream(method: StreamMethod) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+    return lambda request, context: method(request, context.is_active)

@@ -7,9 +7,7 @@ the response one enum; an overall status and the two services' short names are k
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-
-import grpc
+from collections.abc import Callable, Iterator
 
 from serving.server.endpoints import Call
 from serving.server.status import Code, ServingError
@@ -40,14 +38,14 @@ class Health:
             raise ServingError(Code.NOT_FOUND, "")
         return self._status(service)
 
-    def watch(self, data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def watch(self, data: bytes, wanted: Callable[[], bool]) -> Iterator[bytes]:
         """grpc.health.v1.Health.Watch: the status now, and again when the drain begins."""
         service = _messages["Request"].FromString(data).service
         draining = self._draining.is_set()
         yield self._status(service)
-        while context.is_active() and not draining:
+        while wanted() and not draining:
             draining = self._draining.wait(_WATCH_SECONDS)
-        if context.is_active():
+        if wanted():
             yield self._status(service)
 
     def drain(self) -> None:

@@ -9,8 +9,6 @@ import re
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from serving.server.status import Code, ServingError
@@ -38,14 +36,6 @@ class Histogram:
         self.total += value
 
 
-@dataclass
-class RequestRecord:
-    """What a request turns out to be about, filled in while it runs."""
-
-    version: int | None = None
-    signature: str = ""
-
-
 class Metrics:
     """All metrics of one server."""
 
@@ -53,6 +43,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._counters: dict[str, dict[Labels, int]] = {}
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
+        self._request_labels: dict[tuple[object, ...], tuple[Labels, Labels]] = {}
 
     def count(self, name: str, labels: Labels = (), amount: int = 1) -> None:
         """Adds to a counter."""
@@ -90,34 +81,57 @@ class Metrics:
             }
         return counters, histograms
 
-    @contextmanager
-    def request(self, model: str, api: str, entrypoint: str) -> Iterator[RequestRecord]:
-        """Times a request and counts it under its status."""
-        record = RequestRecord()
-        started = time.perf_counter()
-        status = Code.OK
-        try:
-            yield record
-        except ServingError as error:
-            status = error.code
-            raise
-        finally:
-            elapsed = (time.perf_counter() - started) * 1e6
-            self._finish(model, api, entrypoint, record, status, elapsed)
+    def request(self, model: str, api: str, entrypoint: str) -> RequestRecord:
+        """Times a request and counts it under its status; use it in a `with` block."""
+        return RequestRecord(self, model, api, entrypoint)
 
-    def _finish(
-        self, model: str, api: str, entrypoint: str, record: RequestRecord, status: Code, elapsed: float
-    ) -> None:
-        if record.version is None:
-            # A name that no model has must not become a label: clients could grow the page without end.
-            model = "unknown" if status != Code.OK else model
-        about = (("version", str(record.version or "")), ("signature", record.signature))
-        self.count(
-            "/tensorflow/serving/request_count", (("model_name", model), ("status", status.name), *about)
-        )
+    def finish(self, record: RequestRecord, status: Code, micros: float) -> None:
+        """Counts one request; called by the record."""
+        key = (record.model, record.api, record.entrypoint, record.version, record.signature, status)
+        cells = self._request_labels.get(key)
+        if cells is None:
+            cells = self._request_labels.setdefault(key, _request_labels(record, status))
+        count_labels, latency_labels = cells
+        self.count("/tensorflow/serving/request_count", count_labels)
         if status == Code.OK:
-            labels = (("model_name", model), ("API", api), ("entrypoint", entrypoint), *about)
-            self.observe("/tensorflow/serving/request_latency", elapsed, labels)
+            self.observe("/tensorflow/serving/request_latency", micros, latency_labels)
+
+
+class RequestRecord:
+    """One request being timed; `version` and `signature` are filled in once they are known."""
+
+    __slots__ = ("_metrics", "_started", "api", "entrypoint", "model", "signature", "version")
+
+    def __init__(self, metrics: Metrics, model: str, api: str, entrypoint: str):
+        self._metrics = metrics
+        self.model = model
+        self.api = api
+        self.entrypoint = entrypoint
+        self.version: int | None = None
+        self.signature = ""
+
+    def __enter__(self) -> RequestRecord:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        micros = (time.perf_counter() - self._started) * 1e6
+        if self.version is None:
+            # A name that no model has must not become a label: clients could grow the page without end.
+            self.model = "unknown"
+        status = Code.OK if error is None else error.code if isinstance(error, ServingError) else Code.UNKNOWN
+        self._metrics.finish(self, status, micros)
+
+
+def _request_labels(record: RequestRecord, status: Code) -> tuple[Labels, Labels]:
+    about = (("version", str(record.version or "")), ("signature", record.signature))
+    count = (("model_name", record.model), ("status", status.name), *about)
+    return count, (
+        ("model_name", record.model),
+        ("API", record.api),
+        ("entrypoint", record.entrypoint),
+        *about,
+    )
 
 
 def page(metrics: Metrics) -> bytes:

@@ -21,6 +21,10 @@ class Model(Protocol):
     def signature_defs(self) -> Mapping[str, Any]:
         """The protos by name."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether a run ends in a time that only its input decides: no loops, no waiting for others."""
+
     def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs the graph once."""
 

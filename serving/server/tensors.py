@@ -101,9 +101,7 @@ def decode(proto: Any) -> np.ndarray:
         array = np.fromiter(values, wide, len(values))
         return _fill(array if wide == dtype else array.astype(dtype), shape, count)
     if enum == STRING and not content:
-        strings = np.empty(len(proto.string_val), object)
-        strings[:] = proto.string_val
-        return _fill(strings, shape, count)
+        return _fill(np.array(list(proto.string_val), object), shape, count)
     if enum in _HALF:
         if content:
             return _from_content(content, _HALF[enum], shape, count)

@@ -1,0 +1,238 @@
+"""Frames of one connection to complete requests."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Container
+
+from serving.server.http2 import frames, hpack, messages
+from serving.server.http2.books import MAX_STREAMS, Books
+from serving.server.http2.frames import ProtocolError
+from serving.server.http2.stream import Stream
+from serving.server.status import Code, ServingError
+
+_RECEIVE_BYTES = 256 * 1024
+_WINDOW = 16 * 2**20
+_FRAME_BYTES = 2**20
+_GREETING_SECONDS = 20.0
+_REMEMBERED_BLOCKS = 64
+
+
+class Reader:
+    """Reads one socket. One thread at a time may call `next_call`."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        books: Books,
+        send: Callable[[bytes], None],
+        known_paths: Container[str],
+        max_message_bytes: int,
+    ):
+        self._socket = sock
+        self._books = books
+        self._send = send
+        self._known_paths = known_paths
+        self._max_message_bytes = max_message_bytes
+        self._buffer = bytearray()
+        self._greeted = False
+        self._decoder = hpack.Decoder()
+        self._remembered: dict[bytes, list[hpack.Header]] = {}
+        self._generation = -1
+        self._unacknowledged = 0
+        self._header_block: tuple[int, int, bytearray] | None = None
+        self.last_stream = 0
+        self.draining = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes of a further request are here already."""
+        return bool(self._buffer)
+
+    def next_call(self) -> Stream:
+        """Reads until a request is complete.
+
+        Raises:
+            ProtocolError: the peer broke the protocol.
+            EOFError: the peer closed the connection.
+            OSError: the connection failed.
+        """
+        if not self._greeted:
+            self._greet()
+        while True:
+            stream = self._next_frame()
+            if stream is not None:
+                return stream
+
+    def _greet(self) -> None:
+        self._socket.settimeout(_GREETING_SECONDS)
+        while len(self._buffer) < len(frames.PREFACE):
+            self._receive()
+            if not frames.PREFACE.startswith(self._buffer[: len(frames.PREFACE)]):
+                raise ProtocolError(frames.PROTOCOL_ERROR, "not HTTP/2")
+        del self._buffer[: len(frames.PREFACE)]
+        self._socket.settimeout(None)
+        self._greeted = True
+        ours = [
+            (frames.MAX_CONCURRENT_STREAMS, MAX_STREAMS),
+            (frames.INITIAL_WINDOW_SIZE, _WINDOW),
+            (frames.MAX_FRAME_SIZE, _FRAME_BYTES),
+            (frames.MAX_HEADER_LIST_SIZE, hpack.MAX_LIST_BYTES),
+        ]
+        self._send(frames.settings(ours) + frames.window_update(0, _WINDOW - 65535))
+
+    def _receive(self) -> None:
+        data = self._socket.recv(_RECEIVE_BYTES)
+        if not data:
+            raise EOFError("the peer closed the connection")
+        self._buffer += data
+
+    def _next_frame(self) -> Stream | None:
+        buffer = self._buffer
+        while len(buffer) < frames.HEADER_BYTES:
+            self._receive()
+        length, kind, flags, number = frames.parse_header(buffer, 0)
+        if length > _FRAME_BYTES:
+            raise ProtocolError(frames.FRAME_SIZE_ERROR, "frame too large")
+        end = frames.HEADER_BYTES + length
+        while len(buffer) < end:
+            self._receive()
+        payload = bytes(buffer[frames.HEADER_BYTES : end])
+        del buffer[:end]
+        if self._header_block is not None and kind != frames.CONTINUATION:
+            raise ProtocolError(frames.PROTOCOL_ERROR, "a header block was interrupted")
+        if kind == frames.DATA:
+            return self._on_data(number, flags, payload)
+        if kind == frames.HEADERS:
+            return self._on_headers(number, flags, payload)
+        if kind == frames.CONTINUATION:
+            return self._on_continuation(number, flags, payload)
+        self._on_other(kind, flags, number, payload)
+        return None
+
+    def _on_other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if kind == frames.SETTINGS and not flags & frames.ACK:
+            self._books.settings(frames.parse_settings(payload))
+            self._send(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        elif kind == frames.WINDOW_UPDATE:
+            if len(payload) != 4:
+                raise ProtocolError(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
+            self._books.widen(number, int.from_bytes(payload, "big") & 0x7FFFFFFF)
+        elif kind == frames.PING:
+            if len(payload) != 8:
+                raise ProtocolError(frames.FRAME_SIZE_ERROR, "PING of a wrong length")
+            if not flags & frames.ACK:
+                self._send(frames.frame(frames.PING, frames.ACK, 0, payload))
+        elif kind == frames.RST_STREAM:
+            self._books.reset(number)
+        elif kind == frames.PUSH_PROMISE:
+            raise ProtocolError(frames.PROTOCOL_ERROR, "a client can't push")
+        # GOAWAY, PRIORITY and unknown kinds ask for nothing.
+
+    def _on_headers(self, number: int, flags: int, payload: bytes) -> Stream | None:
+        payload = frames.unpad(flags, payload)
+        if flags & frames.HAS_PRIORITY:
+            payload = payload[5:]
+        if number % 2 == 0:
+            raise ProtocolError(frames.PROTOCOL_ERROR, "HEADERS on a stream that is no client's")
+        if not flags & frames.END_HEADERS:
+            self._header_block = (number, flags, bytearray(payload))
+            return None
+        return self._on_header_block(number, flags, payload)
+
+    def _on_continuation(self, number: int, flags: int, payload: bytes) -> Stream | None:
+        if self._header_block is None or self._header_block[0] != number:
+            raise ProtocolError(frames.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        _, first_flags, block = self._header_block
+        block += payload
+        if len(block) > hpack.MAX_LIST_BYTES:
+            raise ProtocolError(frames.ENHANCE_YOUR_CALM, "header block too large")
+        if not flags & frames.END_HEADERS:
+            return None
+        self._header_block = None
+        return self._on_header_block(number, first_flags, bytes(block))
+
+    def _on_header_block(self, number: int, flags: int, block: bytes) -> Stream | None:
+        headers = self._decode(block)
+        ends = bool(flags & frames.END_STREAM)
+        if number <= self.last_stream:  # trailers of a request; gRPC has none
+            known = self._books.arriving(number)
+            return self._complete(known) if known is not None and ends else None
+        self.last_stream = number
+        metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        timeout = messages.timeout_seconds(metadata.get("grpc-timeout", ""))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        stream = Stream(number, metadata.get(":path", ""), metadata, deadline)
+        is_post = metadata.get(":method") == "POST"
+        if not is_post or not metadata.get("content-type", "").startswith("application/grpc"):
+            answer = hpack.encode([(b":status", b"415" if is_post else b"405")])
+            self._send(frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, number, answer))
+        elif self.draining or not self._books.open(stream):
+            self._send(frames.rst_stream(number, frames.REFUSED_STREAM))
+        elif stream.path not in self._known_paths:
+            self._refuse(stream, ServingError(Code.UNIMPLEMENTED, "Method not found!"))
+        elif ends:
+            return self._complete(stream)
+        return None
+
+    def _decode(self, block: bytes) -> list[hpack.Header]:
+        # Clients send the same few blocks again and again, as indices into a table that no longer changes.
+        if (
+            self._generation == self._decoder.generation
+            and (known := self._remembered.get(block)) is not None
+        ):
+            return known
+        try:
+            headers = self._decoder.decode(block)
+        except hpack.HpackError as error:
+            raise ProtocolError(frames.COMPRESSION_ERROR, str(error)) from None
+        if self._generation != self._decoder.generation or len(self._remembered) >= _REMEMBERED_BLOCKS:
+            self._remembered.clear()
+            self._generation = self._decoder.generation
+        else:
+            self._remembered[block] = headers
+        return headers
+
+    def _on_data(self, number: int, flags: int, payload: bytes) -> Stream | None:
+        size = len(payload)
+        self._unacknowledged += size
+        if self._unacknowledged >= _WINDOW // 2:
+            self._send(frames.window_update(0, self._unacknowledged))
+            self._unacknowledged = 0
+        stream = self._books.arriving(number)
+        if stream is None:
+            if number == 0 or number > self.last_stream:
+                raise ProtocolError(frames.PROTOCOL_ERROR, "DATA on a stream that was never opened")
+            return None  # what was on its way when the stream was refused or reset
+        buffered = self._books.append(stream, frames.unpad(flags, payload))
+        problem = self._problem(stream, buffered)
+        if problem is not None:
+            self._refuse(stream, problem)
+            return None
+        if flags & frames.END_STREAM:
+            return self._complete(stream)
+        stream.unacknowledged += size
+        if stream.unacknowledged >= _WINDOW // 2:
+            self._send(frames.window_update(number, stream.unacknowledged))
+            stream.unacknowledged = 0
+        return None
+
+    def _problem(self, stream: Stream, buffered: int) -> ServingError | None:
+        if len(stream.body) >= messages.PREFIX_BYTES:
+            announced = messages.message_length(stream.body)
+            if announced > self._max_message_bytes:
+                return messages.too_large(announced, self._max_message_bytes)
+            if len(stream.body) > announced + messages.PREFIX_BYTES:
+                return ServingError(Code.INTERNAL, "More than one message in a unary call")
+        if buffered > 2 * max(self._max_message_bytes, _WINDOW):
+            return ServingError(Code.RESOURCE_EXHAUSTED, "Too many unfinished requests on this connection")
+        return None
+
+    def _complete(self, stream: Stream) -> Stream:
+        self._books.complete(stream)
+        return stream
+
+    def _refuse(self, stream: Stream, error: ServingError) -> None:
+        self._books.forget(stream)
+        self._send(messages.refusal(stream.number, error))
