@@ -22,7 +22,8 @@ from ranker.cli import app
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
-DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
+WORKER = DOCKER / "worker.Dockerfile"
+DOCKERFILES = sorted(set(DOCKER.glob("*.Dockerfile")) - {WORKER})
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
 KUBERNETES = list(yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text(encoding="utf-8")))
 
@@ -193,6 +194,18 @@ def test_dockerfiles(path):
         from serving.server.flags import parse
 
         assert parse(command).model_name == "ranker"
+
+
+def test_the_worker_image_is_the_pipelines_with_the_pinned_beam():
+    found = instructions(WORKER)
+    (pin,) = re.findall(r"^apache-beam==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert ("FROM", f"apache/beam_python3.11_sdk:{pin} AS beam") in found
+    assert ("FROM", "steady-ranker/pipeline") in found
+    assert dict(found)["USER"] == "10001"
+    (base,) = {
+        image.split("-")[0] for name, image in instructions(DOCKER / "pipeline.Dockerfile") if name == "FROM"
+    }
+    assert base.startswith("python:3.11.")
 
 
 def test_what_an_image_is_built_from_is_not_ignored():
