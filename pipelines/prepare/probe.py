@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.prepare.examples import plain_text
 from pipelines.prepare.hashing import hash_text
 from pipelines.prepare.rows import ORDER
 from ranker.config import Experiment
@@ -48,7 +49,7 @@ def write_probe(parts: list[Path], experiment: Experiment, path: Path) -> int:
     tables = [pq.read_table(part) for part in sorted(parts)]
     text = {name for name, feature in experiment.features.items() if feature.kind == "categorical"}
     if not tables:
-        fields = [(name, pa.string() if name in text else pa.float32()) for name in experiment.features]
+        fields = [(name, pa.binary() if name in text else pa.float32()) for name in experiment.features]
         tables = [
             pa.schema(
                 [(REQUEST, pa.string()), (LABEL, pa.float32()), (ORDER, pa.uint64()), *fields]
@@ -56,6 +57,8 @@ def write_probe(parts: list[Path], experiment: Experiment, path: Path) -> int:
         ]
     table = _smallest(tables, max(REQUESTS, experiment.monitor.requests))
     requests = len(table[REQUEST].unique())
+    for name in text:
+        table = table.set_column(table.schema.get_field_index(name), name, plain_text(table[name]))
     table = table.drop_columns([ORDER]).rename_columns(["request", "label", *experiment.features])
     pq.write_table(table.combine_chunks(), path, compression="zstd")
     return requests

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.prepare.columns import decode
+from pipelines.prepare.examples import wire_text
 from pipelines.prepare.hashing import hash_text
 from pipelines.prepare.rows import EVAL, ORDER, TIME
 from ranker.layout import REQUEST
@@ -27,7 +28,7 @@ _SAMPLE_EVERY = 512
 
 
 def write_run(rows: pa.RecordBatch, shards: int, path: Path) -> int:
-    """Sorts a batch into the parts of all shards and writes them as one run.
+    """Sorts a batch into the parts of all shards and writes them as one run, text (but requests) as `wire_text`.
 
     Args:
         rows: example rows with `__order__`, `__eval__` and `__request__`.
@@ -49,13 +50,15 @@ def write_run(rows: pa.RecordBatch, shards: int, path: Path) -> int:
         len(train) + np.searchsorted(np.sort(shard), np.arange(1, shards)), [rows.num_rows],
     ])  # fmt: skip
     indices = pa.array(np.concatenate([train, held]))
-    columns = {
-        name: decode(rows.column(name).take(indices))
-        if _is_text(rows.column(name))
-        else rows.column(name).take(indices)
-        for name in rows.schema.names
-        if name not in (EVAL, TIME)
-    }
+    columns = {}
+    for name in rows.schema.names:
+        column = rows.column(name)
+        if name == REQUEST:
+            columns[name] = decode(column.take(indices))
+        elif pa.types.is_dictionary(column.type):
+            columns[name] = _wire(column, indices)
+        elif name not in (EVAL, TIME):
+            columns[name] = column.take(indices)
     batch = pa.RecordBatch.from_pydict(columns)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with pa.OSFile(os.fspath(temporary), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
@@ -162,5 +165,10 @@ def _rank(requests: pa.DictionaryArray) -> np.ndarray:
     return ranks[requests.indices.to_numpy(zero_copy_only=False)]
 
 
-def _is_text(column: pa.Array) -> bool:
-    return pa.types.is_dictionary(column.type) or pa.types.is_string(column.type)
+def _wire(column: pa.DictionaryArray, indices: pa.Array) -> pa.BinaryArray:
+    codes = column.indices.take(indices)
+    if len(column.dictionary) > len(codes):
+        return wire_text(decode(pa.DictionaryArray.from_arrays(codes, column.dictionary)))
+    # One slot more than the dictionary: the empty text, where a null index points.
+    distinct = wire_text(pa.concat_arrays([column.dictionary, pa.array([""], pa.string())]))
+    return distinct.take(codes.fill_null(len(distinct) - 1) if codes.null_count else codes)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.prepare import probe, runs
-from pipelines.prepare.examples import encode
+from pipelines.prepare.examples import encode, is_empty, wire_text
 from pipelines.prepare.rows import ORDER
 from pipelines.prepare.statistics import NumericStatistics
 from pipelines.prepare.tfrecord import Writer
@@ -88,7 +88,9 @@ def write_shard(
 def _write(rows: pa.RecordBatch, shard: Shard, writer: Writer, experiment: Experiment) -> None:
     if not rows.num_rows:
         return
-    writer.write(encode(rows))
+    request = rows.schema.get_field_index(layout.REQUEST)
+    wire = rows.set_column(request, layout.REQUEST, wire_text(rows.column(request)))
+    writer.write(encode(wire))
     shard.rows += rows.num_rows
     shard.positives += int(np.count_nonzero(rows.column(layout.LABEL).to_numpy()))
     if shard.split != "train":
@@ -98,5 +100,5 @@ def _write(rows: pa.RecordBatch, shard: Shard, writer: Writer, experiment: Exper
         if feature.kind == "numeric":
             shard.numeric.setdefault(name, NumericStatistics()).add(column.to_numpy())
         else:
-            missing = pc.sum(pc.equal(pc.binary_length(column), 0)).as_py() or 0
+            missing = pc.sum(is_empty(column)).as_py() or 0
             shard.missing[name] = shard.missing.get(name, 0) + missing

@@ -25,10 +25,10 @@ class Writer:
         heads = masked_crc32c(lengths).astype("<u4")
         tails = masked_crc32c(records).astype("<u4")
         for length, head, record, tail in zip(lengths, heads, records, tails, strict=True):
-            framed = b"".join((length, head.tobytes(), record, tail.tobytes()))
-            self._sink.write(framed)
-            self._hash.update(framed)
-            self.bytes += len(framed)
+            for part in (length + head.tobytes(), record, tail.tobytes()):
+                self._sink.write(part)
+                self._hash.update(part)
+                self.bytes += len(part)
         self.records += len(records)
 
     def close(self) -> str:
