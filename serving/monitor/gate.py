@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from ranker.divergence import (
     Comparison,
     Decision,
@@ -206,7 +208,7 @@ def gate(
     decisions = tuple(
         decide(label, _churn(versus, label, len(baseline)), among[label], margin=options.margin, allowance=options.allowance,
                level=options.level)
-        for label in (_label(name, settings) for name in options.measures)
+        for label in _labels(options, settings, probe)
     )  # fmt: skip
     sides = [
         Side(source, one.version, int(one.answered.sum())) for source, one in zip(sources, asked, strict=True)
@@ -257,6 +259,19 @@ def _churn(comparison: Comparison, label: str, baselines: int) -> Statistic:
     if baselines > 1:
         return comparison.replicas["candidate"][label]
     return next(iter(comparison.pairs.values()))[label]
+
+
+def _labels(options: Options, settings: Settings, probe: ProbeSet) -> list[str]:
+    labels = [_label(name, settings) for name in options.measures]
+    if (
+        int(np.diff(probe.offsets).max()) <= options.k
+    ):  # then the top k is the whole list, and nothing can leave it
+        labels = [label for label in labels if not label.startswith("set_churn@")]
+    if not labels:
+        raise UserError(
+            f"requests must have more than k={options.k} candidates for set_churn. Received: none has"
+        )
+    return labels
 
 
 def _label(name: str, settings: Settings) -> str:

@@ -59,14 +59,16 @@ def ingest(
 
 
 def live_round(
-    key: str, requests: Sequence[MirroredRequest], settings: Settings, served: Mapping[str, Served]
+    key: str, requests: Sequence[MirroredRequest], settings: Settings, known: Mapping[str, Served]
 ) -> RoundRecord:
-    """Measures mirrored requests: the version a replica answered last counts, others are `version_change`."""
+    """Measures mirrored requests: the version that a replica answered most by counts, others are `version_change`."""
     names = sorted({answer.replica for request in requests for answer in request.answers})
-    versions = dict.fromkeys(names, 0)
-    for request in sorted(requests, key=lambda request: request.time):
+    served_by: dict[str, Counter[int]] = {name: Counter() for name in names}
+    for request in requests:
         for answer in request.answers:
-            versions[answer.replica] = answer.version or versions[answer.replica]
+            if answer.version:
+                served_by[answer.replica][answer.version] += 1
+    versions = {name: max(seen, key=seen.__getitem__) if seen else 0 for name, seen in served_by.items()}
     kinds: Counter[tuple[str, str]] = Counter()
     usable: dict[str, list[ReplicaAnswer | None]] = {name: [] for name in names}
     for request in requests:
@@ -78,7 +80,7 @@ def live_round(
                 kinds[name, "asked"] += 1
                 kinds[name, kind or "answered"] += 1
     live = [name for name in names if versions[name] and any(usable[name])]
-    who = {name: _who(name, versions[name], served) for name in live}
+    who = {name: _who(name, versions[name], known) for name in live}
     comparison = (
         measure_requests(_batch(requests, {name: usable[name] for name in live}), settings).summarise()
         if live

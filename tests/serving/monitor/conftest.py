@@ -60,12 +60,20 @@ class Simulation:
 
     def answers(self, replica: int, **changes: Any) -> Answers:
         scores, all_of_them = self.scores(replica), np.ones(len(self.probe), dtype=bool)
+        labels = {"arm": "smelu", "replica": str(replica), "init_seed": "1", "shuffle_seed": str(replica)}
         values: dict[str, Any] = {
-            "replica": f"m{replica}", "labels": {"arm": "smelu", "replica": str(replica), "init_seed": "1", "shuffle_seed": str(replica)},
-            "version": self.versions[replica], "description": {"version": self.versions[replica]}, "scores": scores,
-            "answered": all_of_them, "again": scores, "again_answered": all_of_them, "batched": scores,
-            "batched_answered": all_of_them, "errors": Counter(),
-        }  # fmt: skip
+            "replica": f"m{replica}",
+            "labels": labels,
+            "version": self.versions[replica],
+            "description": {"version": self.versions[replica]},
+            "scores": scores,
+            "answered": all_of_them,
+            "again": scores,
+            "again_answered": all_of_them,
+            "batched": scores,
+            "batched_answered": all_of_them,
+            "errors": Counter(),
+        }
         return Answers(**(values | changes))
 
     def round(self, time: float, **changes: Any) -> Collected:

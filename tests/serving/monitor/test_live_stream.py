@@ -55,9 +55,9 @@ def test_live_measures_are_those_of_the_scores(start):
     )
     direct = compare(rows).means
     (found,) = [s for key, s in record.statistics.items() if key.kind == "all"]
-    assert {label: s.interval() for label, s in found.items()} == pytest.approx(
-        {label: s.interval() for label, s in direct.items()}
-    )
+    assert list(found) == list(direct)
+    for label, statistic in found.items():
+        assert statistic.interval() == pytest.approx(direct[label].interval())
 
 
 def test_a_kill_between_storing_and_deleting_doubles_nothing(store, tmp_path, start):
@@ -87,7 +87,7 @@ def test_errors_versions_and_bad_scores_are_counted_and_left_out(start):
     }  # fmt: skip
     (pair,) = [s for key, s in record.statistics.items() if key.kind == "pair"]
     assert pair["top1_swap"].n == 1
-    assert {subject.version for subject in record.subjects} == {1, 2}
+    assert {subject.version for subject in record.subjects} == {1}
 
 
 def test_a_torn_file_gives_what_it_has(sqlite_store, tmp_path, start):

@@ -101,5 +101,5 @@ def test_slices_cover_every_row_once_and_keep_the_frequent_values_apart():
     assert any(one.value == "(other)" for one in cut)
     for one in cut:
         assert np.array_equal(np.unique(probe.owner[one.rows]), np.flatnonzero(one.requests))
-    with pytest.raises(UserError, match="monitor.slices"):
+    with pytest.raises(UserError, match="must name features"):
         slices(probe, ("nothing",))

@@ -1,0 +1,166 @@
+"""The loop: one round's summary, several rounds, a kill -9 in the middle, SIGTERM, and what cannot start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+
+from ranker.config.deployment import Monitor as Settings
+from ranker.errors import UserError
+from serving.deployment import Deployment, Replica
+from serving.monitor.alerts.rules import load_rules
+from serving.monitor.exemplars import Exemplars, read_exemplars
+from serving.monitor.run import run
+from serving.monitor.store import open_store, query
+from serving.spool import SpoolWriter
+from tests.serving.monitor.test_live_stream import mirrored
+
+SETTINGS = Settings(interval=0.3, deadline=5, requests=20, slices=("age",))
+
+
+def deployment(*fakes):
+    return Deployment("ranker", tuple(Replica(fake.name, fake.target) for fake in fakes))
+
+
+@pytest.fixture
+def replicas(fake_replica, noisy):
+    return [fake_replica(name=name, mangle=noisy(seed, 0.05)) for seed, name in enumerate("abc")]
+
+
+def test_one_round_gives_a_summary_and_fills_the_store(replicas, probe, tmp_path):
+    summary = run(
+        deployment(*replicas), SETTINGS, probe, tmp_path / "monitor.db", once=True, rules=load_rules(),
+        exemplars=Exemplars(tmp_path / "exemplars"), spool=tmp_path / "spool",
+    )  # fmt: skip
+    assert summary.replicas == {"a": 3, "b": 3, "c": 3}
+    assert summary.requests == len(probe)
+    assert set(summary.measures["top1_swap"]) >= {"value", "low", "high"}
+    json.dumps(summary.as_dict(), allow_nan=False)
+    store = open_store(tmp_path / "monitor.db")
+    now = time.time()
+    verdict = query.verdict(store, now)
+    assert verdict.measures["top1_swap"].value.value == pytest.approx(summary.measures["top1_swap"]["value"])
+    assert verdict.coverage == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert read_exemplars(tmp_path / "exemplars", "probe", now - 7200, now + 60)
+    store.close()
+
+
+def test_rounds_go_on_until_stopped_and_take_in_live_requests(replicas, probe, tmp_path):
+    writer = SpoolWriter(tmp_path / "spool")
+    for n in range(5):
+        writer(mirrored(n, time.time(), [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]], versions=(3, 3)))
+    writer.hand_over()
+    stop, seen = threading.Event(), []
+
+    def on_round(summary):
+        seen.append(summary)
+        if len(seen) == 3:
+            stop.set()
+
+    spool = tmp_path / "spool"
+    run(
+        deployment(*replicas),
+        SETTINGS,
+        probe,
+        tmp_path / "monitor.db",
+        stop=stop,
+        on_round=on_round,
+        spool=spool,
+    )
+    assert len(seen) == 3
+    store = open_store(tmp_path / "monitor.db")
+    assert query.freshness(store, time.time()).rounds == 3
+    assert query.verdict(store, time.time(), stream="live").measures["top1_swap"].value.value == 1.0
+    store.close()
+
+
+def test_all_replicas_down_is_a_round_too(fake_replica, probe, tmp_path):
+    fake = fake_replica(name="a")
+    fake.stop()
+    summary = run(deployment(fake), SETTINGS, probe, tmp_path / "monitor.db", once=True)
+    assert summary.replicas == {}
+    assert summary.measures == {}
+    assert summary.errors == {"a": {"down": len(probe)}}
+
+
+MONITOR = textwrap.dedent(
+    """
+    import sys
+    from ranker.config.deployment import Monitor as Settings
+    from serving.deployment import from_targets
+    from serving.monitor.run import run, stop_on_signals
+    from tests.serving.monitor.conftest import small_probe
+    with stop_on_signals() as stop:
+        run(from_targets(sys.argv[2:]), Settings(interval=0.05, requests=20), small_probe(), sys.argv[1], stop=stop,
+            on_round=lambda summary: print(len(summary.replicas), flush=True))
+    assert "tensorflow" not in sys.modules
+    """
+)
+
+
+@contextmanager
+def monitor_of(store, fakes):
+    command = [sys.executable, "-c", MONITOR, str(store), *(f"{fake.name}={fake.target}" for fake in fakes)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as monitor:
+        try:
+            yield monitor
+        finally:
+            monitor.kill()
+
+
+def test_kill_9_at_any_point_loses_at_most_the_round_in_flight_and_doubles_none(replicas, probe, tmp_path):
+    path = tmp_path / "monitor.db"
+    told = 0
+    for delay in (0.0, 0.1):
+        with monitor_of(path, replicas) as monitor:
+            for _ in range(3):
+                assert monitor.stdout.readline().strip() == "3"
+                told += 1
+            time.sleep(delay)
+            monitor.send_signal(signal.SIGKILL)
+            told += len(monitor.stdout.read().split())
+    store = open_store(path)
+    with store.read() as connection:
+        rounds = connection.execute(text("SELECT count(*) FROM round")).scalar_one()
+        assert connection.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
+    # a round is told after it is stored: each kill may leave one that was stored and not told
+    assert told <= rounds <= told + 2
+    counts, statistics = query.totals(store)
+    assert {row.count for row in counts if row.kind == "probe/asked"} == {rounds * len(probe)}
+    assert {found["pd_abs"].n for _, kind, _, _, found, _ in statistics if kind == "pair"} == {
+        rounds * len(probe)
+    }
+    store.close()
+
+
+def test_sigterm_ends_after_the_round_under_way(replicas, tmp_path):
+    with monitor_of(tmp_path / "monitor.db", replicas) as monitor:
+        assert monitor.stdout.readline().strip() == "3"
+        monitor.send_signal(signal.SIGTERM)
+        monitor.stdout.read()
+        assert monitor.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"metrics": "nowhere"}, "host:port"),
+        ({"metrics": "127.0.0.1:99999"}, "host:port"),
+        ({}, "must name features"),
+    ],
+)
+def test_what_cannot_start_is_one_line(replicas, probe, tmp_path, options, says):
+    settings = SETTINGS if options else Settings(slices=("nothing",))
+    with pytest.raises(UserError, match=says):
+        run(deployment(*replicas), settings, probe, tmp_path / "monitor.db", once=True, **options)
