@@ -8,6 +8,7 @@ the encoded list of any block of its rows: a block costs a slice and not a loop 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,9 @@ def wire_text(text: pa.StringArray) -> pa.BinaryArray:
 
 def plain_text(wire: pa.BinaryArray) -> pa.StringArray:
     """What `wire_text` was made from."""
-    return pa.array([_value(value) for value in wire.to_pylist()], pa.string())
+    encoded = wire.dictionary_encode()
+    values = pa.array([_value(value) for value in encoded.dictionary.to_pylist()], pa.string())
+    return values.take(encoded.indices)
 
 
 def is_empty(wire: pa.BinaryArray) -> pa.BooleanArray:
@@ -60,11 +63,12 @@ def encode(rows: pa.RecordBatch, block_rows: int = BLOCK_ROWS) -> list[bytes]:
 
 
 def _texts(column: pa.BinaryArray, starts: range, block_rows: int) -> list[memoryview]:
-    offsets = np.frombuffer(column.buffers()[1], np.int32)[
-        column.offset : column.offset + len(column) + 1
-    ].tolist()
-    data, last = memoryview(column.buffers()[2]), len(column)
-    return [data[offsets[start] : offsets[min(start + block_rows, last)]] for start in starts]
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    data, cuts = (
+        memoryview(column.buffers()[2]),
+        [*offsets[starts.start : -1 : block_rows].tolist(), int(offsets[-1])],
+    )
+    return [data[start:end] for start, end in pairwise(cuts)]
 
 
 def _floats(column: pa.FloatArray, starts: range, block_rows: int) -> list[memoryview]:

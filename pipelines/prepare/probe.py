@@ -58,7 +58,9 @@ def write_probe(parts: list[Path], experiment: Experiment, path: Path) -> int:
     table = _smallest(tables, max(REQUESTS, experiment.monitor.requests))
     requests = len(table[REQUEST].unique())
     for name in text:
-        table = table.set_column(table.schema.get_field_index(name), name, plain_text(table[name]))
+        table = table.set_column(
+            table.schema.get_field_index(name), name, plain_text(table[name].combine_chunks())
+        )
     table = table.drop_columns([ORDER]).rename_columns(["request", "label", *experiment.features])
     pq.write_table(table.combine_chunks(), path, compression="zstd")
     return requests
