@@ -9,7 +9,7 @@ import grpc
 from serving.client import Tls
 
 
-def is_serving(target: str, ca: str | None = None, seconds: float = 3.0) -> bool:
+def is_serving(target: str, ca: str | None = None, *, seconds: float = 3.0) -> bool:
     """Returns whether the gateway at `target` takes calls and has a replica to send them to."""
     channel = grpc.secure_channel(target, Tls(ca=ca).credentials()) if ca else grpc.insecure_channel(target)
     with channel:

@@ -15,7 +15,7 @@ from serving.gateway.compare import Sampled
 from serving.gateway.metrics import Metrics
 from serving.gateway.routing import Router
 from serving.gateway.sampling import is_sampled, request_id
-from serving.gateway.upstream import Reply, Upstream
+from serving.gateway.upstream import Metadata, Reply, Upstream
 
 REQUEST_ID = "x-request-id"
 REPLICA = "x-ranker-replica"
@@ -74,8 +74,11 @@ class Proxy(grpc.GenericRpcHandler):
 
         async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
             clock, arrived = time.time(), time.monotonic()
-            given = {str(key): value for key, value in context.invocation_metadata() or ()}
-            name, reply = await self._forward(path, request, given, context.time_remaining())
+            metadata = context.invocation_metadata() or ()
+            # For look-ups; what is forwarded keeps keys that stand twice.
+            given = dict(metadata)
+            key = given.get(self._sticky) if self._sticky else None
+            name, reply = await self._forward(path, request, metadata, key, context.time_remaining())
             self._metrics.call(method, name, reply.code, time.monotonic() - arrived)
             trailers = (*reply.trailers, (REPLICA, name))
             if reply.code != "OK":
@@ -89,15 +92,14 @@ class Proxy(grpc.GenericRpcHandler):
         return handle
 
     async def _forward(
-        self, path: str, request: bytes, given: Mapping[str, Any], remaining: float | None
+        self, path: str, request: bytes, metadata: Metadata, key: object, remaining: float | None
     ) -> tuple[str, Reply]:
         healthy = {name for name, upstream in self._upstreams.items() if upstream.is_healthy}
-        key = given.get(self._sticky) if self._sticky else None
-        metadata = tuple((name, value) for name, value in given.items() if not name.startswith(_HOP))
+        passed_on = tuple((name, value) for name, value in metadata if not name.startswith(_HOP))
         expires = None if remaining is None else time.monotonic() + remaining
         for name in self._router.order(key if isinstance(key, str) else None, healthy):
             timeout = None if expires is None else max(expires - time.monotonic(), 0.0)
-            reply = await self._upstreams[name].call(path, request, metadata, timeout)
+            reply = await self._upstreams[name].call(path, request, passed_on, timeout)
             if reply.code != "UNAVAILABLE":
                 break
             self._metrics.retry(name)

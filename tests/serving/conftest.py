@@ -46,7 +46,7 @@ class FakeReplica:
     credentials: grpc.ServerCredentials | None = None
     port: int = 0
     calls: list[tuple[str, Any]] = field(default_factory=list)
-    metadata: list[dict[str, str]] = field(default_factory=list)
+    metadata: list[tuple[tuple[str, str | bytes], ...]] = field(default_factory=list)
 
     def start(self) -> FakeReplica:
         self._server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
@@ -74,7 +74,7 @@ class FakeReplica:
     def answer(self, path: str, request: Any, context: grpc.ServicerContext) -> Any:
         with self._lock:
             self.calls.append((path, request))
-            self.metadata.append({str(key): str(value) for key, value in context.invocation_metadata()})
+            self.metadata.append(tuple(tuple(pair) for pair in context.invocation_metadata()))
             failing = self.error is not None and self.error_count > 0
             self.error_count -= failing
         time.sleep(self.delay)

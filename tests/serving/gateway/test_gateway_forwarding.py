@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from serving import wire
-from serving.client import InvalidArgument, NotFound, RankerClient, Unavailable
+from serving.client import InvalidArgument, NotFound, RankerClient, Unavailablefrom serving.gateway.probe import is_serving
 
 ITEMS = [str(item) for item in range(20)]
 
@@ -82,8 +82,9 @@ def test_status_text_and_metadata_pass_through(fake_replica, gateway):
         client.status()
     assert caught.value.details == text
     replica.error = None
-    raw_call(running.target, wire.PREDICT.path, request_bytes(), (("x-request-id", "r1"), ("x-trace", "t")))
-    assert {"x-request-id": "r1", "x-trace": "t"}.items() <= replica.metadata[-1].items()
+    given = (("x-request-id", "r1"), ("x-trace", "t"), ("x-trace", "u"), ("x-raw-bin", b"\x00\xff"))
+    raw_call(running.target, wire.PREDICT.path, request_bytes(), given)
+    assert tuple(pair for pair in replica.metadata[-1] if pair[0].startswith("x-")) == given
     with RankerClient(running.target, model_name="other") as client, pytest.raises(NotFound):
         client.describe()
 
@@ -142,9 +143,12 @@ def test_health_follows_the_replicas(fake_replica, gateway):
     running = gateway([replica])
     check = "/grpc.health.v1.Health/Check"
     assert raw_call(running.target, check, b"")[0] == b"\x08\x01"
+    assert is_serving(running.target)
     replica.stop()
     running.wait_until(lambda: not running.healthy())
     assert raw_call(running.target, check, b"")[0] == b"\x08\x02"
+    assert not is_serving(running.target)
+    assert not is_serving("127.0.0.1:1", seconds=1.0)
 
 
 def test_metrics_are_served(fake_replica, gateway):
