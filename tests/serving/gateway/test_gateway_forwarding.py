@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from serving import wire
-from serving.client import InvalidArgument, NotFound, RankerClient, Unavailablefrom serving.gateway.probe import is_serving
+from serving.client import InvalidArgument, NotFound, RankerClient, Unavailable
+from serving.gateway.probe import is_serving
 
 ITEMS = [str(item) for item in range(20)]
 
