@@ -15,6 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ranker.errors import UserError
+
 _SECONDS_BETWEEN = 5.0
 
 
@@ -82,10 +84,14 @@ def chatter_to(path: Path) -> Iterator[None]:
     Beam's workers log their whole life to stderr; a person wants to see progress instead, and the log when
     something breaks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     kept = os.dup(2)
     try:
-        with path.open("ab") as file:
+        with file:
             os.dup2(file.fileno(), 2)
         yield
     finally:

@@ -44,6 +44,8 @@ def standing(run: Path, spec: ReplicaSpec) -> str | None:
         left = (now["steps"] - now["step"]) * (now["seconds"] / max(now["done"], 1))
     except (OSError, IndexError, ValueError, KeyError):
         return None
+    if now["step"] == now["steps"]:
+        return f"replica {spec.arm}/{spec.replica}: trained, loss {now['loss'][0]:.4f}; exporting"
     share = 100 * now["step"] / now["steps"]
     return (
         f"replica {spec.arm}/{spec.replica}: {share:3.0f}%, loss {now['loss'][0]:.4f},"

@@ -106,14 +106,16 @@ def _stages(
         config = layout.config_path(run_dir)
     experiment = load(config, overrides or ())
 
-    from pipelines.run import run_stages
-    from pipelines.runner import RunnerOptions
+    reporter = Reporter(as_json)
+    with reporter.work(), chatter_to(run_dir / "logs" / "beam.log"):
+        from pipelines.run import run_stages
+        from pipelines.runner import RunnerOptions
+
+        options = RunnerOptions(runner=runner, workers=workers, flags=tuple(beam or ()))
+        result = run_stages(stages, experiment, run_dir, options, reporter)
+
     from serving.run_directory import deploy
 
-    reporter = Reporter(as_json)
-    options = RunnerOptions(runner=runner, workers=workers, flags=tuple(beam or ()))
-    with reporter.work(), chatter_to(run_dir / "logs" / "beam.log"):
-        result = run_stages(stages, experiment, run_dir, options, reporter)
     if "evaluate" in stages:
         deploy(run_dir)
         reporter.line(f"report: {layout.evaluation_dir(run_dir) / 'report.html'}")
