@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -141,6 +142,10 @@ def run(options: ServerOptions) -> int:
     Returns:
         0 after a signal, 255 if it could not start (the reason is on stderr).
     """
+    # TensorFlow's modules are half a million objects that never die. Left to the garbage collector, each full
+    # collection (one follows every unload) would stop all requests for 0.15 s to look at them again.
+    gc.collect()
+    gc.freeze()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
