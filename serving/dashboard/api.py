@@ -136,7 +136,7 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
             return PlainTextResponse(to_csv(found.rows), media_type="text/csv; charset=utf-8")
         if kind == "json":
             return _json(list(found.rows))
-        return Response(picture_of(found, here.palette).to_json(), media_type="application/json")
+        return _json(picture_of(found, here.palette))
 
     return router
 

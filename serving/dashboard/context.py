@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from dash.development.base_component import Component
 
 from serving.dashboard.address import Address
-from serving.dashboard.figures.style import Palette
+from serving.dashboard.figures.style import Figure, Palette
 from serving.dashboard.plain import Rows
 from serving.dashboard.settings import DashboardSettings
 from serving.dashboard.words import Finding, finding
@@ -81,7 +80,7 @@ class Panel:
     title: str
     body: Component | Sequence[Component]
     rows: Rows = ()
-    figure: Any = None
+    figure: Figure | None = None
     note: str = ""
     size: str = "full"
 
@@ -105,4 +104,3 @@ class Page:
     title: str
     build: Build
     controls: tuple[str, ...] = ("stream", "measure", "window")
-    extra: Mapping[str, Any] = field(default_factory=dict)

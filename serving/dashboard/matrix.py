@@ -57,7 +57,7 @@ def matrix_table(found: Matrix, address: Address, *, enough: int, budget: float 
     return html.Div(
         [
             html.Div(
-                html.Table(rows, className="matrix"),
+                html.Table(rows, className="matrix roomy" if len(names) <= 6 else "matrix"),
                 className="scroll",
                 tabIndex=0,
                 role="region",

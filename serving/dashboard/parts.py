@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import plotly.graph_objects as go
 from dash import dcc, html
 from dash.development.base_component import Component
 
 from serving.dashboard.address import Address
+from serving.dashboard.figures.style import Figure
 
 _LONGEST = 80
 
@@ -111,17 +111,16 @@ def table(
     )
 
 
-def chart(key: str, figure: go.Figure, summary: str, *, bare: bool = False) -> html.Div:
-    """A Plotly figure; `summary` says to a screen reader what it shows. `bare`: without Plotly's buttons."""
+def chart(key: str, figure: Figure, summary: str) -> html.Div:
+    """A Plotly figure; `summary` says to a screen reader what it shows."""
     config: Any = {
         "displaylogo": False,
         "responsive": True,
-        "displayModeBar": False if bare else "hover",
-        "staticPlot": bare,
+        "displayModeBar": "hover",
         "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
         "toImageButtonOptions": {"format": "png", "scale": 2, "filename": f"steady-ranker-{key}"},
     }
-    height = figure.layout.height
+    height = figure["layout"]["height"]
     graph = dcc.Graph(
         id=f"chart-{key}", figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
     )

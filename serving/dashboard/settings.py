@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ranker.divergence import CATALOGUE
 from ranker.errors import UserError
 from serving.deployment import Deployment
 
@@ -18,7 +19,9 @@ class DashboardSettings:
     Attributes:
         store: the monitor's store, a SQLite file or a database URL.
         run: the run directory, for the report on arms and the kept requests; None: those pages say so.
+        exemplars: where the monitor keeps requests whole; None: `exemplars` in the run directory.
         deployment: what serves, for the commands that replay a request; None: without addresses.
+        gateway: `host:port` of the gateway's metrics page; None: there is no gateway.
         token: what a caller must present; None: nobody is asked. For anything but loopback, set one.
         refresh: seconds between refreshes of an open page.
         stale_after: seconds after which the newest round is stale, and everything turns grey.
@@ -33,7 +36,9 @@ class DashboardSettings:
 
     store: str | Path
     run: Path | None = None
+    exemplars: Path | None = None
     deployment: Deployment | None = None
+    gateway: str | None = None
     token: str | None = None
     refresh: float = 30.0
     stale_after: float = 300.0
@@ -54,3 +59,15 @@ class DashboardSettings:
                 raise UserError(f"`budget.{label}` must be a number >= 0. Received: {value!r}")
         if self.token is not None and not self.token.strip():
             raise UserError("`token` must not be empty: leave it out to ask nobody. Received: ''")
+        # the configuration may leave the depth out of a measure's name; the store never does
+        labels = {self.label(name): value for name, value in self.budget.items()}
+        object.__setattr__(self, "budget", labels)
+
+    def label(self, name: str) -> str:
+        """A measure's label in the store: `set_churn` is `set_churn@10`."""
+        return f"{name}@{self.k}" if f"{name}@k" in CATALOGUE else name
+
+    @property
+    def kept(self) -> Path | None:
+        """The directory of kept requests."""
+        return self.exemplars or (self.run / "exemplars" if self.run is not None else None)

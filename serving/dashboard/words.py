@@ -42,6 +42,11 @@ _TITLES = {
     "kendall_topk": "Top-k Kendall distance",
     "med_dcg@k": "Largest DCG difference",
     "tie_share": "Ties",
+    "auc": "AUC",
+    "logloss": "Log loss",
+    "ranking_loss": "Ranking loss",
+    "gauc": "GAUC",
+    "ndcg@k": "NDCG@{k}",
 }
 _AS_NUMBER = ("log-odds", "log-odds squared", "nats", "similarity", "distance")
 
@@ -105,7 +110,7 @@ def _describe(measured: Measured, budget: Mapping[str, float]) -> str:
     stem, depth = _stem(label)
     sentence = _SENTENCES.get(stem, "{name} is {}")
     text = sentence.format(amount(label, measured.value.value), k=depth, name=title(label).lower())
-    text += f" ({between(label, measured.value)}), budget {amount(label, budget[label])}"
+    text += f" ({between(label, measured.value)}), budget {limit(label, budget[label])}"
     return text + (
         f", floor {amount(label, measured.floor.value)}" if measured.floor else ", floor not measured"
     )
@@ -153,8 +158,35 @@ def between(label: str, interval: Interval) -> str:
     ends = (interval.low, interval.high)
     if not all(math.isfinite(end) for end in ends):
         return "interval unknown"
-    low, high = (percent(end) if is_share(label) else number(end) for end in ends)
+    value, low, high = clipped(label, interval)
+    if not is_share(label):
+        return _joined(number(low), number(high))
+    # as many decimals as the value has, unless it is so near 0 that the upper end would show none
+    decimals = _decimals(100 * (value or high))
+    return _joined(*(f"{100 * end:.{decimals}f}" for end in (low, high)))
+
+
+def _joined(low: str, high: str) -> str:
     return f"{low} to {high}" if low.startswith("-") else f"{low}-{high}"
+
+
+def clipped(label: str, interval: Interval) -> Interval:
+    """The interval within what the measure can be: a normal approximation may reach beyond."""
+    stem, _ = _stem(label)
+    if stem not in CATALOGUE:
+        return interval
+    least, most = CATALOGUE[stem].bounds
+    return Interval(interval.value, max(interval.low, least), min(interval.high, most))
+
+
+def limit(label: str, value: float) -> str:
+    """A number that somebody chose, as they wrote it.
+
+    Example:
+        >>> limit("top1_swap", 0.03)
+        '3%'
+    """
+    return f"{100 * value:.6g}%" if is_share(label) else f"{value:g}"
 
 
 def percent(value: float) -> str:

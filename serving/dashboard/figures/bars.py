@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import median
 
-import plotly.graph_objects as go
-
-from serving.dashboard.figures.style import Palette, styled
+from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short, whiskers
 from serving.monitor.store.results import OddOneOut
 
 
-def component_bars(found: OddOneOut, colors: Palette, *, factor: float = 3.0) -> go.Figure:
+def component_bars(found: OddOneOut, colors: Palette, *, factor: float = 3.0) -> Figure:
     """Each replica's own noise, the noisiest on top; those that stand out in the warning colour."""
     odd = {one.replica for one in found.odd}
     shown = sorted(found.components, key=lambda component: component.value.value)
@@ -24,7 +21,7 @@ def component_bars(found: OddOneOut, colors: Palette, *, factor: float = 3.0) ->
     )
     limit = factor * median(component.value.value for component in shown)
     if limit > 0:
-        figure.add_vline(x=limit, line={"color": colors.warning, "width": 1.5, "dash": "dash"})
+        figure["layout"]["shapes"].append(across(limit, colors, vertical=True))
     return figure
 
 
@@ -36,7 +33,8 @@ def interval_bars(
     *,
     scale: float = 1.0,
     suffix: str = "",
-) -> go.Figure:
+    longest: int = 28,
+) -> Figure:
     """Horizontal bars, the first at the bottom.
 
     Args:
@@ -46,59 +44,28 @@ def interval_bars(
         colors: the theme.
         scale: what values are multiplied by.
         suffix: unit on the axis.
+        longest: names are cut to this.
     """
     places = list(range(len(names)))
-    centre = [scale * value for value, _, _ in values]
-    above = [_finite(scale * (high - value)) for value, _, high in values]
-    below = [_finite(scale * (value - low)) for value, low, _ in values]
-    figure = go.Figure()
-    figure.add_bar(
-        y=places,
-        x=centre,
-        orientation="h",
-        marker={"color": list(fills)},
-        width=0.6,
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": above,
-            "arrayminus": below,
-            "color": colors.ink,
-            "thickness": 1.2,
-            "width": 4,
-        },
-        customdata=[
-            [name, scale * low, scale * high] for name, (_, low, high) in zip(names, values, strict=True)
+    shown = [plain_text(short(name, longest)) for name in names]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "y": places,
+        "x": [scale * value for value, _, _ in values],
+        "width": 0.6,
+        "marker": {"color": list(fills)},
+        "error_x": whiskers(values, colors.ink, scale=scale),
+        "customdata": [
+            [name, scale * low, scale * high] for name, (_, low, high) in zip(shown, values, strict=True)
         ],
-        hovertemplate="%{customdata[0]}: %{x:.3g} (%{customdata[1]:.3g} to %{customdata[2]:.3g})<extra></extra>",
-    )
-    styled(
-        figure,
-        colors,
-        height=60 + 30 * max(len(names), 2),
-        showlegend=False,
-        hovermode="closest",
-        dragmode=False,
-    )
-    figure.update_yaxes(
-        tickvals=places,
-        ticktext=[_label(name) for name in names],
-        fixedrange=True,
-        showgrid=False,
-        tickfont={"size": 12, "color": colors.ink},
-    )
-    figure.update_xaxes(rangemode="tozero", ticksuffix=suffix, fixedrange=True, nticks=6)
-    return figure
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else 0.0
-
-
-def _label(name: str) -> str:
-    return plain_text(name if len(name) <= 28 else f"{name[:27]}…")
-
-
-def plain_text(text: str) -> str:
-    """Text that Plotly shows as it is: it would make bold, links and line breaks of tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        "hovertemplate": "%{customdata[0]}: %{x:.3g} (%{customdata[1]:.3g} to %{customdata[2]:.3g})<extra></extra>",
+    }
+    return drawn(
+        [bars], colors, height=60 + 30 * max(len(names), 2), showlegend=False, hovermode="closest", dragmode=False,
+        x={"rangemode": "tozero", "ticksuffix": suffix, "fixedrange": True, "nticks": 6},
+        y={
+            "tickvals": places, "ticktext": shown, "fixedrange": True, "showgrid": False, "zeroline": False,
+            "tickfont": {"size": 12, "color": colors.ink},
+        },
+    )  # fmt: skip

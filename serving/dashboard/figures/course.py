@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
+from typing import Any
 
-import plotly.graph_objects as go
-
+from ranker.divergence import Interval
 from serving.dashboard import words
-from serving.dashboard.figures.style import Palette, styled
+from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short
 from serving.monitor.store.results import EventRow, Line, Point
 
+_MOST_BANDS = 3
 
-def moments(times: Iterable[float]) -> list[datetime]:
+
+def moments(times: Iterable[float]) -> list[str]:
     """Seconds since 1970 as UTC times without a zone, which Plotly shows as they are."""
-    return [datetime.fromtimestamp(time, timezone.utc).replace(tzinfo=None) for time in times]
-
-
-def joined(lines: Sequence[Line]) -> list[Point]:
-    """The points of several lines in the order of time; of two at one time the newer line's."""
-    return [
-        point for _, point in sorted({point.time: point for line in lines for point in line.points}.items())
-    ]
+    return [datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") for time in times]
 
 
 def course(
@@ -29,13 +24,13 @@ def course(
     label: str,
     colors: Palette,
     *,
-    floor: Sequence[Line] = (),
+    floor: Sequence[Point] = (),
     events: Sequence[EventRow] = (),
     budget: float | None = None,
-    span: tuple[float, float] | None = None,
+    span: tuple[float, float],
     height: int = 300,
     revision: str = "course",
-) -> go.Figure:
+) -> Figure:
     """A chart of one measure.
 
     Args:
@@ -43,119 +38,136 @@ def course(
         label: of the measure.
         colors: the theme.
         floor: what a replica differs from itself.
-        events: marked by vertical lines, refreshes only.
+        events: refreshes among them are marked.
         budget: a dashed line.
         span: (start, end) of the axis, seconds since 1970.
         height: pixels.
-        revision: see `styled`.
+        revision: see `drawn`.
     """
-    scale = 100.0 if words.is_share(label) else 1.0
     unit = "%" if words.is_share(label) else ""
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     for position, (name, parts) in enumerate(lines):
         color = colors.color(position)
         for part, line in enumerate(part for part in parts if part.points):
-            times = moments(point.time for point in line.points)
-            if len(lines) <= 3:
-                low, high = (
-                    [scale * getattr(point, end) for point in line.points] for end in ("low", "high")
-                )
-                figure.add_scatter(
-                    x=times + times[::-1],
-                    y=high + low[::-1],
-                    fill="toself",
-                    fillcolor=colors.band(color),
-                    mode="none",
-                    hoverinfo="skip",
-                    showlegend=False,
-                    legendgroup=name,
-                )
-            figure.add_scatter(
-                x=times,
-                y=[scale * point.value for point in line.points],
-                mode="lines+markers" if len(times) == 1 else "lines",
-                name=name,
-                legendgroup=name,
-                showlegend=part == 0,
-                line={
-                    "color": color,
-                    "width": 2,
-                    "dash": "solid" if position < len(colors.series) else "dot",
-                },
-                customdata=[
-                    [words.amount(label, p.value), _range(label, p), p.n, p.rounds] for p in line.points
-                ],
-                hovertemplate="%{customdata[0]} (%{customdata[1]}), %{customdata[2]:,} requests",
-            )
-    points = joined(floor)
-    if points:
-        figure.add_scatter(
-            x=moments(point.time for point in points),
-            y=[scale * point.value for point in points],
-            mode="lines",
-            name="floor",
-            line={"color": colors.muted, "width": 1.5, "dash": "dot"},
-            hovertemplate="%{y:.3g}" + unit,
+            if len(lines) <= _MOST_BANDS:
+                traces.append(_band(line.points, label, color, colors))
+            traces.append(_line(line.points, label, name, color, shown=part == 0))
+    scale = 100.0 if unit else 1.0
+    if floor:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "floor",
+                "x": moments(point.time for point in floor),
+                "y": [scale * point.value for point in floor],
+                "line": {"color": colors.muted, "width": 1.5, "dash": "dot"},
+                "hovertemplate": "%{y:.3g}" + unit,
+            }
         )
+    marks, notes = _marks([event for event in events if event.kind == "refresh"], colors, span)
     if budget is not None:
-        figure.add_hline(
-            y=scale * budget,
-            line={"color": colors.warning, "width": 1.5, "dash": "dash"},
-            annotation_text="budget",
-            annotation_position="top left",
-            annotation_font={"size": 11, "color": colors.warning},
+        marks.append(across(scale * budget, colors))
+        notes.append(
+            {
+                "text": "budget",
+                "xref": "paper",
+                "x": 0,
+                "xanchor": "left",
+                "y": scale * budget,
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 11, "color": colors.warning},
+            }
         )
-    _mark(figure, [event for event in events if event.kind == "refresh"], colors)
-    figure.update_xaxes(range=moments(span) if span else None, showgrid=False)
-    styled(figure, colors, height=height, revision=revision)
-    figure.update_yaxes(ticksuffix=unit, rangemode="tozero", nticks=6)
+    figure = drawn(
+        traces,
+        colors,
+        height=height,
+        revision=revision,
+        marks=marks,
+        notes=notes,
+        x={"range": moments(span), "showgrid": False, "type": "date"},
+        y={"ticksuffix": unit, "rangemode": "tozero", "nticks": 6},
+        margin={"l": 8, "r": 12, "t": 46, "b": 8},
+    )
+    figure["layout"]["legend"]["y"] = 1.09
     return figure
+
+
+def _line(points: Sequence[Point], label: str, name: str, color: str, *, shown: bool) -> dict[str, Any]:
+    scale = 100.0 if words.is_share(label) else 1.0
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if len(points) == 1 else "lines",
+        "name": plain_text(short(name, 24)),
+        "legendgroup": name,
+        "showlegend": shown,
+        "x": moments(point.time for point in points),
+        "y": [scale * point.value for point in points],
+        "line": {"color": color, "width": 2},
+        "customdata": [[words.amount(label, p.value), _range(label, p), p.n, p.rounds] for p in points],
+        "hovertemplate": "%{customdata[0]} (%{customdata[1]}), %{customdata[2]:,} requests",
+    }
+
+
+def _band(points: Sequence[Point], label: str, color: str, colors: Palette) -> dict[str, Any]:
+    scale = 100.0 if words.is_share(label) else 1.0
+    times = moments(point.time for point in points)
+    ends = [words.clipped(label, Interval(p.value, p.low, p.high)) for p in points]
+    return {
+        "type": "scatter",
+        "mode": "none",
+        "fill": "toself",
+        "fillcolor": colors.band(color),
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "x": times + times[::-1],
+        "y": [scale * one.high for one in ends] + [scale * one.low for one in reversed(ends)],
+    }
 
 
 def _range(label: str, point: Point) -> str:
-    from ranker.divergence import Interval
-
     return words.between(label, Interval(point.value, point.low, point.high))
 
 
-def _mark(figure: go.Figure, events: Sequence[EventRow], colors: Palette) -> None:
-    by_time: dict[int, list[str]] = {}
-    for event in events:
-        by_time.setdefault(event.time // 600 * 600, []).append(event.replica)
-    for time, replicas in by_time.items():
-        figure.add_vline(x=moments([time])[0], line={"color": colors.muted, "width": 1})
-        text = "refresh" if len(replicas) == 1 else f"{len(replicas)} refreshes"
-        figure.add_annotation(
-            x=moments([time])[0],
-            y=1,
-            yref="paper",
-            yanchor="top",
-            xanchor="left",
-            showarrow=False,
-            text=text,
-            textangle=-90,
-            font={"size": 10, "color": colors.muted},
-            xshift=1,
+def _marks(
+    events: Sequence[EventRow], colors: Palette, span: tuple[float, float]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    # marks closer than a label is wide become one
+    groups: list[list[EventRow]] = []
+    for event in sorted(events, key=lambda event: event.time):
+        if groups and event.time - groups[-1][0].time <= (span[1] - span[0]) / 14:
+            groups[-1].append(event)
+        else:
+            groups.append([event])
+    marks, notes = [], []
+    for group in groups:
+        first, last = moments([group[0].time, group[-1].time])
+        marks.append(
+            {
+                "type": "rect",
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "x0": first,
+                "x1": last,
+                "layer": "below",
+                "fillcolor": colors.band(colors.muted, 0.12),
+                "line": {"color": colors.muted, "width": 1, "dash": "dot"},
+            }
         )
-
-
-def sparkline(points: Sequence[Point], color: str, colors: Palette) -> go.Figure:
-    """A line without axes; its last point is marked."""
-    times, values = moments(point.time for point in points), [point.value for point in points]
-    figure = go.Figure()
-    figure.add_scatter(x=times, y=values, mode="lines", line={"color": color, "width": 1.6}, hoverinfo="skip")
-    figure.add_scatter(
-        x=times[-1:], y=values[-1:], mode="markers", marker={"color": color, "size": 6}, hoverinfo="skip"
-    )
-    styled(
-        figure,
-        colors,
-        height=44,
-        showlegend=False,
-        margin={"l": 2, "r": 6, "t": 4, "b": 4},
-        hovermode=False,
-        dragmode=False,
-    )
-    figure.update_xaxes(visible=False, fixedrange=True)
-    figure.update_yaxes(visible=False, fixedrange=True)
-    return figure
+        one = f"{plain_text(short(group[0].replica, 14))} refreshed"
+        notes.append(
+            {
+                "text": one if len(group) == 1 else f"{len(group)} refreshes",
+                "x": first,
+                "xanchor": "left",
+                "yref": "paper",
+                "y": 1,
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 10, "color": colors.muted},
+            }
+        )
+    return marks, notes

@@ -6,11 +6,13 @@ lightened for black so that each stands out from the page at 3 to 1 or more.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
+Figure = dict[str, Any]
+"""A figure in Plotly's form: `data` and `layout`."""
 FONT = (
     'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans", sans-serif'
 )
@@ -69,50 +71,121 @@ def palette(name: str | None) -> Palette:
     return DARK if name == "dark" else LIGHT
 
 
-def styled(
-    figure: go.Figure, colors: Palette, *, height: int = 280, revision: str = "kept", **options: Any
-) -> go.Figure:
-    """The figure in the dashboard's look.
+def plain_text(text: str) -> str:
+    """Text that Plotly shows as it is: it would make bold, links and line breaks of tags."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def short(text: str, longest: int = 28) -> str:
+    """Text cut to what a chart can bear.
+
+    Example:
+        >>> short("abcdef", 4)
+        'abc…'
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def drawn(
+    traces: Sequence[Mapping[str, Any]],
+    colors: Palette,
+    *,
+    height: int = 280,
+    revision: str = "kept",
+    x: Mapping[str, Any] | None = None,
+    y: Mapping[str, Any] | None = None,
+    marks: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[Mapping[str, Any]] = (),
+    **layout: Any,
+) -> Figure:
+    """Traces in the dashboard's look.
+
+    Figures are plain dicts in Plotly's form: its Python classes check every property, which takes longer than all the
+    rest of a page.
 
     Args:
-        figure: changed in place.
+        traces: in Plotly's form.
         colors: the theme.
         height: pixels.
         revision: zoom and hidden lines survive a refresh while this stays the same.
-        options: of `figure.update_layout`.
+        x: further settings of the x axis.
+        y: further settings of the y axis.
+        marks: shapes.
+        notes: annotations.
+        layout: further settings of the layout.
     """
     axis = {
         "gridcolor": colors.line,
         "linecolor": colors.line,
         "zerolinecolor": colors.line,
         "tickfont": {"size": 11, "color": colors.muted},
-        "title": {"font": {"size": 11, "color": colors.muted}, "standoff": 8},
         "automargin": True,
-        "fixedrange": False,
+        "exponentformat": "none",
     }
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 12, "t": 12, "b": 8},
-        paper_bgcolor=colors.surface,
-        plot_bgcolor=colors.surface,
-        font={"family": FONT, "size": 12, "color": colors.ink},
-        hoverlabel={
-            "bgcolor": colors.surface,
-            "bordercolor": colors.line,
-            "font": {"color": colors.ink, "size": 12},
+    return {
+        "data": [dict(trace) for trace in traces],
+        "layout": {
+            "height": height,
+            "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+            "paper_bgcolor": colors.surface,
+            "plot_bgcolor": colors.surface,
+            "font": {"family": FONT, "size": 12, "color": colors.ink},
+            "hoverlabel": {
+                "bgcolor": colors.surface,
+                "bordercolor": colors.line,
+                "font": {"color": colors.ink, "size": 12},
+            },
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "y": 1.02,
+                "yanchor": "bottom",
+                "font": {"size": 11, "color": colors.muted},
+            },
+            "uirevision": revision,
+            "hovermode": "x unified",
+            "xaxis": {**axis, **(x or {})},
+            "yaxis": {**axis, **(y or {})},
+            "shapes": list(marks),
+            "annotations": list(notes),
+            **layout,
         },
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "y": 1.02,
-            "yanchor": "bottom",
-            "font": {"size": 11, "color": colors.muted},
-        },
-        uirevision=revision,
-        dragmode="zoom",
-        hovermode="x unified",
-    )
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    figure.update_layout(**options)
-    return figure
+    }
+
+
+def axis_title(text: str, colors: Palette) -> dict[str, Any]:
+    """An axis's title."""
+    return {"text": text, "font": {"size": 11, "color": colors.muted}, "standoff": 8}
+
+
+def across(value: float, colors: Palette, *, vertical: bool = False) -> dict[str, Any]:
+    """A dashed line through the whole chart, at a limit."""
+    along, at = ("y", "x") if vertical else ("x", "y")
+    return {
+        "type": "line",
+        f"{along}ref": "paper",
+        f"{along}0": 0,
+        f"{along}1": 1,
+        f"{at}0": value,
+        f"{at}1": value,
+        "line": {"color": colors.warning, "width": 1.5, "dash": "dash"},
+    }
+
+
+def whiskers(
+    values: Sequence[tuple[float, float, float]], color: str, *, scale: float = 1.0, width: int = 4
+) -> dict[str, Any]:
+    """Error bars from (value, low, high)."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "color": color,
+        "thickness": 1.2,
+        "width": width,
+        "array": [_size(scale * (high - value)) for value, _, high in values],
+        "arrayminus": [_size(scale * (value - low)) for value, low, _ in values],
+    }
+
+
+def _size(value: float) -> float:
+    return max(value, 0.0) if math.isfinite(value) else 0.0

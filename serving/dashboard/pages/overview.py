@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dash import html
@@ -10,13 +11,15 @@ from dash.development.base_component import Component
 from serving.dashboard import parts, words
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bars import component_bars
-from serving.dashboard.figures.course import course, joined, sparkline
+from serving.dashboard.figures.course import course
+from serving.dashboard.figures.sparkline import sparkline
 from serving.dashboard.matrix import matrix_table
 from serving.dashboard.plain import flat
+from serving.dashboard.queries.courses import courses, floor_course, joined
+from serving.dashboard.queries.gateway import dropped_mirrors
 from serving.monitor.store import query
-from serving.monitor.store.results import Line
-
-_DAY = 86_400
+from serving.monitor.store.results import Line, Point
+from serving.monitor.store.schema import DAY
 
 
 def headlines(context: Context) -> tuple[str, ...]:
@@ -26,9 +29,22 @@ def headlines(context: Context) -> tuple[str, ...]:
 
 def build(context: Context) -> Content:
     """Verdict and tiles on top; matrix, course, odd one out, health of the measurement below."""
+    address = context.address
+    labels = tuple(dict.fromkeys((*headlines(context), address.measure)))
+    found = courses(context.store, labels, context.start, context.end, stream=address.stream)
+    day = (
+        found
+        if address.seconds == DAY
+        else courses(context.store, labels, context.end - DAY, context.end, stream=address.stream, points=150)
+    )
     return Content(
-        head=[_verdict(context), _tiles(context)],
-        panels=[_matrix(context), _course(context), _odd_one_out(context), _health(context)],
+        head=[html.H1("Overview", className="hidden"), _verdict(context), _tiles(context, day)],
+        panels=[
+            _matrix(context),
+            _course(context, found[address.measure]),
+            _odd_one_out(context),
+            _health(context),
+        ],
     )
 
 
@@ -57,48 +73,44 @@ def _verdict(context: Context) -> Component:
     )
 
 
-def _tiles(context: Context) -> Component:
+def _tiles(context: Context, day: Mapping[str, Sequence[Line]]) -> Component:
     return html.Section(
-        [_tile(context, label) for label in headlines(context)],
+        [_tile(context, label, joined(day[label])) for label in headlines(context)],
         className="tiles",
         **parts.attributes(aria_label="Headline measures"),
     )
 
 
-def _tile(context: Context, label: str) -> Component:
+def _tile(context: Context, label: str, points: Sequence[Point]) -> Component:
     measured = context.verdict.measures.get(label)
-    address = context.address.to(measure=label)
-    heading = parts.link(words.title(label), address, className="tile-title")
+    heading = parts.link(words.title(label), context.address.to(measure=label), className="tile-title")
     chosen = " chosen" if context.address.measure == label else ""
     if measured is None:
         return html.Article([heading, html.P("n/a", className="figure")], className=f"tile{chosen}")
-    lines = query.lines(
-        context.store, label, context.end - _DAY, context.end, stream=context.address.stream, points=150
-    )
-    points = joined(lines)
-    moved = words.change(label, measured.value.value, points[0].value) if len(points) > 1 else ""
-    since = words.duration(points[-1].time - points[0].time) if len(points) > 1 else ""
     budget = context.settings.budget.get(label)
     over = budget is not None and measured.excess.low > budget
-    detail = [words.between(label, measured.value)]
-    if budget is not None:
-        detail.append(f"budget {words.amount(label, budget)}")
+    detail = words.between(label, measured.value) + (
+        f" · budget {words.limit(label, budget)}" if budget is not None else ""
+    )
     children: list[Component] = [
         heading,
         html.P(words.amount(label, measured.value.value), className="figure over" if over else "figure"),
-        html.P(" · ".join(detail), className="detail"),
-        html.P(f"{moved} in {since}" if moved else "no history yet", className="change"),
     ]
     if len(points) > 1:
-        color = context.palette.warning if over else context.palette.accent
-        children.append(
-            parts.chart(
-                f"spark-{label}",
-                sparkline(points, color, context.palette),
-                f"{words.title(label)} over {since}",
-                bare=True,
-            )
+        since = words.duration(points[-1].time - points[0].time)
+        moved = words.change(label, measured.value.value, points[0].value)
+        line = sparkline(
+            [point.time for point in points],
+            [point.value for point in points],
+            context.palette.warning if over else context.palette.accent,
         )
+        children += [
+            html.P(f"{moved} in {since}", className="change"),
+            html.P(detail, className="detail"),
+            html.Img(src=line, className="sparkline", alt=f"{words.title(label)} over {since}: {moved}"),
+        ]
+    else:
+        children.append(html.P(detail, className="detail"))
     return html.Article(children, className=f"tile{chosen}")
 
 
@@ -123,41 +135,23 @@ def _matrix(context: Context) -> Panel:
     )
 
 
-def _course(context: Context) -> Panel:
+def _course(context: Context, lines: Sequence[Line]) -> Panel:
     label, address = context.address.measure, context.address
-    lines = query.lines(context.store, label, context.start, context.end, stream=address.stream)
-    floor: list[Line] = []
-    for kind in ("again", "batch"):
-        floor += query.lines(
-            context.store, label, context.start, context.end, stream=address.stream, kind=kind
-        )
-    events = query.events(context.store, context.start, context.end)
     figure = course(
         [("all pairs", lines)],
         label,
         context.palette,
-        floor=floor,
-        events=events,
+        floor=floor_course(context.store, label, context.start, context.end, stream=address.stream),
+        events=query.events(context.store, context.start, context.end),
         budget=context.settings.budget.get(label),
         span=(context.start, context.end),
         revision=f"{label}{address.window}{address.stream}",
         height=330,
     )
-    rows = [
-        {"a": line.a, "b": line.b, "resolution": line.resolution, **flat(point)}
-        for line in lines
-        for point in line.points
-    ]
+    rows = [{"resolution": line.resolution, **flat(point)} for line in lines for point in line.points]
     title = f"{words.title(label)}, last {address.window}"
-    return Panel(
-        "course",
-        title,
-        parts.chart("course", figure, title),
-        rows,
-        figure,
-        note="Mean over all pairs with its 95% interval; UTC.",
-        size="wide",
-    )
+    note = "Mean over all pairs with its 95% interval; UTC."
+    return Panel("course", title, parts.chart("course", figure, title), rows, figure, note, "wide")
 
 
 def _odd_one_out(context: Context) -> Panel:
@@ -194,15 +188,13 @@ def _health(context: Context) -> Panel:
         }
         for replica in verdict.replicas
     ]
-    counts = query.error_kinds(context.store, context.end - _DAY, context.end + 1, stream="live")
-    dropped = sum(row.count for row in counts if row.kind == "dropped")
-    live = "none seen" if not counts else f"{dropped:,}"
+    dropped = dropped_mirrors(context.settings.gateway)
     body = [
         parts.facts(
             [
                 ("Newest round", f"{words.duration(fresh.age)} ago" if fresh.age is not None else "never"),
                 ("Rounds, last hour", str(fresh.rounds)),
-                ("Dropped mirrors, 24 h", live),
+                ("Dropped mirrors", _dropped(context, dropped)),
             ]
         ),
         parts.table(
@@ -221,6 +213,14 @@ def _health(context: Context) -> Panel:
         ),
     ]
     return Panel("health", "Freshness and coverage", body, rows, size="narrow")
+
+
+def _dropped(context: Context, count: int | None) -> Component:
+    if context.settings.gateway is None:
+        return html.Span("no gateway", title="The dashboard was not told of a gateway", className="muted")
+    if count is None:
+        return html.Span("unknown", title="The gateway does not answer", className="bad")
+    return html.Span(f"{count:,}", title="Since the gateway started", className="bad" if count else "")
 
 
 def _coverage(share: float | None) -> Component:

@@ -158,6 +158,7 @@ def simulate(
     pending = sorted((refreshes or {}).items(), reverse=True)
     keeper = Exemplars(exemplars) if exemplars is not None else None
     measured: Measured | None = None
+    hour = 0
     for time in range(end - int(hours * 3600), end + 1, every):
         while pending and time >= end - pending[0][0] * 3600:
             for name in pending.pop(0)[1]:
@@ -167,13 +168,14 @@ def simulate(
         measured = simulation.round(time) if refreshed else measured
         key = f"{PROBE}/{time}"
         write_round(store, replace(measured.record, key=key, time=time))
-        if keeper is not None and measured.requests is not None and refreshed:
+        kept, hour = hour, time // 3600
+        if keeper is not None and measured.requests is not None and (refreshed or kept != hour):
             keeper.add(PROBE, time, measured.requests, names_of(simulation, measured))
     roll_up(store, end)
     return store
 
 
-STABLE_NOISE = {f"smelu-{i}": sigma for i, sigma in enumerate((0.022, 0.024, 0.021, 0.025, 0.023))}
-ODD_NOISE = STABLE_NOISE | {"smelu-3": 0.11}
+STABLE_NOISE = {f"smelu-{i}": sigma for i, sigma in enumerate((0.015, 0.017, 0.014, 0.018, 0.016))}
+ODD_NOISE = STABLE_NOISE | {"smelu-3": 0.07}
 EVENING = {hour: (name,) for hour, name in zip((20.0, 19.8, 19.6, 19.4, 19.2), STABLE_NOISE, strict=True)}
 MORNING = {hour: (name,) for hour, name in zip((9.0, 8.8, 8.6, 8.4, 8.2), STABLE_NOISE, strict=True)}

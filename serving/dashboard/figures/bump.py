@@ -1,0 +1,114 @@
+"""Rankings side by side: a column a replica, a line an item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, short
+from serving.dashboard.rankings import CONSENSUS, Placed, SideBySide
+
+_MOST_COLORED = 8
+
+
+def bump_chart(found: SideBySide, colors: Palette, *, k: int) -> Figure:
+    """The top k of the consensus and of every replica; lines of items that moved are coloured, others grey.
+
+    An item that a replica places below the top k ends in the row below the line.
+
+    Args:
+        found: the rankings.
+        colors: the theme.
+        k: how many ranks to show.
+    """
+    columns = [CONSENSUS, *found.replicas]
+    shown = [one for one in found.items if one.rank <= k or any(rank <= k for rank in one.ranks.values())]
+    worst = sorted(
+        (one for one in shown if one.moved),
+        key=lambda one: (-max(abs(rank - one.rank) for rank in one.ranks.values()), one.rank),
+    )
+    colored = {one.item: colors.color(place) for place, one in enumerate(worst[:_MOST_COLORED])}
+    below = k + 1.2
+    traces = [
+        _line(one, found.replicas, colored.get(one.item), colors, k, below)
+        for one in sorted(shown, key=lambda one: one.item in colored)
+    ]
+    last = {one.ranks[found.replicas[-1]]: one.item for one in shown if one.ranks[found.replicas[-1]] <= k}
+    notes = [
+        {
+            "x": 1,
+            "xref": "paper",
+            "y": rank,
+            "xanchor": "left",
+            "showarrow": False,
+            "text": plain_text(short(item, 14)),
+            "font": {"size": 11, "color": colored.get(item, colors.muted)},
+        }
+        for rank, item in last.items()
+    ]
+    names = {one.rank: one.item for one in found.items if one.rank <= k}
+    ticks = list(range(1, min(k, len(found.items)) + 1))
+    longest = max((len(short(item, 14)) for item in last.values()), default=0)
+    return drawn(
+        traces,
+        colors,
+        height=90 + 30 * (len(ticks) + 1),
+        hovermode="closest",
+        dragmode=False,
+        notes=notes,
+        marks=[
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": k + 0.6,
+                "y1": k + 0.6,
+                "line": {"color": colors.line, "width": 1, "dash": "dot"},
+            }
+        ],
+        margin={"l": 8, "r": 16 + 7 * longest, "t": 30, "b": 8},
+        x={
+            "tickvals": list(range(len(columns))),
+            "ticktext": [plain_text(short(name, 16)) for name in columns],
+            "side": "top",
+            "range": [-0.15, len(columns) - 1 + 0.12],
+            "fixedrange": True,
+            "tickfont": {"color": colors.ink, "size": 11},
+        },
+        y={
+            "range": [below + 0.5, 0.5],
+            "tickvals": [*ticks, below],
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+            "ticktext": [f"{plain_text(short(names.get(r, ''), 20))}  <b>{r}</b>" for r in ticks]
+            + [f"below {k}"],
+            "tickfont": {"color": colors.ink, "size": 11},
+        },
+    )
+
+
+def _line(
+    one: Placed, replicas: tuple[str, ...], color: str | None, colors: Palette, k: int, below: float
+) -> dict[str, Any]:
+    ranks = [one.rank, *(one.ranks[name] for name in replicas)]
+    scores = [one.mean, *(one.scores[name] for name in replicas)]
+    loud = color is not None
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": plain_text(short(one.item, 24)),
+        "showlegend": False,
+        "x": list(range(len(ranks))),
+        "y": [rank if rank <= k else below for rank in ranks],
+        "line": {
+            "color": color or colors.muted,
+            "width": 3 if loud else 1.2,
+            "shape": "spline",
+            "smoothing": 0.6,
+        },
+        "marker": {"size": 9 if loud else 6, "color": color or colors.muted},
+        "opacity": 1 if loud else 0.55,
+        "customdata": [[rank, score] for rank, score in zip(ranks, scores, strict=True)],
+        "hovertemplate": "rank %{customdata[0]}, score %{customdata[1]:.4f}",
+    }

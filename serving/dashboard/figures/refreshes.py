@@ -1,0 +1,44 @@
+"""Refreshes against their baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serving.dashboard import words
+from serving.dashboard.figures.course import moments
+from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, short, whiskers
+from serving.dashboard.queries.refreshes import MARGIN, Refresh
+
+
+def refresh_chart(found: Sequence[Refresh], label: str, colors: Palette) -> Figure:
+    """A row a refresh, the newest on top: churn with its interval, and the baseline's limit as a tick."""
+    scale, unit = (100.0, "%") if words.is_share(label) else (1.0, "")
+    shown = list(reversed(found))
+    places = list(range(len(shown)))
+    tone = {"above": colors.warning, "within": colors.accent}
+    limits = [(place, one.baseline.value) for place, one in zip(places, shown, strict=True) if one.baseline]
+    limit = {
+        "type": "scatter", "mode": "markers", "name": "between replicas, plus margin",
+        "x": [scale * value * (1 + MARGIN) for _, value in limits], "y": [place for place, _ in limits],
+        "marker": {"symbol": "line-ns-open", "size": 16, "color": colors.muted, "line": {"width": 2}},
+        "hovertemplate": "limit %{x:.3g}" + unit + "<extra></extra>",
+    }  # fmt: skip
+    churn = {
+        "type": "scatter", "mode": "markers", "name": "new against old", "x": [scale * one.churn.value for one in shown],
+        "y": places, "marker": {"size": 10, "color": [tone.get(one.held, colors.muted) for one in shown]},
+        "error_x": whiskers([words.clipped(label, one.churn) for one in shown], colors.ink, scale=scale),
+        "customdata": [[plain_text(short(one.replica)), one.old, one.new] for one in shown],
+        "hovertemplate": "%{customdata[0]} %{customdata[1]} → %{customdata[2]}: %{x:.3g}" + unit + "<extra></extra>",
+    }  # fmt: skip
+    times = moments(one.time for one in shown)
+    names = [
+        f"{plain_text(short(one.replica, 18))} · {time[11:16]}"
+        for one, time in zip(shown, times, strict=True)
+    ]
+    return drawn(
+        [limit, churn], colors, height=110 + 26 * max(len(shown), 3), hovermode="closest", dragmode=False,
+        x={"rangemode": "tozero", "ticksuffix": unit, "fixedrange": True, "nticks": 6},
+        y={"tickvals": places, "ticktext": names, "range": [-0.7, len(shown) - 0.3], "fixedrange": True, "zeroline": False,
+           "tickfont": {"color": colors.ink, "size": 11}},
+        margin={"l": 8, "r": 12, "t": 30, "b": 8},
+    )  # fmt: skip

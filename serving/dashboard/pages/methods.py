@@ -1,0 +1,139 @@
+"""How every number is made: the formulas come from the functions that compute them."""
+
+from __future__ import annotations
+
+from dash import html
+
+from ranker.divergence import CATALOGUE, LEVELS
+from ranker.divergence.attribution import noise_components
+from ranker.divergence.near_ties import inversion_probability_given_mean
+from ranker.divergence.sequence import half_width
+from serving.dashboard import parts, words
+from serving.dashboard.context import Content, Context, Panel
+
+_WEIGHTS = {
+    "request": "each request counts once",
+    "example": "each candidate counts once",
+    "prediction": "each expected click counts once",
+}
+
+
+def build(context: Context) -> Content:
+    """Measures, uncertainty, attribution, the verdict, the API."""
+    return Content([html.H1("Methods")], [_measures(context), _uncertainty(context), _levels(), _interface()])
+
+
+def _measures(context: Context) -> Panel:
+    cells = []
+    rows = []
+    for name, one in CATALOGUE.items():
+        label = name.replace("@k", f"@{context.settings.k}").replace("@t", "@0.5")
+        cells.append(
+            [
+                [html.Strong(words.title(label)), html.Br(), html.Code(name)],
+                [one.title.replace("`", ""), html.Br(), html.Code(one.formula, className="formula")],
+                [one.range, html.Br(), html.Span(f"{one.unit}; {_WEIGHTS[one.weight]}", className="note")],
+            ]
+        )
+        rows.append(
+            {
+                "measure": name,
+                "title": words.title(label),
+                "what": one.title,
+                "formula": one.formula,
+                "range": one.range,
+                "unit": one.unit,
+                "weight": one.weight,
+                "source": one.source,
+            }
+        )
+    shown = parts.table(["Measure", "What and how", "Range and unit"], cells, caption="Measures")
+    note = (
+        "A replica's order sorts by score, the highest first, then by item id: the same tie-break everywhere."
+    )
+    return Panel("measures", "Measures", shown, rows, note=note)
+
+
+def _uncertainty(context: Context) -> Panel:
+    settings = context.settings
+    budgets = ", ".join(
+        f"{words.title(label)} {words.amount(label, value)}" for label, value in settings.budget.items()
+    )
+    entries = [
+        (
+            "Verdict",
+            f"A measure's excess over its floor is held to its budget ({budgets}). Unstable: the interval's lower end is "
+            "above it. Stable: the upper end is within it. Else, or with fewer than "
+            f"{settings.enough} requests, there is not enough data. "
+            f"Older than {words.duration(settings.stale_after)}: stale.",
+        ),
+        (
+            "Floor",
+            "What one replica differs from itself, asked twice, alone and inside a batch, in the same round.",
+        ),
+        (
+            "Intervals",
+            "95%. The request is the sampling unit: pairs of items within one request are not independent. Wilson for "
+            "shares of requests, normal at request level for means, the delta method for ratios. Repeated rounds of the "
+            "frozen probe bring no new requests, so its intervals are those of one round. They hold for these replicas.",
+        ),
+        ("Looking again and again", _first(half_width)),
+        (
+            "Odd one out",
+            f"{_first(noise_components)} A replica is named when its noise is over three times the median after "
+            "Holm's correction.",
+        ),
+        (
+            "Near ties",
+            _first(inversion_probability_given_mean)
+            + " More swaps at large gaps than that mean a bug, not noise.",
+        ),
+        (
+            "Kept requests",
+            "Every hour the 20 costliest and a uniform sample of 20 are kept whole, by level of noise.",
+        ),
+    ]
+    body = html.Dl(
+        [part for term, text in entries for part in (html.Dt(term), html.Dd(text))], className="terms"
+    )
+    rows = [{"term": term, "text": text} for term, text in entries]
+    return Panel("uncertainty", "How it is judged", body, rows, size="half")
+
+
+def _first(function: object) -> str:
+    """A docstring's first sentence and its formula."""
+    lines = [line.strip() for line in (getattr(function, "__doc__", "") or "").splitlines()]
+    formula = [line for line in lines if line.startswith("Formula: ")]
+    return " ".join([lines[0] if lines else "", *formula])
+
+
+def _levels() -> Panel:
+    cells = [[html.Strong(level), meaning] for level, meaning in LEVELS.items()]
+    rows = [{"level": level, "meaning": meaning} for level, meaning in LEVELS.items()]
+    return Panel(
+        "levels",
+        "Levels of noise",
+        parts.table(["Level", "Two replicas differ by"], cells, caption="Levels"),
+        rows,
+        size="half",
+    )
+
+
+def _interface() -> Panel:
+    rows = [
+        {"path": "/api/summary", "what": "the verdict and every measure"},
+        {"path": "/api/matrix", "what": "one measure between all pairs"},
+        {"path": "/api/series", "what": "one measure over time"},
+        {"path": "/api/views/PAGE/PANEL.csv", "what": "what a panel shows; also .json and .figure"},
+        {"path": "/api/openapi.json", "what": "all of them, described"},
+        {"path": "/metrics", "what": "for Prometheus"},
+        {"path": "/healthz", "what": "whether the store answers, and how old the newest round is"},
+    ]
+    cells = [
+        [
+            html.A(row["path"], href=row["path"]) if "PAGE" not in row["path"] else html.Code(row["path"]),
+            row["what"],
+        ]
+        for row in rows
+    ]
+    return Panel("interface", "For programs", parts.table(["Path", "What"], cells, caption="Paths"), rows)

@@ -1,0 +1,255 @@
+"""Two replicas: how far apart, since when, at which gaps, for whom, on which requests."""
+
+from __future__ import annotations
+
+import math
+
+from dash import html
+
+from ranker.divergence import LEVELS
+from serving.dashboard import parts, words
+from serving.dashboard.context import Content, Context, Panel
+from serving.dashboard.figures.course import course
+from serving.dashboard.figures.gaps import gap_chart
+from serving.dashboard.figures.slices import slice_bars
+from serving.dashboard.plain import flat
+from serving.dashboard.queries.kept import gaps_of, kept_requests, most_apart, uniform_sample
+from serving.dashboard.queries.pairs import pair_measures
+from serving.monitor.store import query
+from serving.monitor.store.results import Cellwise
+
+
+def build(context: Context) -> Content:
+    """The pair of the address, else the one furthest apart."""
+    address = context.address
+    found = query.matrix(
+        context.store,
+        address.measure,
+        context.now,
+        stream=address.stream,
+        window=context.settings.monitor_window,
+    )
+    if not found.cells:
+        return Content([html.H1("Pair"), parts.message("Nothing has been compared yet.")])
+    cell = next((one for one in found.cells if {one.a, one.b} == {address.a, address.b}), None)
+    if cell is None and (address.a or address.b):
+        names = ", ".join(parts.short(name, 30) for name in found.replicas)
+        said = f"These two are not compared now. There are {names}."
+        return Content([html.H1("Pair"), *_choice(context, found.replicas, None), parts.message(said)])
+    cell = cell or max(found.cells, key=lambda one: _known(one.excess.value))
+    return Content(
+        [
+            html.H1(["Pair ", parts.name(cell.a, 40), " and ", parts.name(cell.b, 40)]),
+            *_choice(context, found.replicas, cell),
+            _facts(context, cell),
+        ],
+        [
+            _course(context, cell),
+            _gaps(context, cell),
+            _slices(context, cell),
+            _requests(context, cell),
+            _measures(context, cell),
+        ],
+    )
+
+
+def _known(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf
+
+
+def _choice(context: Context, names: tuple[str, ...], cell: Cellwise | None) -> list[html.Div]:
+    address = context.address
+    a, b = (cell.a, cell.b) if cell else (address.a, address.b)
+    first = [(name, address.to(a=name, b=b if b != name else a), name == a) for name in names]
+    second = [(name, address.to(a=a if a != name else b, b=name), name == b) for name in names]
+    return [html.Div([parts.menu("First", a, first), parts.menu("Second", b, second)], className="controls")]
+
+
+def _facts(context: Context, cell: Cellwise) -> html.Dl:
+    label = context.address.measure
+    return parts.facts(
+        [
+            (
+                words.title(label),
+                f"{words.amount(label, cell.value.value)} ({words.between(label, cell.value)})",
+            ),
+            (
+                "Above the floor",
+                f"{words.amount(label, cell.excess.value)} ({words.between(label, cell.excess)})",
+            ),
+            ("Requests", f"{cell.n:,}"),
+            ("Versions", f"{cell.a_version} and {cell.b_version}"),
+            ("They differ by", f"{cell.level}: {LEVELS.get(cell.level, cell.level)}"),
+        ]
+    )
+
+
+def _course(context: Context, cell: Cellwise) -> Panel:
+    address, label = context.address, context.address.measure
+    lines = query.lines(
+        context.store,
+        label,
+        context.start,
+        context.end,
+        stream=address.stream,
+        kind="pair",
+        a=cell.a,
+        b=cell.b,
+    )
+    everyone = query.lines(context.store, label, context.start, context.end, stream=address.stream)
+    events = [
+        event
+        for event in query.events(context.store, context.start, context.end)
+        if event.replica in (cell.a, cell.b)
+    ]
+    figure = course(
+        [("this pair", lines), ("all pairs", everyone)],
+        label,
+        context.palette,
+        events=events,
+        budget=context.settings.budget.get(label),
+        span=(context.start, context.end),
+        revision=f"{cell.a}{cell.b}{label}{address.window}{address.stream}",
+    )
+    rows = [
+        {"a": line.a, "b": line.b, "a_version": line.a_version, "b_version": line.b_version, **flat(point)}
+        for line in lines
+        for point in line.points
+    ]
+    title = f"{words.title(label)}, last {address.window}"
+    return Panel(
+        "course",
+        title,
+        parts.chart("course", figure, title),
+        rows,
+        figure,
+        "The pair against the mean over all pairs, with 95% intervals; UTC.",
+    )
+
+
+def _gaps(context: Context, cell: Cellwise) -> Panel:
+    title = "Are the swaps near ties?"
+    note = "Share of item pairs inverted, by the gap of their log-odds; kept requests of the uniform sample."
+    components = query.odd_one_out(
+        context.store, context.now, stream=context.address.stream, window=context.settings.monitor_window
+    ).components
+    noise = [one.value.value for one in components if one.replica in (cell.a, cell.b)]
+    kept = uniform_sample(context.settings.kept, context.address.stream, context.start, context.end)
+    sigma = math.sqrt(max(sum(noise) / 2, 0.0)) if len(noise) == 2 else 0.0
+    found = gaps_of(kept, cell.a, cell.b, sigma)
+    if found is None:
+        return Panel(
+            "gaps",
+            title,
+            parts.message("No kept request has both replicas' scores yet."),
+            note=note,
+            size="half",
+        )
+    figure = gap_chart(found, context.palette)
+    rows = [
+        {"from": low, "to": high, **flat(seen.interval()), "predicted": predicted, "requests": seen.n}
+        for low, high, seen, predicted in zip(
+            found.edges, found.edges[1:], found.observed, found.predicted, strict=False
+        )
+        if seen.n
+    ]
+    large = [
+        one for low, one in zip(found.edges, found.excess, strict=False) if low >= 4 * sigma and one.n > 1
+    ]
+    odd = any(one.interval().low > 0.001 for one in large)
+    said = (
+        "More swaps at large gaps than noise explains: look for a difference in features or versions."
+        if odd
+        else "As many as their noise explains."
+    )
+    return Panel(
+        "gaps",
+        title,
+        [
+            html.P(said, className="lead bad" if odd else "lead"),
+            parts.chart("gaps", figure, f"{title} {said}"),
+        ],
+        rows,
+        figure,
+        note,
+        "half",
+    )
+
+
+def _slices(context: Context, cell: Cellwise) -> Panel:
+    label = context.address.measure
+    found = query.slices(
+        context.store,
+        label,
+        context.now,
+        stream=context.address.stream,
+        window=context.settings.monitor_window,
+        a=cell.a,
+        b=cell.b,
+    )
+    title = f"{words.title(label)} by slice"
+    if not found:
+        text = "This measure is not kept by slice, or `monitor.slices` names no feature."
+        return Panel("slices", title, parts.message(text), size="half")
+    figure = slice_bars(found, label, context.palette)
+    return Panel(
+        "slices",
+        title,
+        parts.chart("slices", figure, title),
+        [flat(row) for row in found],
+        figure,
+        "Parts of the requests, with 95% intervals.",
+        "half",
+    )
+
+
+def _requests(context: Context, cell: Cellwise) -> Panel:
+    kept = kept_requests(context.settings.kept, context.address.stream, context.start, context.end)
+    apart = most_apart(kept, cell.a, cell.b)
+    title = "Requests on which they part first"
+    if not apart:
+        return Panel(
+            "requests", title, parts.message("No kept request has another order by these two."), size="half"
+        )
+    rows = [
+        {"request": one.request, "time": parts.clock(one.time), "first_difference": rank, "cost": one.cost}
+        for one, rank in apart
+    ]
+    cells = [
+        [
+            parts.link(
+                parts.name(one.request, 30),
+                context.address.to("request", request=one.request, a=cell.a, b=cell.b),
+            ),
+            str(rank),
+            words.amount("consensus_regret", one.cost),
+        ]
+        for one, rank in apart
+    ]
+    shown = parts.table(["Request", "First rank", "Clicks lost"], cells, numeric=(1, 2), caption=title)
+    return Panel("requests", title, shown, rows, note="Kept whole by the monitor.", size="half")
+
+
+def _measures(context: Context, cell: Cellwise) -> Panel:
+    found = pair_measures(
+        context.store,
+        cell.a,
+        cell.b,
+        context.now,
+        stream=context.address.stream,
+        window=context.settings.monitor_window,
+    )
+    rows = [{"measure": label, **flat(one.value)} for label, one in found.items()]
+    cells = [
+        [
+            parts.link(words.title(label), context.address.to(measure=label)),
+            words.amount(label, one.value.value),
+            words.between(label, one.value),
+            words.amount(label, one.excess.value),
+        ]
+        for label, one in found.items()
+    ]
+    shown = parts.table(
+        ["Measure", "Value", "95% interval", "Above floor"], cells, numeric=(1, 2, 3), caption="Measures"
+    )
+    return Panel("measures", "Every measure of this pair", shown, rows, size="half")

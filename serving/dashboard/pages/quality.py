@@ -1,0 +1,111 @@
+"""Whether the measurement itself can be trusted: coverage, errors by kind, replicas that are not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import html
+
+from serving.dashboard import parts, words
+from serving.dashboard.context import Content, Context, Panel
+from serving.dashboard.figures.counts import coverage_chart
+from serving.dashboard.plain import flat
+from serving.monitor.store import query
+from serving.monitor.store.results import CountRow
+
+KINDS = {
+    "down": "nothing listens",
+    "deadline": "too late",
+    "invalid_score": "a score is no probability",
+    "coverage_mismatch": "other candidates than asked",
+    "wrong_model": "no such model there",
+    "incompatible": "other features or vocabulary",
+    "version_change": "another version than the round's",
+    "refused": "the server turned it down",
+    "error": "anything else",
+}
+"""Why a request has no usable answer."""
+
+
+def build(context: Context) -> Content:
+    """Coverage over time, counts by kind, replicas that may not be compared."""
+    stream = context.address.stream
+    sums = query.error_kinds(context.store, context.start, context.end, stream=stream)
+    course = query.count_course(context.store, context.start, context.end, stream=stream)
+    fresh = context.verdict.freshness
+    head = parts.facts(
+        [
+            ("Newest round", f"{parts.clock(fresh.time)} UTC"),
+            ("Age", words.duration(fresh.age) if fresh.age is not None else "n/a"),
+            ("It took", f"{fresh.duration:.1f} s"),
+            ("Rounds, last hour", str(fresh.rounds)),
+            ("Probe", html.Code(fresh.probe or "n/a")),
+        ]
+    )
+    return Content(
+        [html.H1("Data quality"), head], [_coverage(context, course), _refused(context), _kinds(sums)]
+    )
+
+
+def _coverage(context: Context, course: Sequence[CountRow]) -> Panel:
+    title = f"Coverage by replica, last {context.address.window}"
+    if not course:
+        return Panel("coverage", title, parts.message("Nothing has been asked in this window."), size="wide")
+    figure = coverage_chart(course, context.palette, span=(context.start, context.end))
+    return Panel(
+        "coverage",
+        title,
+        parts.chart("coverage", figure, title),
+        [flat(row) for row in course],
+        figure,
+        "Share of the requests asked that were answered well; the dashed line is where the alert begins. UTC.",
+        "wide",
+    )
+
+
+def _kinds(sums: Sequence[CountRow]) -> Panel:
+    by_replica: dict[str, dict[str, int]] = {}
+    for row in sums:
+        by_replica.setdefault(row.replica, {})[row.kind] = row.count
+    seen = [kind for kind in KINDS if any(kind in kinds for kinds in by_replica.values())]
+    others = sorted({k for kinds in by_replica.values() for k in kinds} - {"asked", "answered", *KINDS})
+    columns = ["Replica", "Asked", "Answered", *(f"{kind}: {KINDS[kind]}" for kind in seen), *others]
+    cells: list[list[Any]] = [
+        [
+            parts.name(replica, 30),
+            *(f"{kinds.get(kind, 0):,}" for kind in ("asked", "answered", *seen, *others)),
+        ]
+        for replica, kinds in by_replica.items()
+    ]
+    rows = [{"replica": replica, **kinds} for replica, kinds in by_replica.items()]
+    title = "Requests by outcome"
+    if not cells:
+        return Panel("kinds", title, parts.message("Nothing has been asked in this window."))
+    said = [] if seen or others else [html.P("No request went without an answer.", className="lead")]
+    shown = parts.table(columns, cells, numeric=range(1, len(columns)), caption=title)
+    return Panel(
+        "kinds",
+        title,
+        [*said, shown],
+        rows,
+        note="An answer that cannot be used is counted, never averaged in.",
+    )
+
+
+def _refused(context: Context) -> Panel:
+    events = query.events(context.store, context.start, context.end)
+    found = [event for event in events if event.kind == "incompatible"]
+    title = "Replicas that may not be compared"
+    if not found:
+        return Panel("refused", title, parts.message("None: features and vocabularies agree."), size="narrow")
+    cells = [
+        [
+            parts.clock(one.time),
+            parts.name(one.replica, 30),
+            parts.name(str(one.detail.get("reason", "")), 120),
+        ]
+        for one in found
+    ]
+    shown = parts.table(["Since (UTC)", "Replica", "Why"], cells, caption=title)
+    return Panel("refused", title, shown, [flat(one) for one in found], size="narrow")

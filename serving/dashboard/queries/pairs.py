@@ -1,0 +1,72 @@
+"""Every measure of one pair at once: one reading of the store instead of one a measure."""
+
+from __future__ import annotations
+
+from sqlalchemy import or_
+from sqlalchemy.orm import aliased
+
+from ranker.divergence import Statistic, difference
+from serving.monitor.store import Store, query
+from serving.monitor.store.cells import MOST_POINTS, Row, merge, read_cells, resolution_for
+from serving.monitor.store.results import Cellwise
+from serving.monitor.store.schema import Series, Subject
+
+
+def pair_measures(
+    store: Store, a: str, b: str, now: float, *, stream: str, window: float, level: float = 0.95
+) -> dict[str, Cellwise]:
+    """Label -> value, interval and excess over the floor, at the versions compared last; empty if never compared.
+
+    Args:
+        store: the monitor's.
+        a: name of a replica.
+        b: name of another.
+        now: seconds since 1970.
+        stream: `probe` or `live`.
+        window: seconds up to the newest round that are added up.
+        level: of the intervals.
+    """
+    time = query.freshness(store, now, stream).time
+    end = now if time is None else time + 1
+    left, right = aliased(Subject), aliased(Subject)
+    named = or_(
+        (left.replica == a) & (right.replica == b),
+        (left.replica == b) & (right.replica == a),
+        (left.replica == right.replica) & left.replica.in_((a, b)),
+    )
+    where = [Series.kind.in_(("pair", "again", "batch")), Series.feature == "", named]
+    with store.read() as connection:
+        resolution = resolution_for(end - window, end, MOST_POINTS, end)
+        rows = read_cells(connection, stream, resolution, end - window, end, where, sides=(left, right))
+    pairs = [row for row in rows if row.kind == "pair"]
+    if not pairs:
+        return {}
+    newest = pairs[-1].series
+    whole = _added([row for row in pairs if row.series == newest])
+    sides = {(whole.a, whole.a_version), (whole.b, whole.b_version)}
+    floors = [row for row in rows if row.kind != "pair" and (row.a, row.a_version) in sides]
+    floor: dict[str, Statistic] = merge(row.statistics(stream) for row in floors)
+    found = {}
+    for label, statistic in whole.statistics(stream).items():
+        value = statistic.interval(level)
+        under = floor.get(label)
+        excess = difference(value, under.interval(level)) if under is not None and under.n else value
+        found[label] = Cellwise(
+            whole.a,
+            whole.b,
+            whole.a_version,
+            whole.b_version,
+            whole.level,
+            value,
+            excess,
+            statistic.n,
+            whole.rounds,
+        )
+    return found
+
+
+def _added(rows: list[Row]) -> Row:
+    first = rows[0]
+    for row in rows[1:]:
+        first.add(row.sums, row.rounds)
+    return first

@@ -1,0 +1,105 @@
+"""What each refresh changed, held to what replicas differ by anyway; and what the gate said of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ranker.divergence import Interval
+from serving.monitor.store import Store, query
+from serving.monitor.store.results import Line
+
+MARGIN = 0.1
+"""How much more than the baseline is tolerated, as the gate does when it is told nothing else."""
+Held = Literal["within", "above", "undecided", "no baseline"]
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """A replica's new version against the one it replaced.
+
+    Attributes:
+        time: seconds since 1970.
+        replica: its name.
+        old, new: versions.
+        churn: the measure between the two versions.
+        baseline: the same between replicas at that time; None: unknown.
+        held: the churn against the baseline and a tenth of it.
+        n: requests.
+    """
+
+    time: int
+    replica: str
+    old: int
+    new: int
+    churn: Interval
+    baseline: Interval | None
+    held: Held
+    n: int
+
+
+def refreshes(
+    store: Store, label: str, start: float, end: float, *, stream: str = "probe"
+) -> tuple[Refresh, ...]:
+    """Refreshes in [start, end), the newest first.
+
+    Args:
+        store: the monitor's.
+        label: of the measure.
+        start: seconds since 1970.
+        end: not included.
+        stream: only the probe sees both versions.
+    """
+    found = []
+    between = query.lines(store, label, start, end, stream=stream)
+    for line in query.lines(store, label, start, end, stream=stream, kind="refresh"):
+        for point in line.points[:1]:
+            churn = Interval(point.value, point.low, point.high)
+            baseline = _baseline(between, point.time)
+            found.append(
+                Refresh(
+                    point.time,
+                    line.b,
+                    line.a_version,
+                    line.b_version,
+                    churn,
+                    baseline,
+                    held(churn, baseline),
+                    point.n,
+                )
+            )
+    return tuple(sorted(found, key=lambda one: (-one.time, one.replica)))
+
+
+def held(churn: Interval, baseline: Interval | None) -> Held:
+    """Whether a churn is within the baseline and its margin, by the churn's interval.
+
+    Example:
+        >>> held(Interval(0.02, 0.015, 0.027), Interval(0.03, 0.02, 0.04))
+        'within'
+    """
+    if baseline is None:
+        return "no baseline"
+    limit = baseline.value * (1 + MARGIN)
+    return "within" if churn.high <= limit else "above" if churn.low > limit else "undecided"
+
+
+def _baseline(lines: tuple[Line, ...], time: int) -> Interval | None:
+    before = [point for line in lines for point in line.points if point.time <= time]
+    if not before:
+        return None
+    last = max(before, key=lambda point: point.time)
+    return Interval(last.value, last.low, last.high)
+
+
+def gate_result(run: Path | None) -> dict[str, Any] | None:
+    """What `ranker gate --json` wrote to `gate.json` in the run directory; None if there is none."""
+    if run is None:
+        return None
+    try:
+        found = json.loads((run / "gate.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("measures"), dict) else None

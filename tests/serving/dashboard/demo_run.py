@@ -1,0 +1,141 @@
+"""A whole simulated run: store with both streams, kept requests, alerts, probe, report, gate, deployment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import insert
+
+from ranker import layout
+from ranker.divergence import Settings
+from serving.dashboard import DashboardSettings
+from serving.deployment import Deployment, Replica
+from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.monitor.live import live_round
+from serving.monitor.store import Store
+from serving.monitor.store.schema import Alert
+from serving.monitor.store.write import write_round
+from tests.serving.dashboard.simulated_store import EVENING, MORNING, NOW, STABLE_NOISE, Simulation, simulate
+
+
+def demo_run(
+    directory: Path,
+    noise: Mapping[str, float] = STABLE_NOISE,
+    *,
+    hours: float = 24,
+    every: int = 600,
+    **options: object,
+) -> DashboardSettings:
+    """Writes the run and returns the settings of its dashboard."""
+    simulation = Simulation(noise, **options)  # type: ignore[arg-type]
+    store = simulate(
+        layout.monitor_store_path(directory), simulation, hours=hours, every=every, exemplars=directory / "exemplars",
+        refreshes={hour: names for hour, names in (EVENING | MORNING).items() if hour < hours},
+    )  # fmt: skip
+    _live(store, simulation, hours)
+    _alerts(store, odd=max(noise.values()) > 0.05)
+    store.close()
+    _probe(directory, simulation)
+    _report(directory)
+    deployment = Deployment(
+        "ranker",
+        tuple(Replica(name, f"127.0.0.1:{8500 + place}") for place, name in enumerate(noise)),
+        context=("user_id", "device"),
+        candidate=("item_id", "genre"),
+    )
+    return DashboardSettings(
+        layout.monitor_store_path(directory), run=directory, deployment=deployment, refresh=2.0,
+        budget={"top1_swap": 0.05, "consensus_regret": 0.0005},
+    )  # fmt: skip
+
+
+def _live(store: Store, simulation: Simulation, hours: float) -> None:
+    random = np.random.default_rng(3)
+    for time in range(NOW - int(hours * 3600), NOW, 1800):
+        requests = []
+        for place in range(40):
+            truth = random.normal(-2.2, 1.0, 12)
+            answers = tuple(
+                ReplicaAnswer(
+                    name, name == "smelu-0", simulation.versions[name], 0.004, 12,
+                    (1 / (1 + np.exp(-truth - random.normal(0, sigma, 12)))).astype(np.float32),
+                )
+                for name, sigma in simulation.noise.items()
+            )  # fmt: skip
+            items = tuple(f"item-{n:03d}" for n in random.choice(150, 12, replace=False))
+            requests.append(
+                MirroredRequest(f"live-{time}-{place}", float(time), "serving_default", items, answers)
+            )
+        write_round(store, live_round(f"live/{time}", requests, Settings(), simulation.served))
+
+
+def _alerts(store: Store, odd: bool) -> None:
+    rows = [("version-skew", {}, "ticket", "resolved", 9.2, 9.0, 8.2, "replicas serve 2 versions"),
+            ("coverage-low", {"replica": "smelu-1"}, "page", "resolved", 15.4, 15.3, 15.0,
+             "smelu-1 answered 84.0% of 400 requests (deadline 64)")]  # fmt: skip
+    if odd:
+        said = "smelu-3 is the odd one out: its noise is 18.0 times the median of 5 replicas"
+        rows.append(("odd-replica", {"replica": "smelu-3"}, "page", "firing", 8.5, 8.4, 0.0, said))
+    with store.write() as connection:
+        for rule, labels, severity, state, started, fired, resolved, summary in rows:
+            connection.execute(
+                insert(Alert).values(
+                    rule=rule, labels=labels, key=f"{rule}{labels}", severity=severity, state=state,
+                    started=NOW - int(started * 3600), fired=NOW - int(fired * 3600),
+                    resolved=NOW - int(resolved * 3600) if resolved else None, updated=NOW - int(resolved * 3600),
+                    silenced=False, value=None, threshold=None, summary=summary, notified=state,
+                )
+            )  # fmt: skip
+
+
+def _probe(directory: Path, simulation: Simulation) -> None:
+    probe = simulation.probe
+    columns = {name: [str(value) for value in values] for name, values in probe.columns.items()}
+    path = layout.probe_path(directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = [probe.requests[n] for n in probe.owner]
+    pq.write_table(pa.table({"request": owner, "label": np.zeros(len(owner), np.float32), **columns}), path)
+
+
+def _report(directory: Path) -> None:
+    def arm(auc: float, rpd: float, swap: float, count: int) -> dict[str, object]:
+        def interval(value: float) -> dict[str, float]:
+            return {"value": value, "low": 0.9 * value, "high": 1.1 * value}
+
+        return {
+            "replicas": [{}] * count,
+            "quality": {"auc": {"mean": auc, "std": 0.0006}, "logloss": {"mean": 0.512, "std": 0.0011},
+                        "gauc": {"mean": auc - 0.02, "std": 0.0008}, "ndcg@10": {"mean": 0.61, "std": 0.002}},
+            "divergence": {"rpd_sym": interval(rpd), "top1_swap": interval(swap), "set_churn@10": interval(swap / 2),
+                           "consensus_regret": interval(swap / 40)},
+        }  # fmt: skip
+
+    arms = {
+        "smelu": arm(0.7921, 0.031, 0.022, 5),
+        "relu": arm(0.7918, 0.058, 0.047, 5),
+        "gelu": arm(0.7926, 0.036, 0.027, 3),
+    }
+    report = {
+        "sentence": "smelu halves the relative PD of relu at the same AUC.",
+        "arms": arms,
+        "counts": {"requests": 943},
+    }
+    path = layout.report_path(directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report))
+    measures = {
+        label: {
+            "verdict": "pass",
+            "candidate": {"value": v, "low": 0.8 * v, "high": 1.2 * v},
+            "limit": 1.3 * v,
+        }
+        for label, v in (("top1_swap", 0.021), ("set_churn@10", 0.009), ("consensus_regret", 0.0001))
+    }
+    (directory / "gate.json").write_text(
+        json.dumps({"verdict": "pass", "requests": 400, "measures": measures})
+    )
