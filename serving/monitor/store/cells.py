@@ -130,31 +130,38 @@ def read_cells(
     """
     left, right = sides or (aliased(Subject), aliased(Subject))
     parts = [(TOTAL, 0, 1)] if resolution == TOTAL else list(stretches(connection, resolution, start, end))
-    columns = [
-        *(Cell.series, Cell.time, Cell.rounds, Cell.sums, Layout.labels),
-        *(Series.stream, Series.kind, Series.level, Series.feature, Series.value),
-        *(left.replica.label("a_name"), right.replica.label("b_name")),
-        *(left.version.label("a_version"), right.version.label("b_version")),
-    ]
-    if histograms:
-        columns.append(Cell.histogram)
-    statement = (
-        select(*columns)
-        .join_from(Series, Cell, Cell.series == Series.id)
-        .join(Layout, Layout.id == Series.layout)
+    named = (
+        select(
+            *(
+                Series.id.label("series"),
+                Series.stream,
+                Series.kind,
+                Series.level,
+                Series.feature,
+                Series.value,
+            ),
+            *(Layout.labels, left.replica.label("a_name"), right.replica.label("b_name")),
+            *(left.version.label("a_version"), right.version.label("b_version")),
+        )
+        .join_from(Series, Layout, Layout.id == Series.layout)
         .join(left, left.id == Series.a)
         .join(right, right.id == Series.b)
         .where(*where, *(() if stream is None else (Series.stream == stream,)))
-        .order_by(Cell.time, Cell.series)
     )
+    # the series first, then their cells by key: a join leaves it to the planner, who may scan every minute there is
+    known = {row.series: row for row in connection.execute(named)}
+    columns = [Cell.series, Cell.time, Cell.rounds, Cell.sums, *([Cell.histogram] if histograms else [])]
+    statement = select(*columns).where(Cell.series.in_(known)).order_by(Cell.time, Cell.series)
     found: dict[tuple[int, int], Row] = {}
     for step, since, to in parts:
         here = (Cell.resolution == step, Cell.time >= since, Cell.time < to)
         for row in connection.execute(statement.where(*here)):
             time = row.time // resolution * resolution if resolution else 0
-            one = found.setdefault((time, row.series), Row(row, time))
-            counts = packing.unpack_histograms(row.histogram, len(row.labels)) if histograms else None
-            one.add(packing.unpack_sums([row.sums], len(row.labels))[0], row.rounds, counts)
+            if (time, row.series) not in found:
+                found[time, row.series] = Row(known[row.series], time)
+            one = found[time, row.series]
+            counts = packing.unpack_histograms(row.histogram, len(one.labels)) if histograms else None
+            one.add(packing.unpack_sums([row.sums], len(one.labels))[0], row.rounds, counts)
     return list(found.values())
 
 

@@ -65,7 +65,7 @@ def coverage(store: Store, now: float, *, stream: str = PROBE, window: float = W
 def error_kinds(store: Store, start: float, end: float, *, stream: str = PROBE) -> tuple[CountRow, ...]:
     """Sums of the counts by replica and kind over [start, end), to the cell; `time` is the start."""
     totals: dict[tuple[str, str], int] = {}
-    for row in count_course(store, start, end, stream=stream, points=MOST_POINTS):
+    for row in count_course(store, start, end, stream=stream, points=800):
         totals[row.replica, row.kind] = totals.get((row.replica, row.kind), 0) + row.count
     return tuple(
         CountRow(int(start), replica, kind, count) for (replica, kind), count in sorted(totals.items())
