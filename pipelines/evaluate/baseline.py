@@ -80,24 +80,32 @@ def fit(sizes: Sequence[int], ids: np.ndarray, dense: np.ndarray, label: np.ndar
         if size == 0:
             offsets[column] = offsets[column - 1]
     total = int(ends[-1]) if len(ends) else 0
-    flat = ids + offsets
-    seen = (ids > 0).astype(np.float64)
+    row, at = np.nonzero(ids)  # most columns of a multi-valued feature are padding
+    place = ids[row, at] + offsets[at]
     # Numbers of any unit: without a common scale the penalty would mean something else for each.
     scale = np.where(dense.std(axis=0) > 0, dense.std(axis=0), 1.0)
     numbers = dense / scale
-    ids_per_row = flat.shape[1]
 
-    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        linear = (theta[:total][flat] * seen).sum(axis=1) + numbers @ theta[total:-1] + theta[-1]
-        loss = weight @ (np.logaddexp(0.0, linear) - label * linear) + theta[:-1] @ theta[:-1] / 2
-        residual = weight * (_sigmoid(linear) - label)
-        spread = (np.repeat(residual, ids_per_row) * seen.ravel()) if ids_per_row else np.zeros(0)
-        by_id = np.bincount(flat.ravel(), weights=spread, minlength=total)
+    # Coefficients of frequent ids see far more curvature than those of rare ones: in these units all see about 1.
+    seen = np.bincount(place, weights=weight[row], minlength=total)
+    unit = 1 / np.sqrt(1 + np.concatenate([seen, weight @ numbers**2, [weight.sum()]]) / 4)
+    penalised = np.append(unit[:-1], 0.0)
+
+    def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = point * unit
+        by_row = np.bincount(row, weights=theta[place], minlength=len(label))
+        linear = by_row + numbers @ theta[total:-1] + theta[-1]
+        probability = _sigmoid(linear)
+        # -ln of the right class's probability, from the log-odds against it.
+        against = np.where(label > 0, -linear, linear)
+        loss = np.maximum(against, 0) - np.log(_sigmoid(np.abs(against)))
+        shrunk = point * penalised
+        residual = weight * (probability - label)
+        by_id = np.bincount(place, weights=residual[row], minlength=total)
         gradient = np.concatenate([by_id, residual @ numbers, [residual.sum()]])
-        gradient[:-1] += theta[:-1]
-        return float(loss), gradient
+        return float(weight @ loss + shrunk @ shrunk / 2), gradient * unit + shrunk * penalised
 
-    theta = minimise(objective, np.zeros(total + dense.shape[1] + 1))
+    theta = minimise(objective, np.zeros(len(unit)), tolerance=1e-4) * unit
     return LogisticRegression(offsets, theta[:total], theta[total:-1] / scale, float(theta[-1]), len(label))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -166,8 +167,9 @@ def _svg(fill: Callable[[Figure], None], width: float, height: float) -> str:
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
-    # Neither an XML head nor fixed sizes belong inside a page.
+    # Neither an XML head nor metadata nor fixed sizes belong inside a page.
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     head, rest = text.split(">", 1)
     head = head.replace(f'width="{width * 72:g}pt" height="{height * 72:g}pt"', 'width="100%"')
     return f"{head}>{rest}"
