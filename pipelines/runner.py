@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import _thread
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from ranker.errors import UserError
 
 LOCAL = "FnApiRunner"
+_FLINK = ("--flink_version=1.20", "--environment_type=LOOPBACK", "--experiments=use_loopback_process_worker")
 
 
 @dataclass(frozen=True)
@@ -20,8 +27,8 @@ class RunnerOptions:
     Attributes:
         runner: `FnApiRunner` on this machine (the default), `FlinkRunner`, or another that Beam knows.
             `DirectRunner` is taken for `FnApiRunner`: Beam's own default would try to download an engine.
-        workers: processes side by side on this machine; more than one are processes of their own.
-        flags: further Beam flags, such as `--flink_master=...`.
+        workers: processes side by side on this machine, or Flink's parallelism.
+        flags: further Beam flags, such as `--flink_master=...`; they win over what is set here.
 
     Raises:
         UserError: a flag is malformed, or asks for the multi-threaded local mode, which loses data.
@@ -35,39 +42,85 @@ class RunnerOptions:
         if self.workers < 1:
             raise UserError(f"workers must be at least 1. Received: {self.workers}")
         for flag in self.flags:
-            if not flag.startswith("--"):
-                raise UserError(f"a Beam flag must start with --. Received: {flag!r}")
             if "multi_threading" in flag:
                 raise UserError(
-                    "the multi-threaded local mode loses rows in silence; use more workers instead."
-                    f" Received: {flag!r}"
+                    "the multi-threaded local mode loses rows in silence; use more workers instead. "
+                    f"Received: {flag!r}"
+                )
+            if not flag.startswith("--"):
+                raise UserError(
+                    f"a Beam flag must start with -- and hold its value: --name=value. Received: {flag!r}"
                 )
 
     @property
     def is_local(self) -> bool:
-        """Whether this machine runs the pipeline."""
+        """Whether this process runs the pipeline."""
         return self.runner in (LOCAL, "DirectRunner")
+
+    def beam_flags(self) -> list[str]:
+        """The flags Beam gets."""
+        flags = [f"--runner={LOCAL if self.is_local else self.runner}"]
+        if self.is_local and self.workers > 1:
+            flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={self.workers}"]
+        if self.runner == "FlinkRunner":
+            given = {flag.partition("=")[0] for flag in self.flags}
+            flags += [flag for flag in _FLINK if flag.partition("=")[0] not in given]
+            flags += [f"--parallelism={self.workers}"] if "--parallelism" not in given else []
+        return [*flags, *self.flags]
 
     def pipeline(self) -> beam.Pipeline:
         """A new, empty pipeline with these options."""
-        flags = [f"--runner={LOCAL if self.is_local else self.runner}", *self.flags]
-        if self.is_local and self.workers > 1:
-            flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={self.workers}"]
-        return beam.Pipeline(options=PipelineOptions(flags))
+        return beam.Pipeline(options=PipelineOptions(self.beam_flags()))
 
     def run(self, pipeline: beam.Pipeline) -> None:
         """Runs a pipeline to its end.
 
         Raises:
-            UserError: a step raised one, on whatever worker.
+            UserError: a step raised one, on whatever worker, or a worker died.
         """
+        # Beam flushes workers' output from a timer thread, which can lose bytes that are being written
+        # (seen in 2.77); by size alone it does not.
+        worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
         try:
-            pipeline.run().wait_until_finish()
+            with _dead_workers_noticed():
+                pipeline.run().wait_until_finish()
         except RuntimeError as error:
             # Workers in other processes send their traceback as text.
             found = re.search(
-                r"^ranker\.errors\.UserError: (.+?)(?: \[while running.*)?$", str(error), re.MULTILINE
+                r"ranker\.errors\.UserError: ([^\n\\]+?)(?: \[while running[^\n]*)?$", str(error), re.M
             )
             if found is None:
                 raise
             raise UserError(found[1]) from None
+
+
+@contextmanager
+def _dead_workers_noticed() -> Iterator[None]:
+    """Ends the run when a worker process dies.
+
+    Beam's local runner would wait for its answer for ever (seen in 2.77: the thread that waits for the process
+    raises, and nobody listens). Only the main thread can be woken.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = threading.excepthook
+    died: list[str] = []
+
+    def notice(raised: Any) -> None:
+        if raised.thread is not None and raised.thread.name == "run_worker":
+            if not died:
+                died.append(str(raised.exc_value))
+                _thread.interrupt_main()
+        elif not died:  # what other threads lose with their worker says nothing more
+            before(raised)
+
+    threading.excepthook = notice
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not died:
+            raise
+        raise UserError(f"a worker process died ({died[0]}); run the same command again") from None
+    finally:
+        threading.excepthook = before
