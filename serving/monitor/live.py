@@ -10,14 +10,16 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ranker.divergence import RequestBatch, Settings, measure_requests
+from ranker.divergence import RequestBatch, RequestMeasures, Settings, measure_requests
 from ranker.errors import UserError
 from serving import spool
 from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.monitor.exemplars import Exemplars, Names
 from serving.monitor.measure import Served, series_of
 from serving.monitor.record import LIVE, RoundRecord, Subject
 from serving.monitor.store import Store
@@ -30,7 +32,12 @@ _KINDS = {"UNAVAILABLE": "down", "BREAKER_OPEN": "down", "DEADLINE_EXCEEDED": "d
 
 
 def ingest(
-    store: Store, directory: Path, settings: Settings, served: Mapping[str, Served], most_files: int = 20
+    store: Store,
+    directory: Path,
+    settings: Settings,
+    served: Mapping[str, Served],
+    exemplars: Exemplars | None = None,
+    most_files: int = 20,
 ) -> int:
     """Stores what waits in a spool directory, the oldest first.
 
@@ -39,6 +46,7 @@ def ingest(
         directory: of the spool.
         settings: depth and thresholds.
         served: what the probe knows of the replicas, for their labels.
+        exemplars: where example requests go; None: none are kept.
         most_files: files taken at a time, so that a backlog does not hold up the probe.
 
     Returns:
@@ -52,15 +60,36 @@ def ingest(
                 requests.append(request)
         except UserError as error:
             log.warning("%s: the rest of the file is left out: %s", path, error)
-        if requests and write_round(store, live_round(f"{LIVE}/{path.stem}", requests, settings, served)):
-            count += len(requests)
+        if requests:
+            done = live_round(f"{LIVE}/{path.stem}", requests, settings, served)
+            if _stored(store, done.record):
+                count += len(requests)
+                if exemplars is not None and done.measured is not None and done.measured.pairs:
+                    exemplars.add(LIVE, done.record.time, done.measured, done.names)
         path.unlink(missing_ok=True)
     return count
 
 
+def _stored(store: Store, record: RoundRecord) -> bool:
+    try:
+        return write_round(store, record)
+    except UserError as error:  # a spool that nobody read for days
+        log.warning("%s is left out: %s", record.key, error)
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRound:
+    """Mirrored requests, measured; `names` say what the numbers in `measured` stand for."""
+
+    record: RoundRecord
+    measured: RequestMeasures | None
+    names: Names
+
+
 def live_round(
     key: str, requests: Sequence[MirroredRequest], settings: Settings, known: Mapping[str, Served]
-) -> RoundRecord:
+) -> LiveRound:
     """Measures mirrored requests: the version that a replica answered most by counts, others are `version_change`."""
     names = sorted({answer.replica for request in requests for answer in request.answers})
     served_by: dict[str, Counter[int]] = {name: Counter() for name in names}
@@ -81,12 +110,11 @@ def live_round(
                 kinds[name, kind or "answered"] += 1
     live = [name for name in names if versions[name] and any(usable[name])]
     who = {name: _who(name, versions[name], known) for name in live}
-    comparison = (
-        measure_requests(_batch(requests, {name: usable[name] for name in live}), settings).summarise()
-        if live
-        else None
+    measured = (
+        measure_requests(_batch(requests, {name: usable[name] for name in live}), settings) if live else None
     )
-    return RoundRecord(
+    series = series_of(measured.summarise(), who, LIVE, "") if measured is not None else {}
+    record = RoundRecord(
         key=key,
         stream=LIVE,
         time=int(max(request.time for request in requests)),
@@ -94,9 +122,19 @@ def live_round(
         requests=len(requests),
         probe="",
         subjects={one.subject: one.labels for one in who.values()},
-        statistics=series_of(comparison, who, LIVE, "") if comparison is not None else {},
+        statistics=series,
         counts=dict(kinds),
     )
+    levels = {(key.a.replica, key.b.replica): key.level for key in series if key.kind == "pair"}
+    items = np.array([item for request in requests for item in request.item_ids], dtype=object)
+    names_of = Names(
+        [request.request_id for request in requests],
+        items,
+        {},
+        {name: versions[name] for name in live},
+        levels,
+    )
+    return LiveRound(record, measured, names_of)
 
 
 def _kind(answer: ReplicaAnswer | None, version: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ranker.divergence import (
     Statistic,
     level,
     measure_requests,
+    near_ties,
 )
 from serving.monitor.collect import Answers, Collected
 from serving.monitor.record import PROBE, Mark, RoundRecord, SeriesKey, Subject, digest, group
@@ -58,7 +60,12 @@ class Measured:
 
 
 def measure(
-    collected: Collected, settings: Settings, slices: Sequence[Slice], before: Mapping[str, Served]
+    collected: Collected,
+    settings: Settings,
+    slices: Sequence[Slice],
+    before: Mapping[str, Served],
+    *,
+    gaps: bool = False,
 ) -> Measured:
     """Measures a round.
 
@@ -67,6 +74,7 @@ def measure(
         settings: depth and thresholds.
         slices: parts of the probe to measure apart.
         before: replica -> what it served in the last round that it answered.
+        gaps: also count each pair's inversions by gap, observed and beyond what noise predicts.
     """
     probe = collected.probe
     # by name: a pair is the same series whatever the order of the deployment
@@ -81,6 +89,8 @@ def measure(
         measured = measure_requests(batch, settings)
         for feature, value, comparison in _cuts(measured, settings, slices):
             statistics.update(series_of(comparison, served, PROBE, probe.hash, feature, value))
+            if gaps and not feature:
+                statistics.update(_gaps(measured.batch, comparison, served, probe))
     marks = []
     for answer in collected.answers:
         if answer.refused:
@@ -181,6 +191,25 @@ def series_of(
         for name, statistics in comparison.replicas.items():
             # a replica is measured against the others: with other company it is another series
             found[SeriesKey(stream, "replica", served[name].subject, everyone, **cut)] = statistics
+    return found
+
+
+def _gaps(
+    batch: RequestBatch, comparison: Comparison, served: Mapping[str, Served], probe: ProbeSet
+) -> Series:
+    found: Series = {}
+    for a, b in comparison.pairs:
+        noise = [comparison.replicas[name].get("component") for name in (a, b)]
+        variance = sum(one.value for one in noise if one is not None) / 2
+        if None in noise or not variance > 0:
+            continue  # fewer than three replicas, or none that differ: nothing to predict from
+        counted = near_ties(batch, a, b, math.sqrt(variance))
+        statistics = {}
+        for low, observed, excess in zip(counted.edges, counted.observed, counted.excess, strict=False):
+            statistics[f"observed_inversion@{low:g}"] = observed
+            statistics[f"excess_inversion@{low:g}"] = excess
+        key = SeriesKey(PROBE, "gaps", served[a].subject, served[b].subject, probe=probe.hash)
+        found[key] = statistics
     return found
 
 

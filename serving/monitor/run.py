@@ -27,6 +27,7 @@ from serving.monitor.measure import Measured, Served, measure
 from serving.monitor.prometheus import serve_metrics
 from serving.monitor.record import PROBE
 from serving.monitor.requests import ProbeSet
+from serving.monitor.served import load_served, save_served
 from serving.monitor.slices import slices
 from serving.monitor.store import Store, open_store
 from serving.monitor.store.rollup import roll_up
@@ -91,21 +92,28 @@ class Monitor:
         self.limits = Limits(
             deadline=settings.deadline, round=max(settings.interval * 0.75, settings.deadline)
         )
-        self.served: dict[str, Served] = {}
+        self._memory = exemplars.directory / "served.npz" if exemplars is not None else None
+        self.served: dict[str, Served] = load_served(self._memory, probe) if self._memory is not None else {}
+        self._gaps_at = -1
         self._kept: tuple[int, str] | None = None
 
     def round(self) -> Summary:
         """Asks, measures and stores once."""
         collected = collect(self.deployment.replicas, self.probe, self._connect, self.expected, self.limits)
-        measured = measure(collected, self.measures, self.slices, self.served)
+        hour = int(collected.started) // 3600
+        gaps, self._gaps_at = (
+            hour != self._gaps_at,
+            hour,
+        )  # the probe is frozen: once an hour says as much as every minute
+        measured = measure(collected, self.measures, self.slices, self.served, gaps=gaps)
         write_round(self.store, measured.record)
-        self.served = measured.served
+        self._remember(measured.served)
         for answer in collected.answers:
             if answer.refused:
                 log.warning("%s is not compared: %s", answer.replica, answer.refused)
         self._keep_exemplars(measured)
         if self.spool is not None:
-            ingest(self.store, self.spool, self.measures, self.served)
+            ingest(self.store, self.spool, self.measures, self.served, self.exemplars)
         roll_up(self.store, collected.started)
         if self.rules is not None:
             for alert in watch(
@@ -113,6 +121,12 @@ class Monitor:
             ):
                 log.warning("%s %s: %s", alert.state, alert.rule, alert.summary)
         return summarise(collected, measured)
+
+    def _remember(self, served: dict[str, Served]) -> None:
+        changed = {one.subject for one in served.values()} != {one.subject for one in self.served.values()}
+        self.served = served
+        if changed and self._memory is not None:
+            save_served(self._memory, self.probe, served)
 
     def _keep_exemplars(self, measured: Measured) -> None:
         """Once an hour and set of versions: the probe's requests do not change in between."""

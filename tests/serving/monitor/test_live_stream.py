@@ -7,8 +7,10 @@ import pytest
 
 from ranker.divergence import RequestBatch, Settings, compare
 from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.monitor.exemplars import Exemplars, read_exemplars
 from serving.monitor.live import ingest, live_round
 from serving.monitor.store import query
+from serving.monitor.store.rollup import roll_up
 from serving.spool import SpoolWriter, finished
 
 
@@ -49,7 +51,9 @@ def test_a_file_is_a_round_and_is_gone_afterwards(store, tmp_path, start):
 def test_live_measures_are_those_of_the_scores(start):
     random = np.random.default_rng(2)
     scores = random.uniform(0.1, 0.9, (20, 2, 3)).astype(np.float32)
-    record = live_round("k", [mirrored(n, start + n, row) for n, row in enumerate(scores)], Settings(), {})
+    record = live_round(
+        "k", [mirrored(n, start + n, row) for n, row in enumerate(scores)], Settings(), {}
+    ).record
     rows = RequestBatch.from_rows(
         np.repeat(np.arange(20), 3), np.tile(["x", "y", "z"], 20), scores.transpose(1, 0, 2).reshape(2, 60)
     )
@@ -58,6 +62,25 @@ def test_live_measures_are_those_of_the_scores(start):
     assert list(found) == list(direct)
     for label, statistic in found.items():
         assert statistic.interval() == pytest.approx(direct[label].interval())
+
+
+def test_example_requests_of_the_live_stream_are_kept(sqlite_store, tmp_path, start):
+    fill(tmp_path / "spool", start, count=50)
+    ingest(sqlite_store, tmp_path / "spool", Settings(), {}, Exemplars(tmp_path / "kept", each=5))
+    kept = read_exemplars(tmp_path / "kept", "live", start, start + 3600)
+    assert len(kept) == 10
+    assert {one.replicas for one in kept} == {("a", "b")}
+    assert all(set(items) == {"x", "y", "z"} for one in kept for items in one.items)
+
+
+def test_a_spool_that_nobody_read_for_days_is_left_out(sqlite_store, tmp_path, start, caplog):
+    fill(tmp_path / "new", start)
+    ingest(sqlite_store, tmp_path / "new", Settings(), {})
+    roll_up(sqlite_store, start + 3600)
+    fill(tmp_path / "old", start - 9 * 86_400)
+    assert ingest(sqlite_store, tmp_path / "old", Settings(), {}) == 0
+    assert "left out" in caplog.text
+    assert finished(tmp_path / "old") == []
 
 
 def test_a_kill_between_storing_and_deleting_doubles_nothing(store, tmp_path, start):
@@ -80,7 +103,7 @@ def test_errors_versions_and_bad_scores_are_counted_and_left_out(start):
         mirrored(4, start + 4, [[0.1, 0.2, 0.3], [0.1, np.nan, 0.3]]),
         mirrored(5, start + 5, [[0.1, 0.2, 0.3]] * 2, versions=(1, 2)),
     ]
-    record = live_round("k", requests, Settings(), {})
+    record = live_round("k", requests, Settings(), {}).record
     counts = {kind: n for (replica, kind), n in record.counts.items() if replica == "b"}
     assert counts == {
         "asked": 6, "answered": 1, "down": 1, "deadline": 1, "coverage_mismatch": 1, "invalid_score": 1, "version_change": 1

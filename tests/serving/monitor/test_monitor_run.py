@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from ranker.config.deployment import Monitor as Settings
+from ranker.divergence.near_ties import EDGES
 from ranker.errors import UserError
 from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.rules import load_rules
@@ -82,6 +83,31 @@ def test_rounds_go_on_until_stopped_and_take_in_live_requests(replicas, probe, t
     assert query.freshness(store, time.time()).rounds == 3
     assert query.verdict(store, time.time(), stream="live").measures["top1_swap"].value.value == 1.0
     store.close()
+
+
+def test_a_refresh_while_the_monitor_was_away_is_measured(replicas, probe, tmp_path, noisy):
+    path, kept = tmp_path / "monitor.db", Exemplars(tmp_path / "exemplars")
+    run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept)
+    replicas[1].version, replicas[1].mangle = 4, noisy(50, 0.05)
+    run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept)
+    store = open_store(path)
+    now = time.time()
+    (mark,) = query.events(store, now - 600, now + 60)
+    assert (mark.kind, mark.replica, mark.detail) == ("refresh", "b", {"old": 3, "new": 4})
+    (line,) = query.lines(store, "pd_abs", now - 600, now + 60, kind="refresh")
+    assert (line.a_version, line.b_version) == (3, 4)
+    assert line.points[0].value > 0.01
+    courses = [
+        query.lines(store, f"observed_inversion@{low:g}", now - 600, now + 60, kind="gaps", a="a", b="c")
+        for low in EDGES[:-1]
+    ]
+    shares = [line.points[0].value for (line,) in courses if line.points[0].n]
+    assert shares
+    assert all(0 <= share <= 1 for share in shares)
+    assert max(shares) > 0
+    store.close()
+    (tmp_path / "exemplars" / "served.npz").write_bytes(b"torn")
+    assert run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept) is not None
 
 
 def test_all_replicas_down_is_a_round_too(fake_replica, probe, tmp_path):
