@@ -5,11 +5,13 @@ from ranker.config.deployment import Monitor, Serving
 from ranker.config.experiment import Experiment, fingerprint
 from ranker.config.features import Categorical, Feature, Numeric
 from ranker.config.load import build, dump, load
+from ranker.config.mitigation import Anchor, Codistillation, Distillation, Ensemble, Mitigation, SelfEnsemble
 from ranker.config.model import Activation, Model
 from ranker.config.training import Optimizer, Replicas, Training
 
 __all__ = [
-    "Activation", "Categorical", "Data", "Expectation", "Experiment", "Extract", "Feature", "Flags", "Model",
-    "Monitor", "Numeric", "Optimizer", "Replicas", "Serving", "Source", "Table", "Training",
+    "Activation", "Anchor", "Categorical", "Codistillation", "Data", "Distillation", "Ensemble", "Expectation",
+    "Experiment", "Extract", "Feature", "Flags", "Mitigation", "Model", "Monitor", "Numeric", "Optimizer",
+    "Replicas", "SelfEnsemble", "Serving", "Source", "Table", "Training",
     "build", "dump", "fingerprint", "load",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from ranker.config.base import Name, Section
 from ranker.config.data import Data
 from ranker.config.deployment import Monitor, Serving
 from ranker.config.features import Categorical, Feature
+from ranker.config.mitigation import Mitigation
 from ranker.config.model import Model
 from ranker.config.training import Replicas, Training
 
@@ -25,6 +26,7 @@ class Experiment(Section):
     features: dict[Name, Feature]
     model: Model = Model()
     training: Training = Training()
+    mitigation: Mitigation | None = None
     replicas: Replicas = Replicas()
     arms: dict[Name, dict[str, Any]] = {"smelu": {}}
     serving: Serving = Serving()

@@ -106,6 +106,11 @@ def _is_union_tag(part: Any) -> bool:
         "column",
         "Flags",
         "Extract",
+        "ensemble",
+        "self_ensemble",
+        "codistillation",
+        "distillation",
+        "anchor",
     } or "[" in str(part)
 
 

@@ -1,0 +1,227 @@
+"""Each recipe as a story of trainings: what is trained, from which seeds, on which labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ranker.architecture import Architecture, Weights
+from ranker.config import (
+    Anchor,
+    Codistillation,
+    Distillation,
+    Ensemble,
+    Experiment,
+    SelfEnsemble,
+    Training,
+)
+from ranker.errors import UserError
+from ranker.mitigation.learned import Learned, predict
+from ranker.mitigation.objectives import anti_distillation, codistillation
+from ranker.mitigation.teachers import anchor_predictions, mixed
+from ranker.seeds import Seeds, derive
+from ranker.training.examples import Examples
+from ranker.training.feed import Feed, Memory
+from ranker.training.program import Program
+from ranker.training.stack import Stack
+from ranker.training.stacking import Member, stack
+from ranker.training.trainer import Progress, Trained, train
+
+Report = Callable[[Progress], None]
+_TEACHER = 0x7EAC
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trainings of one call share.
+
+    Attributes:
+        architecture: of every tower.
+        training: of every tower.
+        rows: the rows, in memory or a feed of them.
+        lanes: how many independent trainings run at a time.
+        report: called about once a second.
+    """
+
+    architecture: Architecture
+    training: Training
+    rows: Examples | Feed
+    lanes: int
+    report: Report
+
+    @property
+    def examples(self) -> Examples:
+        """The rows in memory, where a teacher labels them.
+
+        Raises:
+            UserError: they are read in segments.
+        """
+        if isinstance(self.rows, Examples):
+            return self.rows
+        if not isinstance(self.rows, Memory):
+            raise UserError(
+                "mitigation: distillation and the anchor need the training rows in memory; raise training.segment_rows"
+            )
+        return next(self.rows.parts(1, self.rows.rows, 1)).examples
+
+
+def group(experiment: Experiment) -> bool:
+    """Whether an arm's replicas can only be trained together."""
+    return isinstance(experiment.mitigation, Codistillation)
+
+
+def learn(
+    experiment: Experiment,
+    run: Path,
+    architecture: Architecture,
+    rows: Examples | Feed,
+    replicas: Sequence[Seeds],
+    lanes: int = 1,
+    checkpoint: Path | None = None,
+    report: Report = lambda progress: None,
+) -> list[Learned]:
+    """Trains replicas of one arm by the arm's recipe.
+
+    Args:
+        experiment: of one arm.
+        run: the run directory, where an anchor may lie.
+        architecture: of the arm's model.
+        rows: the training rows.
+        replicas: the seeds of each; of an arm that is trained together (`group`) of all of them.
+        lanes: how many independent trainings run at a time, each on a thread.
+        checkpoint: see `ranker.training.trainer.train`.
+        report: called about once a second.
+
+    Returns:
+        One entry a replica.
+
+    Raises:
+        UserError: an anchor that is not there or does not fit.
+    """
+    setting = Setting(architecture, experiment.training, rows, lanes, report)
+    recipe = experiment.mitigation
+    if isinstance(recipe, Ensemble):
+        return _ensembles(setting, replicas, recipe.components, checkpoint)
+    if isinstance(recipe, SelfEnsemble):
+        return _self_ensembles(setting, replicas, recipe, checkpoint)
+    if isinstance(recipe, Codistillation):
+        return _together(setting, replicas, recipe, checkpoint)
+    if isinstance(recipe, Distillation):
+        return [_student(setting, seeds, recipe, checkpoint) for seeds in replicas]
+    if isinstance(recipe, Anchor):
+        return _anchored(setting, experiment, run, replicas, recipe, checkpoint)
+    return _ensembles(setting, replicas, 1, checkpoint)
+
+
+def components(seeds: Seeds, count: int) -> list[Seeds]:
+    """Seeds of a replica's components: its own first; the others differ in the initialisation."""
+    more = [np.random.SeedSequence([seeds.init, i]).generate_state(1)[0] >> 1 for i in range(1, count)]
+    return [seeds, *(Seeds(int(init), seeds.shuffle) for init in more)]
+
+
+def _train(
+    setting: Setting, seeds: Sequence[Seeds], checkpoint: Path | None, examples: Examples | None = None
+) -> Trained:
+    members = [Member(setting.architecture, setting.training, own) for own in seeds]
+    rows = setting.rows if examples is None else examples
+    return train(stack(members, setting.lanes), rows, setting.training, seeds, checkpoint, setting.report)
+
+
+def _shares(
+    trained: Trained, replicas: int, extra_seconds: float = 0.0, shared: bool = False
+) -> list[Learned]:
+    """Splits a training of equally many towers a replica."""
+    size = len(trained.weights) // replicas
+    return [
+        Learned(
+            trained.weights[i * size : (i + 1) * size],
+            float(np.mean(trained.loss[i * size : (i + 1) * size])),
+            trained.steps,
+            (trained.seconds + extra_seconds) / replicas,
+            shared,
+        )
+        for i in range(replicas)
+    ]
+
+
+def _ensembles(
+    setting: Setting, replicas: Sequence[Seeds], count: int, checkpoint: Path | None
+) -> list[Learned]:
+    seeds = [own for replica in replicas for own in components(replica, count)]
+    return _shares(_train(setting, seeds, checkpoint), len(replicas))
+
+
+def _self_ensembles(
+    setting: Setting, replicas: Sequence[Seeds], recipe: SelfEnsemble, checkpoint: Path | None
+) -> list[Learned]:
+    objective = anti_distillation(recipe.decorrelation)
+    programs: list[Program] = []
+    for replica in replicas:
+        starts = [setting.architecture.initialise(own) for own in components(replica, recipe.components)]
+        programs.append(
+            Program(
+                setting.architecture,
+                setting.training,
+                starts,
+                tables=[0] * recipe.components,
+                objective=objective,
+                like=programs[0] if programs else None,
+            )
+        )
+    orders = [replica for replica in replicas for _ in range(recipe.components)]
+    trained = train(
+        Stack(programs, setting.lanes), setting.rows, setting.training, orders, checkpoint, setting.report
+    )
+    return _shares(trained, len(replicas), shared=True)
+
+
+def _together(
+    setting: Setting, replicas: Sequence[Seeds], recipe: Codistillation, checkpoint: Path | None
+) -> list[Learned]:
+    program = Program(
+        setting.architecture,
+        setting.training,
+        [setting.architecture.initialise(own) for own in replicas],
+        objective=codistillation(len(replicas), recipe.weight, recipe.burn_in),
+        together=True,
+    )
+    trained = train(program, setting.rows, setting.training, replicas, checkpoint, setting.report)
+    return _shares(trained, len(replicas))
+
+
+def _student(setting: Setting, seeds: Seeds, recipe: Distillation, checkpoint: Path | None) -> Learned:
+    teachers = _train(setting, components(_other(seeds), recipe.components), None)
+    soft = _soft(setting, teachers.weights)
+    student = _train(setting, [seeds], checkpoint, mixed(setting.examples, soft, recipe.weight))
+    return _shares(student, 1, extra_seconds=teachers.seconds)[0]
+
+
+def _anchored(
+    setting: Setting,
+    experiment: Experiment,
+    run: Path,
+    replicas: Sequence[Seeds],
+    recipe: Anchor,
+    checkpoint: Path | None,
+) -> list[Learned]:
+    seconds = 0.0
+    if recipe.replica is None:
+        anchor = _train(setting, [_other(derive(experiment.replicas.seed, 0, ()))], None)
+        soft, seconds = _soft(setting, anchor.weights), anchor.seconds
+    else:
+        soft = anchor_predictions(run, recipe.replica, experiment)
+    rows = mixed(setting.examples, soft, recipe.weight)
+    return _shares(_train(setting, replicas, checkpoint, rows), len(replicas), extra_seconds=seconds)
+
+
+def _soft(setting: Setting, weights: Sequence[Weights]) -> np.ndarray:
+    return predict(setting.architecture, weights, setting.examples)
+
+
+def _other(seeds: Seeds) -> Seeds:
+    """Seeds of a teacher: decided by the student's, and none of them."""
+    init, shuffle = np.random.SeedSequence([_TEACHER, seeds.init, seeds.shuffle]).generate_state(2) >> 1
+    return Seeds(int(init), int(shuffle))
