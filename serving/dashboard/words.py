@@ -48,6 +48,7 @@ _TITLES = {
     "gauc": "GAUC",
     "ndcg@k": "NDCG@{k}",
 }
+_SAME = "\u00b1"
 _AS_NUMBER = ("log-odds", "log-odds squared", "nats", "similarity", "distance")
 
 
@@ -222,10 +223,11 @@ def change(label: str, now: float, before: float) -> str:
     if not (math.isfinite(now) and math.isfinite(before)):
         return ""
     moved = now - before
-    sign = "+" if moved > 0 else "\u2212" if moved < 0 else "\u00b1"
+    sign = "+" if moved > 0 else "\u2212" if moved < 0 else _SAME
     if not is_share(label):
         return f"{sign}{number(abs(moved))}"
-    return f"{sign}{100 * abs(moved):.{_decimals(100 * max(abs(now), abs(before)))}f} pp"
+    size = f"{100 * abs(moved):.{_decimals(100 * max(abs(now), abs(before)))}f}"
+    return f"{sign if float(size) else _SAME}{size} pp"
 
 
 def duration(seconds: float) -> str:

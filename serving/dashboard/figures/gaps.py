@@ -17,6 +17,9 @@ def gap_chart(found: NearTies, colors: Palette) -> Figure:
         )
         if seen.n
     ]
+    # beyond the largest gap at which anything is inverted every bin is empty: one of them says so
+    seen_until = max((place for place, one in enumerate(bins) if max(one[2].value, one[3]) > 5e-4), default=0)
+    bins = bins[: seen_until + 2]
     names = [f"{low:g}–{high:g}" if math.isfinite(high) else f"over {low:g}" for low, high, _, _ in bins]
     intervals = [seen.interval() for _, _, seen, _ in bins]
     intervals = [one._replace(low=max(one.low, 0.0), high=min(one.high, 1.0)) for one in intervals]

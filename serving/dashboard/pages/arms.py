@@ -56,7 +56,7 @@ def _plane(context: Context, report: Report) -> Panel:
         for a in known
     ]
     note = "Bars: standard deviation of AUC over replicas; 95% interval of relative PD."
-    return Panel("plane", title, parts.chart("plane", figure, title), rows, figure, note, "half")
+    return Panel("plane", title, parts.chart("plane", figure, title), rows, figure, note, "narrow")
 
 
 def _quality(report: Report) -> Panel:
@@ -78,7 +78,7 @@ def _quality(report: Report) -> Panel:
         for arm in report.arms
     ]
     shown = parts.table(columns, cells, numeric=range(1, len(columns)), caption="Quality by arm")
-    return Panel("quality", "Quality, mean ± standard deviation over replicas", shown, rows, size="half")
+    return Panel("quality", "Quality, mean ± standard deviation over replicas", shown, rows, size="wide")
 
 
 def _mean(arm: Arm, label: str) -> str:

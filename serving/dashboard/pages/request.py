@@ -168,13 +168,15 @@ def _swaps(everyone: SideBySide, shown: Sequence[str]) -> Panel:
     found = [one for one in swaps(everyone) if one.replica in shown]
     title = "What each swap costs"
     if not found:
-        return Panel("swaps", title, parts.message("Every list is in the consensus order."), size="half")
+        return Panel("swaps", title, parts.message("Every list is in the consensus order."), size="narrow")
     cells = [
         [
             parts.name(one.replica, 24),
             f"{one.first}–{one.last}",
             html.Ol(
-                [html.Li(parts.name(item, 24)) for item in one.items[:4]], className="order", start=one.first
+                [html.Li(parts.name(item, 24)) for item in one.items[:4]],
+                className="order",
+                start=str(one.first),
             ),
             words.amount("consensus_regret", one.cost),
         ]
@@ -184,7 +186,7 @@ def _swaps(everyone: SideBySide, shown: Sequence[str]) -> Panel:
         ["Replica", "Ranks", "Its order", "Clicks lost"], cells, numeric=(3,), caption=title
     )
     note = "Share of expected clicks lost against the consensus order; a list's swaps add up to its loss."
-    return Panel("swaps", title, listing, [flat(one) for one in found], note=note, size="half")
+    return Panel("swaps", title, listing, [flat(one) for one in found], note=note, size="narrow")
 
 
 def _score(one: Placed, replica: str, top: float) -> Component:
@@ -250,5 +252,10 @@ def _replay(context: Context, found: Exemplar, shown: Sequence[str]) -> Panel:
         body.append(html.Details([summary, code, *note], open=place == 0, className="replay"))
         rows.append({"replica": name, "command": made.command, "missing": made.missing})
     return Panel(
-        "replay", "Ask again", body, rows, note="The command that sends this request to a replica now."
+        "replay",
+        "Ask again",
+        body,
+        rows,
+        note="The command that sends this request to a replica now.",
+        size="wide",
     )

@@ -28,7 +28,7 @@ def demo_run(
     noise: Mapping[str, float] = STABLE_NOISE,
     *,
     hours: float = 24,
-    every: int = 600,
+    every: int = 1200,
     **options: object,
 ) -> DashboardSettings:
     """Writes the run and returns the settings of its dashboard."""
@@ -37,7 +37,7 @@ def demo_run(
         layout.monitor_store_path(directory), simulation, hours=hours, every=every, exemplars=directory / "exemplars",
         refreshes={hour: names for hour, names in (EVENING | MORNING).items() if hour < hours},
     )  # fmt: skip
-    _live(store, simulation, hours)
+    _live(store, simulation, hours, 2 * every)
     _alerts(store, odd=max(noise.values()) > 0.05)
     store.close()
     _probe(directory, simulation)
@@ -54,11 +54,11 @@ def demo_run(
     )  # fmt: skip
 
 
-def _live(store: Store, simulation: Simulation, hours: float) -> None:
+def _live(store: Store, simulation: Simulation, hours: float, every: int) -> None:
     random = np.random.default_rng(3)
-    for time in range(NOW - int(hours * 3600), NOW, 1800):
+    for time in range(NOW - int(hours * 3600), NOW, every):
         requests = []
-        for place in range(40):
+        for place in range(60):
             truth = random.normal(-2.2, 1.0, 12)
             answers = tuple(
                 ReplicaAnswer(
@@ -71,7 +71,7 @@ def _live(store: Store, simulation: Simulation, hours: float) -> None:
             requests.append(
                 MirroredRequest(f"live-{time}-{place}", float(time), "serving_default", items, answers)
             )
-        write_round(store, live_round(f"live/{time}", requests, Settings(), simulation.served))
+        write_round(store, live_round(f"live/{time}", requests, Settings(), simulation.served).record)
 
 
 def _alerts(store: Store, odd: bool) -> None:

@@ -41,7 +41,7 @@ class Simulation:
         requests: of the frozen probe.
         candidates: of a request.
         seed: of everything random.
-        items: names of the first items.
+        items: names of the first candidates of the first request, all of them near ties at its top.
         slices: features to measure by.
         down: replica -> share of requests it does not answer.
     """
@@ -58,6 +58,7 @@ class Simulation:
         self.random = np.random.default_rng(self.seed)
         self.probe = self._probe()
         self.truth = self.random.normal(-2.2, 1.0, int(self.probe.offsets[-1]))
+        self.truth[: len(self.items)] = 1.5
         self.cuts = slices(self.probe, self.slices)
         self.versions = dict.fromkeys(self.noise, 1)
         self.logits = {name: self._trained(name) for name in self.noise}
@@ -66,9 +67,7 @@ class Simulation:
 
     def _probe(self) -> ProbeSet:
         rows = self.requests * self.candidates
-        catalogue = np.array(
-            [*self.items, *(f"item-{i:03d}" for i in range(len(self.items), 150))], dtype=object
-        )
+        catalogue = np.array([f"item-{i:03d}" for i in range(150)], dtype=object)
         chosen = np.concatenate(
             [self.random.choice(150, self.candidates, replace=False) for _ in range(self.requests)]
         )
@@ -78,7 +77,9 @@ class Simulation:
         columns = {
             "user_id": np.array([f"user-{n % 90:02d}" for n in owner], dtype=object),
             "device": devices[self.random.integers(0, 3, self.requests)][owner],
-            "item_id": catalogue[chosen],
+            "item_id": np.concatenate(
+                [np.array(self.items, dtype=object), catalogue[chosen][len(self.items) :]]
+            ),
             "genre": genres[chosen % 4],
         }
         assert len(owner) == rows

@@ -1,0 +1,126 @@
+"""One dashboard and one headless Chromium for all browser tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from serving.dashboard import create_app
+from tests.serving.dashboard.demo_run import demo_run
+from tests.serving.dashboard.live_dashboard import listening
+from tests.serving.dashboard.simulated_store import HOSTILE, NOW, ODD_NOISE
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="browser tests need Playwright: pip install playwright"
+)
+
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_OPTIONS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]  # fmt: skip
+_HOW = "browser tests need a Chromium: `apt-get install chromium`, or set CHROMIUM to its path"
+
+
+@dataclass
+class Moment:
+    """The dashboard's clock, which a test may turn."""
+
+    now: float = NOW
+
+
+@dataclass(frozen=True)
+class Site:
+    """A dashboard that listens."""
+
+    address: str
+    moment: Moment
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium."""
+    given = os.environ.get("CHROMIUM")
+    found = given or next((path for path in map(shutil.which, _CHROMIUM) if path), None)
+    if found is None:
+        pytest.skip(_HOW)
+    return found
+
+
+@pytest.fixture(scope="session")
+def site(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A run with an odd replica and with items that have hostile names, under a dashboard."""
+    settings = demo_run(
+        tmp_path_factory.mktemp("run"),
+        ODD_NOISE,
+        items=HOSTILE,
+        requests=200,
+        candidates=16,
+        slices=("device",),
+    )
+    moment = Moment()
+    with listening(create_app(settings, clock=lambda: moment.now)) as address:
+        yield Site(address, moment)
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[playwright.Browser]:
+    """A headless Chromium."""
+    with playwright.sync_playwright() as manager:
+        found = manager.chromium.launch(executable_path=chromium, args=_OPTIONS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser: playwright.Browser, site: Site) -> Iterator[Callable[..., playwright.Page]]:
+    """Opens a path in a window of its own; fails the test if the page logs an error or calls out."""
+    contexts, wrong = [], []
+
+    def open_at(path: str, *, width: int = 1280, height: int = 800, theme: str = "light") -> playwright.Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce", accept_downloads=True
+        )  # fmt: skip
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: wrong.append(f"{path}: {error}"))
+        page.on(
+            "console", lambda said: wrong.append(f"{path}: {said.text}") if said.type == "error" else None
+        )
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((site.address, "data:", "blob:"))
+                else wrong.append(f"{path}: called {asked.url}")
+            ),
+        )
+        page.goto(site.address + path)
+        settled(page)
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    site.moment.now = NOW
+    assert not wrong
+
+
+def settled(page: playwright.Page) -> None:
+    """Waits until the page stands and every chart on it is drawn."""
+    page.locator("main").wait_for()
+    charts = page.locator(".dash-graph")
+    for place in range(charts.count()):
+        charts.nth(place).locator(".main-svg").first.wait_for()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path | None:
+    """Where the README's pictures go, when they are asked for."""
+    return Path("docs/images") if os.environ.get("RANKER_SCREENSHOTS") else None

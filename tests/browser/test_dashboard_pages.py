@@ -1,0 +1,156 @@
+"""The dashboard in a real browser: every page, the way from the matrix to a request, zoom, staleness, hostile names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.dashboard.pages import PAGES
+from tests.browser.conftest import Site, settled
+from tests.serving.dashboard.simulated_store import HOSTILE, NOW
+
+pytestmark = pytest.mark.browser
+Open = Callable[..., Any]
+PHONE = {"width": 390, "height": 844}
+
+
+def test_every_page_answers_and_no_page_scrolls_sideways_on_a_phone(open_page: Open, site: Site) -> None:
+    page = open_page("/", **PHONE)
+    assert page.locator("#verdict").is_visible()
+    for name, found in PAGES.items():
+        if name != "overview":
+            page.locator("nav a", has_text=re.compile(f"^{found.title}")).click()
+            page.locator("main h1", has_text=found.title.split()[0]).first.wait_for()
+            settled(page)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= PHONE["width"], f"{name} is {width} wide"
+        assert page.locator("main .panel").count() > 0, name
+
+
+def test_from_the_matrix_to_a_pair_to_a_request_and_back(open_page: Open) -> None:
+    page = open_page("/")
+    assert page.locator("#verdict .state").inner_text().strip("▲ ") == "UNSTABLE"
+    assert "budget 5%" in page.locator("#verdict .sentence").inner_text()
+    assert "smelu-3 stands out" in page.locator("#panel-odd-one-out").inner_text()
+    page.locator(".matrix a").first.click()
+    page.wait_for_url("**/pair?*")
+    settled(page)
+    assert page.locator("h1").inner_text().startswith("Pair smelu-")
+    page.locator("#panel-requests a").first.click()
+    page.wait_for_url("**/request?*")
+    settled(page)
+    assert page.locator("#panel-replay pre").first.inner_text().startswith("ranker rank --target 127.0.0.1:")
+    address = page.url
+    page.reload()
+    settled(page)
+    assert page.url == address
+    page.go_back()
+    page.wait_for_url("**/pair?*")
+
+
+def test_the_keyboard_reaches_a_pair(open_page: Open) -> None:
+    page = open_page("/")
+    page.locator(".matrix a").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/pair?*")
+    page.locator("summary", has_text="Top-1 swap").focus()
+    page.keyboard.press("Enter")
+    page.locator("a.entry", has_text="Relative PD").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**measure=rpd_sym*")
+
+
+def test_a_refresh_keeps_the_zoom(open_page: Open, site: Site) -> None:
+    page = open_page("/")
+    plot = page.locator("#chart-course .nsewdrag").first
+    box = plot.bounding_box()
+    whole = _ticks(page)
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    zoomed = _ticks(page)
+    assert zoomed != whole
+    site.moment.now = NOW + 40
+    page.locator(".freshness", has_text="60 s ago").wait_for()
+    page.wait_for_timeout(500)
+    assert _ticks(page) == zoomed
+
+
+def _ticks(page: Any) -> list[str]:
+    return page.locator("#chart-course .xtick text").all_inner_texts()
+
+
+def test_old_data_is_grey_and_never_green(open_page: Open, site: Site) -> None:
+    page = open_page("/")
+    assert page.locator("#page.stale").count() == 0
+    site.moment.now = NOW + 7200
+    page.locator("#page.stale").wait_for()
+    verdict = page.locator("#verdict")
+    assert "STALE" in verdict.inner_text()
+    assert "2 h" in verdict.inner_text()
+    color = verdict.locator(".state").evaluate("e => getComputedStyle(e).color")
+    red, green, blue = map(int, re.findall(r"\d+", color)[:3])
+    assert max(red, green, blue) - min(red, green, blue) < 30
+    assert "grayscale(1)" in page.locator(".panels").evaluate("e => getComputedStyle(e).filter")
+
+
+def test_hostile_names_are_text(open_page: Open) -> None:
+    page = open_page("/request?request=request-000")
+    listed = page.locator("#panel-scores tbody").inner_text()
+    shown = page.locator("#panel-scores .name").evaluate_all("all => all.map(one => one.title)")
+    for name in HOSTILE:
+        assert name[:1000] in shown or name[:999] + "…" in shown
+    assert "<b>bold</b>" in listed
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("main b script, main .name b, main .name script").count() == 0
+    assert page.locator("#chart-rankings", has_text="<b>bold</b>").count() == 1
+    assert max(len(text) for text in page.locator("td").all_inner_texts()) < 400
+    assert "'<b>bold</b>" in page.locator("#panel-replay pre").first.inner_text().replace("item_id=", "'")
+
+
+def test_the_theme_follows_the_system_and_the_button(open_page: Open) -> None:
+    page = open_page("/methods", theme="dark")
+    theme = "document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "dark"
+    page.locator("#theme-button").click()
+    assert page.evaluate(theme) == "light"
+    page.reload()
+    settled(page)
+    assert page.evaluate(theme) == "light"
+
+
+def test_a_panel_without_a_chart_comes_as_a_picture(open_page: Open, tmp_path: Path) -> None:
+    page = open_page("/")
+    with page.expect_download() as waited:
+        page.locator("#panel-matrix button.picture").click()
+    path = tmp_path / "matrix.png"
+    waited.value.save_as(path)
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert waited.value.suggested_filename == "overview-matrix.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "options"),
+    [
+        ("overview", "/", {"height": 1090}),
+        ("overview-dark", "/", {"height": 1090, "theme": "dark"}),
+        ("request", "/request", {"height": 1290}),
+        ("pair-dark", "/pair?a=smelu-0&b=smelu-3", {"height": 1000, "theme": "dark"}),
+        ("overview-phone", "/", {"width": 390, "height": 844}),
+        ("request-phone-dark", "/request", {"width": 390, "height": 844, "theme": "dark"}),
+    ],
+)
+def test_pictures_for_the_readme(
+    open_page: Open, pictures: Path | None, tmp_path: Path, name: str, path: str, options: dict[str, Any]
+) -> None:
+    page = open_page(path, **options)
+    target = (pictures or tmp_path) / f"{name}.png"
+    page.screenshot(path=target)
+    assert 10_000 < target.stat().st_size < 300_000
