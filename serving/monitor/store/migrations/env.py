@@ -4,6 +4,7 @@ from alembic import context
 
 from serving.monitor.store.schema import Base
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Base.metadata)
-context.run_migrations()
+# `context.config` is there only while Alembic runs this file; whoever merely imports it (doctest, mypy) gets nothing
+if getattr(context, "config", None) is not None:
+    context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+    context.run_migrations()
