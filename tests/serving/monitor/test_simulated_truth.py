@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranker.divergence import Settings, inversion_probability
+from ranker.divergence import Settings, definition, inversion_probability
 from serving.monitor.measure import measure
 from serving.monitor.slices import slices
 from serving.monitor.store import query
@@ -94,6 +94,18 @@ def test_slices_and_ladder_and_quantiles_agree_with_the_whole(watched):
     assert 0 < found[0.5] < found[0.95]
     pair = query.quantiles(store, "rpd_sym", now, a="m4", b="m0")
     assert pair[0.5] > found[0.5]
+
+
+def test_no_interval_leaves_the_values_a_measure_can_have(sqlite_store, simulate, start):
+    simulation = simulate([0.01, 0.01, 0.02], requests=6)
+    write_round(
+        sqlite_store,
+        measure(simulation.round(start), Settings(), slices(simulation.probe, ("age",)), {}).record,
+    )
+    for label, one in query.verdict(sqlite_store, start + 5).measures.items():
+        least, most = definition(label).bounds
+        assert least <= one.value.low <= one.value.value <= one.value.high <= most
+    assert all(row.measured.low >= 0 for row in query.slices(sqlite_store, "top1_swap", start + 5))
 
 
 def test_pairs_are_found_in_either_order(watched):
