@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import apache_beam as beam
@@ -14,6 +15,7 @@ from ranker import layout
 from ranker.config import Experiment, dump
 from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec
+from ranker.training.leftovers import sweep, unfinished
 from ranker.training.specs import read_manifest, replica_specs
 
 
@@ -89,11 +91,13 @@ def write_config(experiment: Experiment, run: Path) -> None:
     Raises:
         UserError: the run directory cannot be written.
     """
-    path = layout.config_path(run)
+    temporary = unfinished(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
+        sweep(run)
         temporary.write_text(dump(experiment), encoding="utf-8")
-        temporary.replace(path)
+        temporary.replace(layout.config_path(run))
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UserError(f"{run}: cannot be written: {error.strerror}") from None

@@ -10,11 +10,20 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ranker import layout
+from ranker.config import load
+from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec
+from ranker.training import checkpoint
+from ranker.training.leftovers import sweep, unfinished
+from ranker.training.publish import finished
+from ranker.training.specs import content_key, read_manifest
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Outcome:
         version: the version that now stands, None if training failed.
         reused: whether it was there already.
         attempts: how many processes it took.
-        error: the last lines of a failed process, else empty.
+        error: the last line of a failed process, else empty.
     """
 
     arm: str
@@ -39,16 +48,27 @@ class Outcome:
 
 
 def log_path(run: Path, arm: str, replica: int) -> Path:
-    """Where a replica's training writes its progress, as JSON lines; TF Serving ignores the file."""
+    """Where a replica in training has its last line of progress, JSON; TF Serving ignores the file."""
     return layout.replica_dir(run, arm, replica) / ".progress.jsonl"
 
 
 def write_outcome(run: Path, outcome: Outcome) -> None:
-    """Leaves an outcome beside its replica."""
-    path = layout.replica_dir(run, outcome.arm, outcome.replica) / ".outcome.json"
-    temporary = path.with_name(f".outcome-{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-    temporary.replace(path)
+    """Leaves an outcome beside its replica.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    base = layout.replica_dir(run, outcome.arm, outcome.replica)
+    temporary = unfinished(base)
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+        temporary.replace(base / ".outcome.json")
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        why = f"; {outcome.error}" if outcome.error else ""
+        raise UserError(f"{base}: cannot be written: {error.strerror}{why}") from None
 
 
 def read_outcome(run: Path, spec: ReplicaSpec) -> Outcome:
@@ -60,37 +80,86 @@ def read_outcome(run: Path, spec: ReplicaSpec) -> Outcome:
 def launch(run: Path, spec: ReplicaSpec, attempts: int = 3, timeout: float | None = None) -> Outcome:
     """Trains one replica in a subprocess, again after a crash, up to `attempts` times.
 
+    A replica that stands costs no process. The process lives no longer than this one: it ends when it finds nobody
+    who takes its progress.
+
     Args:
-        run: the run directory, after `prepare`.
+        run: the run directory, after `prepare`, with its `config.yaml`.
         spec: the replica.
         attempts: how many processes at most. A user's mistake (exit code 1) is not tried again.
         timeout: seconds one attempt may take, None for ever.
+
+    Raises:
+        UserError: the run is not prepared.
     """
-    progress = log_path(run, spec.arm, spec.replica)
-    progress.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ranker.training", str(run), spec.arm, str(spec.replica)]
-    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+    base = layout.replica_dir(run, spec.arm, spec.replica)
+    key = content_key(load(layout.config_path(run)), spec, read_manifest(run))
+    version = finished(base, key)
+    _clean(base, key if version is None else None)
+    if version is not None:
+        return Outcome(spec.arm, spec.replica, version, True, 0)
     error = ""
     for attempt in range(1, attempts + 1):
-        with progress.open("wb") as out:
-            try:
-                done = subprocess.run(
-                    command, stdout=out, stderr=subprocess.PIPE, timeout=timeout, env=environment, check=False
-                )
-            except subprocess.TimeoutExpired:
-                error = f"no end within {timeout:g} s"
-                continue
-        if done.returncode == 0:
-            result = json.loads(progress.read_text().splitlines()[-1])
-            progress.unlink()
-            return Outcome(spec.arm, spec.replica, result["version"], result["reused"], attempt)
-        error = _reason(done.returncode, done.stderr.decode(errors="replace"))
-        if done.returncode == 1 and "Traceback" not in error:
+        code, last, error = _attempt(run, spec, timeout)
+        _clean(base, key if code != 0 else None)
+        if code == 0:
+            return Outcome(spec.arm, spec.replica, last["version"], last["reused"], attempt)
+        if code == 1:
             break
     return Outcome(spec.arm, spec.replica, None, False, attempt, error)
 
 
+def _clean(base: Path, keep: str | None) -> None:
+    """Removes what killed processes left, and every checkpoint but the one of the key to `keep`."""
+    with suppress(OSError):
+        sweep(base)
+        checkpoint.sweep(base, keep)
+
+
+def _attempt(run: Path, spec: ReplicaSpec, timeout: float | None) -> tuple[int, dict, str]:
+    """One process: its exit code (1 only for a user's mistake), its last line, and why it failed."""
+    command = [sys.executable, "-m", "ranker.training", str(run), spec.arm, str(spec.replica)]
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+    last, timed_out = "{}", threading.Event()
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, env=environment, encoding="utf-8"
+        )
+
+        def end() -> None:
+            timed_out.set()
+            process.kill()
+
+        timer = threading.Timer(timeout or 0, end)
+        if timeout is not None:
+            timer.start()
+        try:
+            with process:
+                for last in process.stdout or ():
+                    _show(log_path(run, spec.arm, spec.replica), last)
+        finally:
+            timer.cancel()
+            with suppress(OSError):
+                log_path(run, spec.arm, spec.replica).unlink(missing_ok=True)
+        stderr.seek(0)
+        message = stderr.read().decode(errors="replace")
+    if process.returncode == 0:
+        return 0, json.loads(last), ""
+    if timed_out.is_set():
+        return -9, {}, f"no end within {timeout:g} s"
+    crashed = process.returncode == 1 and "Traceback (most recent call last)" in message
+    return 2 if crashed else process.returncode, {}, _reason(process.returncode, message)
+
+
+def _show(path: Path, line: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line, encoding="utf-8")
+    except OSError:
+        return  # Progress that cannot be shown must not end a training.
+
+
 def _reason(code: int, stderr: str) -> str:
     lines = [line for line in stderr.splitlines() if line.strip()]
-    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{lines[-1] if lines else 'no message'} ({how})"
+    how = f" (killed by signal {-code})" if code < 0 else "" if code == 1 else f" (exit code {code})"
+    return f"{lines[-1] if lines else 'no message'}{how}"

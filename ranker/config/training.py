@@ -28,7 +28,9 @@ class Training(Section):
     `shuffle_window`: how far (in rows) a row may move from the fixed base order; 1 keeps the order, `full`
     is a uniform permutation. `average_last`: the weights served are the mean over this last share of the
     steps (0: the last step's). `ema`: an exponential moving average's decay instead, 0 for none.
-    `threads`: of one training process; results are the same bytes for the same number.
+    `segment_rows`: up to so many training rows are held in memory; more are read in segments of this size while the
+    trainer works, to the same result. `threads`: of one training process; results are the same bytes for the same
+    number.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 1
@@ -37,6 +39,7 @@ class Training(Section):
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.1
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     optimizer: Optimizer = Optimizer()
+    segment_rows: Annotated[int, Field(ge=1)] = 4_000_000
     threads: Annotated[int, Field(ge=1)] = 1
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 1.0
     distribution: Literal["none", "multi_worker"] = "none"

@@ -4,6 +4,7 @@ Progress goes to stdout as JSON lines; a user's mistake to stderr as one line, e
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,19 +18,36 @@ def main(arguments: list[str]) -> int:
     """Trains the replica that the arguments name."""
     run, arm, replica = Path(arguments[0]), arguments[1], int(arguments[2])
     try:
-        experiment = load(layout.config_path(run))
-        from ranker.training.replica import train_replica
-        from ranker.training.specs import replica_specs
-
-        spec = next(s for s in replica_specs(experiment) if (s.arm, s.replica) == (arm, replica))
-        version, reused = train_replica(
-            experiment, run, spec, lambda progress: print(json.dumps(asdict(progress)), flush=True)
-        )
+        version, reused = _train(run, arm, replica)
+        print(json.dumps({"version": version, "reused": reused}), flush=True)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(json.dumps({"version": version, "reused": reused}), flush=True)
+    except BrokenPipeError:
+        # Whoever started this process is gone, and will train the replica when it comes back.
+        os._exit(1)
+    except OSError as error:
+        print(f"{error.filename or run}: cannot be used: {error.strerror or error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _train(run: Path, arm: str, replica: int) -> tuple[int, bool]:
+    experiment = load(layout.config_path(run))
+    from ranker.backend import tf
+    from ranker.training.replica import train_replica
+    from ranker.training.specs import replica_specs
+
+    spec = next(s for s in replica_specs(experiment) if (s.arm, s.replica) == (arm, replica))
+    try:
+        return train_replica(
+            experiment, run, spec, lambda progress: print(json.dumps(asdict(progress)), flush=True)
+        )
+    except tf.errors.OpError as error:
+        # TensorFlow writes the SavedModel itself: a full disk is one of its errors, not an OSError.
+        if any(hint in error.message for hint in ("No space", "Read-only", "File too large", "ermission")):
+            raise UserError(f"{run}: cannot be written: {error.message.splitlines()[0]}") from None
+        raise
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ranker.training.leftovers import unfinished
 
 
 def newest(base: Path) -> int:
@@ -45,7 +45,7 @@ def publish(base: Path, key: str, write: Callable[[Path, int], dict[str, Any]]) 
     """
     base.mkdir(parents=True, exist_ok=True)
     # TF Serving reads children whose names are numbers; everything else it ignores.
-    temporary = base / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = unfinished(base)
     try:
         while True:
             other = finished(base, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from ranker.features import FeatureEncoder
 from ranker.inputs import Inputs, plan
 from ranker.model import RankingModel
 from ranker.seeds import ReplicaSpec
+from ranker.training import checkpoint as checkpoints
 from ranker.training import publish
-from ranker.training.examples import parse_block, read
+from ranker.training.examples import parse_block
+from ranker.training.feed import of_shards
+from ranker.training.leftovers import sweep
 from ranker.training.program import Program
 from ranker.training.specs import content_key, read_manifest
 from ranker.training.trainer import Progress, train
@@ -46,6 +50,9 @@ def train_replica(
     manifest = read_manifest(run)
     key = content_key(experiment, spec, manifest)
     base = layout.replica_dir(run, spec.arm, spec.replica)
+    base.mkdir(parents=True, exist_ok=True)
+    sweep(base)
+    checkpoints.sweep(base, keep=key)
     version = publish.finished(base, key)
     if version is not None:
         return version, True
@@ -54,11 +61,13 @@ def train_replica(
     tf.config.threading.set_inter_op_parallelism_threads(1)
     inputs = plan(own, run)
     architecture = design(inputs, own.model)
-    examples = read(layout.shard_paths(run, "train"), inputs, weighted=own.data.weight is not None)
+    rows = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["rows"]
+    weighted = own.data.weight is not None
+    feed = of_shards(layout.shard_paths(run, "train"), inputs, weighted, rows, own.training)
     averaging = own.training.average_last > 0 or own.training.ema > 0
     program = Program(architecture, own.training, [architecture.initialise(spec.seeds)], averaging=averaging)
-    checkpoint = base / f".checkpoint-{key}.npz"
-    trained = train(program, examples, own.training, [spec.seeds], checkpoint, report)
+    checkpoint = checkpoints.path(base, key)
+    trained = train(program, feed, own.training, [spec.seeds], checkpoint, report)
 
     def write(directory: Path, version: int) -> dict[str, Any]:
         identity = describe(own, spec, inputs, manifest, version)

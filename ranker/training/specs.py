@@ -26,7 +26,7 @@ def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, A
     """A fingerprint of everything that decides the replica's weights: equal key, equal replica."""
     own = experiment.arm(spec.arm)
     features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
-    training = own.training.model_dump(mode="json", exclude={"checkpoint_minutes"})
+    training = own.training.model_dump(mode="json", exclude={"checkpoint_minutes", "segment_rows"})
     seeds = [spec.seeds.init, spec.seeds.shuffle]
     return fingerprint(own.model, training, features, own.item, seeds, manifest["fingerprint"], __version__)
 

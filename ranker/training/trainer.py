@@ -1,9 +1,8 @@
-"""Trains a stack of replicas from rows in memory, with checkpoints."""
+"""Trains a stack of replicas, with checkpoints."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from ranker.architecture import Weights
 from ranker.backend import tf
 from ranker.config import Training
 from ranker.seeds import Seeds
+from ranker.training import checkpoint as checkpoints
 from ranker.training.examples import Examples
+from ranker.training.feed import Feed, Memory, Part
 from ranker.training.order import windowed_order
 from ranker.training.program import Program
 from ranker.training.schedule import schedule
@@ -58,7 +59,7 @@ class Trained:
 
 def train(
     program: Program | Stack,
-    examples: Examples,
+    examples: Examples | Feed,
     training: Training | Sequence[Training],
     orders: Sequence[Seeds],
     checkpoint: Path | None = None,
@@ -68,7 +69,7 @@ def train(
 
     Args:
         program: the towers, freshly initialised.
-        examples: the rows in their base order.
+        examples: the rows in their base order, or a feed of them.
         training: epochs, batch size, window, averaging, how often to checkpoint; of a stack one a program if they
             differ (in anything but epochs and batch size).
         orders: one entry a tower: the seeds that shuffle its rows.
@@ -82,66 +83,59 @@ def train(
     stack = program if isinstance(program, Stack) else Stack([program])
     trainings = [training] * len(stack.sizes) if isinstance(training, Training) else list(training)
     first = trainings[0]
-    rows = int(examples.label.shape[0])
-    per_epoch = math.ceil(rows / first.batch_size)
+    feed = Memory(examples) if isinstance(examples, Examples) else examples
+    rows, batch = feed.rows, first.batch_size
+    per_epoch = math.ceil(rows / batch)
     steps = per_epoch * first.epochs
     schedules = [schedule(own, steps) for own in trainings]
     each = [own for own, size in zip(trainings, stack.sizes, strict=True) for _ in range(size)]
+    window = max(rows if own.shuffle_window == "full" else own.shuffle_window for own in each)
     step = _restore(stack, checkpoint)
     began, last_report, last_save, trained = time.monotonic(), 0.0, time.monotonic(), 0
     losses: list[np.ndarray] = []
     loss = (math.nan,) * stack.towers
-    batches, batches_epoch = np.empty(0), -1
-    while step < steps:
-        epoch, at = divmod(step, per_epoch)
-        if epoch != batches_epoch:
-            batches, batches_epoch = _batches(rows, each, orders, epoch), epoch
-        chunk = batches[at : at + _STEPS_A_CALL]
-        losses.append(
-            stack.run(
-                examples, tf.constant(chunk), [s.tensors(step, step + len(chunk)) for s in schedules]
-            ).numpy()
-        )
-        step += len(chunk)
-        trained += len(chunk)
-        now = time.monotonic()
-        if now - last_report >= _REPORT_SECONDS or step == steps:
-            loss = tuple(float(value) for value in np.concatenate(losses).mean(axis=0))
-            rate = trained * first.batch_size * stack.towers / (now - began)
-            report(Progress(step, steps, loss, rate, trained, now - began))
-            losses, last_report = [], now
-        if checkpoint is not None and step < steps and now - last_save >= 60 * first.checkpoint_minutes:
-            _save(stack, step, checkpoint)
-            last_save = time.monotonic()
+    epoch, at = divmod(step, per_epoch)
+    for part in feed.parts(first.epochs, window, batch * _STEPS_A_CALL, epoch, at * batch):
+        batches = _batches(part, rows, each, orders)
+        for chunk in np.split(batches, range(_STEPS_A_CALL, len(batches), _STEPS_A_CALL)):
+            now = [s.tensors(step, step + len(chunk)) for s in schedules]
+            losses.append(stack.run(part.examples, tf.constant(chunk), now).numpy())
+            step += len(chunk)
+            trained += len(chunk)
+            clock = time.monotonic()
+            if clock - last_report >= _REPORT_SECONDS or step == steps:
+                loss = tuple(float(value) for value in np.concatenate(losses).mean(axis=0))
+                rate = trained * batch * stack.towers / (clock - began)
+                report(Progress(step, steps, loss, rate, trained, clock - began))
+                losses, last_report = [], clock
+            if checkpoint is not None and step < steps and clock - last_save >= 60 * first.checkpoint_minutes:
+                checkpoints.save(checkpoint, step, stack.state())
+                last_save = time.monotonic()
     return Trained(stack.weights(), loss, steps, time.monotonic() - began)
 
 
-def _batches(rows: int, trainings: Sequence[Training], orders: Sequence[Seeds], epoch: int) -> np.ndarray:
-    """Row positions int32 [steps, towers, batch] of one epoch; the last batch is filled up with -1."""
+def _batches(part: Part, rows: int, trainings: Sequence[Training], orders: Sequence[Seeds]) -> np.ndarray:
+    """Row positions int32 [steps, towers, batch] in a part's examples; the last batch is filled up with -1."""
     own = {}
     keys = [
         (seeds.shuffle, training.shuffle_window) for seeds, training in zip(orders, trainings, strict=True)
     ]
     for key, seeds, training in zip(keys, orders, trainings, strict=True):
         if key not in own:
-            padding = np.full(-rows % training.batch_size, -1, np.int32)
-            order = windowed_order(rows, training.shuffle_window, seeds.order(epoch)).astype(np.int32)
-            own[key] = np.concatenate([order, padding]).reshape(-1, training.batch_size)
+            generator = seeds.order(part.epoch)
+            order = (
+                windowed_order(rows, training.shuffle_window, generator, part.start, part.stop) - part.first
+            )
+            padding = np.full(-len(order) % training.batch_size, -1)
+            filled = np.concatenate([order, padding]).astype(np.int32)
+            own[key] = filled.reshape(-1, training.batch_size)
     return np.stack([own[key] for key in keys], axis=1)
 
 
-def _save(stack: Stack, step: int, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The process's own temporary name: two workers on one replica must not write into each other's file.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{"step": np.array(step), **stack.state()})  # type: ignore[arg-type]
-    temporary.replace(path)
-
-
-def _restore(stack: Stack, path: Path | None) -> int:
-    if path is None or not path.exists():
+def _restore(stack: Stack, checkpoint: Path | None) -> int:
+    saved = None if checkpoint is None else checkpoints.restore(checkpoint)
+    if saved is None:
         return 0
-    with np.load(path) as saved:
-        stack.restore(saved)
-        return int(saved["step"])
+    step, state = saved
+    stack.restore(state)
+    return step
