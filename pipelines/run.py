@@ -52,7 +52,7 @@ def run_stages(
             outcomes = train(experiment, run, options, progress.update)
             results["train"] = {f"{outcome.arm}/{outcome.replica}": outcome.version for outcome in outcomes}
         else:
-            results["evaluate"] = evaluate(experiment, run, options, progress.update)
+            results["evaluate"] = evaluate(experiment, run, options, progress.update, seconds)
         seconds[stage] = round(time.monotonic() - began, 3)
         progress.line(f"{stage}: done in {seconds[stage]:.1f} s")
     return {"stages": seconds, **results}
