@@ -1,0 +1,152 @@
+"""From replicas' predictions to measures with intervals over replicas and requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ranker import divergence
+from ranker.divergence import Interval, RequestBatch
+from ranker.study.auc import request_components
+from ranker.study.data import StudyData
+
+DIVERGENCE = ("rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "top1_swap", "set_churn@10", "pair_inversion")
+_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One recipe's replicas, measured on the same requests as any other recipe's.
+
+    Attributes:
+        data: the held-out rows.
+        rows: which of them count, bool [rows].
+        scores: probabilities [replicas, rows].
+    """
+
+    data: StudyData
+    rows: np.ndarray
+    scores: np.ndarray
+
+    @cached_property
+    def _request(self) -> np.ndarray:
+        return np.unique(self.data.request[self.rows], return_inverse=True)[1]
+
+    @cached_property
+    def _label(self) -> np.ndarray:
+        return self.data.label[self.rows]
+
+    @cached_property
+    def batch(self) -> RequestBatch:
+        """The replicas' answers, requests with at least two candidates included or not alike."""
+        return RequestBatch.from_rows(self._request, self.data.item[self.rows], self.scores[:, self.rows])
+
+    @cached_property
+    def _values(self) -> divergence.RequestMeasures:
+        return divergence.measure_requests(self.batch)
+
+    @cached_property
+    def sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Measure to (numerator [pairs, requests], weight [pairs, requests]): its value is a ratio of sums."""
+        result = {}
+        for name in DIVERGENCE:
+            values = self._values.values[name]
+            kind = divergence.definition(name).weight
+            weight = {
+                "request": np.ones(values.shape),
+                "example": np.broadcast_to(self.batch.sizes, values.shape),
+                "prediction": self._values.prediction,
+            }[kind]
+            usable = ~np.isnan(values)
+            result[name] = np.where(usable, values, 0.0) * weight * usable, weight * usable
+        return result
+
+    def value(self, name: str) -> float:
+        """A divergence measure: the mean over pairs of replicas."""
+        numerator, weight = self.sums[name]
+        return float((numerator.sum(axis=1) / weight.sum(axis=1)).mean())
+
+    def interval(self, name: str) -> Interval:
+        """The measure with its 95% interval over replicas and requests."""
+        draws = [resampled[0] for resampled in _resample([self], name)]
+        return Interval(self.value(name), *np.nanquantile(draws, [0.025, 0.975]).tolist())
+
+    @cached_property
+    def quality(self) -> dict[str, np.ndarray]:
+        """`auc`, `logloss`, `ranking_loss`, each [replicas]."""
+        scores = self.scores[:, self.rows]
+        request = self._request
+        return {
+            "auc": np.array([divergence.auc(self._label, s) for s in scores]),
+            "logloss": np.array([divergence.logloss(self._label, s) for s in scores]),
+            "ranking_loss": np.array([divergence.ranking_loss(self._label, s, request) for s in scores]),
+        }
+
+    @cached_property
+    def _auc_parts(self) -> np.ndarray:
+        """Each request's part of each replica's AUC, [replicas, requests], summing to it."""
+        return np.stack(
+            [request_components(self._label, s[self.rows], self._request) for s in self.scores]
+        )
+
+    def auc(self) -> Interval:
+        """The mean AUC with its 95% interval over replicas and requests."""
+        return _mean_interval(self.quality["auc"], self._auc_parts.mean(axis=0))
+
+
+def ratio(a: Measured, b: Measured, name: str) -> Interval:
+    """A measure of `a` over that of `b`, 95% over replicas and requests, drawn together for both."""
+    draws = [x / y for x, y in _resample([a, b], name)]
+    return Interval(a.value(name) / b.value(name), *np.nanquantile(draws, [0.025, 0.975]).tolist())
+
+
+def auc_difference(a: Measured, b: Measured) -> Interval:
+    """AUC of `a` minus AUC of `b`, means over replicas paired by their seeds, 95%."""
+    parts = a._auc_parts.mean(axis=0) - b._auc_parts.mean(axis=0)
+    return _mean_interval(a.quality["auc"] - b.quality["auc"], parts)
+
+
+def _mean_interval(values: np.ndarray, parts: np.ndarray) -> Interval:
+    """Mean over replicas; variance of the replicas' mean plus that of the requests' parts (a jackknife)."""
+    count = len(values)
+    over_replicas = values.var(ddof=1) / count if count > 1 else 0.0
+    requests = len(parts)
+    over_requests = requests / (requests - 1) * np.square(parts - parts.mean()).sum()
+    # Student's factor for few replicas, on their part alone.
+    half = np.sqrt(_STUDENT.get(count - 1, 1.96) ** 2 * over_replicas + 1.96**2 * over_requests)
+    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+_STUDENT = {
+    1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
+    11: 2.201, 12: 2.179, 13: 2.160, 14: 2.145, 15: 2.131,
+}  # fmt: skip
+"""Student's t at 97.5% by degrees of freedom."""
+
+
+def _resample(measured: list[Measured], name: str) -> np.ndarray:
+    """Bootstrap draws [draws, recipes]: replicas with replacement (the same in all), requests Poisson."""
+    random = np.random.default_rng(0)
+    sums = [m.sums[name] for m in measured]
+    replicas = min(len(m.scores) for m in measured)
+    requests = sums[0][0].shape[1]
+    result = np.empty((_DRAWS, len(measured)))
+    of_pair = {pair: p for p, pair in enumerate(measured[0]._values.pairs)}
+    for draw in range(_DRAWS):
+        times = random.poisson(1.0, requests).astype(np.float64)
+        chosen = random.integers(replicas, size=replicas)
+        while len(set(chosen)) < 2:
+            chosen = random.integers(replicas, size=replicas)
+        # A replica drawn twice is no pair with itself: it does not differ.
+        pairs = [
+            of_pair[min(i, j), max(i, j)]
+            for at, i in enumerate(chosen.tolist())
+            for j in chosen[:at].tolist()
+            if i != j
+        ]
+        for column, (numerator, weight) in enumerate(sums):
+            per_pair = (numerator @ times) / (weight @ times)
+            result[draw, column] = per_pair[pairs].mean()
+    return result
