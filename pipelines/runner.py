@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
@@ -77,6 +78,7 @@ class RunnerOptions:
 
         Raises:
             UserError: a step raised one, on whatever worker, or a worker died.
+            OSError: a worker could not read or write.
         """
         # Beam flushes workers' output from a timer thread, which can lose bytes that are being written
         # (seen in 2.77); by size alone it does not.
@@ -85,13 +87,20 @@ class RunnerOptions:
             with _dead_workers_noticed():
                 pipeline.run().wait_until_finish()
         except RuntimeError as error:
-            # Workers in other processes send their traceback as text.
-            found = re.search(
-                r"ranker\.errors\.UserError: ([^\n\\]+?)(?: \[while running[^\n]*)?$", str(error), re.M
-            )
-            if found is None:
-                raise
-            raise UserError(found[1]) from None
+            _raise_original(str(error))
+            raise
+
+
+def _raise_original(trace: str) -> None:
+    """Raises what a worker raised, if it means something to users: workers send their traceback as text."""
+    mistake = re.search(
+        r"ranker\.errors\.UserError: ([^\n\\]+?)(?: \[while running[^\n]*)?$", trace, re.MULTILINE
+    )
+    if mistake:
+        raise UserError(mistake[1]) from None
+    failure = re.search(r"OSError: \[Errno (\d+)\] ([^\n]*)", trace)
+    if failure:
+        raise OSError(int(failure[1]), failure[2]) from None
 
 
 @contextmanager
@@ -104,21 +113,22 @@ def _dead_workers_noticed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = threading.excepthook
+    before, main = threading.excepthook, threading.get_ident()
     died: list[str] = []
 
     def notice(raised: Any) -> None:
         if raised.thread is not None and raised.thread.name == "run_worker":
             if not died:
                 died.append(str(raised.exc_value))
-                _thread.interrupt_main()
+                # A real signal, since it must end a wait for a lock.
+                signal.pthread_kill(main, signal.SIGINT)
         elif not died:  # what other threads lose with their worker says nothing more
             before(raised)
 
     threading.excepthook = notice
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError, grpc.RpcError):
         if not died:
             raise
         raise UserError(f"a worker process died ({died[0]}); run the same command again") from None

@@ -103,7 +103,7 @@ def make_plan(experiment: Experiment) -> Plan:
 
 def _open_all(experiment: Experiment, key: str, table: Table | None = None) -> list[Opened]:
     opened = sources.open_source(table or experiment.data.events, experiment.data)
-    if not any(one.columns for one in opened):
+    if not any(one.columns for one in opened) or not sources.blocks(opened):
         fault = next((one.fault for one in opened if one.fault), "is empty")
         raise UserError(f"{opened[0].file.path}: {fault}; {key} needs rows")
     return opened

@@ -32,7 +32,7 @@ class Opened:
         streamed: whether it can only be read from its beginning to its end.
         header: its header line, if it has one, and
         header_place: where that begins.
-        groups: rows of each row group (Parquet).
+        groups: rows of each row group; None if it is not Parquet.
         fault: why nothing of it can be read.
     """
 
@@ -42,7 +42,7 @@ class Opened:
     streamed: bool = False
     header: bytes | None = None
     header_place: int = 0
-    groups: tuple[int, ...] = ()
+    groups: tuple[int, ...] | None = None
     fault: str | None = None
 
 
@@ -90,7 +90,7 @@ def blocks(opened: list[Opened]) -> list[Block]:
     for one in opened:
         if one.fault or one.streamed:
             result.append(Block(one.index, 0, one.file.size))
-        elif one.groups:
+        elif one.groups is not None:
             result += [Block(one.index, group, rows) for group, rows in enumerate(one.groups) if rows]
         else:
             starts = range(0, one.file.size, BLOCK_BYTES)
@@ -140,7 +140,7 @@ def read(block: Block, one: Opened, source: Source, needs: Needs) -> Iterator[Re
         return
     text = tuple(column for column in one.columns if column in needs.text)
     numbers = tuple(column for column in one.columns if column in needs.numbers)
-    if one.groups:
+    if one.groups is not None:
         first = sum(one.groups[: block.start])
         for rows, bad in parquet.read_group(one.file.path, block.start, first, text + numbers, base):
             yield Read([] if rows is None else [rows], bad, 0 if rows is None else rows.num_rows)
@@ -200,7 +200,7 @@ def _header(line: bytes, source: Source, file: File) -> tuple[str, ...]:
 
 def _open_parquet(index: int, file: File, source: Source) -> Opened:
     if file.size == 0:
-        return Opened(index, file)
+        return Opened(index, file, groups=())
     try:
         with open_input(file.path) as stream:
             found = pq.ParquetFile(stream)

@@ -11,7 +11,7 @@ from pipelines.prepare.crc32c import masked_crc32c
 
 
 class Writer:
-    """Writes records to one file, which counts as written when `close` was called."""
+    """Writes records to one file: a context manager that closes it."""
 
     def __init__(self, path: Path):
         self._sink = path.open("wb")
@@ -31,7 +31,13 @@ class Writer:
                 self.bytes += len(part)
         self.records += len(records)
 
-    def close(self) -> str:
-        """Closes the file and returns its SHA-256 in hex."""
-        self._sink.close()
+    @property
+    def sha256(self) -> str:
+        """Of all that was written, in hex."""
         return self._hash.hexdigest()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sink.close()

@@ -1,5 +1,6 @@
 """Examples and TFRecord frames against TensorFlow's own reader and protocol buffers."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -22,16 +23,15 @@ def test_tensorflow_reads_what_was_written(tmp_path, rows):
     numbers = random.normal(size=rows).astype(np.float32)
     numbers[0] = np.nan
     batch = pa.RecordBatch.from_pydict({"n": pa.array(numbers), "été": examples.wire_text(pa.array(text))})
-    writer = tfrecord.Writer(tmp_path / "f")
-    writer.write(examples.encode(batch.slice(0, 2), 4))
-    writer.write(examples.encode(batch.slice(2), 4))
-    digest = writer.close()
+    with tfrecord.Writer(tmp_path / "f") as writer:
+        writer.write(examples.encode(batch.slice(0, 2), 4))
+        writer.write(examples.encode(batch.slice(2), 4))
     read = [
         tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(tmp_path / "f"))
     ]
     assert writer.records == len(read) == math.ceil(min(rows, 2) / 4) + math.ceil(max(rows - 2, 0) / 4)
     assert writer.bytes == (tmp_path / "f").stat().st_size
-    assert len(digest) == 64
+    assert writer.sha256 == hashlib.sha256((tmp_path / "f").read_bytes()).hexdigest()
     found = [value.decode() for example in read for value in example.features.feature["été"].bytes_list.value]
     assert found == text
     values = [value for example in read for value in example.features.feature["n"].float_list.value]

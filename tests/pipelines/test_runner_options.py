@@ -1,0 +1,94 @@
+"""Which engine runs: the safe local one unless asked otherwise."""
+
+import os
+import signal
+
+import apache_beam as beam
+import pytest
+
+from pipelines.runner import RunnerOptions
+from ranker.errors import UserError
+
+
+def test_the_default_is_the_local_engine_in_one_process():
+    assert RunnerOptions().beam_flags() == ["--runner=FnApiRunner"]
+    assert RunnerOptions(runner="DirectRunner").beam_flags() == ["--runner=FnApiRunner"]
+
+
+def test_workers_are_processes():
+    flags = RunnerOptions(workers=3).beam_flags()
+    assert flags[1:] == ["--direct_running_mode=multi_processing", "--direct_num_workers=3"]
+
+
+@pytest.mark.parametrize(
+    "flags", [("--direct_running_mode=multi_threading",), ("--direct_running_mode", "multi_threading")]
+)
+def test_threads_are_refused_since_they_lose_rows(flags):
+    with pytest.raises(UserError, match="loses rows in silence"):
+        RunnerOptions(workers=2, flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"workers": 0}, "workers"), ({"flags": ("parallelism=2",)}, "--name=value")]
+)
+def test_nonsense_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        RunnerOptions(**options)
+
+
+def test_flink_gets_what_it_needs_and_what_is_given_wins():
+    flags = RunnerOptions(
+        "FlinkRunner", 2, ("--environment_type=EXTERNAL", "--flink_master=host:8081")
+    ).beam_flags()
+    assert flags.count("--environment_type=EXTERNAL") == 1
+    assert "--environment_type=LOOPBACK" not in flags
+    assert {
+        "--runner=FlinkRunner",
+        "--parallelism=2",
+        "--flink_version=1.20",
+        "--flink_master=host:8081",
+    } <= set(flags)
+
+
+def refuse(element):
+    raise UserError(f"element: must not be {element}. Received: {element!r}")
+
+
+def fill_the_disk(element):
+    raise OSError(28, "No space left on device")
+
+
+def die(element):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mistake_found_by_a_worker_arrives_as_it_was_raised(workers):
+    options = RunnerOptions(workers=workers)
+    pipeline = options.pipeline()
+    _ = pipeline | beam.Create(["x"]) | beam.Map(refuse)
+    with pytest.raises(UserError) as raised:
+        options.run(pipeline)
+    assert str(raised.value).startswith("element: must not be x. Received: 'x'")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_full_disk_on_a_worker_is_an_os_error():
+    options = RunnerOptions(workers=2)
+    pipeline = options.pipeline()
+    _ = pipeline | beam.Create(["x"]) | beam.Map(fill_the_disk)
+    with pytest.raises(OSError, match="No space left") as raised:
+        options.run(pipeline)
+    assert raised.value.errno == 28
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # Beam's threads to the dead worker
+def test_a_killed_worker_ends_the_run(capfd):
+    options = RunnerOptions(workers=2)
+    pipeline = options.pipeline()
+    _ = pipeline | beam.Create(["x"]) | beam.Map(die)
+    with pytest.raises(UserError, match="a worker process died"):
+        options.run(pipeline)
