@@ -72,6 +72,15 @@ def decode(proto: Any) -> np.ndarray:
         TensorError: `tensor_content` of the wrong length, a negative dimension, an invalid dtype, or
             more than `MAX_FILL_BYTES` to be filled in.
     """
+    try:
+        return _decode(proto)
+    except ValueError as error:
+        # NumPy's own limits are narrower than a proto's: 64 dimensions, sizes whose product fits a pointer
+        # even where one of them is 0.
+        raise TensorError(str(error)) from None
+
+
+def _decode(proto: Any) -> np.ndarray:
     enum = proto.dtype
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if len(shape) > _MAX_RANK or any(size < 0 for size in shape):

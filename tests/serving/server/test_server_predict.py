@@ -160,9 +160,20 @@ def test_short_and_odd_protos_decode_as_in_cpp(shared, proto, expected):
         tensor(0, [1]),
         tensor(1, [2**40]),
         tensor(1, [2**40, 2**40]),
+        tensor(1, [0, 2**40, 2**40]),
+        tensor(1, [1] * 100, float_val=[1.0]),
         tensor(99, [1]),
     ],
-    ids=["short content", "negative size", "no dtype", "a terabyte of nothing", "overflow", "unknown dtype"],
+    ids=[
+        "short content",
+        "negative size",
+        "no dtype",
+        "a terabyte of nothing",
+        "overflow",
+        "overflow with 0",
+        "rank 100",
+        "unknown dtype",
+    ],
 )
 def test_undecodable_tensor(shared, proto):
     assert failure(shared.predict, "echo", "float32", x=proto) == (
