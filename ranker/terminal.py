@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class Reporter:
         self._json = as_json
         # A descriptor of its own: `chatter_to` may point the process's stderr elsewhere meanwhile.
         self._file = os.fdopen(os.dup(2), "w", buffering=1)
+        weakref.finalize(self, self._file.close)
         self._console = Console(file=self._file, highlight=False)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
