@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.prepare import sources, statistics
+from pipelines.prepare.expectations import refuse_violations
 from pipelines.prepare.join import ReadTable
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan
@@ -116,6 +117,7 @@ def _check(
             f"data.max_rejected: {counts['rejected']:,} of {counts['read']:,} rows were rejected{top}."
             f" Received: {limit:g}"
         )
+    refuse_violations(tally, counts["read"] - counts["rejected"], plan.experiment)
     for split in ("train", "eval"):
         if counts[split] == 0:
             raise UserError(f"data.split: no row of {counts['read']:,} fell into the {split} split")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.prepare import derive, label, sources
+from pipelines.prepare import derive, expectations, label, sources
 from pipelines.prepare.needs import Needs, needs
 from pipelines.prepare.sources import Opened
 from ranker.config import Experiment, Table, fingerprint
@@ -65,6 +65,7 @@ def make_plan(experiment: Experiment) -> Plan:
         label.check(data.label)
     except ValueError as error:
         raise UserError(f"data.label: {error}. Received: {data.label!r}") from None
+    expectations.check_config(experiment)
     events = _open_all(experiment, "data.events")
     tables = {
         name: _open_all(experiment, f"data.tables.{name}", table) for name, table in data.tables.items()

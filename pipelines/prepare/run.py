@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.prepare import pipeline
 from pipelines.prepare.clean import Cleaner
+from pipelines.prepare.drift import drift
 from pipelines.prepare.finish import finish
 from pipelines.prepare.join import read_table
 from pipelines.prepare.manifest import Manifest
@@ -65,5 +67,18 @@ def prepare(
         options.run(graph)
         report("prepare: writing the manifest", None)
         manifest = finish(plan, tables, directories)
+        for line in _changes(target / "statistics.json", data / "statistics.json"):
+            report(f"prepare: since the last run, {line}", None)
         directories.clear()
     return manifest
+
+
+def _changes(old: Path, new: Path) -> list[str]:
+    """What drifted since the data that were here before."""
+    try:
+        before = json.loads(old.read_text(encoding="utf-8"))
+        return [
+            str(one) for one in drift(before, json.loads(new.read_text(encoding="utf-8"))) if one.exceeded
+        ]
+    except (OSError, ValueError, KeyError):
+        return []

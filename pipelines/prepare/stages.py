@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipelines.prepare import runs, sources
 from pipelines.prepare.clean import Cleaner
+from pipelines.prepare.expectations import count_violations
 from pipelines.prepare.plan import Plan
 from pipelines.prepare.rows import EVAL, ORDER, PLACE, TIME
 from pipelines.prepare.shards import Shard, write_shard
@@ -71,6 +72,7 @@ class CleanRows(beam.DoFn):
         tally["not_binary",] = cleaned.not_binary
         if cleaned.rows is not None:
             tally["good",] = cleaned.rows.num_rows
+            tally.update(count_violations(cleaned.rows, self._cleaner.experiment))
             yield cleaned.rows
         if cleaned.rejected is not None:
             yield beam.pvalue.TaggedOutput("rejected", cleaned.rejected)

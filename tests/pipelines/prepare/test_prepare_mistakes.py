@@ -28,7 +28,7 @@ RATED = {"by": "column", "of": "rating"}
         ({"data_derive": {"genres": {"flags": ["Action", "Musical"]}}}, ["data.derive.genres", "'Musical'"]),
         ({"data_tables": {"users": {**USERS, "columns": None}}}, ["u.user", "no column 'user_id'"]),
         ({"data_tables": {"users": {**USERS, "key": "id", "columns": ["id"]}}}, ["data.tables.users.key", "'id'"]),
-        ({"data_tables": {"users": {**USERS, "columns": ["user_id", "rating", "age"]}}}, ["u.user", "'rating'", "data.events"]),
+        ({"data_tables": {"users": {**USERS, "columns": ["user_id", "rating"]}}}, ["u.user", "'rating'", "data.events"]),
         ({"data_label": "rating"}, ["data.label", "0 or 1", "'rating'"]),
         ({"data_label": "rating >= 9"}, ["data.label", "label 0", "both classes"]),
         ({"data_label": "rating >= 0"}, ["data.label", "label 1", "both classes"]),
