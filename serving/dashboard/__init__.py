@@ -1,8 +1,9 @@
 """The dashboard: Plotly Dash on a FastAPI application, over the monitor's store.
 
-From the outside in: `serve` (the process), `app` (what answers which path), `shell` (the frame of every page and its one
-callback), `pages` (a file a page: from a `Context` to panels), `figures` and `parts` (what pages are made of), `words`
-(numbers as sentences), `queries` (questions to the store and to files that only pages ask).
+From the outside in: `serve` (the process), `app` (what answers which path), `shell` (one layout, one callback), `frame`
+(what is around every page), `live` (what a refresh changes), `pages` (a file a page: from a `Context` to panels),
+`figures` and `parts` (what pages are made of), `words` (numbers as sentences), `queries` (questions to the store and to
+files that only pages ask).
 """
 
 from serving.dashboard.app import create_app

@@ -122,9 +122,14 @@ def chart(key: str, figure: Figure, summary: str) -> html.Div:
     }
     height = figure["layout"]["height"]
     graph = dcc.Graph(
-        id=f"chart-{key}", figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
+        id={"chart": key}, figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
     )
-    return html.Div(graph, className="chart", role="img", **attributes(aria_label=summary))
+    return html.Div(graph, id=f"chart-{key}", className="chart", role="img", **attributes(aria_label=summary))
+
+
+def is_chart(part: Component) -> bool:
+    """Whether a part of a panel is a chart."""
+    return isinstance(getattr(part, "children", None), dcc.Graph)
 
 
 def message(text: str) -> html.P:

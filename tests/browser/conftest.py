@@ -24,6 +24,7 @@ _OPTIONS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 ]  # fmt: skip
+REQUESTS = 200
 _HOW = "browser tests need a Chromium: `apt-get install chromium`, or set CHROMIUM to its path"
 
 
@@ -57,9 +58,9 @@ def site(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
     """A run with an odd replica and with items that have hostile names, under a dashboard."""
     settings = demo_run(
         tmp_path_factory.mktemp("run"),
-        ODD_NOISE,
+        later=ODD_NOISE,
         items=HOSTILE,
-        requests=200,
+        requests=REQUESTS,
         candidates=16,
         slices=("device",),
     )
@@ -77,17 +78,23 @@ def browser(chromium: str) -> Iterator[playwright.Browser]:
         found.close()
 
 
+@pytest.fixture(scope="session")
+def window(browser: playwright.Browser) -> playwright.BrowserContext:
+    """One browser window for all tests: Plotly is loaded and compiled once."""
+    return browser.new_context(reduced_motion="reduce", accept_downloads=True)
+
+
 @pytest.fixture
-def open_page(browser: playwright.Browser, site: Site) -> Iterator[Callable[..., playwright.Page]]:
-    """Opens a path in a window of its own; fails the test if the page logs an error or calls out."""
-    contexts, wrong = [], []
+def open_page(window: playwright.BrowserContext, site: Site) -> Iterator[Callable[..., playwright.Page]]:
+    """Opens a path in a tab of its own; fails the test if the page logs an error or calls out."""
+    pages: list[playwright.Page] = []
+    wrong: list[str] = []
 
     def open_at(path: str, *, width: int = 1280, height: int = 800, theme: str = "light") -> playwright.Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce", accept_downloads=True
-        )  # fmt: skip
-        contexts.append(context)
-        page = context.new_page()
+        page = window.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(f"{path}: {error}"))
         page.on(
@@ -106,8 +113,9 @@ def open_page(browser: playwright.Browser, site: Site) -> Iterator[Callable[...,
         return page
 
     yield open_at
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.evaluate("localStorage.clear()")
+        page.close()
     site.moment.now = NOW
     assert not wrong
 

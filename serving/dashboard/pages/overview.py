@@ -168,7 +168,7 @@ def _odd_one_out(context: Context) -> Panel:
     return Panel(
         "odd-one-out",
         title,
-        [html.P(said, className="lead"), parts.chart("odd-one-out", figure, f"{title}. {said}")],
+        [html.P(said, className="lead"), parts.chart("odd-one-out", figure, title)],
         rows,
         figure,
         note="Variance of log-odds with its 95% interval; the dashed line is three times the median.",

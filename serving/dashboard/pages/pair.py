@@ -167,7 +167,7 @@ def _gaps(context: Context, cell: Cellwise) -> Panel:
         title,
         [
             html.P(said, className="lead bad" if odd else "lead"),
-            parts.chart("gaps", figure, f"{title} {said}"),
+            parts.chart("gaps", figure, title),
         ],
         rows,
         figure,

@@ -25,32 +25,41 @@ from tests.serving.dashboard.simulated_store import EVENING, MORNING, NOW, STABL
 
 def demo_run(
     directory: Path,
-    noise: Mapping[str, float] = STABLE_NOISE,
     *,
+    later: Mapping[str, float] | None = None,
     hours: float = 24,
     every: int = 1200,
     **options: object,
 ) -> DashboardSettings:
-    """Writes the run and returns the settings of its dashboard."""
-    simulation = Simulation(noise, **options)  # type: ignore[arg-type]
+    """Writes the run and returns the settings of its dashboard.
+
+    Args:
+        directory: the run directory.
+        later: replica -> its noise from its last refresh on: the odd one.
+        hours: how far back.
+        every: seconds from round to round.
+        options: of the `Simulation`.
+    """
+    simulation = Simulation(STABLE_NOISE, **options)  # type: ignore[arg-type]
     store = simulate(
-        layout.monitor_store_path(directory), simulation, hours=hours, every=every, exemplars=directory / "exemplars",
+        layout.monitor_store_path(directory), simulation, hours=hours, every=every, later=later,
+        exemplars=directory / "exemplars",
         refreshes={hour: names for hour, names in (EVENING | MORNING).items() if hour < hours},
     )  # fmt: skip
     _live(store, simulation, hours, 2 * every)
-    _alerts(store, odd=max(noise.values()) > 0.05)
+    _alerts(store, odd=bool(later))
     store.close()
     _probe(directory, simulation)
     _report(directory)
     deployment = Deployment(
         "ranker",
-        tuple(Replica(name, f"127.0.0.1:{8500 + place}") for place, name in enumerate(noise)),
+        tuple(Replica(name, f"127.0.0.1:{8500 + place}") for place, name in enumerate(STABLE_NOISE)),
         context=("user_id", "device"),
         candidate=("item_id", "genre"),
     )
     return DashboardSettings(
         layout.monitor_store_path(directory), run=directory, deployment=deployment, refresh=2.0,
-        budget={"top1_swap": 0.05, "consensus_regret": 0.0005},
+        budget={"top1_swap": 0.03, "consensus_regret": 0.0005},
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ranker.divergence import Settings
 from serving.monitor.collect import Answers, Collected
-from serving.monitor.exemplars import Exemplars, Names
+from serving.monitor.exemplars import Exemplars, Names, _draw
 from serving.monitor.measure import Measured, Served, measure
 from serving.monitor.record import PROBE
 from serving.monitor.requests import ProbeSet, probe_set
@@ -41,7 +41,7 @@ class Simulation:
         requests: of the frozen probe.
         candidates: of a request.
         seed: of everything random.
-        items: names of the first candidates of the first request, all of them near ties at its top.
+        items: names of the first candidates of one request (`special`), all of them near ties at its top.
         slices: features to measure by.
         down: replica -> share of requests it does not answer.
     """
@@ -58,12 +58,18 @@ class Simulation:
         self.random = np.random.default_rng(self.seed)
         self.probe = self._probe()
         self.truth = self.random.normal(-2.2, 1.0, int(self.probe.offsets[-1]))
-        self.truth[: len(self.items)] = 1.5
+        first = int(self.probe.offsets[self.special])
+        self.truth[first : first + len(self.items)] = 1.5
         self.cuts = slices(self.probe, self.slices)
         self.versions = dict.fromkeys(self.noise, 1)
         self.logits = {name: self._trained(name) for name in self.noise}
         self.served: dict[str, Served] = {}
         self.changed = False
+
+    @property
+    def special(self) -> int:
+        """A request that the uniform sample of kept requests surely has."""
+        return min(range(self.requests), key=lambda n: _draw(f"request-{n:03d}"))
 
     def _probe(self) -> ProbeSet:
         rows = self.requests * self.candidates
@@ -72,14 +78,15 @@ class Simulation:
             [self.random.choice(150, self.candidates, replace=False) for _ in range(self.requests)]
         )
         owner = np.repeat(np.arange(self.requests), self.candidates)
+        names = catalogue[chosen]
+        first = self.special * self.candidates
+        names[first : first + len(self.items)] = list(self.items)
         genres = np.array(["drama", "comedy", "action", "documentary"], dtype=object)
         devices = np.array(["phone", "desktop", "tv"], dtype=object)
         columns = {
             "user_id": np.array([f"user-{n % 90:02d}" for n in owner], dtype=object),
             "device": devices[self.random.integers(0, 3, self.requests)][owner],
-            "item_id": np.concatenate(
-                [np.array(self.items, dtype=object), catalogue[chosen][len(self.items) :]]
-            ),
+            "item_id": names,
             "genre": genres[chosen % 4],
         }
         assert len(owner) == rows
@@ -141,6 +148,7 @@ def simulate(
     hours: float = 24,
     every: int = 600,
     refreshes: Mapping[float, Sequence[str]] | None = None,
+    later: Mapping[str, float] | None = None,
     exemplars: Path | None = None,
     end: int = NOW - 20,
 ) -> Store:
@@ -152,6 +160,7 @@ def simulate(
         hours: how far back.
         every: seconds from round to round.
         refreshes: hours before the end -> replicas that get a new version then.
+        later: replica -> its noise from its last refresh on.
         exemplars: where requests are kept whole.
         end: of simulated time.
     """
@@ -163,6 +172,8 @@ def simulate(
     for time in range(end - int(hours * 3600), end + 1, every):
         while pending and time >= end - pending[0][0] * 3600:
             for name in pending.pop(0)[1]:
+                if later and name in later and not any(name in names for _, names in pending):
+                    simulation.noise = {**simulation.noise, name: later[name]}
                 simulation.refresh(name)
         # a frozen probe gets the same answers until somebody refreshes: measuring once is enough
         refreshed = measured is None or measured.record.marks or simulation.changed
@@ -177,6 +188,6 @@ def simulate(
 
 
 STABLE_NOISE = {f"smelu-{i}": sigma for i, sigma in enumerate((0.015, 0.017, 0.014, 0.018, 0.016))}
-ODD_NOISE = STABLE_NOISE | {"smelu-3": 0.07}
+ODD_NOISE = {"smelu-3": 0.16}
 EVENING = {hour: (name,) for hour, name in zip((20.0, 19.8, 19.6, 19.4, 19.2), STABLE_NOISE, strict=True)}
 MORNING = {hour: (name,) for hour, name in zip((9.0, 8.8, 8.6, 8.4, 8.2), STABLE_NOISE, strict=True)}

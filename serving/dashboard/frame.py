@@ -1,0 +1,124 @@
+"""A page in its frame: navigation, controls, and each panel with its exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import html
+from dash.development.base_component import Component
+
+from ranker.errors import UserError
+from serving.dashboard import parts, words
+from serving.dashboard.address import STREAMS, WINDOWS, Address
+from serving.dashboard.context import Content, Context, Page, Panel
+from serving.dashboard.live import live
+from serving.dashboard.pages import PAGES
+from serving.monitor.store import query
+
+
+def rendered(context: Context) -> tuple[list[Component], bool]:
+    """A page in its frame; and whether it shows old data."""
+    page = PAGES.get(context.address.page)
+    stale = context.finding.state == "STALE"
+    if page is None:
+        body: list[Component] = [
+            html.H1("No such page"),
+            parts.message("The navigation above has all there are."),
+        ]
+        return [_header(context), html.Main(body)], stale
+    try:
+        content = page.build(context)
+    except UserError as error:
+        content = Content(head=[html.H1(page.title), parts.message(str(error))])
+    main = html.Main(
+        [
+            live("controls", _controls(context, page)),
+            live("head", html.Div(list(content.head), className="head")),
+            html.Div([_panel(context, panel) for panel in content.panels], className="panels"),
+        ]
+    )
+    return [_header(context), main], stale
+
+
+def _header(context: Context) -> Component:
+    firing = len(query.alerts(context.store, state="firing", limit=100))
+    address = context.address
+    entries = []
+    for page in PAGES.values():
+        text: list[Any] = [page.title]
+        if page.name == "alerts" and firing:
+            text.append(html.Span(str(firing), className="badge", title=f"{firing} firing"))
+        chosen = {"className": "chosen"} if page.name == address.page else {}
+        entries.append(parts.link(text, address.to(page.name), **chosen))
+    fresh = context.verdict.freshness
+    age = f"measured {words.duration(fresh.age)} ago" if fresh.age is not None else "never measured"
+    return html.Header(
+        [
+            html.Div(
+                [
+                    html.Span("Steady Ranker", className="brand"),
+                    live(
+                        "freshness",
+                        html.Span(age, className="freshness", title=f"{parts.clock(fresh.time)} UTC"),
+                    ),
+                ],
+                className="top",
+            ),
+            live("navigation", html.Nav(entries, **parts.attributes(aria_label="Pages"))),
+        ]
+    )
+
+
+def _controls(context: Context, page: Page) -> Component:
+    address = context.address
+    found: list[Component] = []
+    if "measure" in page.controls:
+        labels: Sequence[str] = query.measures(context.store, context.now, address.stream)
+        found.append(
+            parts.menu(
+                "Measure",
+                words.title(address.measure),
+                [
+                    (words.title(label), address.to(measure=label), label == address.measure)
+                    for label in labels
+                ],
+            )
+        )
+    if "window" in page.controls:
+        found.append(
+            parts.segments("Window", [(w, address.to(window=w), w == address.window) for w in WINDOWS])
+        )
+    if "stream" in page.controls:
+        found.append(
+            parts.segments("Stream", [(s, address.to(stream=s), s == address.stream) for s in STREAMS])
+        )
+    return html.Div(found, className="controls")
+
+
+def _panel(context: Context, panel: Panel) -> Component:
+    children: list[Any] = [live(f"{panel.key}-title", html.H2(panel.title))]
+    if panel.note:
+        children.append(html.P(panel.note, className="note"))
+    body = [panel.body] if isinstance(panel.body, Component) else list(panel.body)
+    for place, part in enumerate(body):
+        # a chart takes new data without being drawn anew; all else is replaced where it changed
+        children.append(part if parts.is_chart(part) else live(f"{panel.key}-{place}", part))
+    if panel.rows:
+        children.append(_exports(context.address, panel))
+    return html.Section(children, className=f"panel {panel.size}", id=f"panel-{panel.key}")
+
+
+def _exports(address: Address, panel: Panel) -> Component:
+    base = f"/api/views/{address.page}/{panel.key}"
+    query_text = f"?{address.query}" if address.query else ""
+    links = [
+        html.A(kind.upper(), href=f"{base}.{kind}{query_text}", download=f"{address.page}-{panel.key}.{kind}")
+        for kind in ("csv", "json")
+    ]
+    picture = html.Button(
+        "PNG",
+        className="picture",
+        **parts.attributes(data_figure=f"{base}.figure{query_text}", data_name=f"{address.page}-{panel.key}"),
+    )
+    return html.P([*links, picture], className="exports")
