@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ranker.errors import UserError
+
+_READ_AHEAD = 8 << 20  # bytes asked of an object store at a time
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def open_input(path: str) -> BinaryIO:
             return open(path, "rb")
         import fsspec
 
-        return fsspec.open(path, "rb", block_size=8 << 20).open()
+        filesystem, inside = fsspec.core.url_to_fs(path)
+        return io.BufferedReader(filesystem.open(inside, "rb", block_size=_READ_AHEAD))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {_one_line(error)}") from None
 

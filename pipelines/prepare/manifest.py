@@ -46,6 +46,19 @@ class Manifest:
     def read(cls, path: Path) -> Manifest | None:
         """Reads it back; None if it is not there or not one of this version."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls.parse(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+
+    @classmethod
+    def parse(cls, plain: dict[str, Any]) -> Manifest:
+        """From plain JSON. Raises TypeError if keys are missing or unknown."""
+        return cls(**plain)
+
+    def is_whole(self, data: Path) -> bool:
+        """Whether all shards are in the data directory with their sizes."""
+        shards = [shard for split in self.shards.values() for shard in split]
+        try:
+            return all((data / shard["name"]).stat().st_size == shard["bytes"] for shard in shards)
+        except OSError:
+            return False

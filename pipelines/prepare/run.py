@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.prepare import pipeline
+from pipelines.prepare import pipeline, sources
 from pipelines.prepare.clean import Cleaner
 from pipelines.prepare.drift import drift
 from pipelines.prepare.finish import finish
 from pipelines.prepare.join import read_table
 from pipelines.prepare.manifest import Manifest
-from pipelines.prepare.plan import make_plan
+from pipelines.prepare.plan import Plan, make_plan
 from pipelines.prepare.publish import explained, staging
+from pipelines.prepare.remote import Store
 from pipelines.prepare.stages import Directories
+from pipelines.prepare.watch import watched
 from pipelines.runner import RunnerOptions
 from ranker import layout
 from ranker.config import Experiment
@@ -38,7 +41,7 @@ def prepare(
 
     Args:
         experiment: the configuration.
-        run_dir: the run directory; made if it is not there.
+        run_dir: the run directory, made if it is not there; or its URI in an object store.
         options: which engine, how many workers; this machine and one worker if not given.
         progress: called with how far the work has come.
 
@@ -48,23 +51,34 @@ def prepare(
     Raises:
         UserError: a mistake in the configuration or the files, or no room to write.
     """
-    run, report = Path(run_dir), progress or (lambda text, share: None)
-    options = options or RunnerOptions()
+    report, options = progress or (lambda text, share: None), options or RunnerOptions()
     plan = make_plan(experiment)
-    there = Manifest.read(layout.manifest_path(run))
-    if there is not None and there.inputs == plan.inputs:
+    store = Store(str(run_dir)) if "://" in str(run_dir) else None
+    target = layout.data_dir(Path(run_dir))
+    there = store.manifest() if store else Manifest.read(layout.manifest_path(Path(run_dir)))
+    if there is not None and there.inputs == plan.inputs and (store or there.is_whole(target)):
         report("prepare: data unchanged, nothing to do", 1.0)
         return there
-    target = layout.data_dir(run)
+    if store is None:
+        return _prepare(plan, target, options, report)
+    with tempfile.TemporaryDirectory(prefix="ranker-prepare-") as scratch:
+        manifest = _prepare(plan, Path(scratch) / "data", options, report)
+        report(f"prepare: uploading to {store.uri}", None)
+        store.upload(Path(scratch) / "data")
+    return manifest
+
+
+def _prepare(plan: Plan, target: Path, options: RunnerOptions, report: Progress) -> Manifest:
     with staging(target) as data, explained(target):
         directories = Directories(data, data / ".work")
         for name in _DIRECTORIES:
             (data / name).mkdir(parents=True)
         tables = {table.name: read_table(plan, table, directories.work / "tables") for table in plan.tables}
-        cleaner = Cleaner(experiment, {name: table.side for name, table in tables.items()}, plan.derives)
+        cleaner = Cleaner(plan.experiment, {name: table.side for name, table in tables.items()}, plan.derives)
         graph = options.pipeline()
         pipeline.build(graph, plan, cleaner, directories)
-        options.run(graph)
+        with watched(directories, sources.batches(list(plan.events)), report):
+            options.run(graph)
         report("prepare: writing the manifest", None)
         manifest = finish(plan, tables, directories)
         for line in _changes(target / "statistics.json", data / "statistics.json"):

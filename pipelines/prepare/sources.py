@@ -98,6 +98,12 @@ def blocks(opened: list[Opened]) -> list[Block]:
     return result
 
 
+def batches(opened: list[Opened]) -> int:
+    """About how many batches of rows all files give; a compressed file is taken for four times its size."""
+    sizes = [one.file.size * (4 if one.streamed else 1) for one in opened if one.groups is None]
+    return sum(-(-size // lines.PIECE_BYTES) for size in sizes) + sum(len(one.groups or ()) for one in opened)
+
+
 def lines_before(opened: list[Opened], counts: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
     """Lines of the file before each block.
 

@@ -61,7 +61,9 @@ def kill_and_repeat(make, tmp_path, moment):
     config = tmp_path / "config.yaml"
     config.write_text(dump(make()))
     run = tmp_path / "run"
-    shutil.copytree(tmp_path / "whole/data", run / "data")  # earlier data, which the killed run was to replace
+    shutil.copytree(
+        tmp_path / "whole/data", run / "data"
+    )  # earlier data, which the killed run was to replace
     (run / "data/manifest.json").write_text("{}")
     earlier = contents(run)
     command = [sys.executable, "-c", PROGRAM, str(config), str(run), *moment]
