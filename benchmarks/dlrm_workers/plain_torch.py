@@ -1,0 +1,70 @@
+"""The DLRM in plain torch: `plain_torch.py OPTIMIZER VOCABULARY sparse|dense`."""
+
+import sys
+
+import torch
+from load import ACCUMULATOR, BATCH, BOTTOM, DENSE, DIM, EPSILON, IDS, RATE, ROWS, TOP, rows, serve
+from torch import nn
+
+
+def tower(width: int, sizes: tuple[int, ...], last: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for size in sizes:
+        layers += [nn.Linear(width, size), nn.ReLU()]
+        width = size
+    return nn.Sequential(*(layers if last else layers[:-1]))
+
+
+class Dlrm(nn.Module):
+    """Logits of a batch."""
+
+    def __init__(self, vocabulary: int, sparse: bool):
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(vocabulary, DIM, sparse=sparse) for _ in range(IDS))
+        for table in self.tables:
+            nn.init.normal_(table.weight, 0.0, 0.01)
+        self.bottom = tower(DENSE, BOTTOM, last=True)
+        vectors = IDS + 1
+        self.top = tower(DIM + vectors * (vectors - 1) // 2, TOP, last=False)
+        low = torch.tril_indices(vectors, vectors, -1)
+        self.register_buffer("pairs", low[0] * vectors + low[1])
+
+    def forward(self, dense: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Numbers [batch, 13] and ids [batch, 26] to logits [batch]."""
+        bottom = self.bottom(dense)
+        vectors = torch.stack([*(t(ids[:, i]) for i, t in enumerate(self.tables)), bottom], dim=1)
+        products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
+        return self.top(torch.cat([bottom, products.index_select(1, self.pairs)], dim=1))[:, 0]
+
+
+def main(optimizer: str, vocabulary: int, gradients: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    model = Dlrm(vocabulary, gradients == "sparse")
+    if optimizer == "sgd":
+        rule = torch.optim.SGD(model.parameters(), lr=RATE)
+    else:
+        rule = torch.optim.Adagrad(
+            model.parameters(), lr=RATE, initial_accumulator_value=ACCUMULATOR, eps=EPSILON
+        )
+    dense, ids, label = (torch.from_numpy(part) for part in rows(vocabulary))
+    ids, loss_of, at = ids.long(), nn.BCEWithLogitsLoss(), 0
+
+    def advance(steps: int) -> float:
+        nonlocal at
+        total = 0.0
+        for _ in range(steps):
+            part = slice(at, at + BATCH)
+            at = (at + BATCH) % ROWS
+            rule.zero_grad(set_to_none=True)
+            loss = loss_of(model(dense[part], ids[part]), label[part])
+            loss.backward()
+            rule.step()
+            total += loss.item()
+        return total / steps
+
+    serve(advance)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
