@@ -72,8 +72,8 @@ class Reporter:
         if self._progress is not None:
             if subject not in self._tasks:
                 self._tasks[subject] = self._progress.add_task(text, total=None)
-            done = {} if share is None else {"total": 1.0, "completed": share}
-            self._progress.update(self._tasks[subject], description=text, **done)
+            total = None if share is None else 1.0
+            self._progress.update(self._tasks[subject], description=text, total=total, completed=share)
         elif time.monotonic() - self._said.get(subject, -_SECONDS_BETWEEN) >= _SECONDS_BETWEEN:
             self._said[subject] = time.monotonic()
             self.line(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -25,14 +26,15 @@ app = typer.Typer(
     add_completion=False,
 )
 
-app.command()(quickstart.quickstart)
-for _command in (pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config):
-    app.command()(_command)
-for _command in (endpoint.serve, endpoint.rank, endpoint.gateway):
+_commands: tuple[Callable[..., None], ...] = (
+    quickstart.quickstart,
+    *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config),
+    *(endpoint.serve, endpoint.rank, endpoint.gateway),
+    *(watch.dashboard, watch.gate),
+)
+for _command in _commands:
     app.command()(_command)
 app.add_typer(watch.monitor, name="monitor")
-for _command in (watch.dashboard, watch.gate):
-    app.command()(_command)
 
 
 def main() -> None:

@@ -26,7 +26,15 @@ def page() -> str:
     for family, definitions in groupby(CATALOGUE.values(), key=lambda definition: definition.family):
         lines += ["", f"## {_HEADINGS.get(family, family.capitalize())}"]
         for definition in definitions:
-            lines += ["", f"### `{definition.name}`", "", f"{definition.title}", "", f"    {definition.formula}", ""]
+            lines += [
+                "",
+                f"### `{definition.name}`",
+                "",
+                f"{definition.title}",
+                "",
+                f"    {definition.formula}",
+                "",
+            ]
             lines += [f"Range: {definition.range}", "", f"Source: {definition.source}"]
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,9 @@ def ramp(name):
     return Kernel(name, lambda t: 2.0 * t, tf.square, lambda t: t**3 / 3.0)
 
 
-@pytest.mark.parametrize("kernel", [*KERNELS, ramp("ramp")], ids=lambda kernel: getattr(kernel, "name", str(kernel)))
+@pytest.mark.parametrize(
+    "kernel", [*KERNELS, ramp("ramp")], ids=lambda kernel: getattr(kernel, "name", str(kernel))
+)
 def test_it_is_relu_convolved_with_the_kernel(kernel):
     density = find_kernel(kernel).density
     alpha, beta = 0.75, 1.5
