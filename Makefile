@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 RUN_DIR ?= runs/quickstart
 PYTEST_WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-slow test-flink check format lint types bench evidence chromium debian-packages clean
+.PHONY: help venv quickstart test test-slow test-flink check format lint types bench chromium debian-packages clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -62,9 +62,6 @@ types: .venv/.ready
 
 bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
-
-evidence: .venv/.ready  ## redraws docs/evidence.md (DATA=directory with MovieLens 1M, without it the generated log)
-	$(BIN)/ranker study evidence $(ARGS)
 
 # Browser tests need a Chromium. One that is there is used; Debian's is installed where that is allowed.
 chromium:
