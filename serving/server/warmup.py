@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import message
+from tensorflow.python.lib.io import _pywrap_record_io
 from tensorflow_serving.apis import prediction_log_pb2
 
 from ranker.backend import tf
@@ -43,7 +44,9 @@ class Warmup:
             return model
         count = 0
         try:
-            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            # Not tf.data: setting up a dataset holds the interpreter lock for longer than most warm-ups take.
+            # This is what the deprecated `tf_record_iterator` returns, without its warning.
+            for record in _pywrap_record_io.RecordIterator(str(path), ""):
                 count += 1
                 if count > MAX_RECORDS:
                     raise invalid(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
