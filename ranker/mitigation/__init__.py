@@ -1,11 +1,12 @@
 """What SmeLU replaces, as recipes: ensembles, self-ensembling with anti-distillation, distillation, the anchor.
 
-`learn` trains the replicas of one arm by the arm's recipe, `Learned` is what comes of each replica, `Combined` serves
-several components as one model, `Cost` is what a recipe costs.
+`learn` trains the replicas of one arm by the arm's recipe, `Learned` is what comes of each replica, `served_model`
+makes its components one model, `Cost` is what a recipe costs.
 """
 
-from ranker.mitigation.cost import Cost, cost
+from ranker.mitigation.combined import Combined, served_model
+from ranker.mitigation.cost import Cost, cost, serving
 from ranker.mitigation.learned import Learned, predict
-from ranker.mitigation.recipes import group, learn
+from ranker.mitigation.recipes import learn
 
-__all__ = ["Cost", "Learned", "cost", "group", "learn", "predict"]
+__all__ = ["Combined", "Cost", "Learned", "cost", "learn", "predict", "served_model", "serving"]

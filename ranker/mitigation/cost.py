@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ranker.architecture import Architecture
-from ranker.mitigation.learned import Learned, predict
+from ranker.backend import tf
+from ranker.inputs import Inputs
+from ranker.mitigation.combined import served_model
+from ranker.mitigation.learned import Learned
 from ranker.training.examples import Examples
 
 
@@ -30,26 +32,39 @@ class Cost:
     serving_milliseconds: float
 
 
-def cost(architecture: Architecture, learned: Learned, request: Examples, repeats: int = 15) -> Cost:
-    """Counts and measures a replica's cost.
+def cost(architecture: Architecture, learned: Learned, serving_milliseconds: float) -> Cost:
+    """Counts a replica's cost, beside what `serving` has measured."""
+    return Cost(
+        parameters(learned), lookups(architecture.inputs, learned), learned.seconds, serving_milliseconds
+    )
+
+
+def serving(architecture: Architecture, learned: Learned, request: Examples, repeats: int = 25) -> float:
+    """Measures how long the exported graph takes to score one request.
 
     Args:
         architecture: of every component.
         learned: the replica.
-        request: the candidates of one request.
-        repeats: how often the request is scored.
+        request: the candidates of the request.
+        repeats: how often it is scored.
+
+    Returns:
+        The median, in milliseconds, in this process.
     """
+    model = served_model(architecture, learned.components, learned.shared)
+    inputs = {"ids": request.ids, "dense": request.dense}
+    score = tf.function(lambda encoded: model(encoded)).get_concrete_function(inputs)
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        predict(architecture, learned.components, request)
+        score(inputs)
         seconds.append(time.perf_counter() - began)
-    return Cost(
-        parameters(learned),
-        architecture.inputs.id_width * (1 if learned.shared else len(learned.components)),
-        learned.seconds,
-        1000 * float(np.median(seconds)),
-    )
+    return 1000 * float(np.median(seconds))
+
+
+def lookups(inputs: Inputs, learned: Learned) -> int:
+    """Embedding rows read to score one candidate."""
+    return inputs.id_width * (1 if learned.shared else len(learned.components))
 
 
 def parameters(learned: Learned) -> int:
@@ -59,15 +74,4 @@ def parameters(learned: Learned) -> int:
         for i, weights in enumerate(learned.components)
         for name, weight in weights.items()
         if i == 0 or not (learned.shared and name.startswith("embedding/"))
-    )
-
-
-def mean(costs: Sequence[Cost]) -> Cost:
-    """The mean over replicas."""
-    count = len(costs)
-    return Cost(
-        costs[0].parameters,
-        costs[0].lookups,
-        sum(c.training_seconds for c in costs) / count,
-        sum(c.serving_milliseconds for c in costs) / count,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from ranker.architecture import Architecture, Weights
 from ranker.training import predict as single
 from ranker.training.examples import Examples
+from ranker.training.trainer import Trained
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,28 @@ class Learned:
     steps: int
     seconds: float
     shared: bool = False
+
+
+def shares(trained: Trained, replicas: int, more_seconds: float = 0.0, shared: bool = False) -> list[Learned]:
+    """Splits a training of equally many towers a replica.
+
+    Args:
+        trained: the towers, replica after replica.
+        replicas: how many.
+        more_seconds: training time of what they learned from, all together.
+        shared: a replica's towers have one set of embeddings.
+    """
+    size = len(trained.weights) // replicas
+    return [
+        Learned(
+            trained.weights[i * size : (i + 1) * size],
+            float(np.mean(trained.loss[i * size : (i + 1) * size])),
+            trained.steps,
+            (trained.seconds + more_seconds) / replicas,
+            shared,
+        )
+        for i in range(replicas)
+    ]
 
 
 def predict(architecture: Architecture, components: Sequence[Weights], examples: Examples) -> np.ndarray:

@@ -19,7 +19,7 @@ from ranker.config import (
     Training,
 )
 from ranker.errors import UserError
-from ranker.mitigation.learned import Learned, predict
+from ranker.mitigation.learned import Learned, predict, shares
 from ranker.mitigation.objectives import anti_distillation, codistillation
 from ranker.mitigation.teachers import anchor_predictions, mixed
 from ranker.seeds import Seeds, derive
@@ -68,11 +68,6 @@ class Setting:
         return next(self.rows.parts(1, self.rows.rows, 1)).examples
 
 
-def group(experiment: Experiment) -> bool:
-    """Whether an arm's replicas can only be trained together."""
-    return isinstance(experiment.mitigation, Codistillation)
-
-
 def learn(
     experiment: Experiment,
     run: Path,
@@ -90,7 +85,7 @@ def learn(
         run: the run directory, where an anchor may lie.
         architecture: of the arm's model.
         rows: the training rows.
-        replicas: the seeds of each; of an arm that is trained together (`group`) of all of them.
+        replicas: the seeds of each; with co-distillation, those of the whole arm.
         lanes: how many independent trainings run at a time, each on a thread.
         checkpoint: see `ranker.training.trainer.train`.
         report: called about once a second.
@@ -130,28 +125,11 @@ def _train(
     return train(stack(members, setting.lanes), rows, setting.training, seeds, checkpoint, setting.report)
 
 
-def _shares(
-    trained: Trained, replicas: int, extra_seconds: float = 0.0, shared: bool = False
-) -> list[Learned]:
-    """Splits a training of equally many towers a replica."""
-    size = len(trained.weights) // replicas
-    return [
-        Learned(
-            trained.weights[i * size : (i + 1) * size],
-            float(np.mean(trained.loss[i * size : (i + 1) * size])),
-            trained.steps,
-            (trained.seconds + extra_seconds) / replicas,
-            shared,
-        )
-        for i in range(replicas)
-    ]
-
-
 def _ensembles(
     setting: Setting, replicas: Sequence[Seeds], count: int, checkpoint: Path | None
 ) -> list[Learned]:
     seeds = [own for replica in replicas for own in components(replica, count)]
-    return _shares(_train(setting, seeds, checkpoint), len(replicas))
+    return shares(_train(setting, seeds, checkpoint), len(replicas))
 
 
 def _self_ensembles(
@@ -175,7 +153,7 @@ def _self_ensembles(
     trained = train(
         Stack(programs, setting.lanes), setting.rows, setting.training, orders, checkpoint, setting.report
     )
-    return _shares(trained, len(replicas), shared=True)
+    return shares(trained, len(replicas), shared=True)
 
 
 def _together(
@@ -189,14 +167,14 @@ def _together(
         together=True,
     )
     trained = train(program, setting.rows, setting.training, replicas, checkpoint, setting.report)
-    return _shares(trained, len(replicas))
+    return shares(trained, len(replicas))
 
 
 def _student(setting: Setting, seeds: Seeds, recipe: Distillation, checkpoint: Path | None) -> Learned:
     teachers = _train(setting, components(_other(seeds), recipe.components), None)
     soft = _soft(setting, teachers.weights)
     student = _train(setting, [seeds], checkpoint, mixed(setting.examples, soft, recipe.weight))
-    return _shares(student, 1, extra_seconds=teachers.seconds)[0]
+    return shares(student, 1, more_seconds=teachers.seconds)[0]
 
 
 def _anchored(
@@ -214,7 +192,7 @@ def _anchored(
     else:
         soft = anchor_predictions(run, recipe.replica, experiment)
     rows = mixed(setting.examples, soft, recipe.weight)
-    return _shares(_train(setting, replicas, checkpoint, rows), len(replicas), extra_seconds=seconds)
+    return shares(_train(setting, replicas, checkpoint, rows), len(replicas), more_seconds=seconds)
 
 
 def _soft(setting: Setting, weights: Sequence[Weights]) -> np.ndarray:

@@ -87,9 +87,7 @@ class Measured:
     @cached_property
     def _auc_parts(self) -> np.ndarray:
         """Each request's part of each replica's AUC, [replicas, requests], summing to it."""
-        return np.stack(
-            [request_components(self._label, s[self.rows], self._request) for s in self.scores]
-        )
+        return np.stack([request_components(self._label, s[self.rows], self._request) for s in self.scores])
 
     def auc(self) -> Interval:
         """The mean AUC with its 95% interval over replicas and requests."""

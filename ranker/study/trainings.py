@@ -12,8 +12,8 @@ import numpy as np
 
 from ranker import __version__
 from ranker.architecture import Architecture, design
-from ranker.config import Experiment, Training, fingerprint
-from ranker.mitigation import Cost, Learned, cost, group, learn, predict
+from ranker.config import Codistillation, Experiment, Training, fingerprint
+from ranker.mitigation import Cost, Learned, cost, learn, predict, serving
 from ranker.seeds import Seeds, derive
 from ranker.study.data import StudyData
 from ranker.training.examples import Examples
@@ -64,6 +64,7 @@ class Trainings:
     ):
         self.data, self._run, self._cache, self._lanes, self._report = data, run, cache, lanes, report
         self.trained = 0
+        self._serving: dict[str, float] = {}
         cache.mkdir(parents=True, exist_ok=True)
 
     def scores(self, recipes: Mapping[str, Experiment], replicas: int) -> dict[str, Scores]:
@@ -83,13 +84,15 @@ class Trainings:
         for own in points.values():
             todo = [p for p in own if p.key in missing and p.recipe.mitigation is not None]
             if todo:
-                self._train_recipe(own if group(todo[0].recipe) else todo)
+                self._train_recipe(own if isinstance(todo[0].recipe.mitigation, Codistillation) else todo)
         return {name: self._read(own) for name, own in points.items()}
 
     def _points(self, recipe: Experiment, replicas: int) -> list[_Point]:
         seeds = [derive(recipe.replicas.seed, i, recipe.replicas.vary) for i in range(replicas)]
         training = recipe.training.model_dump(mode="json", exclude={"checkpoint_minutes", "threads"})
-        together = [[s.init, s.shuffle] for s in seeds] if group(recipe) else None
+        together = (
+            [[s.init, s.shuffle] for s in seeds] if isinstance(recipe.mitigation, Codistillation) else None
+        )
         mitigation = recipe.mitigation and recipe.mitigation.model_dump(mode="json")
         parts = [recipe.model, training, mitigation, self.data.inputs.spec_hash, self.data.fingerprint]
         return [
@@ -123,7 +126,11 @@ class Trainings:
     def _save(self, point: _Point, learned: Learned) -> None:
         architecture = self._architecture(point.recipe)
         scores = predict(architecture, learned.components, self.data.eval)
-        costs = cost(architecture, learned, _first_request(self.data))
+        recipe = point.recipe
+        kind = fingerprint(recipe.model, recipe.mitigation and recipe.mitigation.model_dump(mode="json"))
+        if kind not in self._serving:
+            self._serving[kind] = serving(architecture, learned, _typical_request(self.data))
+        costs = cost(architecture, learned, self._serving[kind])
         temporary = self._path(point.key).with_suffix(".tmp.npz")
         np.savez(temporary, scores=scores, cost=json.dumps(asdict(costs)))
         temporary.replace(self._path(point.key))
@@ -151,7 +158,7 @@ def _names(points: Sequence[_Point]) -> str:
     return ", ".join(dict.fromkeys(next(iter(p.recipe.arms)) for p in points))
 
 
-def _first_request(data: StudyData) -> Examples:
+def _typical_request(data: StudyData) -> Examples:
     sizes = np.bincount(data.request)
     rows = np.flatnonzero(data.request == int(np.argmin(np.abs(sizes - np.median(sizes[sizes > 0])))))
     part = {name: getattr(data.eval, name).numpy()[rows] for name in ("ids", "dense", "label", "weight")}

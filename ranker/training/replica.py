@@ -1,29 +1,35 @@
-"""From a prepared run to one published replica: what each training process does."""
+"""From a prepared run to published replicas: what each training process does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ranker import layout
 from ranker.architecture import Weights, design
 from ranker.backend import tf
-from ranker.config import Experiment
+from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
 from ranker.inputs import Inputs, plan
+from ranker.mitigation.combined import Combined, served_model
+from ranker.mitigation.cost import lookups, parameters
+from ranker.mitigation.learned import Learned, shares
+from ranker.mitigation.recipes import learn
 from ranker.model import RankingModel
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint as checkpoints
-from ranker.training import publish
+from ranker.training import publish, threads
 from ranker.training.examples import parse_block
 from ranker.training.feed import of_shards
 from ranker.training.leftovers import sweep
-from ranker.training.program import Program
-from ranker.training.specs import content_key, read_manifest
+from ranker.training.specs import content_key, read_manifest, together
+from ranker.training.stacking import Member, stack
 from ranker.training.trainer import Progress, train
 
 
@@ -38,7 +44,7 @@ def train_replica(
     Args:
         experiment: the whole configuration.
         run: the run directory, after `prepare`.
-        spec: the replica.
+        spec: the replica. With co-distillation all of its arm are trained and published.
         report: called about once a second.
 
     Returns:
@@ -47,46 +53,134 @@ def train_replica(
     Raises:
         UserError: the run is not prepared, or the model does not fit its inputs.
     """
+    return train_replicas(experiment, run, [spec], report=report)[0]
+
+
+def train_replicas(
+    experiment: Experiment,
+    run: Path,
+    specs: Sequence[ReplicaSpec],
+    lanes: int = 1,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> list[tuple[int, bool]]:
+    """Trains and publishes replicas, stacked: those of one arm, and of arms of equal features, epochs and batches.
+
+    Each has the bytes it would have from `train_replica`.
+
+    Args:
+        experiment: the whole configuration.
+        run: the run directory, after `prepare`.
+        specs: the replicas.
+        lanes: how many train at a time, each on a thread; the rows are in memory once for all.
+        report: called about once a second.
+
+    Returns:
+        For each its version, and whether it was there already.
+
+    Raises:
+        UserError: as `train_replica`.
+    """
     manifest = read_manifest(run)
+    jobs = {spec: _job(experiment, run, spec, manifest) for spec in specs}
+    missing = [job for job in jobs.values() if job.there is None]
+    stacks: dict[str, list[_Job]] = {}
+    for job in missing:
+        stacks.setdefault(job.stack, []).append(job)
+    done: dict[ReplicaSpec, int] = {}
+    for stacked in stacks.values():
+        done |= _train_stack(experiment, run, stacked, manifest, lanes, report)
+    return [(done[s], False) if job.there is None else (job.there, True) for s, job in jobs.items()]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A replica to be made: its arm's experiment, content key, base path, and version if it is there already.
+
+    `stack` is equal for replicas that can be trained in one stack.
+    """
+
+    spec: ReplicaSpec
+    own: Experiment
+    key: str
+    base: Path
+    there: int | None
+    stack: str
+
+
+def _job(experiment: Experiment, run: Path, spec: ReplicaSpec, manifest: dict[str, Any]) -> _Job:
     key = content_key(experiment, spec, manifest)
     base = layout.replica_dir(run, spec.arm, spec.replica)
     base.mkdir(parents=True, exist_ok=True)
     sweep(base)
-    checkpoints.sweep(base, keep=key)
-    version = publish.finished(base, key)
-    if version is not None:
-        return version, True
     own = experiment.arm(spec.arm)
-    tf.config.threading.set_intra_op_parallelism_threads(own.training.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
+    alike = [features, own.training.epochs, own.training.batch_size]
+    alone = None if own.mitigation is None else spec.arm
+    return _Job(spec, own, key, base, publish.finished(base, key), fingerprint(alike, alone))
+
+
+def _train_stack(
+    experiment: Experiment,
+    run: Path,
+    jobs: list[_Job],
+    manifest: dict[str, Any],
+    lanes: int,
+    report: Callable[[Progress], None],
+) -> dict[ReplicaSpec, int]:
+    own = jobs[0].own
+    others = [s for s in together(experiment, jobs[0].spec) if s not in {job.spec for job in jobs}]
+    jobs = sorted(
+        [*jobs, *(_job(experiment, run, s, manifest) for s in others)], key=lambda job: job.spec.replica
+    )
+    threads.use(inside=own.training.threads if lanes == 1 else 1, beside=lanes)
     inputs = plan(own, run)
-    architecture = design(inputs, own.model)
     rows = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["rows"]
     weighted = own.data.weight is not None
     feed = of_shards(layout.shard_paths(run, "train"), inputs, weighted, rows, own.training)
-    averaging = own.training.average_last > 0 or own.training.ema > 0
-    program = Program(architecture, own.training, [architecture.initialise(spec.seeds)], averaging=averaging)
-    checkpoint = checkpoints.path(base, key)
-    trained = train(program, feed, own.training, [spec.seeds], checkpoint, report)
-
-    def write(directory: Path, version: int) -> dict[str, Any]:
-        identity = describe(own, spec, inputs, manifest, version)
-        export_replica(own, run, inputs, trained.weights[0], identity, directory)
-        return {
-            **identity,
-            "loss": trained.loss[0],
-            "steps": trained.steps,
-            "seconds": round(trained.seconds, 3),
-            "parameters": int(sum(weight.size for weight in trained.weights[0].values())),
-            "recipe": {
-                "model": own.model.model_dump(mode="json"),
-                "training": own.training.model_dump(mode="json"),
-            },
-        }
-
-    version = publish.publish(base, key, write)
+    key = jobs[0].key if len(jobs) == 1 else fingerprint([job.key for job in jobs])
+    checkpoint = checkpoints.path(jobs[0].base, key)
+    checkpoints.sweep(jobs[0].base, keep=key)
+    designs = [design(inputs, job.own.model) for job in jobs]
+    seeds = [job.spec.seeds for job in jobs]
+    if own.mitigation is None:
+        members = [Member(d, j.own.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)]
+        trained = train(stack(members, lanes), feed, [m.training for m in members], seeds, checkpoint, report)
+        learned = shares(trained, len(jobs))
+    else:
+        learned = learn(own, run, designs[0], feed, seeds, lanes, checkpoint, report)
+    versions_of = {
+        job.spec: publish.publish(job.base, job.key, partial(_write, run, job, inputs, one, manifest))
+        for job, one in zip(jobs, learned, strict=True)
+    }
     checkpoint.unlink(missing_ok=True)
-    return version, False
+    return versions_of
+
+
+def _write(
+    run: Path,
+    job: _Job,
+    inputs: Inputs,
+    learned: Learned,
+    manifest: dict[str, Any],
+    directory: Path,
+    version: int,
+) -> dict[str, Any]:
+    own, identity = job.own, describe(job.own, job.spec, inputs, manifest, version)
+    model = served_model(design(inputs, own.model), learned.components, learned.shared)
+    export_model(own, run, inputs, model, identity, directory)
+    return {
+        **identity,
+        "loss": learned.loss,
+        "steps": learned.steps,
+        "seconds": round(learned.seconds, 3),
+        "parameters": parameters(learned),
+        "lookups": lookups(inputs, learned),
+        "recipe": {
+            "model": own.model.model_dump(mode="json"),
+            "training": own.training.model_dump(mode="json"),
+            "mitigation": own.mitigation and own.mitigation.model_dump(mode="json"),
+        },
+    }
 
 
 def describe(
@@ -115,9 +209,20 @@ def export_replica(
     identity: dict[str, Any],
     directory: Path,
 ) -> None:
+    """Writes the SavedModel of plain weights into `directory`, which must not exist."""
+    model = served_model(design(inputs, experiment.model), [weights], shared=False)
+    export_model(experiment, run, inputs, model, identity, directory)
+
+
+def export_model(
+    experiment: Experiment,
+    run: Path,
+    inputs: Inputs,
+    model: RankingModel | Combined,
+    identity: dict[str, Any],
+    directory: Path,
+) -> None:
     """Writes a replica's SavedModel into `directory`, which must not exist."""
-    model = RankingModel(design(inputs, experiment.model))
-    model.assign(weights)
     served = ServedRanker(model, FeatureEncoder(inputs), experiment.item, identity)
     save(served, directory, first_rows(run, served.encoder, rows=8), identity)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker import __version__, layout
-from ranker.config import Experiment, fingerprint
+from ranker.config import Codistillation, Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec, derive
 
@@ -23,12 +23,27 @@ def replica_specs(experiment: Experiment) -> list[ReplicaSpec]:
 
 
 def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, Any]) -> str:
-    """A fingerprint of everything that decides the replica's weights: equal key, equal replica."""
+    """A fingerprint of everything that decides the replica's weights: equal key, equal replica.
+
+    An anchor counts by its path: name a version's directory, not a base path, where it may change.
+    """
     own = experiment.arm(spec.arm)
     features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
     training = own.training.model_dump(mode="json", exclude={"checkpoint_minutes", "segment_rows"})
     seeds = [spec.seeds.init, spec.seeds.shuffle]
-    return fingerprint(own.model, training, features, own.item, seeds, manifest["fingerprint"], __version__)
+    parts = [own.model, training, features, own.item, seeds, manifest["fingerprint"], __version__]
+    if own.mitigation is not None:
+        # A replica that learns with others is made from their seeds too.
+        others = [[s.seeds.init, s.seeds.shuffle] for s in together(experiment, spec)]
+        parts += [own.mitigation, others]
+    return fingerprint(*parts)
+
+
+def together(experiment: Experiment, spec: ReplicaSpec) -> list[ReplicaSpec]:
+    """The replicas that can only be trained with `spec`: it alone, but for co-distillation."""
+    if isinstance(experiment.arm(spec.arm).mitigation, Codistillation):
+        return [other for other in replica_specs(experiment) if other.arm == spec.arm]
+    return [spec]
 
 
 def read_manifest(run: Path) -> dict[str, Any]:

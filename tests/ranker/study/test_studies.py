@@ -1,0 +1,91 @@
+"""Every study runs on any prepared data, resumes, and writes numbers, pictures and a page."""
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import yaml
+
+from ranker.config import build
+from ranker.errors import UserError
+from ranker.study import shapes, sources, surface, swaps, tradeoff
+from ranker.study.data import load
+from ranker.study.options import Options
+from ranker.study.recipes import arms
+from ranker.study.trainings import Trainings
+
+TABLES = {
+    shapes: ["shapes"],
+    surface: ["surface"],
+    sources: ["sources"],
+    swaps: ["swaps-gaps", "swaps-requests", "swaps-items"],
+    tradeoff: ["tradeoff"],
+}
+
+
+def silent(text):
+    pass
+
+
+@pytest.mark.parametrize("study", TABLES, ids=lambda module: module.__name__.split(".")[-1])
+def test_a_study_writes_numbers_pictures_and_a_page(study, study_experiment, study_run, quick, tmp_path):
+    answer = study.run(study_experiment, study_run, tmp_path / "out", quick, silent)
+    out = tmp_path / "out"
+    assert len(answer.text) > 40
+    page = answer.page.read_text()
+    assert answer.page == out / "index.html"
+    pictures = sorted(out.glob("*.svg"))
+    assert pictures
+    for picture in pictures:
+        assert picture.name in page
+        assert picture.with_suffix(".png").stat().st_size > 1000
+    for name in TABLES[study]:
+        table = pyarrow.parquet.read_table(out / f"{name}.parquet")
+        assert table.num_rows > 0
+        assert pyarrow.csv.read_csv(out / f"{name}.csv").column_names == table.column_names
+    if study is tradeoff:
+        relu = next(r for r in table.to_pylist() if r["recipe"] == "relu")
+        assert (relu["rpd_vs_relu"], relu["auc_gain"], relu["ranking_loss_change"]) == (1, 0, 0)
+        recipe = out / "recipe.yaml"
+        if recipe.exists():
+            build(yaml.safe_load(recipe.read_text()), "recipe")
+
+
+def test_what_is_trained_is_not_trained_again(study_experiment, study_run, tmp_path):
+    data = load(study_experiment, study_run)
+    recipes = arms(study_experiment, {"a": {}, "b": {"training.shuffle_window": 8}})
+    first = Trainings(data, study_run, tmp_path)
+    scores = first.scores(recipes, 2)
+    assert first.trained == 4
+    again = Trainings(data, study_run, tmp_path)
+    more = again.scores(recipes, 3)
+    assert again.trained == 2
+    np.testing.assert_array_equal(more["a"].scores[:2], scores["a"].scores)
+    assert not np.array_equal(scores["a"].scores[0], scores["b"].scores[0])
+
+
+def test_fewer_rows_are_other_data(study_experiment, study_run):
+    whole, part = load(study_experiment, study_run), load(study_experiment, study_run, rows=100)
+    assert int(part.train.label.shape[0]) == 100
+    assert part.fingerprint != whole.fingerprint
+
+
+def test_a_recipe_that_does_not_fit_is_named(study_experiment):
+    with pytest.raises(UserError, match=r"arms\.wrong"):
+        arms(study_experiment, {"wrong": {"model.hidden": []}})
+
+
+def test_one_replica_is_too_few():
+    with pytest.raises(UserError, match="at least 2"):
+        Options(replicas=1)
+
+
+def test_local_minima_are_counted():
+    x, y = np.meshgrid(np.linspace(0, 4 * np.pi, 81), np.linspace(0, 2 * np.pi, 41))
+    assert surface.local_minima(np.cos(x) + np.cos(y)) == 2
+    assert surface.local_minima(x + y) == 0
+
+
+def test_a_linear_network_has_no_minima_and_relu_more_than_smooth():
+    counts = [sum(surface.local_minima(surface.surface(b, s, 81)) for s in range(4)) for b in (0.0, 4.0)]
+    assert counts[0] > counts[1]
