@@ -122,9 +122,14 @@ def chart(key: str, figure: Figure, summary: str) -> html.Div:
     }
     height = figure["layout"]["height"]
     graph = dcc.Graph(
-        id={"chart": key}, figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
+        id=chart_id(key), figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
     )
-    return html.Div(graph, id=f"chart-{key}", className="chart", role="img", **attributes(aria_label=summary))
+    return html.Div(graph, id={"chart": key}, className="chart", role="img", **attributes(aria_label=summary))
+
+
+def chart_id(key: str) -> str:
+    """The id of a chart's graph."""
+    return f"chart-{key}"
 
 
 def is_chart(part: Component) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dash
-from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, Input, Output, State, ctx, dcc, html, no_update, set_props
 from dash.development.base_component import Component
 
 from serving.dashboard import parts
@@ -49,7 +49,6 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
     @app.callback(
         Output("page", "children"),
         Output("page", "className"),
-        Output({CHART: ALL}, "figure"),
         Output({LIVE: ALL}, "children"),
         Output({LIVE: ALL}, "key"),
         Input("address", "pathname"),
@@ -79,8 +78,10 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         found = changes(content, shown) if ctx.triggered_id == "tick" else None
         if found is None:
             same = [no_update] * len(keys)
-            return content, look, [no_update] * len(charts), same, same
-        return no_update, look, found.figures, found.contents, found.keys
+            return content, look, same, same
+        for name, figure in found.figures.items():
+            set_props(parts.chart_id(name), {"figure": figure})
+        return no_update, look, found.contents, found.keys
 
     app.clientside_callback(
         dash.ClientsideFunction("theme", "toggle"),

@@ -90,6 +90,10 @@ def test_a_refresh_keeps_zoom_and_focus(open_page: Open, site: Site) -> None:
     page.wait_for_timeout(500)
     assert _ticks(page) == zoomed
     assert cell.evaluate("cell => cell === document.activeElement")
+    shown = page.locator("#chart-course .js-plotly-plot").evaluate(
+        "g => g.layout.xaxis.autorangeoptions.include[1]"
+    )
+    assert shown.endswith("15:07:40")  # the new data is there all the same
 
 
 def _changed(page: Any, before: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serving.dashboard.figures.course import moments
+from serving.dashboard.figures.course import moments, spanning
 from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, short
 from serving.monitor.store.results import AlertRow
 
@@ -41,7 +41,7 @@ def alert_chart(found: Sequence[AlertRow], start: float, end: float, colors: Pal
         )
     return drawn(
         traces, colors, height=90 + 30 * max(len(rules), 2), hovermode="closest", revision="alerts",
-        x={"range": moments([start, end]), "type": "date"},
+        x={"autorangeoptions": spanning((start, end)), "type": "date"},
         y={"tickvals": list(range(len(rules))), "ticktext": [plain_text(short(rule)) for rule in rules], "zeroline": False,
            "range": [-0.6, len(rules) - 0.4], "fixedrange": True, "showgrid": False},
         margin={"l": 8, "r": 12, "t": 30, "b": 8},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serving.dashboard.figures.course import moments
+from serving.dashboard.figures.course import moments, spanning
 from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short
 from serving.monitor.store.results import CountRow
 
@@ -31,7 +31,7 @@ def coverage_chart(course: Sequence[CountRow], colors: Palette, *, span: tuple[f
         )  # fmt: skip
     return drawn(
         traces, colors, height=290, revision="coverage", marks=[across(100 * LEAST, colors)],
-        x={"range": moments(span), "showgrid": False, "type": "date"},
+        x={"autorangeoptions": spanning(span), "showgrid": False, "type": "date"},
         y={"ticksuffix": "%", "range": [100 * min(lowest, LEAST) - 3, 101], "nticks": 6},
         margin={"l": 8, "r": 12, "t": 30, "b": 8},
     )  # fmt: skip

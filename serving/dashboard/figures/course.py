@@ -19,6 +19,11 @@ def moments(times: Iterable[float]) -> list[str]:
     return [datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") for time in times]
 
 
+def spanning(span: tuple[float, float]) -> dict[str, list[str]]:
+    """A time axis from start to end; not as a range, which would undo the reader's zoom whenever it moves on."""
+    return {"include": moments(span)}
+
+
 def course(
     lines: Sequence[tuple[str, Sequence[Line]]],
     label: str,
@@ -87,7 +92,7 @@ def course(
         revision=revision,
         marks=marks,
         notes=notes,
-        x={"range": moments(span), "showgrid": False, "type": "date"},
+        x={"autorangeoptions": spanning(span), "showgrid": False, "type": "date"},
         y={"ticksuffix": unit, "rangemode": "tozero", "nticks": 6},
         margin={"l": 8, "r": 12, "t": 46, "b": 8},
     )

@@ -38,13 +38,19 @@ def pair_measures(
     with store.read() as connection:
         resolution = resolution_for(end - window, end, MOST_POINTS, end)
         rows = read_cells(connection, stream, resolution, end - window, end, where, sides=(left, right))
-    pairs = [row for row in rows if row.kind == "pair"]
-    if not pairs:
+    # cells of one series first: repeated rounds of the probe are one round's requests
+    by_series: dict[int, Row] = {}
+    for row in rows:
+        if row.series in by_series:
+            by_series[row.series].add(row.sums, row.rounds)
+        else:
+            by_series[row.series] = row
+    newest = next((row.series for row in reversed(rows) if row.kind == "pair"), None)
+    if newest is None:
         return {}
-    newest = pairs[-1].series
-    whole = _added([row for row in pairs if row.series == newest])
+    whole = by_series[newest]
     sides = {(whole.a, whole.a_version), (whole.b, whole.b_version)}
-    floors = [row for row in rows if row.kind != "pair" and (row.a, row.a_version) in sides]
+    floors = [row for row in by_series.values() if row.kind != "pair" and (row.a, row.a_version) in sides]
     floor: dict[str, Statistic] = merge(row.statistics(stream) for row in floors)
     found = {}
     for label, statistic in whole.statistics(stream).items():
@@ -63,10 +69,3 @@ def pair_measures(
             whole.rounds,
         )
     return found
-
-
-def _added(rows: list[Row]) -> Row:
-    first = rows[0]
-    for row in rows[1:]:
-        first.add(row.sums, row.rounds)
-    return first

@@ -1,0 +1,203 @@
+"""Every page from a store: with data, without, of another stream, with a wrong address."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from plotly.utils import PlotlyJSONEncoder
+
+from ranker.divergence import Interval
+from serving.dashboard import DashboardSettings
+from serving.dashboard.address import Address, parse
+from serving.dashboard.clustering import clustered
+from serving.dashboard.context import Context, Panel
+from serving.dashboard.figures.picture import picture_of
+from serving.dashboard.figures.style import DARK, LIGHT
+from serving.dashboard.frame import rendered
+from serving.dashboard.live import Shown, changes
+from serving.dashboard.pages import PAGES
+from serving.dashboard.plain import to_csv
+from serving.dashboard.queries.pairs import pair_measures
+from serving.dashboard.queries.refreshes import held, refreshes
+from serving.dashboard.queries.replay import replay
+from serving.dashboard.queries.report import read_report
+from serving.deployment import Deployment, Replica
+from serving.monitor.exemplars import Exemplar
+from serving.monitor.store import Store, open_store, query
+from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE
+
+
+@pytest.fixture(scope="module")
+def store(quiet_store: Path) -> Iterator[Store]:
+    found = open_store(quiet_store)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Store]:
+    found = open_store(tmp_path / "empty.db")
+    yield found
+    found.close()
+
+
+def context(store: Store, address: Address, now: float = NOW, **settings: Any) -> Context:
+    return Context(store, DashboardSettings("unused.db", **settings), address, LIGHT, now)
+
+
+def text(page: Any) -> str:
+    return json.dumps(page, cls=PlotlyJSONEncoder, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_says_something_about_an_empty_store(empty: Store, name: str) -> None:
+    page, stale = rendered(context(empty, Address(name)))
+    assert PAGES[name].title in text(page)
+    assert not stale
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("measure", ["top1_swap", "bias", "pd_logit"])
+def test_every_panel_can_be_taken_away(store: Store, name: str, measure: str) -> None:
+    content = PAGES[name].build(context(store, Address(name, measure=measure)))
+    for panel in content.panels:
+        if panel.rows:
+            lines = to_csv(panel.rows).splitlines()
+            assert len(lines) >= len(panel.rows)
+            assert "{" not in lines[0]
+        figure = picture_of(panel, DARK)
+        assert figure["data"], panel.key
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        Address("pair", a="smelu-0", b="nobody"),
+        Address("overview", measure="no_such_measure"),
+        Address("overview", stream="live"),
+        Address("request", request="<script>"),
+        Address("nowhere"),
+    ],
+)
+def test_a_wrong_address_is_answered_in_words(store: Store, address: Address) -> None:
+    page, _ = rendered(context(store, address))
+    assert '"message"' in text(page) or '"n/a"' in text(page) or "Nothing" in text(page)
+
+
+def test_an_address_survives_its_link() -> None:
+    address = Address("request", "live", "set_churn@10", "7d", "a&b=<1>", "é %", "q#1?", "device", "tv/phone")
+    path, _, search = address.href.partition("?")
+    assert parse(path, search) == address
+    assert address.to("pair") == Address("pair", "live", "set_churn@10", "7d")
+
+
+def test_alike_replicas_stand_together() -> None:
+    groups = np.array([0, 1, 0, 1, 0])
+    distances = np.where(groups[:, None] == groups[None, :], 1.0, 9.0)
+    order = groups[clustered(distances)]
+    assert (np.diff(order) != 0).sum() == 1
+    assert sorted(clustered(np.full((4, 4), np.nan))) == [0, 1, 2, 3]
+
+
+def test_a_refresh_sends_only_what_changed(store: Store) -> None:
+    page, _ = rendered(context(store, Address("overview")))
+    everything = changes(page, Shown((), {}))
+    assert everything is None  # other parts than on the screen: the page comes whole
+    charts, lives = ("course", "odd-one-out"), {}
+    for one in _ids(page):
+        if "live" in one["id"]:
+            lives[one["id"]["live"]] = one["key"]
+    same = changes(page, Shown(charts, lives))
+    assert same is not None
+    assert not any(hasattr(content, "children") for content in same.contents)
+    later, _ = rendered(context(store, Address("overview"), NOW + 40))
+    moved = changes(later, Shown(charts, lives))
+    assert moved is not None
+    changed = {
+        name for name, content in zip(lives, moved.contents, strict=True) if hasattr(content, "children")
+    }
+    assert "freshness" in changed
+    assert not changed & {"controls", "navigation", "matrix-0", "matrix-title"}
+
+
+def _ids(tree: Any) -> Iterator[dict[str, Any]]:
+    for one in json.loads(text(tree)) if not isinstance(tree, (dict, str)) else [tree]:
+        stack = [one]
+        while stack:
+            here = stack.pop()
+            if isinstance(here, dict):
+                if isinstance(here.get("id"), dict):
+                    yield here
+                stack += here.values()
+            elif isinstance(here, list):
+                stack += here
+
+
+def test_every_measure_of_a_pair_is_that_of_the_matrix(store: Store) -> None:
+    found = pair_measures(store, "smelu-3", "smelu-1", NOW, stream="probe", window=900)
+    for label in ("top1_swap", "rpd_sym", "consensus_regret"):
+        cells = query.matrix(store, label, NOW, window=900).cells
+        (cell,) = [one for one in cells if {one.a, one.b} == {"smelu-1", "smelu-3"}]
+        assert tuple(found[label].value) == pytest.approx(tuple(cell.value))
+        assert tuple(found[label].excess) == pytest.approx(tuple(cell.excess))
+
+
+def test_refreshes_are_held_to_what_replicas_differ_by(store: Store) -> None:
+    found = refreshes(store, "top1_swap", NOW - 10_800, NOW)
+    assert {one.replica for one in found} == set(STABLE_NOISE)
+    assert all((one.old, one.new) == (1, 2) and one.baseline is not None for one in found)
+    wide = Interval(0.05, 0.03, 0.07)
+    assert held(Interval(0.2, 0.15, 0.25), wide) == "above"
+    assert held(Interval(0.05, 0.01, 0.2), wide) == "undecided"
+    assert held(wide, None) == "no baseline"
+
+
+def one_request(**changes: Any) -> Exemplar:
+    values: dict[str, Any] = {
+        "time": NOW, "stream": "probe", "level": "L3", "why": "costliest", "request": "q", "cost": 0.1,
+        "replicas": ("a", "b"), "versions": (1, 1), "items": (("it's; rm -rf /", "$(y)"),) * 2, "scores": ((0.5, 0.4),) * 2,
+        "context": {"user_id": "`u`", "age": 33.0, "gone": ""},
+    }  # fmt: skip
+    return Exemplar(**(values | changes))
+
+
+def test_the_replayed_command_survives_a_shell() -> None:
+    deployment = Deployment("other", (Replica("a", "127.0.0.1:8500"),), candidate=("item_id",))
+    made = replay(one_request(), "a", deployment, None)
+    assert shlex.split(made.command) == [
+        "ranker", "rank", "--target", "127.0.0.1:8500", "--model-name", "other", "--context", "user_id=`u`",
+        "--context", "age=33", "--candidate", "item_id=$(y)", "--candidate", "item_id=it's; rm -rf /",
+    ]  # fmt: skip
+    assert made.missing == ""
+
+
+def test_what_a_replayed_command_lacks_is_said() -> None:
+    made = replay(one_request(items=(("a,b",),) * 2, scores=((0.5,),) * 2), "b", None, None)
+    assert "HOST:PORT" in made.command
+    assert "address" in made.missing
+    assert "comma" in made.missing
+
+
+def test_a_broken_report_is_no_report(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    path = tmp_path / "evaluation" / "report.json"
+    for content in ("", "[]", "{", '{"arms": []}'):
+        path.write_text(content)
+        assert read_report(tmp_path) is None
+    path.write_text(
+        '{"arms": {"x": {"quality": {"auc": {"mean": 0.7, "std": null}}, "divergence": {"rpd_sym": null}}}}'
+    )
+    report = read_report(tmp_path)
+    assert report is not None
+    assert report.arms[0].quality["auc"][0] == 0.7
+
+
+def test_a_table_of_any_rows_is_a_picture() -> None:
+    panel = Panel("x", "<b>", [], [{"a": "<i>", "b": None}, {"c": float("nan")}])
+    assert "<i>" not in str(picture_of(panel, LIGHT))

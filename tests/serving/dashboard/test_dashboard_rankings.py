@@ -1,0 +1,100 @@
+"""Rankings side by side: what a list loses, and by which swaps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranker.divergence import consensus, replica_regret
+from serving.dashboard.figures.bump import bump_chart
+from serving.dashboard.figures.style import LIGHT
+from serving.dashboard.queries.items import swapped_contexts, swapped_items
+from serving.dashboard.queries.kept import most_apart
+from serving.dashboard.rankings import SideBySide, side_by_side, swaps
+from serving.monitor.exemplars import Exemplar
+
+SCORES = st.integers(2, 9).flatmap(
+    lambda size: st.lists(
+        st.lists(st.integers(1, 99).map(lambda n: n / 100), min_size=size, max_size=size),
+        min_size=2,
+        max_size=5,
+    )
+)
+
+
+def laid(scores: list[list[float]]) -> SideBySide:
+    names = [f"item-{place}" for place in range(len(scores[0]))]
+    orders = [sorted(range(len(names)), key=lambda place: (-mine[place], names[place])) for mine in scores]
+    return side_by_side(
+        [f"r{m}" for m in range(len(scores))],
+        [[names[place] for place in order] for order in orders],
+        [[mine[place] for place in order] for order, mine in zip(orders, scores, strict=True)],
+    )
+
+
+@given(SCORES)
+def test_swaps_add_up_to_the_regret_that_is_measured(scores: list[list[float]]) -> None:
+    found = laid(scores)
+    mean = consensus(scores)
+    parts = swaps(found)
+    for m, mine in enumerate(scores):
+        expected = float(replica_regret(mine, mean))
+        assert found.regret[f"r{m}"] == pytest.approx(expected, abs=1e-12)
+        assert sum(part.cost for part in parts if part.replica == f"r{m}") == pytest.approx(
+            expected, abs=1e-12
+        )
+
+
+@given(SCORES)
+def test_swaps_hold_every_moved_item_once_and_no_other(scores: list[list[float]]) -> None:
+    found = laid(scores)
+    for replica in found.replicas:
+        mine = [part for part in swaps(found) if part.replica == replica]
+        ranks = sorted(rank for part in mine for rank in range(part.first, part.last + 1))
+        assert len(ranks) == len(set(ranks))
+        moved = {one.item for one in found.items if one.ranks[replica] != one.rank}
+        assert moved <= {item for part in mine for item in part.items}
+
+
+def test_items_that_one_replica_did_not_score_are_left_out() -> None:
+    found = side_by_side(["a", "b"], [["x", "y", "z"], ["z", "x"]], [[0.9, 0.5, 0.1], [0.8, 0.2]])
+    assert [one.item for one in found.items] == ["x", "z"]
+
+
+def test_the_chart_shows_tags_as_text_and_cuts_long_names() -> None:
+    hostile = ["<b>x</b>", "y" * 10_000]
+    figure = bump_chart(
+        side_by_side(["a", "b"], [hostile, hostile[::-1]], [[0.9, 0.5], [0.8, 0.2]]), LIGHT, k=10
+    )
+    assert "<b>x" not in str(figure)
+    assert "&lt;b&gt;x" in str(figure)
+    assert len(str(figure)) < 10_000
+
+
+def kept(
+    request: str, a: list[str], b: list[str], user: str = "u", versions: tuple[int, int] = (1, 1)
+) -> Exemplar:
+    scores = tuple(np.linspace(0.9, 0.1, len(a)).tolist())
+    return Exemplar(0, "probe", "L3", "uniform", request, 0.01, ("a", "b"), versions, (tuple(a), tuple(b)), (scores, scores),
+                    {"user": user})  # fmt: skip
+
+
+def test_a_request_counts_once_whatever_versions_answered_it() -> None:
+    again = [kept("q1", ["x", "y"], ["y", "x"], versions=(v, v)) for v in range(5)]
+    assert swapped_items(again, k=1, support=2) == []
+    found = swapped_items([*again, kept("q2", ["x", "y"], ["x", "y"])], k=1, support=2)
+    assert [(one.name, one.requests, one.share.value) for one in found] == [("x", 2, 0.5)]
+    (user,) = swapped_contexts([*again, kept("q2", ["x", "y"], ["x", "y"])], support=2)
+    assert (user.name, user.share.value) == ("user: u", 0.5)
+
+
+def test_requests_on_which_a_pair_parts_first() -> None:
+    some = [
+        kept("q1", ["x", "y", "z"], ["x", "z", "y"]),
+        kept("q2", ["x", "y"], ["y", "x"]),
+        kept("q3", ["x"], ["x"]),
+    ]
+    assert [(one.request, rank) for one, rank in most_apart(some, "a", "b")] == [("q2", 1), ("q1", 2)]
+    assert most_apart(some, "a", "c") == []
