@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,6 +85,11 @@ class RunnerOptions:
         # Beam flushes workers' output from a timer thread, which can lose bytes that are being written
         # (seen in 2.77); by size alone it does not.
         worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
+        if not self.is_local:
+            # Beam's LOOPBACK workers are started as `python`, whichever comes first.
+            os.environ["PATH"] = os.pathsep.join(
+                [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
+            )
         try:
             with _dead_workers_noticed():
                 pipeline.run().wait_until_finish()

@@ -21,6 +21,7 @@ from pipelines.prepare.watch import watched
 from pipelines.runner import RunnerOptions
 from ranker import layout
 from ranker.config import Experiment
+from ranker.errors import UserError
 
 Progress = Callable[[str, float | None], None]
 """Told how the work stands: a text, and the share that is done where it is known."""
@@ -61,6 +62,11 @@ def prepare(
         return there
     if store is None:
         return _prepare(plan, target, options, report)
+    if not options.is_local:
+        raise UserError(
+            f"{run_dir}: workers of {options.runner} share scratch files with this process; give a --run-dir on a"
+            " filesystem that all of them mount"
+        )
     with tempfile.TemporaryDirectory(prefix="ranker-prepare-") as scratch:
         manifest = _prepare(plan, Path(scratch) / "data", options, report)
         report(f"prepare: uploading to {store.uri}", None)

@@ -18,7 +18,7 @@ _SORTED_SHARE = 0.7  # of the whole time
 def watched(
     directories: Directories, total: int, report: Callable[[str, float | None], None]
 ) -> Iterator[None]:
-    """Reports every half second while the block runs.
+    """Reports while the block runs, at most every half second and only what is new.
 
     Args:
         directories: where the pipeline writes.
@@ -29,8 +29,12 @@ def watched(
     began = time.monotonic()
 
     def watch() -> None:
+        said = ""
         while not ended.wait(_INTERVAL):
-            report(*progress(directories, total, time.monotonic() - began))
+            text, share = progress(directories, total, time.monotonic() - began)
+            if text != said:
+                report(text, share)
+            said = text
 
     thread = threading.Thread(target=watch, name="prepare-progress", daemon=True)
     thread.start()

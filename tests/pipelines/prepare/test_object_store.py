@@ -9,6 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from pipelines.prepare import lines, prepare, sources
+from pipelines.runner import RunnerOptions
 from ranker.errors import UserError
 from tests.pipelines.prepare.small_log import contents, read_rows
 
@@ -95,3 +96,8 @@ def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):
     said = []
     prepare(make(), "s3://logs/runs/one", progress=lambda text, share: said.append(text))
     assert any("unchanged" in text for text in said)
+
+
+def test_workers_elsewhere_need_a_shared_filesystem(make, bucket, log):
+    with pytest.raises(UserError, match="FlinkRunner share scratch files"):
+        prepare(make(), "s3://logs/runs/two", RunnerOptions("FlinkRunner"))

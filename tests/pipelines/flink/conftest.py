@@ -1,0 +1,71 @@
+"""A Flink mini-cluster behind Beam's job server, for the session."""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+POM = Path(__file__).with_name("pom.xml")
+# Flink serialises with reflection, which Java 17 allows only where it is told to.
+OPENED = (
+    "lang",
+    "lang.invoke",
+    "net",
+    "nio",
+    "text",
+    "time",
+    "util",
+    "util.concurrent",
+    "util.concurrent.atomic",
+)
+STARTED = 60  # seconds a job server may take
+
+
+def class_path() -> str:
+    """The job server's jars, resolved by Maven once and kept in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "steady-ranker" / "flink"
+    cache.mkdir(parents=True, exist_ok=True)
+    kept = cache / f"class-path-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}.txt"
+    if not kept.exists() or not all(Path(jar).exists() for jar in kept.read_text().split(os.pathsep)):
+        shutil.copy(POM, cache / "pom.xml")
+        command = ["mvn", "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={kept}"]
+        resolved = subprocess.run(command, cwd=cache, capture_output=True, text=True)
+        if resolved.returncode:
+            pytest.skip(f"Maven could not resolve the Flink job server: {resolved.stdout[-300:]}")
+    return kept.read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def flink_endpoint(tmp_path_factory):
+    """`localhost:port` of a running job server with an embedded Flink cluster."""
+    for tool in ("java", "mvn"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    directory = tmp_path_factory.mktemp("flink")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    opened = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENED]
+    command = [
+        "java", "-Xmx1g", *opened, "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED", "-cp", class_path(),
+        "org.apache.beam.runners.flink.FlinkJobServerDriver", "--job-host=localhost", f"--job-port={port}",
+        "--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={directory}/artifacts", "--flink-master=[local]",
+    ]  # fmt: skip
+    log = directory / "job-server.log"
+    with log.open("wb") as sink:
+        server = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + STARTED
+        while f"JobService started on localhost:{port}" not in log.read_text():
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the job server did not start: {log.read_text()[-1000:]}")
+            time.sleep(0.2)
+        yield f"localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
