@@ -11,6 +11,7 @@ from pipelines.evaluate import evaluate
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from pipelines.train import train
+from pipelines.train.fan_out import write_config
 from ranker.config import Experiment
 
 
@@ -48,6 +49,8 @@ def run_stages(
         began = time.monotonic()
         if stage == "prepare":
             results["prepare"] = {"counts": prepare(experiment, run, options, progress.update).counts}
+            # The next stage may be another command, which finds the experiment here.
+            write_config(experiment, run)
         elif stage == "train":
             outcomes = train(experiment, run, options, progress.update)
             results["train"] = {f"{outcome.arm}/{outcome.replica}": outcome.version for outcome in outcomes}

@@ -135,3 +135,13 @@ def test_a_store_that_cannot_be_opened_is_named(call, run, tmp_path):
 def test_unknown_commands_and_options_exit_with_2(call):
     assert call("rnak")[0] == 2
     assert call("serve", "--run-dri", "x")[0] == 2
+
+
+def test_studies_without_data_draw_and_others_say_what_they_need(call, tmp_path):
+    code, out, _ = call("study", "shapes", "--out", tmp_path / "shapes", "--quick")
+    assert code == 0
+    assert "SmeLU" in out
+    assert (tmp_path / "shapes" / "index.html").exists()
+    code, _, err = call("study", "swaps", "--out", tmp_path / "swaps")
+    assert code == 1
+    one_line(err, "swaps", "--run-dir")

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ranker import __version__
-from ranker.cli import endpoint, pipeline, quickstart, watch
+from ranker.cli import endpoint, pipeline, quickstart, study, watch
 from ranker.errors import UserError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ _commands: tuple[Callable[..., None], ...] = (
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config),
     *(endpoint.serve, endpoint.rank, endpoint.gateway),
     *(watch.dashboard, watch.gate),
+    study.study,
 )
 for _command in _commands:
     app.command()(_command)
