@@ -89,6 +89,11 @@ def version_dir(run: Path, arm: str, replica: int | str, version: int) -> Path:
     return replica_dir(run, arm, replica) / str(version)
 
 
+def tensorboard_dir(run: Path, arm: str, replica: int | str) -> Path:
+    """One replica's training in numbers, as event files: `tensorboard --logdir RUN/logs/tensorboard`."""
+    return run / "logs" / "tensorboard" / f"{arm}-{replica}"
+
+
 def evaluation_dir(run: Path) -> Path:
     """The comparison of all replicas."""
     return run / "evaluation"

@@ -37,12 +37,18 @@ def _train(run: Path, arm: str, replica: int) -> tuple[int, bool]:
     from ranker.backend import tf
     from ranker.training.replica import train_replica
     from ranker.training.specs import replica_specs
+    from ranker.training.tensorboard import TensorBoardLog
+    from ranker.training.trainer import Progress
 
     spec = next(s for s in replica_specs(experiment) if (s.arm, s.replica) == (arm, replica))
+    log = TensorBoardLog(layout.tensorboard_dir(run, arm, replica))
+
+    def report(progress: Progress) -> None:
+        print(json.dumps(asdict(progress)), flush=True)
+        log(progress)
+
     try:
-        return train_replica(
-            experiment, run, spec, lambda progress: print(json.dumps(asdict(progress)), flush=True)
-        )
+        return train_replica(experiment, run, spec, report)
     except tf.errors.OpError as error:
         # TensorFlow writes the SavedModel itself: a full disk is one of its errors, not an OSError.
         if any(hint in error.message for hint in ("No space", "Read-only", "File too large", "ermission")):
