@@ -73,8 +73,8 @@ def test_a_mistake_found_by_a_worker_arrives_as_it_was_raised(workers):
     assert "\n" not in str(raised.value)
 
 
-def test_a_full_disk_on_a_worker_is_an_os_error():
-    options = RunnerOptions(workers=2)
+def test_a_full_disk_is_an_os_error():
+    options = RunnerOptions()
     pipeline = options.pipeline()
     _ = pipeline | beam.Create(["x"]) | beam.Map(fill_the_disk)
     with pytest.raises(OSError, match="No space left") as raised:
