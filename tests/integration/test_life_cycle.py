@@ -81,7 +81,9 @@ def served(run):
     assert all("serving ranker at" in line for line in lines), lines
     yield [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"]
     server.send_signal(signal.SIGTERM)
-    assert server.wait(30) == 130
+    code = server.wait(90)
+    server.stderr.close()
+    assert code == 130
     for target in (port, port + 1):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", target)) != 0
@@ -163,7 +165,7 @@ def test_monitor_measures_and_the_dashboard_answers(run, served):
         assert "<html" in httpx.get(f"http://127.0.0.1:{port}/").text.lower()
     finally:
         page.terminate()
-        page.wait(15)
+        page.wait(60)
 
 
 def _get(url):
