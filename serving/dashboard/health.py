@@ -7,12 +7,11 @@ from collections.abc import Callable
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from serving.dashboard.settings import DashboardSettings
+from serving.monitor.prometheus import StoreCollector
 from serving.monitor.store import Store, query
 
 
@@ -41,23 +40,7 @@ def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[],
     @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:
         registry = CollectorRegistry()
-        registry.register(_Freshness(store, clock))
+        registry.register(StoreCollector(store, settings.budget, clock))
         return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-class _Freshness(Collector):
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self._store, self._clock = store, clock
-
-    def collect(self) -> list[GaugeMetricFamily]:
-        """The newest round's time by stream."""
-        newest = GaugeMetricFamily(
-            "ranker_dashboard_newest_round_timestamp_seconds", "Time of the newest round.", labels=("stream",)
-        )
-        for stream in ("probe", "live"):
-            time = query.freshness(self._store, self._clock(), stream).time
-            if time is not None:
-                newest.add_metric((stream,), time)
-        return [newest]

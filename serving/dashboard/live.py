@@ -12,11 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dash import Patch, html, no_update
+from dash import html, no_update
 from dash.development.base_component import Component
 from plotly.utils import PlotlyJSONEncoder
-
-from serving.dashboard.figures.style import Figure
 
 CHART, LIVE = "chart", "live"
 
@@ -38,7 +36,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Changes:
-    """What to send: patches of figures by name; a content and a key a part, `no_update` where it is the same."""
+    """What to send: figures by name; a content and a key a part, `no_update` where it is the same."""
 
     figures: Mapping[str, Any]
     contents: list[Any]
@@ -61,28 +59,10 @@ def changes(tree: Sequence[Component], shown: Shown) -> Changes | None:
         return None
     same = {name: lives[name].key == key for name, key in shown.parts.items()}
     return Changes(
-        {name: patched(figure) for name, figure in charts.items()},
+        charts,
         [no_update if same[name] else lives[name].children for name in shown.parts],
         [no_update if same[name] else lives[name].key for name in shown.parts],
     )
-
-
-def patched(figure: Figure) -> Patch:
-    """New data for a figure on the screen, under the reader's zoom.
-
-    dcc.Graph writes a zoom into its own figure, so that Plotly's `uirevision`, which tells the reader's doing from the
-    server's, no longer can; what is not sent stays as it is.
-    """
-    patch = Patch()
-    patch["data"] = figure["data"]
-    for name, value in figure["layout"].items():
-        if name in ("xaxis", "yaxis"):
-            for key, setting in value.items():
-                if key != "range" or value.get("fixedrange"):
-                    patch["layout"][name][key] = setting
-        else:
-            patch["layout"][name] = value
-    return patch
 
 
 def _components(tree: Any) -> Iterator[Component]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dash
-from dash import ALL, Input, Output, State, ctx, dcc, html, no_update, set_props
+from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from serving.dashboard import parts
@@ -49,6 +49,7 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
     @app.callback(
         Output("page", "children"),
         Output("page", "className"),
+        Output("figures", "data"),
         Output({LIVE: ALL}, "children"),
         Output({LIVE: ALL}, "key"),
         Input("address", "pathname"),
@@ -78,11 +79,11 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         found = changes(content, shown) if ctx.triggered_id == "tick" else None
         if found is None:
             same = [no_update] * len(keys)
-            return content, look, same, same
-        for name, figure in found.figures.items():
-            set_props(parts.chart_id(name), {"figure": figure})
-        return no_update, look, found.contents, found.keys
+            return content, look, no_update, same, same
+        figures = {parts.chart_id(name): figure for name, figure in found.figures.items()}
+        return no_update, look, figures, found.contents, found.keys
 
+    app.clientside_callback(dash.ClientsideFunction("charts", "update"), Input("figures", "data"))
     app.clientside_callback(
         dash.ClientsideFunction("theme", "toggle"),
         Output("theme", "data"),
@@ -96,6 +97,7 @@ def _layout(settings: DashboardSettings) -> Component:
         [
             dcc.Location(id="address", refresh="callback-nav"),
             dcc.Store(id="theme"),
+            dcc.Store(id="figures"),
             dcc.Interval(id="tick", interval=round(1000 * settings.refresh)),
             html.A("To the content", href="#page", className="skip"),
             html.Button(

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright import sync_api as playwright
 
 from serving.dashboard import create_app
 from tests.serving.dashboard.demo_run import demo_run
 from tests.serving.dashboard.live_dashboard import listening
 from tests.serving.dashboard.simulated_store import HOSTILE, NOW, ODD_NOISE
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="browser tests need Playwright: pip install playwright"
-)
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _OPTIONS = [

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ranker.divergence import NearTies
 from serving.dashboard.figures.style import Figure, Palette, axis_title, drawn, whiskers
+from serving.dashboard.queries.gaps import Gap
+
+_NOTHING = 5e-4
 
 
-def gap_chart(found: NearTies, colors: Palette) -> Figure:
+def gap_chart(found: Sequence[Gap], colors: Palette) -> Figure:
     """Bars of the observed share with intervals, dots of the predicted one."""
-    bins = [
-        (low, high, seen, predicted)
-        for low, high, seen, predicted in zip(
-            found.edges, found.edges[1:], found.observed, found.predicted, strict=False
-        )
-        if seen.n
-    ]
     # beyond the largest gap at which anything is inverted every bin is empty: one of them says so
-    seen_until = max((place for place, one in enumerate(bins) if max(one[2].value, one[3]) > 5e-4), default=0)
-    bins = bins[: seen_until + 2]
-    names = [f"{low:g}–{high:g}" if math.isfinite(high) else f"over {low:g}" for low, high, _, _ in bins]
-    intervals = [seen.interval() for _, _, seen, _ in bins]
-    intervals = [one._replace(low=max(one.low, 0.0), high=min(one.high, 1.0)) for one in intervals]
+    until = max(
+        (place for place, one in enumerate(found) if max(one.observed.value, one.predicted) > _NOTHING),
+        default=0,
+    )
+    bins = found[: until + 2]
+    names = [f"{one.low:g}–{one.high:g}" if math.isfinite(one.high) else f"over {one.low:g}" for one in bins]
+    intervals = [
+        (one.observed.value, max(one.observed.low, 0.0), min(one.observed.high, 1.0)) for one in bins
+    ]
     observed = {
-        "type": "bar", "name": "observed", "x": names, "y": [100 * value for value, _, _ in intervals],
+        "type": "bar", "name": "observed", "x": names, "y": [100 * one.observed.value for one in bins],
         "marker": {"color": colors.accent}, "error_y": whiskers(intervals, colors.ink, scale=100, width=3),
         "hovertemplate": "%{y:.2f}%",
     }  # fmt: skip
     explained = {
         "type": "scatter", "mode": "markers", "name": "explained by noise", "x": names,
-        "y": [100 * predicted for *_, predicted in bins],
+        "y": [100 * one.predicted for one in bins],
         "marker": {"color": colors.series[1], "size": 9, "symbol": "diamond"}, "hovertemplate": "%{y:.2f}%",
     }  # fmt: skip
     return drawn(

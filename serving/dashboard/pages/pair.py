@@ -13,10 +13,13 @@ from serving.dashboard.figures.course import course
 from serving.dashboard.figures.gaps import gap_chart
 from serving.dashboard.figures.slices import slice_bars
 from serving.dashboard.plain import flat
-from serving.dashboard.queries.kept import gaps_of, kept_requests, most_apart, uniform_sample
+from serving.dashboard.queries.gaps import gaps
+from serving.dashboard.queries.kept import kept_requests, most_apart
 from serving.dashboard.queries.pairs import pair_measures
 from serving.monitor.store import query
 from serving.monitor.store.results import Cellwise
+
+_RARE = 0.002
 
 
 def build(context: Context) -> Content:
@@ -129,51 +132,22 @@ def _course(context: Context, cell: Cellwise) -> Panel:
 
 def _gaps(context: Context, cell: Cellwise) -> Panel:
     title = "Are the swaps near ties?"
-    note = "Share of item pairs inverted, by the gap of their log-odds; kept requests of the uniform sample."
-    components = query.odd_one_out(
-        context.store, context.now, stream=context.address.stream, window=context.settings.monitor_window
-    ).components
-    noise = [one.value.value for one in components if one.replica in (cell.a, cell.b)]
-    kept = uniform_sample(context.settings.kept, context.address.stream, context.start, context.end)
-    sigma = math.sqrt(max(sum(noise) / 2, 0.0)) if len(noise) == 2 else 0.0
-    found = gaps_of(kept, cell.a, cell.b, sigma)
-    if found is None:
-        return Panel(
-            "gaps",
-            title,
-            parts.message("No kept request has both replicas' scores yet."),
-            note=note,
-            size="half",
-        )
+    note = "Share of item pairs inverted, by the gap of their log-odds, with 95% intervals; counted once an hour."
+    found = gaps(context.store, cell.a, cell.b, context.start, context.end, stream=context.address.stream)
+    if not found:
+        text = "Not counted in this window: it takes three replicas, and the probe's stream."
+        return Panel("gaps", title, parts.message(text), note=note, size="half")
     figure = gap_chart(found, context.palette)
-    rows = [
-        {"from": low, "to": high, **flat(seen.interval()), "predicted": predicted, "requests": seen.n}
-        for low, high, seen, predicted in zip(
-            found.edges, found.edges[1:], found.observed, found.predicted, strict=False
-        )
-        if seen.n
-    ]
-    large = [
-        one for low, one in zip(found.edges, found.excess, strict=False) if low >= 4 * sigma and one.n > 1
-    ]
-    odd = any(one.interval().low > 0.001 for one in large)
+    # where noise explains next to nothing, an inversion is no accident
+    odd = any(one.predicted < _RARE and one.excess.low > _RARE for one in found)
     said = (
         "More swaps at large gaps than noise explains: look for a difference in features or versions."
         if odd
-        else "As many as their noise explains."
+        else "No more swaps at large gaps than noise explains."
     )
-    return Panel(
-        "gaps",
-        title,
-        [
-            html.P(said, className="lead bad" if odd else "lead"),
-            parts.chart("gaps", figure, title),
-        ],
-        rows,
-        figure,
-        note,
-        "half",
-    )
+    lead = html.P(said, className="lead bad" if odd else "lead")
+    rows = [flat(one) | {"predicted": one.predicted} for one in found]
+    return Panel("gaps", title, [lead, parts.chart("gaps", figure, title)], rows, figure, note, "half")
 
 
 def _slices(context: Context, cell: Cellwise) -> Panel:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from ranker.divergence import NearTies, RequestBatch, near_ties
 from serving.monitor.exemplars import UNIFORM, Exemplar, read_exemplars
 
 _MOST = 400
@@ -43,30 +40,6 @@ def uniform_sample(directory: Path | None, stream: str, start: float, end: float
         if one.why == UNIFORM:
             once.setdefault((one.request, one.versions), one)
     return tuple(once.values())
-
-
-def gaps_of(kept: Iterable[Exemplar], a: str, b: str, sigma: float) -> NearTies | None:
-    """Inversions between two replicas by gap, over kept requests that both answered; None if there are none."""
-    rows: list[tuple[str, str, float, float]] = []
-    for place, one in enumerate(kept):
-        scores = scores_by_item(one)
-        if a in scores and b in scores:
-            shared = sorted(scores[a].keys() & scores[b].keys())
-            rows += [(f"{place:06d}", item, scores[a][item], scores[b][item]) for item in shared]
-    if not rows or not sigma > 0:
-        return None
-    requests, items, left, right = zip(*rows, strict=True)
-    codes = np.unique(items, return_inverse=True)[1]
-    batch = RequestBatch.from_rows(requests, codes, [left, right], replicas=[a, b])
-    return near_ties(batch, a, b, sigma)
-
-
-def scores_by_item(one: Exemplar) -> dict[str, dict[str, float]]:
-    """Replica -> item -> score."""
-    return {
-        replica: dict(zip(items, scores, strict=True))
-        for replica, items, scores in zip(one.replicas, one.items, one.scores, strict=True)
-    }
 
 
 def most_apart(kept: Sequence[Exemplar], a: str, b: str, limit: int = 12) -> list[tuple[Exemplar, int]]:

@@ -105,7 +105,7 @@ class Simulation:
         """Asks and measures once."""
         answers = tuple(self._answers(place, name) for place, name in enumerate(self.noise))
         measured = measure(
-            Collected(self.probe, float(time), 0.8, answers), Settings(), self.cuts, self.served
+            Collected(self.probe, float(time), 0.8, answers), Settings(), self.cuts, self.served, gaps=True
         )
         self.served, self.changed = measured.served, False
         return measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.divergence import consensus, replica_regret
@@ -34,6 +34,7 @@ def laid(scores: list[list[float]]) -> SideBySide:
     )
 
 
+@settings(deadline=None)
 @given(SCORES)
 def test_swaps_add_up_to_the_regret_that_is_measured(scores: list[list[float]]) -> None:
     found = laid(scores)
@@ -47,6 +48,7 @@ def test_swaps_add_up_to_the_regret_that_is_measured(scores: list[list[float]]) 
         )
 
 
+@settings(deadline=None)
 @given(SCORES)
 def test_swaps_hold_every_moved_item_once_and_no_other(scores: list[list[float]]) -> None:
     found = laid(scores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.divergence import CATALOGUE, Interval
@@ -83,12 +83,14 @@ def test_every_measure_has_a_name_of_its_own() -> None:
     assert not any("{" in title or "_" in title for title in titles)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-9, 2.0))
 def test_a_share_keeps_two_digits_that_count(share: float) -> None:
     shown = float(words.percent(share)) / 100
     assert abs(shown - share) <= 0.051 * share or share < 1e-8
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_an_interval_never_leaves_what_the_measure_can_be(a: float, b: float, c: float) -> None:
     low, value, high = sorted((a, b, c))
