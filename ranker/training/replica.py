@@ -24,7 +24,7 @@ from ranker.mitigation.recipes import learn
 from ranker.model import RankingModel
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint as checkpoints
-from ranker.training import publish, threads
+from ranker.training import multi_worker, publish, threads
 from ranker.training.examples import parse_block
 from ranker.training.feed import of_shards
 from ranker.training.leftovers import sweep
@@ -116,6 +116,8 @@ def _job(experiment: Experiment, run: Path, spec: ReplicaSpec, manifest: dict[st
     features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
     alike = [features, own.training.epochs, own.training.batch_size]
     alone = None if own.mitigation is None else spec.arm
+    if own.training.distribution == "multi_worker":
+        alone = spec.name
     return _Job(spec, own, key, base, publish.finished(base, key), fingerprint(alike, alone))
 
 
@@ -132,7 +134,10 @@ def _train_stack(
     jobs = sorted(
         [*jobs, *(_job(experiment, run, s, manifest) for s in others)], key=lambda job: job.spec.replica
     )
-    threads.use(inside=own.training.threads if lanes == 1 else 1, beside=lanes)
+    # Operations that wait for other machines must not keep the others from running.
+    beside = 4 if own.training.distribution == "multi_worker" else lanes
+    threads.use(inside=own.training.threads if lanes == 1 else 1, beside=beside)
+    strategy = multi_worker.join(own)
     inputs = plan(own, run)
     rows = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["rows"]
     weighted = own.data.weight is not None
@@ -142,7 +147,12 @@ def _train_stack(
     checkpoints.sweep(jobs[0].base, keep=key)
     designs = [design(inputs, job.own.model) for job in jobs]
     seeds = [job.spec.seeds for job in jobs]
-    if own.mitigation is None:
+    if strategy is not None:
+        one = multi_worker.train(strategy, designs[0], own.training, feed, seeds[0], checkpoint, report)
+        if not multi_worker.is_chief(strategy):
+            return {jobs[0].spec: multi_worker.published(jobs[0].base, jobs[0].key)}
+        learned = shares(one, 1)
+    elif own.mitigation is None:
         members = [Member(d, j.own.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)]
         trained = train(stack(members, lanes), feed, [m.training for m in members], seeds, checkpoint, report)
         learned = shares(trained, len(jobs))

@@ -15,9 +15,9 @@ from ranker.backend import tf
 from ranker.config import Training
 from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
+from ranker.training.batches import batches
 from ranker.training.examples import Examples
-from ranker.training.feed import Feed, Memory, Part
-from ranker.training.order import windowed_order
+from ranker.training.feed import Feed, Memory
 from ranker.training.program import Program
 from ranker.training.schedule import schedule
 from ranker.training.stack import Stack
@@ -96,8 +96,8 @@ def train(
     loss = (math.nan,) * stack.towers
     epoch, at = divmod(step, per_epoch)
     for part in feed.parts(first.epochs, window, batch * _STEPS_A_CALL, epoch, at * batch):
-        batches = _batches(part, rows, each, orders)
-        for chunk in np.split(batches, range(_STEPS_A_CALL, len(batches), _STEPS_A_CALL)):
+        order = batches(part, rows, each, orders)
+        for chunk in np.split(order, range(_STEPS_A_CALL, len(order), _STEPS_A_CALL)):
             now = [s.tensors(step, step + len(chunk)) for s in schedules]
             losses.append(stack.run(part.examples, tf.constant(chunk), now).numpy())
             step += len(chunk)
@@ -112,24 +112,6 @@ def train(
                 checkpoints.save(checkpoint, step, stack.state())
                 last_save = time.monotonic()
     return Trained(stack.weights(), loss, steps, time.monotonic() - began)
-
-
-def _batches(part: Part, rows: int, trainings: Sequence[Training], orders: Sequence[Seeds]) -> np.ndarray:
-    """Row positions int32 [steps, towers, batch] in a part's examples; the last batch is filled up with -1."""
-    own = {}
-    keys = [
-        (seeds.shuffle, training.shuffle_window) for seeds, training in zip(orders, trainings, strict=True)
-    ]
-    for key, seeds, training in zip(keys, orders, trainings, strict=True):
-        if key not in own:
-            generator = seeds.order(part.epoch)
-            order = (
-                windowed_order(rows, training.shuffle_window, generator, part.start, part.stop) - part.first
-            )
-            padding = np.full(-len(order) % training.batch_size, -1)
-            filled = np.concatenate([order, padding]).astype(np.int32)
-            own[key] = filled.reshape(-1, training.batch_size)
-    return np.stack([own[key] for key in keys], axis=1)
 
 
 def _restore(stack: Stack, checkpoint: Path | None) -> int:

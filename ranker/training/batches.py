@@ -1,0 +1,40 @@
+"""Which rows each step of a training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ranker.config import Training
+from ranker.seeds import Seeds
+from ranker.training.feed import Part
+from ranker.training.order import windowed_order
+
+
+def batches(part: Part, rows: int, trainings: Sequence[Training], orders: Sequence[Seeds]) -> np.ndarray:
+    """The batches of a part.
+
+    Args:
+        part: what is trained on.
+        rows: of an epoch.
+        trainings: each tower's batch size (equal for all) and shuffle window.
+        orders: the seeds that shuffle each tower's rows.
+
+    Returns:
+        Row positions in the part's examples, int32 [steps, towers, batch]; the last batch is filled up with -1.
+    """
+    own = {}
+    keys = [
+        (seeds.shuffle, training.shuffle_window) for seeds, training in zip(orders, trainings, strict=True)
+    ]
+    for key, seeds, training in zip(keys, orders, trainings, strict=True):
+        if key not in own:
+            generator = seeds.order(part.epoch)
+            order = (
+                windowed_order(rows, training.shuffle_window, generator, part.start, part.stop) - part.first
+            )
+            padding = np.full(-len(order) % training.batch_size, -1)
+            filled = np.concatenate([order, padding]).astype(np.int32)
+            own[key] = filled.reshape(-1, training.batch_size)
+    return np.stack([own[key] for key in keys], axis=1)
