@@ -170,9 +170,11 @@ class WriteRun(beam.DoFn):
         shards = self._experiment.data.shards
         path = self._directory / f"{rows.column(ORDER)[0].as_py():020d}.arrow"
         runs.write_run(rows, shards, path)
-        for shard in range(shards):
-            yield ("train", shard), str(path)
-            yield ("eval", shard), str(path)
+        # The local runner deals keys out to workers in turn, in the order it meets them: all large shards first,
+        # or with two workers one would get the training split and the other the eval split.
+        for split in ("train", "eval"):
+            for shard in range(shards):
+                yield (split, shard), str(path)
 
 
 class WriteShard(beam.DoFn):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -15,9 +16,19 @@ def test_the_default_is_the_local_engine_in_one_process():
     assert RunnerOptions(runner="DirectRunner").beam_flags() == ["--runner=FnApiRunner"]
 
 
-def test_workers_are_processes():
-    flags = RunnerOptions(workers=3).beam_flags()
-    assert flags[1:] == ["--direct_running_mode=multi_processing", "--direct_num_workers=3"]
+def leave_a_mark(element, directory):
+    (Path(directory) / str(os.getpid())).touch()
+
+
+def test_workers_are_processes(tmp_path):
+    options = RunnerOptions(workers=2)
+    assert options.beam_flags()[1:] == ["--direct_num_workers=2"]
+    pipeline = options.pipeline()
+    _ = pipeline | beam.Create(range(8)) | beam.Reshuffle() | beam.Map(leave_a_mark, str(tmp_path))
+    options.run(pipeline)
+    marks = {path.name for path in tmp_path.iterdir()}
+    assert len(marks) == 2
+    assert str(os.getpid()) not in marks
 
 
 @pytest.mark.parametrize(
