@@ -31,11 +31,11 @@ _commands: tuple[Callable[..., None], ...] = (
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config),
     *(endpoint.serve, endpoint.rank, endpoint.gateway),
     *(watch.dashboard, watch.gate),
-    study.study,
 )
 for _command in _commands:
     app.command()(_command)
 app.add_typer(watch.monitor, name="monitor")
+app.add_typer(study.app, name="study")
 
 
 def main() -> None:

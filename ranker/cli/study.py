@@ -2,79 +2,143 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ranker.cli.options import Json, Overrides, emit
+from ranker.cli.options import CORES, Json, Overrides, emit
 from ranker.errors import UserError
 from ranker.terminal import Reporter
 
+app = typer.Typer(
+    help="Redraw the figures behind the recipe on your data; a second run goes on where the first stopped.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
-class Study(str, Enum):
-    """The studies, each a module of `ranker.study` with a `run`."""
+_RunDir = Annotated[
+    Path, typer.Option("--run-dir", help="A run directory after `ranker prepare` or `ranker run`.")
+]
+_Out = Annotated[Path, typer.Option(help="Where tables, pictures and the page go.")]
+_Replicas = Annotated[int, typer.Option(help="Replicas of every recipe.")]
+_Lanes = Annotated[int, typer.Option(min=1, help="Trainings at a time.")]
+_Rows = Annotated[int | None, typer.Option(min=1, help="At most so many training rows.")]
+_Quick = Annotated[bool, typer.Option("--quick", help="Fewer recipes, for a first look.")]
 
-    TRADEOFF = "tradeoff"
-    SOURCES = "sources"
-    SURFACE = "surface"
-    SHAPES = "shapes"
-    SWAPS = "swaps"
+_ON_DATA = {
+    "tradeoff": "Prediction difference against accuracy, a curve an activation; names the recipe that dominates.",
+    "sources": "What initialisation, shuffle, activation, depth and width each contribute to the difference.",
+    "swaps": "Which requests and items swap, and swap rates against the near-tie prediction.",
+}
+_ALONE = {
+    "surface": "Loss surfaces from ReLU to smooth, and their local minima.",
+    "shapes": "Every activation and its slope.",
+}
 
 
-_WITHOUT_DATA = {Study.SURFACE, Study.SHAPES}
+def _on_data(name: str) -> None:
+    text = f"{_ON_DATA[name]}\n\nExample: ranker study {name} --run-dir runs/ml --out studies/{name} --quick"
+
+    @app.command(name, help=text)
+    def command(
+        run_dir: _RunDir,
+        out: _Out,
+        overrides: Overrides = None,
+        replicas: _Replicas = 5,
+        lanes: _Lanes = 1,
+        rows: _Rows = None,
+        quick: _Quick = False,
+        as_json: Json = False,
+    ) -> None:
+        experiment = _load(run_dir, overrides)
+        from ranker.study.options import Options
+
+        options = Options(replicas, lanes, rows, quick)
+        _answer(name, experiment, run_dir, _writable(out), options, as_json)
 
 
-def study(
-    name: Annotated[Study, typer.Argument(help="Which study.")],
-    out: Annotated[Path, typer.Option(help="Where tables, pictures and the page go.")],
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="A prepared run (not for surface, shapes).")
-    ] = None,
+def _alone(name: str) -> None:
+    @app.command(name, help=f"{_ALONE[name]}\n\nExample: ranker study {name} --out studies/{name}")
+    def command(out: _Out, quick: _Quick = False, as_json: Json = False) -> None:
+        from ranker.study.options import Options
+
+        _answer(name, None, None, _writable(out), Options(quick=quick), as_json)
+
+
+for _name in _ON_DATA:
+    _on_data(_name)
+for _name in _ALONE:
+    _alone(_name)
+
+
+@app.command()
+def evidence(
+    run_dirs: Annotated[
+        list[Path], typer.Option("--run-dir", help="A prepared run; may be given several times.")
+    ],
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/evidence.md"),
     overrides: Overrides = None,
-    replicas: Annotated[int, typer.Option(help="Replicas of every recipe.")] = 5,
-    lanes: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
-    rows: Annotated[int | None, typer.Option(min=1, help="At most so many training rows.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer recipes, for a first look.")] = False,
+    replicas: _Replicas = 5,
+    lanes: _Lanes = CORES,
+    rows: _Rows = None,
+    quick: _Quick = False,
     as_json: Json = False,
 ) -> None:
-    """Redraw the figures behind the recipe on your data; a second run goes on where the first stopped.
+    """The project's claims, tested on prepared runs; writes a page with pictures.
 
-    tradeoff: prediction difference against accuracy, a curve an activation. sources: what initialisation, shuffle,
-    activation and depth contribute. surface: loss surfaces and their local minima. shapes: every activation and its
-    slope. swaps: which requests and items swap, against the near-tie prediction.
-
-    Example: ranker study tradeoff --run-dir runs/ml --out studies/tradeoff --quick
+    Example: ranker study evidence --run-dir runs/ml-1m --run-dir runs/synthetic --page docs/evidence.md
     """
+    experiments = {run: _load(run, overrides) for run in run_dirs}
+    from ranker.study import evidence as study
+    from ranker.study import evidence_page
+    from ranker.study.options import Options
+    from ranker.training import threads
+
+    _writable(page.parent)
+    threads.use(1, lanes)
+    reporter = Reporter(as_json)
+    found = []
+    with reporter.work():
+        for run, experiment in experiments.items():
+            out = page.parent / page.stem / experiment.name
+            options = Options(
+                min(replicas, 3) if quick else replicas, lanes, rows, quick, run / "study" / "cache"
+            )
+            found.append((study.run(experiment, run, out, options, reporter.update), out))
+    evidence_page.write(page, found)
+    if as_json:
+        emit({"page": str(page), "evidence": [one for one, _ in found]})
+        return
+    for one, _ in found:
+        for claim in one["claims"]:
+            print(f"{one['name']}: {claim['title']}", *claim["verdicts"], sep="\n  ")
+    print(f"page: {page}")
+
+
+def _load(run_dir: Path, overrides: list[str] | None) -> Any:
     from ranker import layout
     from ranker.config import load
 
-    experiment = None
-    if name not in _WITHOUT_DATA:
-        if run_dir is None:
-            raise UserError(
-                f"the study '{name.value}' needs --run-dir, a run after `ranker prepare` or `ranker run`"
-            )
-        path = layout.config_path(run_dir)
-        if not path.exists():
-            raise UserError(
-                f"{run_dir}: not a run directory (has no config.yaml); make one with `ranker run`"
-            )
-        experiment = load(path, overrides or ())
-    reporter = Reporter(as_json)
-    from ranker.study.options import Options
+    path = layout.config_path(run_dir)
+    if not path.exists():
+        raise UserError(f"{run_dir}: not a run directory (has no config.yaml); make one with `ranker run`")
+    return load(path, overrides or ())
 
-    options = Options(replicas=replicas, lanes=lanes, rows=rows, quick=quick)
+
+def _writable(directory: Path) -> Path:
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+        raise UserError(f"{directory}: cannot be written: {error.strerror}") from None
+    return directory
+
+
+def _answer(name: str, experiment: Any, run_dir: Path | None, out: Path, options: Any, as_json: bool) -> None:
+    reporter = Reporter(as_json)
     with reporter.work():
-        answer = import_module(f"ranker.study.{name.value}").run(
-            experiment, run_dir, out, options, reporter.update
-        )
+        answer = import_module(f"ranker.study.{name}").run(experiment, run_dir, out, options, reporter.update)
     if as_json:
         emit({"answer": answer.text, "page": str(answer.page)})
     else:

@@ -95,9 +95,19 @@ class Measured:
 
 
 def ratio(a: Measured, b: Measured, name: str) -> Interval:
-    """A measure of `a` over that of `b`, 95% over replicas and requests, drawn together for both."""
-    draws = [x / y for x, y in _resample([a, b], name)]
-    return Interval(a.value(name) / b.value(name), *np.nanquantile(draws, [0.025, 0.975]).tolist())
+    """A measure of `a` over that of `b`, 95% over replicas and requests, drawn together for both.
+
+    1 where neither's replicas differ, infinite where only `a`'s do.
+    """
+    draws = _resample([a, b], name)
+    # Quantiles between two draws would make NaN of infinity.
+    low, high = np.quantile(_over(draws[:, 0], draws[:, 1]), [0.025, 0.975], method="inverted_cdf").tolist()
+    return Interval(float(_over(np.array(a.value(name)), np.array(b.value(name)))), low, high)
+
+
+def _over(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((a == 0) & (b == 0), 1.0, a / b)
 
 
 def auc_difference(a: Measured, b: Measured) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -74,9 +74,10 @@ class DenseStep:
             tape.watch([packed, *looked_up])
             weights = self._unpack(packed)
             vectors = self._by_feature(looked_up) | self._from_whole(weights, rows["ids"])
-            logits = self._forward(weights, vectors, rows["ids"], rows["dense"])
+            pooled = self._forward.pool(vectors, rows["ids"])
+            logits = self._forward(weights, pooled, rows["dense"])
             losses = self._objective(logits, {**rows, "done": now["done"]})
-            total = tf.reduce_sum(losses + self._penalty(vectors, rows))
+            total = tf.reduce_sum(losses + self._penalty(pooled, rows))
         gradient, *of_embeddings = tape.gradient(total, [packed, *looked_up])
         state = [tf.convert_to_tensor(slot) for slot in slots]
         change, state = optimizers.update(self._optimizer, gradient, state, now["rate"], now["step"])
@@ -102,31 +103,32 @@ class DenseStep:
         return vectors
 
     def _from_whole(self, weights: Mapping[str, tf.Tensor], ids: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The embeddings [T, batch, width, dim] of the features whose tables are dense weights."""
+        """The pooled embeddings [T, batch, dim] of the features whose tables are dense weights."""
         vectors, start = {}, 0
         for column in self._architecture.inputs.embedded:
             if column.name in self._packing.whole:
                 part = ids[:, :, start : start + column.width]
-                vectors[column.name] = _look_up(weights[f"embedding/{column.name}"], part)
+                # A product, since XLA's gather has a scatter for gradient, which crawls.
+                vectors[column.name] = tf.matmul(
+                    _mixture(part, column.size), weights[f"embedding/{column.name}"]
+                )
             start += column.width
         return vectors
 
-    def _penalty(self, vectors: Mapping[str, tf.Tensor], rows: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
+    def _penalty(self, pooled: Sequence[tf.Tensor], rows: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
         strength = self._architecture.model.embedding_l2
         if not strength:
             return 0.0
-        squares = [tf.reduce_sum(tf.square(value), axis=[2, 3]) for value in vectors.values()]
+        squares = [tf.reduce_sum(tf.square(value), axis=2) for value in pooled]
         return strength * tf.reduce_sum(rows["share"] * tf.add_n(squares), axis=1)
 
 
-@tf.custom_gradient
-def _look_up(table: tf.Tensor, ids: tf.Tensor):
-    """[T, rows, dim] at [T, batch, width]; the gradient is a matrix product, where XLA's scatter would crawl."""
-    towers, batch, width = ids.shape
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        chosen = tf.one_hot(tf.reshape(ids, [towers, batch * width]), table.shape[1])
-        flat = tf.reshape(upstream, [towers, batch * width, table.shape[2]])
-        return tf.matmul(chosen, flat, transpose_a=True), None
-
-    return tf.gather(table, ids, batch_dims=1), gradient
+def _mixture(ids: tf.Tensor, size: int) -> tf.Tensor:
+    """How much each row of a table counts for each example, float32 [T, batch, size]; see `Forward.pool`."""
+    chosen = tf.reduce_sum(tf.one_hot(ids, size), axis=2)
+    if ids.shape[2] == 1:
+        return chosen
+    missing = tf.one_hot(tf.zeros(ids.shape[:2], tf.int32), size)
+    chosen *= 1.0 - missing
+    count = tf.reduce_sum(chosen, axis=-1, keepdims=True)
+    return tf.where(count > 0, chosen / tf.maximum(count, 1.0), missing)

@@ -7,7 +7,7 @@ eight trainings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,23 +32,20 @@ class Forward:
     def __call__(
         self,
         weights: Mapping[str, tf.Tensor],
-        vectors: Mapping[str, tf.Tensor],
-        ids: tf.Tensor,
+        pooled: Sequence[tf.Tensor],
         dense: tf.Tensor,
     ) -> tf.Tensor:
         """Computes the logits.
 
         Args:
             weights: dense weights by name, each with a leading axis [T, ...].
-            vectors: feature name to looked-up embeddings [T, batch, width, dim].
-            ids: int32 [T, batch, id_width]; 0 is missing or padding.
+            pooled: one embedding a feature and row [T, batch, dim], as `pool` returns them.
             dense: float32 [T, batch, dense_width].
 
         Returns:
             float32 [T, batch].
         """
         architecture = self._architecture
-        pooled = self._pool(vectors, ids)
         dense = self._tower("dense", len(architecture.dense_sizes), weights, dense)
         if architecture.model.interaction == "dot":
             together = [*pooled, dense] if architecture.inputs.dense_width else pooled
@@ -62,19 +59,26 @@ class Forward:
         x = self._tower("hidden", len(architecture.model.hidden), weights, x)
         return _affine(weights, "output", x)[..., 0]
 
-    def _pool(self, vectors: Mapping[str, tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
+    def pool(self, vectors: Mapping[str, tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
+        """One embedding a feature and row: of several values their mean, of none the missing row.
+
+        Args:
+            vectors: feature name to looked-up embeddings [T, batch, width, dim], or to pooled ones [T, batch, dim].
+            ids: int32 [T, batch, id_width]; 0 is missing or padding.
+        """
         pooled, start = [], 0
         for column in self._architecture.inputs.embedded:
             value = vectors[column.name]
-            width = value.shape[2]
-            if width == 1:
+            if value.shape.rank == 3:
+                pooled.append(value)
+            elif column.width == 1:
                 pooled.append(value[:, :, 0])
             else:
-                present = tf.cast(ids[:, :, start : start + width] > 0, value.dtype)
+                present = tf.cast(ids[:, :, start : start + column.width] > 0, value.dtype)
                 count = tf.reduce_sum(present, axis=-1, keepdims=True)
                 mean = tf.reduce_sum(present[..., tf.newaxis] * value, axis=2) / tf.maximum(count, 1.0)
                 pooled.append(tf.where(count > 0, mean, value[:, :, 0]))
-            start += width
+            start += column.width
         return pooled
 
     def _tower(self, name: str, layers: int, weights: Mapping[str, tf.Tensor], x: tf.Tensor) -> tf.Tensor:
@@ -99,7 +103,7 @@ def _normalise(weights: Mapping[str, tf.Tensor], name: str, x: tf.Tensor) -> tf.
     )
 
 
-def _dots(vectors: list[tf.Tensor]) -> tf.Tensor:
+def _dots(vectors: Sequence[tf.Tensor]) -> tf.Tensor:
     stacked = tf.stack(vectors, axis=2)
     products = tf.matmul(stacked, stacked, transpose_b=True)
     count = len(vectors)

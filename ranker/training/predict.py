@@ -24,6 +24,6 @@ def predict(architecture: Architecture, weights: Weights, examples: Examples) ->
         for column in architecture.inputs.embedded:
             vectors[column.name] = tf.gather(tables[column.name], ids[..., first : first + column.width])
             first += column.width
-        logits = forward(dense, vectors, ids, examples.dense[tf.newaxis, start : start + _ROWS])
+        logits = forward(dense, forward.pool(vectors, ids), examples.dense[tf.newaxis, start : start + _ROWS])
         result.append(tf.sigmoid(logits[0]).numpy())
     return np.concatenate(result)

@@ -1,5 +1,7 @@
 """Measures and intervals of studies, against the measures' own definitions and against simulation."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,13 @@ def test_values_are_the_mean_over_pairs(name):
 def test_a_ratio_to_itself_is_one():
     measured = simulated(0.3)
     assert ratio(measured, measured, "rpd_sym") == pytest.approx((1, 1, 1))
+
+
+def test_a_ratio_to_replicas_that_never_differ():
+    alike, apart = simulated(0.0), simulated(0.3)
+    assert ratio(apart, alike, "top1_swap") == (math.inf, math.inf, math.inf)
+    assert ratio(alike, apart, "top1_swap").value == 0
+    assert ratio(alike, alike, "top1_swap") == (1, 1, 1)
 
 
 def test_a_ratio_finds_twice_the_noise():

@@ -1,0 +1,121 @@
+"""What the evidence page trains, and which sentence each comparison decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ranker.study.recipes import Overrides, activation, label
+
+RELU = "relu"
+FAMILY: dict[str, list[tuple[str, float | None]]] = {
+    "relu": [("relu", None)],
+    "smelu": [("smelu", beta) for beta in (0.25, 0.5, 1.0, 2.0)],
+    "swish": [("swish", 1.0)],
+    "gelu": [("gelu", None)],
+}
+"""Activation to the members whose recipes make its frontier."""
+
+_AVERAGE, _RATE, _NORM = "training.average_last", "training.optimizer.learning_rate", "model.normalization"
+FREE: Overrides = {"training.shuffle_window": "full", "replicas.vary": ["init", "shuffle"]}
+"""A team that controls neither the initialisation nor the order."""
+
+
+def members(quick: bool) -> dict[str, list[tuple[str, float | None]]]:
+    """`FAMILY`, or of it what a quick run trains."""
+    return {"relu": FAMILY["relu"], "smelu": [("smelu", 1.0)]} if quick else FAMILY
+
+
+def recipe(quick: bool) -> dict[str, Overrides]:
+    """The experiment's own recipe under each activation, with averaged weights as configured and without."""
+    found: dict[str, Overrides] = {}
+    for own in members(quick).values():
+        for name, beta in own:
+            found[label(name, beta)] = activation(name, beta)
+            if not quick:
+                found[f"{label(name, beta)}-last-step"] = activation(name, beta) | {_AVERAGE: 0.0}
+    return found
+
+
+def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
+    """Activation to the recipes of its frontier: smoothness, normalisation, rate, averaging, embeddings."""
+    found: dict[str, dict[str, Overrides]] = {}
+    for family, own in members(quick).items():
+        of = found.setdefault(family, {})
+        for name, beta in own:
+            for norm in ("layer",) if quick else ("layer", "none"):
+                for times in (1, 2):
+                    for average in (0.1,) if quick else (0.1, 0.5):
+                        of[f"{label(name, beta)}-{norm}-rate-{times * rate:g}-average-{average:g}"] = (
+                            activation(name, beta) | {_NORM: norm, _RATE: times * rate, _AVERAGE: average}
+                        )
+            if not quick:
+                of[f"{label(name, beta)}-embeddings-0.05"] = activation(name, beta) | {
+                    "model.embedding_stddev": 0.05
+                }
+    return found
+
+
+def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
+    """Name to (what is free, overrides): what an initialisation and a full shuffle each undo."""
+    free: dict[str, Overrides] = {
+        "order, window 256": {"training.shuffle_window": 256, "replicas.vary": ["shuffle"]},
+        "initialisation": {"training.shuffle_window": 256, "replicas.vary": ["init"]},
+        "order, full shuffle": {"training.shuffle_window": "full", "replicas.vary": ["shuffle"]},
+        "initialisation and full shuffle": FREE,
+    }
+    found = {}
+    for i, (what, own) in enumerate(free.items()):
+        for name, beta in (
+            [("relu", None), ("smelu", 1.0)] if quick else [("relu", None), ("smelu", 1.0), ("smelu", 2.0)]
+        ):
+            place = {"free": what, "activation": label(name, beta)}
+            found[f"{label(name, beta)}-free-{i}"] = place, activation(name, beta) | own
+    return found
+
+
+def search(quick: bool, rate: float) -> dict[str, Overrides]:
+    """Recipes for a team that controls neither; the first, plain ReLU, is what they are measured against."""
+    relu, smelu = activation("relu"), activation("smelu", 1.0)
+    found: dict[str, Overrides] = {
+        "relu-last-step": relu | {_AVERAGE: 0.0},
+        "relu-average-0.5": relu | {_AVERAGE: 0.5},
+        "smelu-average-0.5": smelu | {_AVERAGE: 0.5},
+        "smelu-average-0.8": smelu | {_AVERAGE: 0.8},
+    }
+    if not quick:
+        half = smelu | {_AVERAGE: 0.5}
+        most = smelu | {_AVERAGE: 0.8}
+        found |= {
+            "smelu-last-step": smelu | {_AVERAGE: 0.0},
+            "relu-average-0.8": relu | {_AVERAGE: 0.8},
+            "smelu-ema-0.999": smelu | {_AVERAGE: 0.0, "training.ema": 0.999},
+            "smelu-linear-decay": smelu | {_AVERAGE: 0.0, "training.optimizer.decay": "linear"},
+            "smelu-average-0.8-rate-x2": most | {_RATE: 2 * rate},
+            "smelu-average-0.8-embeddings-0": most | {"model.embedding_stddev": 0.0},
+            "smelu-average-0.8-embedding-length-8": most | {"model.embedding_dim": 8},
+            "smelu-average-0.5-l2": half | {"model.embedding_l2": 0.0001},
+            "smelu-average-0.5-batch-1024": half | {"training.batch_size": 1024, _RATE: 2 * rate},
+            "smelu-average-0.8-two-passes": most | {"training.epochs": 2},
+            "smelu-average-0.8-anchor": most | {"mitigation": {"name": "anchor", "weight": 0.5}},
+            "smelu-average-0.8-distillation": most
+            | {"mitigation": {"name": "distillation", "components": 3, "weight": 0.5}},
+            "smelu-average-0.8-codistillation": most | {"mitigation": {"name": "codistillation"}},
+            "smelu-average-0.8-ensemble-3": most | {"mitigation": {"name": "ensemble", "components": 3}},
+        }
+    return {name: own | FREE for name, own in found.items()}
+
+
+def verdict(value: float, worst: float, bar: float) -> str:
+    """Whether "at most `bar`" holds: of the whole interval, whose worst end is given, or of the value alone."""
+    if worst <= bar:
+        return "holds"
+    return "holds in the mean, not over the whole interval" if value <= bar else "does not hold"
+
+
+def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points that no other beats in both AUC and prediction difference, by rising AUC."""
+    kept: list[dict[str, Any]] = []
+    for point in sorted(points, key=lambda p: (-p["auc"], p["rpd_sym"])):
+        if not kept or point["rpd_sym"] < kept[-1]["rpd_sym"]:
+            kept.append(point)
+    return kept[::-1]

@@ -1,0 +1,84 @@
+"""`docs/evidence.md` from what `ranker.study.evidence` found. Every number on it was computed, none is typed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ranker.study.output import number
+
+_HEAD = """# Evidence
+
+Written by `ranker study evidence`; do not edit. Every number comes from the runs named here.
+
+rpd_sym is the relative prediction difference between two replicas, top1_swap the share of requests whose first item
+differs; both are means over pairs of replicas. Intervals are 95%: of divergence a bootstrap over replicas and requests,
+of AUC over replicas (paired by their seeds) and requests. A claim *holds* if its whole interval meets the bar.
+"""
+
+
+def write(page: Path, found: Sequence[tuple[dict[str, Any], Path]]) -> None:
+    """Writes the page.
+
+    Args:
+        page: the Markdown file.
+        found: what each run's evidence is, and the directory of its pictures.
+    """
+    parts = [_HEAD]
+    for one, pictures in found:
+        kind = " Quick: fewer recipes and replicas than a full run." if one["quick"] else ""
+        parts.append(
+            f"## {one['name']}\n\n{one['replicas']} replicas a recipe, {one['train_rows']:,} training rows, "
+            f"{one['eval_rows']:,} held-out rows in {one['requests']:,} requests.{kind}"
+        )
+        for i, claim in enumerate(one["claims"], 1):
+            parts.append(f"### {i}. {claim['title']}")
+            parts.append("\n".join(f"- {text}" for text in claim["verdicts"]))
+            if claim["picture"]:
+                where = os.path.relpath(pictures / f"{claim['picture']}.svg", page.parent)
+                parts.append(f"![{claim['title']}]({where})")
+            for title, rows in claim.get("more", {}).items():
+                parts += [f"{title}:", table(rows)]
+            parts.append(table(_short(claim["rows"])))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; the columns are the first row's."""
+    keys = list(rows[0])
+    lines = [f"| {' | '.join(keys)} |", f"|{'---|' * len(keys)}"]
+    lines += [f"| {' | '.join(number(row[key]) for key in keys)} |" for row in rows]
+    return "\n".join(lines)
+
+
+_INTERVALS = {
+    "auc_gain": ("auc_gain_low", "auc_gain_high"),
+    "rpd_sym": ("rpd_low", "rpd_high"),
+    "rpd_ratio_to_base": ("ratio_low", "ratio_high"),
+    "ratio": ("ratio_low", "ratio_high"),
+    "top1_swap": ("swap_low", "swap_high"),
+}
+
+
+def _short(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Values with their intervals in one cell."""
+    bounds = {key for pair in _INTERVALS.values() for key in pair}
+    short = []
+    for row in rows:
+        cells: dict[str, Any] = {}
+        for key, value in row.items():
+            low, high = _INTERVALS.get(key, ("", ""))
+            if key in bounds:
+                continue
+            if low in row:
+                form = "+.4f" if key == "auc_gain" else ".3f"
+                cells[key] = f"{value:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
+            elif key in ("auc", "smelu_auc", "logloss"):
+                cells[key] = f"{value:.4f}"
+            else:
+                cells[key] = value
+        short.append(cells)
+    return short

@@ -1,0 +1,74 @@
+"""The evidence page: claims decided by intervals, numbers from the run, one command."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from ranker import layout
+from ranker.cli.study import app
+from ranker.config import dump
+from ranker.study import claims
+from ranker.study.evidence_page import table
+from ranker.study.recipes import arms
+
+
+def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(study_run, run)
+    layout.config_path(run).write_text(dump(study_experiment))
+    page = tmp_path / "docs" / "evidence.md"
+    arguments = ["evidence", "--run-dir", str(run), "--page", str(page), "--quick", "--lanes", "2"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "docs/evidence/tiny/evidence.json").read_text())
+    text = page.read_text()
+    assert len(found["claims"]) == 4
+    for claim in found["claims"]:
+        assert claim["title"] in text
+        assert claim["verdicts"]
+        assert all(v in text for v in claim["verdicts"])
+        assert all(v in done.output for v in claim["verdicts"])
+    assert (page.parent / "evidence/tiny/plane.svg").exists()
+    assert "](evidence/tiny/plane.svg)" in text
+
+
+def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
+    plane = claims.plane(False, 0.05)
+    ladder = {name: own for name, (_, own) in claims.ladder(False).items()}
+    recipes = claims.recipe(False) | claims.search(False, 0.05) | ladder
+    for family in plane.values():
+        recipes |= family
+    assert len(arms(study_experiment, recipes)) == len(recipes)
+
+
+@pytest.mark.parametrize(
+    ("value", "worst", "expected"),
+    [(0.5, 0.55, "holds"), (0.5, 0.65, "holds in the mean"), (0.7, 0.8, "does not hold")],
+)
+def test_a_claim_holds_only_with_its_whole_interval(value, worst, expected):
+    assert claims.verdict(value, worst, 0.6).startswith(expected)
+
+
+def test_the_frontier_is_what_nothing_beats():
+    points = [
+        {"auc": a, "rpd_sym": p} for a, p in [(0.7, 0.1), (0.8, 0.3), (0.75, 0.35), (0.6, 0.2), (0.8, 0.2)]
+    ]
+    assert [(p["auc"], p["rpd_sym"]) for p in claims.frontier(points)] == [(0.7, 0.1), (0.8, 0.2)]
+
+
+def test_tables_are_markdown():
+    assert table([{"a": 1, "b": 0.123456}]).splitlines() == ["| a | b |", "|---|---|", "| 1 | 0.1235 |"]
+
+
+@pytest.mark.parametrize("name", ["tradeoff", "sources", "swaps", "surface", "shapes", "evidence"])
+def test_every_study_has_a_command_with_help(name):
+    done = CliRunner().invoke(app, [name, "--help"])
+    assert done.exit_code == 0
+    assert "Example" in done.output
+
+
+def test_a_run_that_is_not_prepared_is_named(tmp_path):
+    done = CliRunner().invoke(app, ["swaps", "--run-dir", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "not a run directory" in str(done.exception)
