@@ -21,8 +21,8 @@ class Progress(Protocol):
     def line(self, text: str) -> None:
         """Something has happened."""
 
-    def update(self, text: str, share: float | None = None) -> None:
-        """Something under way stands so."""
+    def update(self, text: str, share: float | None = None, **figures: float) -> None:
+        """Something under way stands so; see `pipelines.progress.Progress`."""
 
 
 def run_stages(
@@ -55,7 +55,8 @@ def run_stages(
             outcomes = train(experiment, run, options, progress.update)
             results["train"] = {f"{outcome.arm}/{outcome.replica}": outcome.version for outcome in outcomes}
         else:
-            results["evaluate"] = evaluate(experiment, run, options, progress.update, seconds)
+            results["evaluate"] = evaluate(experiment, run, options, progress.update)
+            progress.line(results["evaluate"]["sentence"])
         seconds[stage] = round(time.monotonic() - began, 3)
         progress.line(f"{stage}: done in {seconds[stage]:.1f} s")
     return {"stages": seconds, **results}

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class RunnerOptions:
             flags += [f"--direct_num_workers={self.workers}"]
         if self.runner == "FlinkRunner":
             given = {flag.partition("=")[0] for flag in self.flags}
-            flags += [flag for flag in _FLINK if flag.partition("=")[0] not in given]
+            # Experiments add up, whatever else is given; of other flags the last one counts.
+            flags += [flag for flag in _FLINK if flag.partition("=")[0] not in given - {"--experiments"}]
             flags += [f"--parallelism={self.workers}"] if "--parallelism" not in given else []
         return [*flags, *self.flags]
 
@@ -84,8 +86,11 @@ class RunnerOptions:
         environment = environments.SubprocessSDKEnvironment.from_command_string(command)
         return beam.Pipeline(fn_runner.FnApiRunner(environment), options=options)
 
-    def run(self, pipeline: beam.Pipeline) -> None:
+    def run(self, pipeline: beam.Pipeline) -> dict[str, int]:
         """Runs a pipeline to its end.
+
+        Returns:
+            Its counters by name, added up over all workers; an engine that tries a step again counts it again.
 
         Raises:
             UserError: a step raised one, on whatever worker, or a worker died.
@@ -101,10 +106,16 @@ class RunnerOptions:
             )
         try:
             with _dead_workers_noticed():
-                pipeline.run().wait_until_finish()
+                result = pipeline.run()
+                result.wait_until_finish()
+                found = result.metrics().query()["counters"]
         except RuntimeError as error:
             _raise_original(str(error))
             raise
+        counters: Counter[str] = Counter()
+        for counter in found:
+            counters[counter.key.metric.name] += counter.result or 0
+        return dict(counters)
 
 
 def _raise_original(trace: str) -> None:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -28,7 +29,8 @@ class Reporter:
     not more often than every few seconds a subject.
 
     Args:
-        as_json: JSON lines `{"time", "message"}` instead of text.
+        as_json: JSON lines instead of text: `time` (seconds since 1970) and `message`; of work under way also
+            `subject`, `share` where it is known, and figures such as `rows_per_second`.
     """
 
     def __init__(self, as_json: bool = False):
@@ -43,10 +45,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Says something that has happened."""
-        if self._json:
-            print(json.dumps({"time": round(time.time(), 3), "message": text}), file=self._file, flush=True)
-        else:
-            self._console.print(text, markup=False, soft_wrap=True)
+        self._say(text)
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -61,22 +60,36 @@ class Reporter:
             finally:
                 self._progress, self._tasks = None, {}
 
-    def update(self, text: str, share: float | None = None) -> None:
+    def update(self, text: str, share: float | None = None, **figures: float) -> None:
         """Says how something under way stands.
 
         Args:
             text: a line; what stands before its first colon is the subject, later lines on it replace earlier ones.
-            share: how much is done, in [0, 1], if known.
+            share: how much is done, in [0, 1], if known; with 1 the work is over, and the line stays.
+            figures: what the text says, by name, for machines.
         """
         subject = text.split(":", 1)[0]
-        if self._progress is not None:
+        if share == 1.0:
+            if self._progress is not None and subject in self._tasks:
+                self._progress.remove_task(self._tasks.pop(subject))
+            self._say(text, subject=subject, share=share, **figures)
+        elif self._progress is not None:
             if subject not in self._tasks:
                 self._tasks[subject] = self._progress.add_task(text, total=None)
             total = None if share is None else 1.0
             self._progress.update(self._tasks[subject], description=text, total=total, completed=share)
         elif time.monotonic() - self._said.get(subject, -_SECONDS_BETWEEN) >= _SECONDS_BETWEEN:
             self._said[subject] = time.monotonic()
-            self.line(text)
+            self._say(
+                text, subject=subject, **({} if share is None else {"share": round(share, 4)}), **figures
+            )
+
+    def _say(self, text: str, **more: Any) -> None:
+        if self._json:
+            line = {"time": round(time.time(), 3), "message": text, **more}
+            print(json.dumps(line), file=self._file, flush=True)
+        else:
+            self._console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

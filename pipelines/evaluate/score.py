@@ -16,6 +16,8 @@ from apache_beam.utils.shared import Shared
 from pipelines.evaluate.baseline import COLUMN, LogisticRegression
 from pipelines.evaluate.replicas import Replica
 from pipelines.evaluate.shard import measure_shard
+from pipelines.evaluate.watch import write_rows
+from pipelines.staging import write_whole
 from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
@@ -90,7 +92,7 @@ class ScoreShard(beam.DoFn):
         statistics: dict[str, Any]
         try:
             models = self._shared.acquire(lambda: Models(self._experiment, self._run, self._replicas))
-            table = self._score(Path(shard), models)
+            table = self._score(Path(shard), models, rows_path(self._directory, name))
             self._check(table)
             arms: dict[str, list[str]] = {}
             for replica in self._replicas:
@@ -99,17 +101,15 @@ class ScoreShard(beam.DoFn):
             statistics = {"result": measure_shard(table, arms, others).as_dict()}
             pq.write_table(table, predictions_path(self._directory, name), compression="zstd")
             beam.metrics.Metrics.counter("evaluate", "rows").inc(table.num_rows)
+            beam.metrics.Metrics.counter("evaluate", "shards").inc()
         except UserError as error:
             statistics = {"error": str(error)}
-        target = statistics_path(self._directory, name)
-        temporary = target.with_suffix(".tmp")
-        temporary.write_text(json.dumps(statistics), encoding="utf-8")
-        temporary.replace(target)
+        write_whole(statistics_path(self._directory, name), json.dumps(statistics))
 
-    def _score(self, shard: Path, models: Models) -> pa.Table:
+    def _score(self, shard: Path, models: Models, done: Path) -> pa.Table:
         weighted = self._experiment.data.weight is not None
         columns = _schema(self._replicas, weighted, self._baseline is not None)
-        batches = []
+        batches: list[pa.RecordBatch] = []
         for raw, rows in read_blocks(shard, models.encoder, weighted):
             values = {
                 "request": raw[layout.REQUEST],
@@ -127,6 +127,7 @@ class ScoreShard(beam.DoFn):
             batches.append(pa.RecordBatch.from_arrays(
                 [pa.array(values.get(f.name, scores.get(f.name)), f.type) for f in columns], schema=columns
             ))  # fmt: skip
+            write_rows(done, sum(batch.num_rows for batch in batches))
         return pa.Table.from_batches(batches, schema=columns)
 
     def _check(self, table: pa.Table) -> None:
@@ -176,6 +177,11 @@ def predictions_path(directory: Path, shard: str) -> Path:
 def statistics_path(directory: Path, shard: str) -> Path:
     """Where one shard's statistics go, until the report is made."""
     return directory / ".work" / f"{shard}.json"
+
+
+def rows_path(directory: Path, shard: str) -> Path:
+    """Where one shard's count of scored rows goes meanwhile."""
+    return directory / ".work" / f"{shard}.rows"
 
 
 def _schema(replicas: Sequence[Replica], weighted: bool, baseline: bool) -> pa.Schema:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from pipelines.evaluate.report import build
 from pipelines.evaluate.score import ScoreShard, statistics_path
 from pipelines.evaluate.shard import ShardResult, merge_shards
 from pipelines.evaluate.watch import watch
-from pipelines.prepare.publish import explained, staging
+from pipelines.progress import Progress, silent
+from pipelines.record import keep, kept
 from pipelines.runner import RunnerOptions
+from pipelines.staging import explained, staging
 from ranker import __version__, layout
 from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
@@ -34,8 +37,7 @@ def evaluate(
     experiment: Experiment,
     run_dir: Path | str,
     options: RunnerOptions | None = None,
-    progress: Callable[[str], None] | None = None,
-    stages: Mapping[str, float] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Scores the eval split with every replica and compares them: `RUN/evaluation`.
 
@@ -45,8 +47,7 @@ def evaluate(
         experiment: the configuration.
         run_dir: the run directory, after `prepare` and `train`.
         options: which engine, how many workers; this machine and one worker if not given.
-        progress: called with a line now and then.
-        stages: how many seconds earlier stages took, for the report.
+        progress: told how it goes.
 
     Returns:
         The report, as `report.json` has it.
@@ -54,7 +55,7 @@ def evaluate(
     Raises:
         UserError: data or replicas are missing or do not fit together, or the eval split is empty.
     """
-    run, say, options = Path(run_dir), progress or (lambda line: None), options or RunnerOptions()
+    run, options, began = Path(run_dir), options or RunnerOptions(), time.monotonic()
     manifest = read_manifest(run)
     replicas = find_replicas(experiment, run, manifest)
     inputs = fingerprint(
@@ -63,7 +64,7 @@ def evaluate(
     )  # fmt: skip
     there = _read_report(run)
     if there is not None and there.get("inputs") == inputs:
-        say("evaluation unchanged, kept")
+        progress("evaluate: unchanged, kept", 1.0)
         return there
     shards = layout.shard_paths(run, "eval")
     if not shards:
@@ -72,7 +73,7 @@ def evaluate(
     with staging(target) as fresh, explained(target):
         (fresh / "predictions").mkdir()
         (fresh / ".work").mkdir()
-        say("fitting a logistic regression for comparison")
+        progress("evaluate: fitting a logistic regression for comparison")
         model = fit_baseline(experiment, run)
         score = ScoreShard(experiment, run, replicas, model, fresh)
         graph = options.pipeline()
@@ -83,8 +84,8 @@ def evaluate(
             | "Spread" >> beam.Reshuffle()
             | "Score" >> beam.ParDo(score)
         )
-        with watch(fresh / ".work", len(shards), say):
-            options.run(graph)
+        with watch(fresh / ".work", manifest.get("counts", {}).get("eval", 0), progress):
+            counters = options.run(graph)
         result = merge_shards([_read_result(fresh, shard) for shard in shards])
         if not result.counts["rows"]:
             raise UserError(f"{layout.split_dir(run, 'eval')}: has no rows; data.split must hold some out")
@@ -92,12 +93,15 @@ def evaluate(
         arms: dict[str, list[Replica]] = {
             arm: [r for r in replicas if r.arm == arm] for arm in experiment.arms
         }
+        keep(run, "evaluate", time.monotonic() - began, counters)
+        records = kept(run)
         head = {
             "experiment": experiment.name,
             "inputs": inputs,
             "data": manifest["fingerprint"],
             "versions": _versions(),
-            "stages": dict(stages or {}),
+            "stages": {stage: record["seconds"] for stage, record in records.items()},
+            "counters": {stage: record["counters"] for stage, record in records.items()},
         }
         described = _describe_baseline(model, quality, manifest)
         report = build(head, arms, result, quality, described, experiment.monitor.budget)
@@ -105,7 +109,6 @@ def evaluate(
         (fresh / "report.json").write_text(text + "\n", encoding="utf-8")
         (fresh / "report.html").write_text(page(report), encoding="utf-8")
         shutil.rmtree(fresh / ".work")
-    say(report["sentence"])
     return report
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 from pipelines.prepare import pipeline, sources
@@ -14,17 +14,16 @@ from pipelines.prepare.finish import finish
 from pipelines.prepare.join import read_table
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan, make_plan
-from pipelines.prepare.publish import explained, staging
 from pipelines.prepare.remote import Store
 from pipelines.prepare.stages import Directories
 from pipelines.prepare.watch import watched
+from pipelines.progress import Progress, silent
+from pipelines.record import keep
 from pipelines.runner import RunnerOptions
+from pipelines.staging import explained, staging
 from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
-
-Progress = Callable[[str, float | None], None]
-"""Told how the work stands: a text, and the share that is done where it is known."""
 
 _DIRECTORIES = ("train", "eval", "vocabulary", "rejected",
                 ".work/tables", ".work/rejected", ".work/held", ".work/runs")  # fmt: skip
@@ -34,7 +33,7 @@ def prepare(
     experiment: Experiment,
     run_dir: Path | str,
     options: RunnerOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Manifest:
     """Prepares the data of an experiment in `RUN/data`.
 
@@ -44,7 +43,7 @@ def prepare(
         experiment: the configuration.
         run_dir: the run directory, made if it is not there; or its URI in an object store.
         options: which engine, how many workers; this machine and one worker if not given.
-        progress: called with how far the work has come.
+        progress: told how far the work has come.
 
     Returns:
         The manifest of what is there now.
@@ -52,29 +51,34 @@ def prepare(
     Raises:
         UserError: a mistake in the configuration or the files, or no room to write.
     """
-    report, options = progress or (lambda text, share: None), options or RunnerOptions()
+    options = options or RunnerOptions()
     plan = make_plan(experiment)
     store = Store(str(run_dir)) if "://" in str(run_dir) else None
     target = layout.data_dir(Path(run_dir))
     there = store.manifest() if store else Manifest.read(layout.manifest_path(Path(run_dir)))
     if there is not None and there.inputs == plan.inputs and (store or there.is_whole(target)):
-        report("prepare: data unchanged, nothing to do", 1.0)
+        progress("prepare: data unchanged, nothing to do", 1.0)
         return there
     if store is None:
-        return _prepare(plan, target, options, report)
+        began = time.monotonic()
+        manifest, counters = _prepare(plan, target, options, progress)
+        keep(Path(run_dir), "prepare", time.monotonic() - began, counters)
+        return manifest
     if not options.is_local:
         raise UserError(
             f"{run_dir}: workers of {options.runner} share scratch files with this process; give a --run-dir on a"
             " filesystem that all of them mount"
         )
     with tempfile.TemporaryDirectory(prefix="ranker-prepare-") as scratch:
-        manifest = _prepare(plan, Path(scratch) / "data", options, report)
-        report(f"prepare: uploading to {store.uri}", None)
+        manifest, _ = _prepare(plan, Path(scratch) / "data", options, progress)
+        progress(f"prepare: uploading to {store.uri}")
         store.upload(Path(scratch) / "data")
     return manifest
 
 
-def _prepare(plan: Plan, target: Path, options: RunnerOptions, report: Progress) -> Manifest:
+def _prepare(
+    plan: Plan, target: Path, options: RunnerOptions, progress: Progress
+) -> tuple[Manifest, dict[str, int]]:
     with staging(target) as data, explained(target):
         directories = Directories(data, data / ".work")
         for name in _DIRECTORIES:
@@ -83,14 +87,14 @@ def _prepare(plan: Plan, target: Path, options: RunnerOptions, report: Progress)
         cleaner = Cleaner(plan.experiment, {name: table.side for name, table in tables.items()}, plan.derives)
         graph = options.pipeline()
         pipeline.build(graph, plan, cleaner, directories)
-        with watched(directories, sources.batches(list(plan.events)), report):
-            options.run(graph)
-        report("prepare: writing the manifest", None)
+        with watched(directories, sources.batches(list(plan.events)), progress):
+            counters = options.run(graph)
+        progress("prepare: writing the manifest")
         manifest = finish(plan, tables, directories)
         for line in _changes(target / "statistics.json", data / "statistics.json"):
-            report(f"prepare: since the last run, {line}", None)
+            progress(f"prepare: since the last run, {line}", 1.0)
         directories.clear()
-    return manifest
+    return manifest, counters
 
 
 def _changes(old: Path, new: Path) -> list[str]:

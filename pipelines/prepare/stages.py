@@ -41,6 +41,21 @@ class Directories:
         shutil.rmtree(self.work)
 
 
+def batch_path(directory: Path, rows: pa.RecordBatch, by: str = ORDER) -> Path:
+    """A file for a batch, named so that names sort by the batch's first row, and tell how many it has."""
+    return directory / f"{rows.column(by)[0].as_py():020d}-{rows.num_rows}.arrow"
+
+
+def rows_of(path: Path) -> int:
+    """How many rows a file of `batch_path` has."""
+    return int(path.stem.rpartition("-")[2])
+
+
+def count(name: str, by: int) -> None:
+    """Adds to a Beam counter of this stage."""
+    beam.metrics.Metrics.counter("prepare", name).inc(by)
+
+
 class ReadBlock(beam.DoFn):
     """Blocks into batches of raw rows; lines that are no rows go to `rejected`, counts to `tally`."""
 
@@ -49,14 +64,16 @@ class ReadBlock(beam.DoFn):
 
     def process(self, block: Block) -> Iterator[Any]:
         """Reads one block."""
-        plan, count = self._plan, 0
+        plan, lines = self._plan, 0
         source = plan.experiment.data.events
         for part in sources.read(block, plan.events[block.file], source, plan.needs):
-            count += part.lines
+            lines += part.lines
             yield from part.rows
             if part.rejected is not None:
                 yield beam.pvalue.TaggedOutput("rejected", part.rejected)
-        yield beam.pvalue.TaggedOutput("tally", Counter({("lines", block.file, block.start): count}))
+        count("blocks", 1)
+        count("lines", lines)
+        yield beam.pvalue.TaggedOutput("tally", Counter({("lines", block.file, block.start): lines}))
 
 
 class CleanRows(beam.DoFn):
@@ -72,6 +89,7 @@ class CleanRows(beam.DoFn):
         tally["not_binary",] = cleaned.not_binary
         if cleaned.rows is not None:
             tally["good",] = cleaned.rows.num_rows
+            count("rows", cleaned.rows.num_rows)
             tally.update(count_violations(cleaned.rows, self._cleaner.experiment))
             yield cleaned.rows
         if cleaned.rejected is not None:
@@ -88,7 +106,8 @@ class KeepRejected(beam.DoFn):
     def process(self, batch: pa.RecordBatch) -> Iterator[Tally]:
         """Writes one batch."""
         batch = batch.sort_by(PLACE)
-        write_batch(batch, self._directory / f"{batch.column(PLACE)[0].as_py():020d}.arrow")
+        write_batch(batch, batch_path(self._directory, batch, PLACE))
+        count("rejected", batch.num_rows)
         yield Counter({("rejected",): batch.num_rows})
 
 
@@ -100,7 +119,7 @@ class HoldRows(beam.DoFn):
 
     def process(self, rows: pa.RecordBatch) -> Iterator[str]:
         """Writes one batch."""
-        path = self._directory / f"{rows.column(ORDER)[0].as_py():020d}.arrow"
+        path = batch_path(self._directory, rows)
         write_batch(rows, path)
         yield str(path)
 
@@ -155,7 +174,9 @@ class WriteVocabulary(beam.DoFn):
         name, counts = element
         feature = self._experiment.features[name]
         if isinstance(feature, Categorical):
-            yield write_vocabulary(name, counts, feature, self._directory / f"{name}.txt")
+            summary = write_vocabulary(name, counts, feature, self._directory / f"{name}.txt")
+            count("tokens", summary.size)
+            yield summary
 
 
 class WriteRun(beam.DoFn):
@@ -168,7 +189,7 @@ class WriteRun(beam.DoFn):
     def process(self, rows: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], str]]:
         """Writes one run."""
         shards = self._experiment.data.shards
-        path = self._directory / f"{rows.column(ORDER)[0].as_py():020d}.arrow"
+        path = batch_path(self._directory, rows)
         runs.write_run(rows, shards, path)
         # The local runner deals keys out to workers in turn, in the order it meets them: all large shards first,
         # or with two workers one would get the training split and the other the eval split.
@@ -188,9 +209,12 @@ class WriteShard(beam.DoFn):
         """Writes one shard."""
         (split, index), names = group
         paths = [Path(name) for name in set(names)]
-        yield write_shard(
+        shard = write_shard(
             self._experiment, split, index, paths, self._directories.data, self._directories.work
         )
+        count("shards", 1)
+        count("shard_bytes", shard.bytes)
+        yield shard
 
 
 class Collect(beam.PTransform):

@@ -1,61 +1,60 @@
-"""How far a pipeline has come, seen from its files: the same for every engine."""
+"""How far `prepare` has come, seen from its files."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.prepare.stages import Directories
+from pipelines.prepare.stages import Directories, rows_of
+from pipelines.progress import Progress, duration, looking
 
 _INTERVAL = 0.5  # seconds
 _SORTED_SHARE = 0.7  # of the whole time
+_TOO_EARLY = 0.05  # a share from which nothing can be told
 
 
 @contextmanager
-def watched(
-    directories: Directories, total: int, report: Callable[[str, float | None], None]
-) -> Iterator[None]:
+def watched(directories: Directories, total: int, report: Progress) -> Iterator[None]:
     """Reports while the block runs, at most every half second and only what is new.
 
     Args:
         directories: where the pipeline writes.
         total: about how many batches will be sorted into runs.
-        report: told a text and the share that is done.
+        report: told how it stands.
     """
-    ended = threading.Event()
-    began = time.monotonic()
+    began, said = time.monotonic(), ""
 
-    def watch() -> None:
-        said = ""
-        while not ended.wait(_INTERVAL):
-            text, share = progress(directories, total, time.monotonic() - began)
-            if text != said:
-                report(text, share)
-            said = text
+    def look() -> None:
+        nonlocal said
+        text, share, figures = progress(directories, total, time.monotonic() - began)
+        if text != said:
+            report(text, share, **figures)
+        said = text
 
-    thread = threading.Thread(target=watch, name="prepare-progress", daemon=True)
-    thread.start()
-    try:
+    with looking(look, "prepare-progress", _INTERVAL):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
-def progress(directories: Directories, total: int, seconds: float) -> tuple[str, float]:
-    """What to say: (text, share done)."""
-    written = _bytes(directories.data, "*/part-*.tfrecord")
+def progress(directories: Directories, total: int, seconds: float) -> tuple[str, float, dict[str, float]]:
+    """What to say: (text, share done, `rows`, `rows_per_second` and, where it can be told, `seconds_left`)."""
     runs = list((directories.work / "runs").glob("*.arrow"))
-    if not written:
-        done = min(len(runs), total)
-        share = done / max(total, 1)
-        left = f", about {seconds / share - seconds:.0f} s left" if share > 0.05 else ""
-        return f"prepare: read and sorted {done} of about {total} batches{left}", _SORTED_SHARE * share
-    share = min(1.0, written / max(_bytes(directories.work, "runs/*.arrow"), 1))
-    return f"prepare: wrote {written >> 20:,} MB of shards", _SORTED_SHARE + (1 - _SORTED_SHARE) * share
+    held = list((directories.work / "held").glob("*.arrow"))
+    # With a split by time all rows are held before the first run is sorted: two halves of the reading.
+    read = min(1.0, (len(runs) + len(held)) / max(total * (2 if held else 1), 1))
+    rows = sum(map(rows_of, held or runs))
+    written = _bytes(directories.data, "*/part-*.tfrecord")
+    shards = min(1.0, written / max(_bytes(directories.work, "runs/*.arrow"), 1)) if written else 0.0
+    share = min(_SORTED_SHARE * (1.0 if written else read) + (1 - _SORTED_SHARE) * shards, 0.99)
+    figures = {"rows": rows, "rows_per_second": round(rows / max(seconds, 1e-9))}
+    text = f"prepare: {rows:,} rows read, {figures['rows_per_second']:,} rows/s"
+    if written:
+        text = f"prepare: {rows:,} rows sorted, {written >> 20:,} MB of shards written"
+    if share > _TOO_EARLY:
+        figures["seconds_left"] = round(seconds / share - seconds, 1)
+        text += f", about {duration(figures['seconds_left'])} left"
+    return text, share, figures
 
 
 def _bytes(directory: Path, pattern: str) -> int:

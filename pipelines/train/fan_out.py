@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import time
 from pathlib import Path
 
 import apache_beam as beam
 
+from pipelines.progress import Progress, silent
+from pipelines.record import keep
 from pipelines.runner import RunnerOptions
+from pipelines.staging import write_whole
 from pipelines.train.launcher import Outcome, launch, read_outcome, write_outcome
 from pipelines.train.watch import watch
 from ranker import layout
 from ranker.config import Experiment, dump
 from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec
-from ranker.training.leftovers import sweep, unfinished
-from ranker.training.specs import read_manifest, replica_specs
+from ranker.training.leftovers import sweep
+from ranker.training.specs import content_key, read_manifest, replica_specs
 
 
 def train(
     experiment: Experiment,
     run: Path,
     options: RunnerOptions,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
 ) -> list[Outcome]:
     """Trains what is not there yet of every arm's replicas.
 
@@ -31,7 +33,7 @@ def train(
         experiment: the configuration; it becomes the run's `config.yaml`.
         run: the run directory, after `prepare`.
         options: the Beam runner; with one worker replicas train one after the other.
-        progress: called with a line now and then.
+        progress: told how the stage and every replica stand.
 
     Returns:
         One outcome a replica, by arm and index.
@@ -41,7 +43,9 @@ def train(
     """
     write_config(experiment, run)
     specs = replica_specs(experiment)
-    read_manifest(run)
+    manifest = read_manifest(run)
+    keys = {spec: content_key(experiment, spec, manifest) for spec in specs}
+    began = time.monotonic()
     pipeline = options.pipeline()
     _ = (
         pipeline
@@ -50,8 +54,10 @@ def train(
         | "Spread" >> beam.Reshuffle()
         | "Train" >> beam.ParDo(TrainReplica(str(run)))
     )
-    with watch(run, specs, progress):
-        options.run(pipeline)
+    with watch(run, keys, progress):
+        counters = options.run(pipeline)
+    if counters.get("reused") != len(specs):
+        keep(run, "train", time.monotonic() - began, counters)
     outcomes = [read_outcome(run, spec) for spec in specs]
     failed = [outcome for outcome in outcomes if outcome.version is None]
     if failed:
@@ -63,7 +69,7 @@ def train(
         )
     for outcome in outcomes:
         what = "unchanged, kept" if outcome.reused else "trained"
-        progress(f"replica {outcome.arm}/{outcome.replica}: version {outcome.version} {what}")
+        progress(f"replica {outcome.arm}/{outcome.replica}: version {outcome.version} {what}", 1.0)
     return outcomes
 
 
@@ -91,13 +97,5 @@ def write_config(experiment: Experiment, run: Path) -> None:
     Raises:
         UserError: the run directory cannot be written.
     """
-    temporary = unfinished(run)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        sweep(run)
-        temporary.write_text(dump(experiment), encoding="utf-8")
-        temporary.replace(layout.config_path(run))
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(f"{run}: cannot be written: {error.strerror}") from None
+    sweep(run)
+    write_whole(layout.config_path(run), dump(experiment))

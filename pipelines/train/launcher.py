@@ -16,12 +16,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.staging import write_whole
 from ranker import layout
 from ranker.config import load
 from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint
-from ranker.training.leftovers import sweep, unfinished
+from ranker.training.leftovers import sweep
 from ranker.training.publish import finished
 from ranker.training.specs import content_key, read_manifest
 
@@ -59,16 +60,10 @@ def write_outcome(run: Path, outcome: Outcome) -> None:
         UserError: it cannot be written.
     """
     base = layout.replica_dir(run, outcome.arm, outcome.replica)
-    temporary = unfinished(base)
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-        temporary.replace(base / ".outcome.json")
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        why = f"; {outcome.error}" if outcome.error else ""
-        raise UserError(f"{base}: cannot be written: {error.strerror}{why}") from None
+        write_whole(base / ".outcome.json", json.dumps(asdict(outcome)))
+    except UserError as error:
+        raise UserError(f"{error}; {outcome.error}" if outcome.error else str(error)) from None
 
 
 def read_outcome(run: Path, spec: ReplicaSpec) -> Outcome:

@@ -1,53 +1,78 @@
-"""Says how trainings stand while a pipeline runs: Beam shows nothing of an element until it is done."""
+"""How trainings stand while a pipeline runs, seen from what they leave beside their replicas."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from pipelines.progress import Progress, duration, looking
 from pipelines.train.launcher import log_path
+from ranker import layout
 from ranker.seeds import ReplicaSpec
+from ranker.training.publish import finished
 
 
 @contextmanager
 def watch(
-    run: Path, specs: Sequence[ReplicaSpec], progress: Callable[[str], None], seconds: float = 2.0
+    run: Path, keys: Mapping[ReplicaSpec, str], progress: Progress, seconds: float = 2.0
 ) -> Iterator[None]:
-    """While the block runs, reports every replica in training each `seconds`."""
-    stop = threading.Event()
+    """While the block runs, reports each `seconds` the whole stage and every replica in training.
+
+    Args:
+        run: the run directory.
+        keys: each replica's content key.
+        progress: told how it stands.
+        seconds: between two looks.
+    """
+    there = {spec for spec, key in keys.items() if _is_there(run, spec, key)}
+    before, began = len(there), time.monotonic()
 
     def look() -> None:
-        while not stop.wait(seconds):
-            for spec in specs:
-                line = standing(run, spec)
-                if line:
-                    progress(line)
+        there.update(spec for spec, key in keys.items() if spec not in there and _is_there(run, spec, key))
+        progress(*_whole(len(there), before, len(keys), time.monotonic() - began))
+        for spec in keys.keys() - there:
+            now = standing(run, spec)
+            if now is not None:
+                text, share, figures = now
+                progress(text, share, **figures)
 
-    thread = threading.Thread(target=look, name="train-watch", daemon=True)
-    thread.start()
-    try:
+    with looking(look, "train-watch", seconds):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
-def standing(run: Path, spec: ReplicaSpec) -> str | None:
-    """One line on a replica in training: how far, loss, speed, what is left; None where there is nothing to say."""
+def standing(run: Path, spec: ReplicaSpec) -> tuple[str, float, dict[str, float]] | None:
+    """A replica in training: a line, the share done, and the figures; None where there is nothing to say."""
     try:
         last = log_path(run, spec.arm, spec.replica).read_bytes().splitlines()[-1]
-        now = json.loads(last)
-        rate = now["examples_per_second"]
+        now: dict[str, Any] = json.loads(last)
         left = (now["steps"] - now["step"]) * (now["seconds"] / max(now["done"], 1))
+        share = now["step"] / now["steps"]
+        figures = {
+            "step": now["step"], "steps": now["steps"], "loss": now["loss"][0],
+            "examples_per_second": round(now["examples_per_second"]), "seconds_left": round(left, 1),
+        }  # fmt: skip
     except (OSError, IndexError, ValueError, KeyError):
         return None
+    name = f"replica {spec.arm}/{spec.replica}"
     if now["step"] == now["steps"]:
-        return f"replica {spec.arm}/{spec.replica}: trained, loss {now['loss'][0]:.4f}; exporting"
-    share = 100 * now["step"] / now["steps"]
-    return (
-        f"replica {spec.arm}/{spec.replica}: {share:3.0f}%, loss {now['loss'][0]:.4f},"
-        f" {rate:,.0f} examples/s, {left:.0f} s left"
+        return f"{name}: trained, loss {figures['loss']:.4f}; exporting", 0.99, figures
+    text = (
+        f"{name}: {100 * share:3.0f}%, loss {figures['loss']:.4f},"
+        f" {figures['examples_per_second']:,} examples/s, {duration(left)} left"
     )
+    return text, min(share, 0.99), figures
+
+
+def _whole(done: int, before: int, total: int, seconds: float) -> tuple[str, float]:
+    text = f"train: {done} of {total} replicas trained"
+    if before < done < total:
+        text += f", about {duration(seconds / (done - before) * (total - done))} left"
+    return text, min(done / total, 0.99)
+
+
+def _is_there(run: Path, spec: ReplicaSpec, key: str) -> bool:
+    return finished(layout.replica_dir(run, spec.arm, spec.replica), key) is not None

@@ -49,8 +49,9 @@ def test_nonsense_is_refused(options, message):
 
 def test_flink_gets_what_it_needs_and_what_is_given_wins():
     flags = RunnerOptions(
-        "FlinkRunner", 2, ("--environment_type=EXTERNAL", "--flink_master=host:8081")
+        "FlinkRunner", 2, ("--environment_type=EXTERNAL", "--flink_master=host:8081", "--experiments=one")
     ).beam_flags()
+    assert {"--experiments=one", "--experiments=use_loopback_process_worker"} <= set(flags)
     assert flags.count("--environment_type=EXTERNAL") == 1
     assert "--environment_type=LOOPBACK" not in flags
     assert {
@@ -59,6 +60,19 @@ def test_flink_gets_what_it_needs_and_what_is_given_wins():
         "--flink_version=1.20",
         "--flink_master=host:8081",
     } <= set(flags)
+
+
+def test_counters_are_added_up_over_workers():
+    options = RunnerOptions(workers=2)
+    pipeline = options.pipeline()
+    _ = pipeline | beam.Create(range(8)) | beam.Reshuffle() | beam.Map(count)
+    assert options.run(pipeline) == {"seen": 8, "odd": 4}
+
+
+def count(element):
+    beam.metrics.Metrics.counter("test", "seen").inc()
+    if element % 2:
+        beam.metrics.Metrics.counter("test", "odd").inc()
 
 
 def refuse(element):

@@ -32,8 +32,14 @@ def test_report_keeps_its_contract(evaluated, small):
     assert json.loads(layout.report_path(run).read_text()) == report
     assert report["experiment"] == "small"
     assert report["data"] == "small"
-    assert report["stages"] == {"prepare": 1.5, "train": 130.0}
-    assert lines[-1] == report["sentence"]
+    assert list(report["stages"]) == ["prepare", "train", "evaluate"]
+    assert {**report["stages"], "evaluate": 0} == {"prepare": 1.5, "train": 130.0, "evaluate": 0}
+    assert report["stages"]["evaluate"] > 0
+    assert report["counters"] == {
+        "prepare": {"rows": 600}, "train": {"trained": 4},
+        "evaluate": {"rows": report["counts"]["rows"], "shards": 3},
+    }  # fmt: skip
+    assert lines[0] == "evaluate: fitting a logistic regression for comparison"
     assert list(report["arms"]) == ["smelu", "relu"]
     for arm, found in report["arms"].items():
         assert [r["name"] for r in found["replicas"]] == [f"{arm}/{i}" for i in range(2)]
@@ -105,8 +111,8 @@ def test_unchanged_inputs_are_skipped_with_a_line(evaluated, small):
     run, report, _ = evaluated
     before = layout.report_path(run).stat().st_mtime_ns
     lines: list[str] = []
-    assert evaluate(small, run, progress=lines.append) == report
-    assert lines == ["evaluation unchanged, kept"]
+    assert evaluate(small, run, progress=lambda line, *_, **__: lines.append(line)) == report
+    assert lines == ["evaluate: unchanged, kept"]
     assert layout.report_path(run).stat().st_mtime_ns == before
 
 
@@ -114,13 +120,11 @@ def test_two_workers_give_the_same(evaluated, small, run):
     one, report, _ = evaluated
     leftover = run / ".evaluation-0123456789ab" / "predictions"
     leftover.mkdir(parents=True)  # a run was killed here before
-    stages = {"prepare": 1.5, "train": 130.0}
-    assert evaluate(small, run, RunnerOptions(workers=2), stages=stages) == report
+    two = evaluate(small, run, RunnerOptions(workers=2))
     assert not leftover.exists()
-    for name in ("report.json", "report.html"):
-        assert (layout.evaluation_dir(run) / name).read_bytes() == (
-            layout.evaluation_dir(one) / name
-        ).read_bytes()
+    assert two["counters"]["evaluate"] == report["counters"]["evaluate"]
+    what_it_took = {"stages": {}, "counters": {}}
+    assert json.dumps(two | what_it_took) == json.dumps(report | what_it_took)
     assert read_predictions(run).equals(read_predictions(one))
 
 

@@ -35,6 +35,7 @@ def report(predictions):
         "data": "d",
         "versions": {"numpy": "2"},
         "stages": {"train": 61},
+        "counters": {"train": {"trained": 1200, "reused": 1}},
     }
     return build(head, replicas, result, quality, baseline, {"top1_swap": 0.1})
 
@@ -54,6 +55,7 @@ def test_names_are_escaped_wherever_they_stand(report):
 def test_page_stands_alone(report):
     text = page(report)
     assert "<script" not in text
+    assert "trained 1,200, reused 1" in text
     addresses = set(re.findall(r"https?://[^\"'\s<>]+", text))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert not re.search(r"(src|href)=\"(?!#)", text.replace("xlink:href", "href"))

@@ -111,7 +111,7 @@ def test_a_second_run_says_what_changed(log, make, tmp_path):
     users = (log / "u.user").read_text().splitlines()
     (log / "u.user").write_text("".join(f"{u.split('|')[0]}|{90 + n}|M\n" for n, u in enumerate(users)))
     said = []
-    prepare(make(), tmp_path / "run", progress=lambda text, share: said.append(text))
+    prepare(make(), tmp_path / "run", progress=lambda text, *_, **__: said.append(text))
     changes = [text for text in said if "since the last run" in text]
     assert any("age: population stability index" in text for text in changes)
     assert any("gender: " in text for text in changes)

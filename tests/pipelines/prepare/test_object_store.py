@@ -56,7 +56,9 @@ def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp
     assert remote.inputs != local.inputs
     again = []
     prepare(
-        make(data_root="s3://logs/day"), tmp_path / "remote", progress=lambda text, share: again.append(text)
+        make(data_root="s3://logs/day"),
+        tmp_path / "remote",
+        progress=lambda text, *_, **__: again.append(text),
     )
     assert any("unchanged" in text for text in again)
 
@@ -94,7 +96,7 @@ def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):
     for name, data in expected.items():
         assert bucket.get_object(Bucket="logs", Key=f"runs/one/data/{name}")["Body"].read() == data
     said = []
-    prepare(make(), "s3://logs/runs/one", progress=lambda text, share: said.append(text))
+    prepare(make(), "s3://logs/runs/one", progress=lambda text, *_, **__: said.append(text))
     assert any("unchanged" in text for text in said)
 
 

@@ -171,7 +171,7 @@ def test_nothing_is_done_twice_and_what_changed_is(log, make, tmp_path):
     said = []
     first = prepare(make(), tmp_path / "run")
     stamp = (tmp_path / "run/data/manifest.json").stat().st_mtime_ns
-    again = prepare(make(), tmp_path / "run", progress=lambda text, share: said.append(text))
+    again = prepare(make(), tmp_path / "run", progress=lambda text, *_, **__: said.append(text))
     assert again == first == Manifest.read(tmp_path / "run/data/manifest.json")
     assert (tmp_path / "run/data/manifest.json").stat().st_mtime_ns == stamp
     assert any("unchanged" in text for text in said)

@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[3]
 MOMENTS = [
     ("pipelines.prepare.runs", "write_run", "1", "after"),
     ("pipelines.prepare.tfrecord", "Writer.write", "2", "before"),
-    ("pipelines.prepare.publish", "_replace", "1", "before"),
+    ("pipelines.staging", "_replace", "1", "before"),
     ("shutil", "rmtree", "2", "before"),  # between the renames and the removal of the earlier data
 ]
 MORE_MOMENTS = [
@@ -75,7 +75,7 @@ def kill_and_repeat(make, tmp_path, moment):
     assert not (run / "data").exists() or contents(run) in (earlier, whole), "half-written data are visible"
     prepare(make(), run)
     assert contents(run) == whole
-    assert sorted(path.name for path in run.iterdir()) == [".data.lock", "data"]
+    assert sorted(path.name for path in run.iterdir()) == [".data.lock", "data", "logs"]
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: "-".join(moment[1:]))

@@ -1,4 +1,4 @@
-"""A directory that appears whole or not at all, written by one process at a time."""
+"""Directories and small files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ranker.errors import UserError
+from ranker.training.leftovers import unfinished
 
 
 @contextmanager
 def staging(target: Path) -> Iterator[Path]:
     """Gives a new directory beside `target`; when the block ends well, it takes `target`'s place.
 
+    Unlike a replica's base path (`ranker.training.publish`), where workers may compete, it has one writer at a time.
     What a killed run left behind is removed first. A lock, which the operating system releases with its
     process, keeps a second run away.
 
@@ -60,6 +62,23 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
         raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file, and its directory if it is not there; what is unfinished when the process dies is hidden.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = unfinished(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path.parent}: cannot be written: {error.strerror}") from None
 
 
 def _replace(fresh: Path, target: Path) -> None:

@@ -1,0 +1,43 @@
+"""What each stage of a run took, kept in `RUN/logs/stages`, so that a report tells of earlier commands too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.staging import write_whole
+
+STAGES = ("prepare", "train", "evaluate")
+
+
+def keep(run: Path, stage: str, seconds: float, counters: Mapping[str, int]) -> None:
+    """Writes what a stage that has worked took; a stage that had nothing to do keeps its earlier record.
+
+    Args:
+        run: the run directory.
+        stage: of `STAGES`.
+        seconds: by the clock.
+        counters: Beam's, by name.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    text = json.dumps({"seconds": round(seconds, 3), "counters": dict(sorted(counters.items()))})
+    write_whole(_directory(run) / f"{stage}.json", text + "\n")
+
+
+def kept(run: Path) -> dict[str, dict[str, Any]]:
+    """Stage -> `seconds` and `counters`, of the stages that have left a record, in their order."""
+    found = {}
+    for stage in STAGES:
+        try:
+            found[stage] = json.loads((_directory(run) / f"{stage}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # a run of another version, or one whose logs were cleared
+    return found
+
+
+def _directory(run: Path) -> Path:
+    return run / "logs" / "stages"
