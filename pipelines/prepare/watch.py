@@ -47,7 +47,7 @@ def progress(directories: Directories, total: int, seconds: float) -> tuple[str,
     written = _bytes(directories.data, "*/part-*.tfrecord")
     shards = min(1.0, written / max(_bytes(directories.work, "runs/*.arrow"), 1)) if written else 0.0
     share = min(_SORTED_SHARE * (1.0 if written else read) + (1 - _SORTED_SHARE) * shards, 0.99)
-    figures = {"rows": rows, "rows_per_second": round(rows / max(seconds, 1e-9))}
+    figures: dict[str, float] = {"rows": rows, "rows_per_second": round(rows / max(seconds, 1e-9))}
     text = f"prepare: {rows:,} rows read, {figures['rows_per_second']:,} rows/s"
     if written:
         text = f"prepare: {rows:,} rows sorted, {written >> 20:,} MB of shards written"
