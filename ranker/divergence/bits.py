@@ -1,5 +1,6 @@
 """Sets of candidates as bits in 64-bit words: 64 comparisons of two replicas in one exclusive or."""
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -28,8 +29,19 @@ def popcount_by_halves(words: Array) -> Array:
 
 
 def count_bits(words: Array) -> Array:
-    """Set bits of each request's words [n, K, W], int64 [n]."""
-    return popcount(words).sum(axis=(1, 2), dtype=np.int64)
+    """Set bits of each request's words [n, ...], int64 [n]."""
+    counts = popcount(words).reshape(len(words), math.prod(words.shape[1:]))
+    # a product is several times faster than a reduction of bytes, and exact in float32 below 2^24
+    dtype = np.float32 if counts.shape[1] < 2**18 else np.float64
+    return (counts.astype(dtype) @ _ones(counts.shape[1], dtype)).astype(np.int64)
+
+
+def pack_bits(flags: Array) -> Array:
+    """Flags of columns, bool [n, K], as bits in the order of `unit_words`: uint64 [n, ceil(K / 64)]."""
+    packed = np.packbits(flags, axis=1, bitorder="little")
+    words = np.zeros((len(flags), -(-flags.shape[1] // 64) * 8), dtype=np.uint8)
+    words[:, : packed.shape[1]] = packed
+    return words.view("<u8")
 
 
 def unit_words(columns: int) -> Array:
@@ -48,9 +60,9 @@ def count_true(flags: Array) -> Array:
 
 def row_sums(values: Array) -> Array:
     """Sum along the last axis of [n, K], float64 [n]: as a product, faster than a reduction for short rows."""
-    return values.astype(np.float64, copy=False) @ _ones(values.shape[1])
+    return values.astype(np.float64, copy=False) @ _ones(values.shape[1], np.float64)
 
 
 @lru_cache(maxsize=64)
-def _ones(columns: int) -> Array:
-    return np.ones(columns)
+def _ones(columns: int, dtype: type) -> Array:
+    return np.ones(columns, dtype)

@@ -106,7 +106,9 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
     for requests in blocks:
         here = slice(begin, begin := begin + len(requests))
         rows, present = batch.padded_rows(requests)
-        scores = batch.scores[:, rows] * present
+        scores = batch.scores.take(rows, axis=1)
+        if not present.all():
+            scores *= present
         valid = batch.valid[:, requests]
         consensus = (scores * valid[:, :, None]).sum(axis=0) / np.maximum(valid.sum(axis=0), 1)[:, None]
         agreed = Ranked(consensus, present, settings.k)
@@ -122,8 +124,9 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
         prediction = prediction[:, place]
         values = {label: value[:, place] for label, value in values.items()}
     paired = np.array([batch.valid[i] & batch.valid[j] for i, j in pairs], dtype=bool).reshape(shape)
-    for value in values.values():
-        value[~paired] = np.nan
+    if not paired.all():
+        for value in values.values():
+            value[~paired] = np.nan
     return RequestMeasures(batch, settings, pairs, paired, values, prediction)
 
 
@@ -136,6 +139,7 @@ class _Weights:
         count: how many pairs of a request do, at least 1, [M + 1, N].
         usable: bool [P + M + 1, N], the row has a value of the request.
         y: weights, 0 where not usable, [P + M + 1, N].
+        every: all of `usable`.
     """
 
     member: Array
@@ -143,6 +147,7 @@ class _Weights:
     count: Array
     usable: Array
     y: Array
+    every: bool
 
     @staticmethod
     def of(measured: "RequestMeasures", chosen: Array, weight: str, at_least: int) -> "_Weights":
@@ -158,16 +163,18 @@ class _Weights:
             1.0 if weight == "request" else size if weight == "example" else measured.prediction[:, chosen]
         )
         mean = member @ y / np.maximum(count, 1)
-        return _Weights(
-            member, sign, np.maximum(count, 1), np.vstack([usable, count > 0]), np.vstack([y, mean])
-        )
+        rows = np.vstack([usable, count > 0])
+        return _Weights(member, sign, np.maximum(count, 1), rows, np.vstack([y, mean]), bool(rows.all()))
 
     def statistics(self, values: Array, signed: bool) -> list[Statistic]:
         """Statistics of each row from the pairs' values [P, N]."""
         pairs = len(values)
-        x = np.where(self.usable[:pairs], values, 0.0) * self.y[:pairs]
-        x = np.vstack([x, (self.sign if signed else self.member) @ x / self.count])
-        values = np.divide(x, self.y, out=np.zeros_like(x), where=self.y > 0)
+        if not self.every:
+            values = np.where(self.usable[:pairs], values, 0.0)
+        x = values * self.y[:pairs]
+        means = (self.sign if signed else self.member) @ x / self.count
+        x, y = np.vstack([x, means]), self.y[pairs:]
+        values = np.vstack([values, np.divide(means, y, out=np.zeros_like(means), where=y > 0)])
         sums, buckets = sum_rows(x, self.y, self.usable), count_buckets(values, self.usable)
         return [Statistic.from_row(row, Histogram(counts)) for row, counts in zip(sums, buckets, strict=True)]
 

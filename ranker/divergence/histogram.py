@@ -29,15 +29,23 @@ def bucket_edges() -> Array:
 
 def bucket_of(values: ArrayLike) -> Array:
     """Bucket of each absolute value, int64, same shape."""
-    magnitude = np.maximum(np.abs(np.asarray(values, dtype=np.float64)), SMALLEST / 2)
-    index = np.floor(np.log2(magnitude / SMALLEST) * PER_OCTAVE).astype(np.int64) + 1
-    return np.clip(index, 0, BUCKETS - 1)
+    # cut to the middle of the first and of the last bucket, so that every index is one
+    least, most = (SMALLEST * 2.0 ** (place / PER_OCTAVE) for place in (-0.5, BUCKETS - 1.5))
+    magnitude = np.atleast_1d(np.abs(np.asarray(values, dtype=np.float64)))
+    np.clip(magnitude, least, most, out=magnitude)
+    magnitude /= SMALLEST
+    np.log2(magnitude, out=magnitude)
+    magnitude *= PER_OCTAVE
+    magnitude += 1
+    return magnitude.astype(np.int64).reshape(np.shape(values))
 
 
 def count_buckets(values: Array, included: Array) -> Array:
     """Histogram each row of values [rows, n] where included [rows, n]; int64 [rows, BUCKETS]."""
-    rows = len(values)
-    flat = (bucket_of(np.where(included, values, 0.0)) + np.arange(rows)[:, None] * BUCKETS)[included]
+    rows, every = len(values), bool(included.all())
+    buckets = bucket_of(values if every else np.where(included, values, 0.0))
+    buckets += np.arange(rows)[:, None] * BUCKETS
+    flat = buckets.ravel() if every else buckets[included]
     return np.bincount(flat, minlength=rows * BUCKETS).reshape(rows, BUCKETS)
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranker.divergence.bits import Array, count_bits
+from ranker.divergence.bits import Array, count_bits, row_sums
 from ranker.divergence.ranked import Ranked
 from ranker.errors import UserError
 
@@ -47,13 +47,18 @@ class Pair:
 
     @cached_property
     def found(self) -> Array:
-        """Rank in b of the item at rank r of a, int32 [min(k, K), n]."""
-        return self.b.rank.ravel()[self.a.top]
+        """Rank in b of the item at rank r of a, int16 or int32 [min(k, K), n]."""
+        return self.b.rank.ravel().take(self.a.top)
 
     @cached_property
     def found_back(self) -> Array:
-        """Rank in a of the item at rank r of b, int32 [min(k, K), n]."""
-        return self.a.rank.ravel()[self.b.top]
+        """Rank in a of the item at rank r of b, int16 or int32 [min(k, K), n]."""
+        return self.a.rank.ravel().take(self.b.top)
+
+    @cached_property
+    def found_in_top(self) -> Array:
+        """`found`, where k stands for every rank below the top k; in the smallest type that holds k."""
+        return np.minimum(self.found, self.k).astype(np.min_scalar_type(self.k))
 
     @cached_property
     def disagreement(self) -> Array:
@@ -68,17 +73,19 @@ class Pair:
     @cached_property
     def difference(self) -> Array:
         """|a - b|, float64 [n, K]."""
-        return np.abs(self.a.scores - self.b.scores)
+        difference = self.a.scores - self.b.scores
+        return np.abs(difference, out=difference)
 
     @cached_property
-    def total(self) -> Array:
-        """Scores a + b, float64 [n, K]."""
-        return self.a.scores + self.b.scores
+    def absolute(self) -> Array:
+        """Sum of |a - b| over the candidates, float64 [n]."""
+        return row_sums(self.difference)
 
     @cached_property
     def logit_difference(self) -> Array:
         """|logit a - logit b|, float64 [n, K]."""
-        return np.abs(self.a.logit - self.b.logit)
+        difference = self.a.logit - self.b.logit
+        return np.abs(difference, out=difference)
 
     def report(self, values: Array, at_least: int) -> Array:
         """Values [n] as a measure returns them: nan where a request has fewer candidates than it takes."""

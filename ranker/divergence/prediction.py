@@ -11,7 +11,7 @@ Raises:
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranker.divergence.bits import Array, row_sums
+from ranker.divergence.bits import Array, count_bits, row_sums
 from ranker.divergence.pairs import Pair, as_pair
 from ranker.errors import UserError
 
@@ -28,7 +28,7 @@ def pd_abs(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
         0.05
     """
     pair = as_pair(a, b, probabilities=True)
-    return pair.report(_mean(pair, pair.difference), 1)
+    return pair.report(pair.absolute / np.maximum(pair.size, 1), 1)
 
 
 def rpd_sym(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
@@ -44,10 +44,11 @@ def rpd_sym(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
         0.4
     """
     pair = as_pair(a, b, probabilities=True)
-    # where a + b is 0 so is |a - b|, and any positive divisor gives 0
-    return pair.report(
-        _mean(pair, pair.difference / np.maximum(pair.total, np.finfo(np.float64).tiny)) * 2, 1
-    )
+    total = pair.a.scores + pair.b.scores
+    np.maximum(
+        total, np.finfo(np.float64).tiny, out=total
+    )  # where it is 0 so is |a - b|: any divisor gives 0
+    return pair.report(_mean(pair, np.divide(pair.difference, total, out=total)) * 2, 1)
 
 
 def rpd_ratio(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
@@ -62,7 +63,7 @@ def rpd_ratio(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
         0.4
     """
     pair = as_pair(a, b, probabilities=True)
-    return pair.report(_ratio(row_sums(pair.difference), expected_prediction(pair)), 1)
+    return pair.report(_ratio(pair.absolute, expected_prediction(pair)), 1)
 
 
 def pd_logit(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
@@ -92,7 +93,8 @@ def pd_logit_squared(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
         0.290517
     """
     pair = as_pair(a, b, probabilities=True)
-    return pair.report(_mean(pair, pair.logit_difference**2), 1)
+    squares = np.einsum("ij,ij->i", pair.logit_difference, pair.logit_difference)
+    return pair.report(squares / np.maximum(pair.size, 1), 1)
 
 
 def bias(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
@@ -107,7 +109,7 @@ def bias(a: ArrayLike | Pair, b: ArrayLike | None = None) -> Array:
         0.181818
     """
     pair = as_pair(a, b, probabilities=True)
-    return pair.report(_ratio(row_sums(pair.a.scores - pair.b.scores), expected_prediction(pair)), 1)
+    return pair.report(_ratio(pair.a.mass - pair.b.mass, expected_prediction(pair)), 1)
 
 
 def flip_rate(a: ArrayLike | Pair, b: ArrayLike | None = None, *, threshold: float = 0.5) -> Array:
@@ -127,8 +129,8 @@ def flip_rate(a: ArrayLike | Pair, b: ArrayLike | None = None, *, threshold: flo
     if not 0 <= threshold <= 1:
         raise UserError(f"`threshold` must be a probability in [0, 1]. Received: threshold={threshold!r}")
     pair = as_pair(a, b, probabilities=True)
-    flipped = (pair.a.scores > threshold) != (pair.b.scores > threshold)
-    return pair.report(row_sums(flipped) / np.maximum(pair.size, 1), 1)
+    flipped = count_bits(pair.a.over(threshold) ^ pair.b.over(threshold))
+    return pair.report(flipped / np.maximum(pair.size, 1), 1)
 
 
 def d1(probabilities: ArrayLike) -> float:
@@ -170,7 +172,7 @@ def relative_d1(probabilities: ArrayLike) -> float:
 
 def expected_prediction(pair: Pair) -> Array:
     """Sum over a request's candidates of the pair's mean prediction: its expected clicks, float64 [n]."""
-    return row_sums(pair.total) / 2
+    return (pair.a.mass + pair.b.mass) / 2
 
 
 def _mean(pair: Pair, per_example: Array) -> Array:

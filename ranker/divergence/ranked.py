@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranker.divergence.bits import Array, count_bits, row_sums, unit_words
+from ranker.divergence.bits import Array, count_bits, pack_bits, row_sums, unit_words
 
 LOGIT_LIMIT = 1e-7
 """Probabilities are clipped to [1e-7, 1 - 1e-7] before a logit: float32 sigmoids saturate to 0 and 1."""
@@ -23,7 +23,7 @@ def logit(probability: ArrayLike) -> Array:
         [0.0, 16.118]
     """
     p = np.clip(np.asarray(probability, dtype=np.float64), LOGIT_LIMIT, 1 - LOGIT_LIMIT)
-    return np.log(p) - np.log1p(-p)
+    return np.log(p / (1 - p))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,50 +54,59 @@ class Ranked:
         """Log-odds [n, K]; equal in the padding of every replica."""
         return logit(self.scores)
 
+    # What is cached is what several pairs ask for: memory that is kept costs more than arithmetic done twice.
+
     @cached_property
     def order(self) -> Array:
-        """Column of the item at each rank, int64 [n, K], best first, padding last."""
-        return np.argsort(np.where(self.present, -self.scores, np.inf), axis=1, kind="stable")
+        """Column of the item at each rank, int16 or int32 [n, K], best first, padding last."""
+        keys = np.where(self.present, -self.scores, np.inf)
+        order = np.argsort(keys, axis=1)  # not stable, but twice as fast; ties are rare
+        ordered = keys.ravel().take(order + self._row_starts)
+        tied = ((ordered[:, 1:] == ordered[:, :-1]) & self.present[:, 1:]).any(axis=1)
+        if tied.any():
+            order[tied] = np.argsort(keys[tied], axis=1, kind="stable")
+        columns = np.arange(keys.shape[1], dtype=np.int16 if keys.shape[1] < 2**15 else np.int32)
+        # padding stands last in the columns too, so that its ranks are its columns
+        return np.where(self.present, order.astype(columns.dtype), columns)
 
     @cached_property
     def rank(self) -> Array:
-        """Rank (from 0) of each column, int32 [n, K]."""
-        rank = np.empty(self.order.shape, dtype=np.int32)
-        np.put_along_axis(rank, self.order, np.arange(rank.shape[1], dtype=np.int32)[None, :], axis=1)
-        return rank
+        """Rank (from 0) of each column, int16 or int32 [n, K]."""
+        n, columns = self.order.shape
+        rank = np.empty(n * columns, dtype=self.order.dtype)
+        rank[self._places().ravel()] = np.tile(np.arange(columns, dtype=rank.dtype), n)
+        return rank.reshape(n, columns)
 
     @cached_property
     def top(self) -> Array:
         """Flat positions (row * K + column) of the first items, int64 [min(k, K), n]."""
-        n, columns = self.scores.shape
-        return np.ascontiguousarray(self.order[:, : self.k].T) + np.arange(n)[None, :] * columns
-
-    @cached_property
-    def _up_to(self) -> Array:
-        """Bits of the candidates at ranks 0..r, uint64 [n, K, ceil(K / 64)]: sums, since each bit comes once."""
-        words = unit_words(self.scores.shape[1])[self.order]
-        if not self.present.all():
-            words[np.arange(words.shape[1]) >= self.size[:, None]] = 0
-        return np.cumsum(words, axis=1, dtype=np.uint64)
+        return np.ascontiguousarray((self.order[:, : self.k] + self._row_starts).T)
 
     @cached_property
     def above(self) -> Array:
         """Bits, uint64 [n, K, ceil(K / 64)]: bit j of row i says that i scores strictly above j."""
-        beaten = self._up_to[:, -1:] - self._up_to
-        ordered = np.take_along_axis(self.scores, self.order, axis=1)
-        tied = ordered[:, 1:] == ordered[:, :-1]
+        words = unit_words(self.scores.shape[1]).take(self.order, axis=0)
+        words *= self.present[:, :, None]  # ranks of padding are its columns
+        up_to = np.cumsum(words, axis=1, dtype=np.uint64)  # sums, since each bit comes once
+        beaten = np.subtract(up_to[:, -1:], up_to, out=words)
+        ordered = self._in_order(self.scores)
+        tied = (ordered[:, 1:] == ordered[:, :-1]) & self.present[:, 1:]
         if tied.any():  # what a tied candidate beats is what the last of its equals beats
-            rank = np.arange(ordered.shape[1])
+            rank = np.arange(beaten.shape[1])
             last = np.where(np.append(tied, np.zeros((len(tied), 1), dtype=bool), axis=1), len(rank), rank)
             last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
             beaten = np.take_along_axis(beaten, last[:, :, None], axis=1)
-        n, columns, words = beaten.shape
-        return beaten.reshape(-1, words)[self.rank + np.arange(n)[:, None] * columns]
+        return beaten.reshape(-1, beaten.shape[2]).take(self.rank + self._row_starts, axis=0)
 
     @cached_property
     def below_top(self) -> Array:
         """Bits of the candidates below the top k, uint64 [n, ceil(K / 64)]."""
-        return self._up_to[:, -1] - self._up_to[:, min(self.k, self._up_to.shape[1]) - 1]
+        return pack_bits((self.rank >= self.k) & self.present)
+
+    @cached_property
+    def unseen(self) -> Array:
+        """Bits, uint64 [n, K, ceil(K / 64)]: bit j of row i says that neither i nor j is in the top k."""
+        return self.below_top[:, None, :] * (self.rank >= self.k)[:, :, None]
 
     @cached_property
     def ordered_pairs(self) -> Array:
@@ -105,16 +114,44 @@ class Ranked:
         return count_bits(self.above)
 
     @cached_property
+    def mass(self) -> Array:
+        """Sum of the scores, the request's expected clicks, float64 [n]."""
+        return row_sums(self.scores)
+
+    @cached_property
     def ideal(self) -> Array:
         """Discounted sum of the scores in their own order: the most that any order gets, float64 [n]."""
-        return np.take_along_axis(self.scores, self.order, axis=1) @ discounts(self.scores.shape[1])[:-1]
+        return self._in_order(self.scores) @ discounts(self.scores.shape[1])[:-1]
 
     @cached_property
     def regret(self) -> Array:
         """Share of expected clicks that this order loses against the consensus order, float64 [n]."""
         agreed = self.consensus or self
-        got = row_sums(agreed.scores * discounts(agreed.scores.shape[1])[self.rank])
+        got = self._in_order(agreed.scores) @ discounts(agreed.scores.shape[1])[:-1]
         return np.maximum(agreed.ideal - got, 0) / np.where(agreed.ideal > 0, agreed.ideal, 1)
+
+    def over(self, threshold: float) -> Array:
+        """Bits of the candidates that score over a threshold, uint64 [n, ceil(K / 64)]."""
+        if threshold not in self._over:
+            self._over[threshold] = pack_bits(self.scores > threshold)
+        return self._over[threshold]
+
+    @cached_property
+    def _over(self) -> dict[float, Array]:
+        return {}
+
+    @cached_property
+    def _row_starts(self) -> Array:
+        n, columns = self.scores.shape
+        return np.arange(n)[:, None] * columns
+
+    def _places(self) -> Array:
+        """Flat position of the item at each rank, int64 [n, K]."""
+        return self.order + self._row_starts
+
+    def _in_order(self, values: Array) -> Array:
+        """Values of the candidates [n, K] in this order."""
+        return values.ravel().take(self._places())
 
 
 @lru_cache(maxsize=64)

@@ -82,11 +82,13 @@ class RequestBatch:
             raise UserError(f"`answered` must have the shape of `scores`. Received: {shapes}")
         names = _names(replicas, len(values))
         requests, code = np.unique(owner, return_inverse=True)
-        order = np.lexsort((ids, code))
-        code, ids, given = code[order], ids[order], given[:, order]
+        order = np.arange(rows)
+        if not ((code[1:] > code[:-1]) | (code[1:] == code[:-1]) & (ids[1:] >= ids[:-1])).all():
+            order = np.lexsort((ids, code))
+            code, ids, given, values = code[order], ids[order], given[:, order], values[:, order]
         repeated = np.zeros(rows, dtype=bool)
         repeated[1:] = (code[1:] == code[:-1]) & (ids[1:] == ids[:-1])
-        return _checked(names, requests, code, ids, values[:, order], given, repeated & given, order)
+        return _checked(names, requests, code, ids, values, given, repeated & given, order)
 
     @staticmethod
     def from_answers(answers: Answers, *, asked: tuple[ArrayLike, ArrayLike] | None = None) -> "RequestBatch":
@@ -249,8 +251,8 @@ def _checked(
         improper = given & ~((scores >= 0) & (scores <= 1))
 
     def any_of(flags: Array) -> Array:
-        if not len(ids):
-            return np.zeros((len(replicas), 0), dtype=bool)
+        if flags.all() or not flags.any():  # the usual case, and much faster
+            return np.full((len(replicas), len(ids)), flags.size > 0 and flags.flat[0])
         return np.logical_or.reduceat(flags, starts, axis=1)
 
     answered = any_of(given)
@@ -265,7 +267,7 @@ def _checked(
         answered=answered,
         mismatched=incomplete,
         invalid=np.add.reduceat(improper, starts, axis=1, dtype=np.int64)
-        if len(ids)
-        else incomplete.astype(np.int64),
+        if improper.any()
+        else np.zeros(answered.shape, dtype=np.int64),
         rows=np.asarray(rows, dtype=np.int64),
     )

@@ -66,8 +66,8 @@ class Statistic:
     @staticmethod
     def from_row(row: Array, histogram: Histogram) -> "Statistic":
         """From one row of `sum_rows`."""
-        total, total_sq, weight, weight_sq, cross = (float(x) for x in row[1:])
-        return Statistic(int(row[0]), total, total_sq, weight, weight_sq, cross, histogram)
+        n, total, total_sq, weight, weight_sq, cross = row.tolist()
+        return Statistic(int(n), total, total_sq, weight, weight_sq, cross, histogram)
 
     @property
     def value(self) -> float:

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranker.divergence.bits import Array, count_bits, count_true, popcount
+from ranker.divergence.bits import Array, count_bits, count_true
 from ranker.divergence.pairs import Pair, as_pair
 from ranker.divergence.ranked import discounts
 
@@ -88,10 +88,9 @@ def visible_inversion(
         0.0
     """
     pair = as_pair(a, b, items=items, k=k)
-    hidden = pair.a.below_top & pair.b.below_top  # in neither top
-    count = popcount(hidden).sum(axis=1, dtype=np.int64)
-    hidden_rows = (pair.a.rank >= pair.k) & (pair.b.rank >= pair.k)
-    unseen = pair.disagreement & (hidden[:, None, :] * hidden_rows[:, :, None])
+    count = count_bits(pair.a.below_top & pair.b.below_top)  # in neither top
+    unseen = pair.disagreement & pair.a.unseen
+    unseen &= pair.b.unseen
     visible = pair.disagreements - count_bits(unseen)
     return pair.report(visible / np.maximum(_ordered(pair.size) - count * (count - 1), 1), 2)
 
@@ -147,9 +146,11 @@ def rbo_ext(
     """
     pair = as_pair(a, b, items=items, k=k)
     # an item is common from depth max(rank a, rank b) + 1 on: the measure is a sum over items of a weight
-    place = np.arange(len(pair.found))[:, None]
-    common = np.minimum(np.maximum(pair.found, place), pair.k)
-    return pair.report(_rbo_weights(pair.k)[pair.depth[None, :], common].sum(axis=0), 2)
+    place = np.arange(len(pair.found), dtype=pair.found_in_top.dtype)[:, None]
+    common = np.maximum(pair.found_in_top, place)
+    weights = _rbo_weights(pair.k)
+    shared = weights[-1].take(common) if pair.smallest >= pair.k else weights[pair.depth, common]
+    return pair.report(shared.sum(axis=0), 2)
 
 
 def kendall_topk(
@@ -166,11 +167,12 @@ def kendall_topk(
         0.25
     """
     pair = as_pair(a, b, items=items, k=k)
-    here = np.minimum(pair.found, pair.k)  # k stands for "not in the other top k"
-    first, second = _rank_pairs(len(here))
+    here = pair.found_in_top
     absent = pair.found_back >= pair.k
     # both common and reversed, or absent from one list and before a common item in the other
-    inverted = count_true(here[first] > here[second]) + count_true(absent[first] & ~absent[second])
+    first, second = _rank_pairs(len(here))
+    inverted = count_true(here.take(first, axis=0) > here.take(second, axis=0))
+    inverted += (np.cumsum(absent, axis=0) * ~absent).sum(axis=0)
     # one alone in a and one alone in b: surely inverted; two alone in one list: not known, one half
     alone, depth = count_true(absent), pair.depth
     distance = inverted + alone**2 + alone * (alone - 1) / 2
@@ -193,7 +195,7 @@ def med_dcg(
     """
     pair = as_pair(a, b, items=items, k=k)
     table = discounts(pair.k)
-    gained = table[: len(pair.found), None] - table[np.minimum(pair.found, pair.k)]
+    gained = table[: len(pair.found), None] - table.take(pair.found_in_top)
     # both lists rank the same candidates: the discounts sum to the same total, so negative = positive
     return pair.report(np.maximum(gained, 0).sum(axis=0) / np.cumsum(table)[pair.depth - 1], 2)
 
