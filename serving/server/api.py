@@ -207,6 +207,7 @@ def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
         intra_op_threads=options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
         metrics=metrics,
         steps=tuple(steps),
+        prefer_tflite=options.use_tflite_model,
     )
 
 

@@ -99,7 +99,7 @@ def multi_inference(
         ServingError: as TF Serving answers.
     """
     signatures: dict[str, Signature] = {}
-    input_spec: TensorSpec | None = None
+    feeds: dict[str, TensorSpec] = {}
     fetches: dict[str, TensorSpec] = {}
     model_name = ""
     for task in tasks:
@@ -119,14 +119,14 @@ def multi_inference(
             spec, outputs = _regress_tensors(signature)
         else:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
-        if input_spec is not None and input_spec.name != spec.name:
-            raise invalid("Input tensor must be the same for all Signatures.")
-        input_spec = spec
+        # A TF1 model's signatures share one input tensor; each of a TF2 model's has its own.
+        feeds[spec.name] = spec
         fetches.update({output.name: output for output in outputs})
-    assert input_spec is not None  # `endpoints` refuses a request without tasks
     examples = serialized_examples(request_input)
     wanted = [fetches[name] for name in sorted(fetches)]
-    by_name = _by_name(wanted, model.run([(input_spec, examples)], wanted, timeout_ms))
+    by_name = _by_name(
+        wanted, model.run([(feeds[name], examples) for name in sorted(feeds)], wanted, timeout_ms)
+    )
     results = []
     for task in tasks:
         signature = signatures[task.model_spec.signature_name or DEFAULT_SIGNATURE]

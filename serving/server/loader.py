@@ -23,6 +23,7 @@ class BundleLoader:
         inter_op_threads: see `SessionModel`.
         intra_op_threads: see `SessionModel`.
         metrics: counts the attempts.
+        prefer_tflite: load `model.tflite` where a version has one.
         steps: applied in turn to a loaded model; each gives the model to go on with (warm-up gives back
             the same one, batching wraps it).
     """
@@ -33,6 +34,7 @@ class BundleLoader:
     intra_op_threads: int
     metrics: Metrics
     steps: tuple[Callable[[Model, Servable], Model], ...] = ()
+    prefer_tflite: bool = False
 
     def __call__(self, servable: Servable) -> Model:
         """Loads one version.
@@ -42,9 +44,7 @@ class BundleLoader:
         """
         status = "success"
         try:
-            model: Model = SessionModel(
-                servable.path, self.tags, self.inter_op_threads, self.intra_op_threads, self.strict
-            )
+            model = self._load(servable.path)
             for step in self.steps:
                 try:
                     model = step(model, servable)
@@ -58,6 +58,13 @@ class BundleLoader:
         finally:
             labels = (("model_path", servable.path), ("status", status))
             self.metrics.count("/tensorflow/cc/saved_model/load_attempt_count", labels)
+
+    def _load(self, path: str) -> Model:
+        if self.prefer_tflite and os.path.isfile(os.path.join(path, "model.tflite")):
+            from serving.server.tflite import TfLiteModel  # seldom wanted, and slow to import
+
+            return TfLiteModel(path)
+        return SessionModel(path, self.tags, self.inter_op_threads, self.intra_op_threads, self.strict)
 
 
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:

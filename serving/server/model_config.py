@@ -24,21 +24,19 @@ class ModelConfig:
         base_path: absolute directory whose integer-named children are versions.
         policy: which versions to serve.
         labels: version label to version.
-        logging: the `LoggingConfig` proto, or None.
     """
 
     name: str
     base_path: str
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
-    logging: Any = None
 
 
 def from_proto(config: Any) -> list[ModelConfig]:
     """The models of a `ModelServerConfig`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for repeated names, relative paths or another platform.
+        ServingError: INVALID_ARGUMENT for repeated names, relative paths, another platform or a logging_config.
     """
     models = [_model(entry) for entry in config.model_config_list.config]
     seen: set[str] = set()
@@ -96,12 +94,14 @@ def _model(entry: Any) -> ModelConfig:
             f"ModelServerConfig::model_platform must be {PLATFORM} for model {entry.name}. "
             f"Received: {platform}"
         )
+    if entry.HasField("logging_config"):
+        # TF Serving's open-source binary has no logger either; requests are logged by --request_log_file.
+        raise invalid("No request-logger-creator provided.")
     return ModelConfig(
         name=entry.name,
         base_path=entry.base_path,
         policy=_policy(entry.model_version_policy),
         labels=dict(entry.version_labels),
-        logging=entry.logging_config if entry.HasField("logging_config") else None,
     )
 
 

@@ -151,6 +151,15 @@ def metadata_request(name=MODEL, fields=("signature_def",)):
     return request
 
 
+def test_multi_inference_feeds_every_signature_its_own_input(shared):
+    """Signatures of a TF2 model never share an input tensor."""
+    answer = shared.prediction.MultiInference(
+        multi((MODEL, "regress_own_input", "regress"), (MODEL, "classify_x_to_y", "classify")), 10
+    )
+    assert answer.results[0].regression_result.regressions[0].value == 20.0
+    assert answer.results[1].classification_result.classifications[0].classes[0].score == 3.0
+
+
 def test_metadata_holds_the_signatures_and_no_signature_name(shared):
     answer = shared.prediction.GetModelMetadata(metadata_request(), 10)
     assert (answer.model_spec.version.value, answer.model_spec.signature_name) == (1, "")

@@ -307,6 +307,8 @@ def test_reload_replaces_the_list(serve, models, base, tmp_path):
          Code.INVALID_ARGUMENT, "Illegal to list model n multiple times in config list"),
         ('model_config_list { config { name: "n" base_path: "/a" } }',
          Code.INVALID_ARGUMENT, "Illegal setting neither ModelServerConfig::model_type"),
+        ('model_config_list { config { name: "n" base_path: "/a" model_platform: "tensorflow" logging_config {} } }',
+         Code.INVALID_ARGUMENT, "No request-logger-creator provided."),
     ],
 )  # fmt: skip
 def test_reload_mistakes_leave_everything_as_it_was(serve, base, text, code, part):
