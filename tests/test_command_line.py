@@ -143,5 +143,8 @@ def test_studies_without_data_draw_and_others_say_what_they_need(call, tmp_path)
     assert "SmeLU" in out
     assert (tmp_path / "shapes" / "index.html").exists()
     code, _, err = call("study", "swaps", "--out", tmp_path / "swaps")
+    assert code == 2
+    assert "Missing option '--run-dir'" in err
+    code, _, err = call("study", "swaps", "--run-dir", tmp_path, "--out", tmp_path / "swaps")
     assert code == 1
-    one_line(err, "swaps", "--run-dir")
+    one_line(err, "not a run directory", "config.yaml")

@@ -66,16 +66,16 @@ def site(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
         yield Site(address, moment)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[playwright.Browser]:
-    """A headless Chromium."""
+    """A headless Chromium. It ends with its module: its event loop would run on under the tests that follow."""
     with playwright.sync_playwright() as manager:
         found = manager.chromium.launch(executable_path=chromium, args=_OPTIONS)
         yield found
         found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def window(browser: playwright.Browser) -> playwright.BrowserContext:
     """One browser window for all tests: Plotly is loaded and compiled once."""
     return browser.new_context(reduced_motion="reduce", accept_downloads=True)

@@ -59,6 +59,8 @@ def test_the_keyboard_reaches_a_pair(open_page: Open) -> None:
     page.locator(".matrix a").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/pair?*")
+    page.locator("h1", has_text="Pair smelu-").wait_for()
+    settled(page)  # the overview has such a menu too
     page.locator("summary", has_text="Top-1 swap").focus()
     page.keyboard.press("Enter")
     page.locator("a.entry", has_text="Relative PD").first.focus()

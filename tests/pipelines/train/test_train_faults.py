@@ -227,12 +227,13 @@ def test_a_disk_that_takes_no_more_is_one_line_and_nothing_half_visible(fresh, t
     python = f"{sys.executable} -m ranker.training {disk}/run {spec.arm} {spec.replica}"
     done = subprocess.run(
         [*(["unshare", "-rm"] if mounts else []), "sh", "-c", script],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "DISK": str(disk), "RUN": str(run), "TRAIN": python},
+        env={**os.environ, "DISK": str(disk), "RUN": str(run), "TRAIN": python},
         capture_output=True,
         encoding="utf-8",
     )
     ended = done.stdout.splitlines()
     assert ended[[line.startswith("exit") for line in ended].index(True) :] == ["exit 1"]
-    said = [line for line in done.stderr.splitlines() if not line.startswith(("WARNING:", "I0000", "ls:"))]
+    noise = ("WARNING:", "I0000", "E0000", "ls:")  # of TensorFlow's start, on machines with and without a GPU
+    said = [line for line in done.stderr.splitlines() if not line.startswith(noise)]
     assert len(said) == 1
     assert re.search(message, said[0])
