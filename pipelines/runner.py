@@ -140,19 +140,30 @@ def _dead_workers_noticed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, main = threading.excepthook, threading.get_ident()
+    hook, handler, main = threading.excepthook, signal.getsignal(signal.SIGINT), threading.get_ident()
     died: list[str] = []
+    awake = threading.Event()
+
+    def wake() -> None:
+        # A real signal, since it must end a wait for a lock; again, since one that comes just before is not seen.
+        while not awake.wait(0.5):
+            signal.pthread_kill(main, signal.SIGINT)
 
     def notice(raised: Any) -> None:
         if raised.thread is not None and raised.thread.name == "run_worker":
             if not died:
                 died.append(str(raised.exc_value))
-                # A real signal, since it must end a wait for a lock.
-                signal.pthread_kill(main, signal.SIGINT)
+                threading.Thread(target=wake, daemon=True).start()
         elif not died:  # what other threads lose with their worker says nothing more
-            before(raised)
+            hook(raised)
+
+    def interrupted(*_: object) -> None:
+        if not (died and awake.is_set()):  # woken once; a user may press Ctrl-C again and again
+            awake.set()
+            raise KeyboardInterrupt
 
     threading.excepthook = notice
+    signal.signal(signal.SIGINT, interrupted)
     try:
         yield
     except (KeyboardInterrupt, RuntimeError, grpc.RpcError):
@@ -160,4 +171,6 @@ def _dead_workers_noticed() -> Iterator[None]:
             raise
         raise UserError(f"a worker process died ({died[0]}); run the same command again") from None
     finally:
-        threading.excepthook = before
+        awake.set()
+        signal.signal(signal.SIGINT, handler)
+        threading.excepthook = hook
