@@ -25,6 +25,7 @@ RANGE_ROWS = 131_072
 """About as many rows of a shard are in memory at a time."""
 _SHARD_SEED = 0x5A4D
 _SAMPLE_EVERY = 512
+_MAPPED = 8
 
 
 def write_run(rows: pa.RecordBatch, shards: int, path: Path) -> int:
@@ -101,16 +102,20 @@ def _ranges(paths: list[Path], part: int, positions) -> Iterator[pa.RecordBatch]
             rows = pa.ipc.open_file(source).get_batch(part)
             cuts.append(np.concatenate([[0], positions(rows), [rows.num_rows]]).astype(np.int64))
     for index in range(len(cuts[0]) - 1 if cuts else 0):
-        pieces = []
+        mapped, copied = [], []
         for path, cut in zip(paths, cuts, strict=True):
             start, end = int(cut[index]), int(cut[index + 1])
             if start == end:
                 continue
-            # Mapped anew for each range: pages that were read are given back when the map is closed.
+            # Mapped anew for each range, and few at a time: pages that were read, and those around them, are given
+            # back when the map is closed.
             with pa.memory_map(os.fspath(path)) as source:
-                pieces.append(pa.ipc.open_file(source).get_batch(part).slice(start, end - start))
-        if pieces:
-            yield pa.concat_batches(pieces)
+                mapped.append(pa.ipc.open_file(source).get_batch(part).slice(start, end - start))
+            if len(mapped) == _MAPPED:
+                copied.append(pa.concat_batches(mapped))
+                mapped = []
+        if copied or mapped:
+            yield pa.concat_batches([*copied, *mapped])
 
 
 def _part_rows(paths: list[Path], part: int) -> int:
