@@ -34,7 +34,7 @@ def main(optimizer: str, vocabulary: int, trace: str | None = None) -> None:
         ids=ids, dense=np.hstack([dense, np.zeros_like(dense)]), label=label, weight=np.ones_like(label)
     )
     weights = architecture.initialise(derive(1, 0, []))
-    program = Program(architecture, training, [weights], averaging=False)
+    program = Program(architecture, training, [weights], averages=0)
     del weights
     order = np.arange(ROWS, dtype=np.int32).reshape(-1, 1, BATCH)
     times, at = schedule(training, 1_000_000), 0

@@ -17,7 +17,7 @@ from ranker.study.claims import RELU, verdict
 from ranker.study.data import StudyData, load
 from ranker.study.measured import Measured, auc_difference, ratio
 from ranker.study.options import Options, Report
-from ranker.study.recipes import Overrides, arms, label, mitigations
+from ranker.study.recipes import arms, label, mitigations
 from ranker.study.trainings import Scores, Trainings
 
 _LOWER = 0.0003
@@ -27,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 
 class Evidence:
-    """Trains what the claims need, and holds it.
+    """Trains all that the claims need, and holds it.
 
     Args:
         experiment: the recipe the claims are about.
@@ -41,18 +41,21 @@ class Evidence:
         out.mkdir(parents=True, exist_ok=True)
         self.experiment, self.out, self.options = experiment, out, options
         self.data: StudyData = load(experiment, run_dir, options.rows)
-        self._trainings = Trainings(self.data, run_dir, options.cache_in(out), options.lanes, report)
-        self._rows = np.ones(len(self.data.label), bool)
+        quick, rate = options.quick, self.rate
+        wanted = claims.recipe(quick) | {n: own for n, (_, own) in claims.ladder(quick).items()}
+        wanted |= claims.search(quick, rate)
+        for family in claims.plane(quick, rate).values():
+            wanted |= family
+        wanted |= mitigations(quick)
+        trainings = Trainings(self.data, run_dir, options.cache_in(out), options.lanes, report)
+        self.scores: dict[str, Scores] = trainings.scores(arms(experiment, wanted), options.replicas)
+        rows = np.ones(len(self.data.label), bool)
+        self.measured = {name: Measured(self.data, rows, own.scores) for name, own in self.scores.items()}
 
     @property
     def rate(self) -> float:
         """The configured learning rate."""
         return self.experiment.training.optimizer.learning_rate
-
-    def measure(self, overrides: Mapping[str, Overrides]) -> tuple[dict[str, Measured], dict[str, Scores]]:
-        """Every recipe's replicas, measured on all held-out requests."""
-        scores = self._trainings.scores(arms(self.experiment, overrides), self.options.replicas)
-        return {name: Measured(self.data, self._rows, own.scores) for name, own in scores.items()}, scores
 
     def save(self, name: str, rows: Rows) -> Rows:
         """Writes a table; returns it."""
@@ -82,8 +85,8 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
 
 def recipe_claim(it: Evidence) -> dict[str, Any]:
     """In the recipe: SmeLU against ReLU."""
-    measured, _ = it.measure(claims.recipe(it.options.quick))
-    rows = it.save("recipe", [comparison(name, measured, RELU) for name in measured])
+    measured = it.measured
+    rows = it.save("recipe", [comparison(name, measured, RELU) for name in claims.recipe(it.options.quick)])
     verdicts = []
     for name, bars in {"smelu-1": (0.60, 0.50, 0.0), "smelu-2": (0.45, 0.30, -_LOWER)}.items():
         if name not in measured:
@@ -102,7 +105,7 @@ def recipe_claim(it: Evidence) -> dict[str, Any]:
 def plane_claim(it: Evidence) -> dict[str, Any]:
     """Frontier against frontier at equal AUC."""
     families = claims.plane(it.options.quick, it.rate)
-    measured, _ = it.measure({name: own for family in families.values() for name, own in family.items()})
+    measured = it.measured
     base = next(iter(families[RELU]))
     points = {family: [comparison(name, measured, base) for name in own] for family, own in families.items()}
     it.save("plane", [{"activation": family, **row} for family, rows in points.items() for row in rows])
@@ -131,7 +134,7 @@ def plane_claim(it: Evidence) -> dict[str, Any]:
 def free_claim(it: Evidence) -> dict[str, Any]:
     """What initialisation and a full shuffle undo, and the best recipe where neither is controlled."""
     ladder = claims.ladder(it.options.quick)
-    measured, _ = it.measure({name: own for name, (_, own) in ladder.items()})
+    measured, found = it.measured, claims.search(it.options.quick, it.rate)
     steps = []
     for name, (place, _) in ladder.items():
         pd, auc = measured[name].interval("rpd_sym"), measured[name].auc()
@@ -144,9 +147,8 @@ def free_claim(it: Evidence) -> dict[str, Any]:
             }
         )
     it.save("ladder", steps)
-    found, scores = it.measure(claims.search(it.options.quick, it.rate))
     base = next(iter(found))
-    rows = [comparison(name, found, base, scores) for name in found]
+    rows = [comparison(name, measured, base, it.scores) for name in found]
     it.save("search", rows)
     held = [r for r in rows if r["auc_gain_low"] > -_LOWER]
     single = [r for r in held if r["parameters"] == rows[0]["parameters"]]
@@ -167,9 +169,9 @@ def free_claim(it: Evidence) -> dict[str, Any]:
 
 def mitigation_claim(it: Evidence) -> dict[str, Any]:
     """SmeLU against what it is said to replace, with costs."""
-    recipes = claims.recipe(True) | mitigations(it.options.quick)
-    measured, scores = it.measure(recipes)
-    rows = it.save("mitigations", [comparison(name, measured, RELU, scores) for name in recipes])
+    measured = it.measured
+    recipes = [RELU, "smelu-1", *mitigations(it.options.quick)]
+    rows = it.save("mitigations", [comparison(name, measured, RELU, it.scores) for name in recipes])
     verdicts = []
     for name in mitigations(it.options.quick):
         pd, auc = (
@@ -238,7 +240,7 @@ def against(
 
 def too_smooth(measured: Mapping[str, Measured], rate: float) -> str:
     """Where a wider transition begins to cost AUC."""
-    tail = f"-layer-rate-{rate:g}-average-0.1"
+    tail = f"-layer-norm-rate-{rate:g}-average-0.1"
     own = {
         label(*m): measured[label(*m) + tail] for m in claims.FAMILY["smelu"] if label(*m) + tail in measured
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -136,25 +136,27 @@ _STUDENT = {
 
 def _resample(measured: list[Measured], name: str) -> np.ndarray:
     """Bootstrap draws [draws, recipes]: replicas with replacement (the same in all), requests Poisson."""
-    random = np.random.default_rng(0)
     sums = [m.sums[name] for m in measured]
-    replicas = min(len(m.scores) for m in measured)
-    requests = sums[0][0].shape[1]
-    result = np.empty((_DRAWS, len(measured)))
-    of_pair = {pair: p for p, pair in enumerate(measured[0]._values.pairs)}
+    pairs = measured[0]._values.pairs
+    replicas, requests = min(len(m.scores) for m in measured), sums[0][0].shape[1]
+    times, often = _draw(requests, replicas, tuple(pairs))
+    drawn = [((often * ((numerator @ times) / (weight @ times)).T).sum(axis=1)) for numerator, weight in sums]
+    return np.stack(drawn, axis=1) / often.sum(axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=2)
+def _draw(requests: int, replicas: int, pairs: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """How often each draw takes each request [requests, draws] and each pair of replicas [draws, pairs].
+
+    The same for every recipe: a ratio's two sides are drawn together, and numbers repeat.
+    """
+    random = np.random.default_rng(0)
+    times = random.poisson(1.0, (requests, _DRAWS)).astype(np.float64)
+    often = np.empty((_DRAWS, len(pairs)))
     for draw in range(_DRAWS):
-        times = random.poisson(1.0, requests).astype(np.float64)
-        chosen = random.integers(replicas, size=replicas)
-        while len(set(chosen)) < 2:
-            chosen = random.integers(replicas, size=replicas)
+        count = np.zeros(replicas)
+        while np.count_nonzero(count) < 2:
+            count = np.bincount(random.integers(replicas, size=replicas), minlength=replicas)
         # A replica drawn twice is no pair with itself: it does not differ.
-        pairs = [
-            of_pair[min(i, j), max(i, j)]
-            for at, i in enumerate(chosen.tolist())
-            for j in chosen[:at].tolist()
-            if i != j
-        ]
-        for column, (numerator, weight) in enumerate(sums):
-            per_pair = (numerator @ times) / (weight @ times)
-            result[draw, column] = per_pair[pairs].mean()
-    return result
+        often[draw] = [count[i] * count[j] if max(i, j) < replicas else 0.0 for i, j in pairs]
+    return times, often

@@ -16,17 +16,19 @@ from ranker.training.packing import Packing
 
 
 class DenseState(tf.Module):
-    """The packed dense weights [T, n] with their optimizer slots and the average's correction."""
+    """The packed dense weights [T, n] with their optimizer slots and its averages' corrections."""
 
-    def __init__(self, weights: np.ndarray, optimizer: Optimizer, averaging: bool):
+    def __init__(self, weights: np.ndarray, optimizer: Optimizer, averages: int):
         super().__init__()
         self.weights = tf.Variable(weights)
         self.slots = [tf.Variable(np.full_like(weights, value)) for value in optimizers.slots(optimizer)]
-        self.correction = [tf.Variable(np.zeros_like(weights))] if averaging else []
+        self.corrections = [tf.Variable(np.zeros_like(weights)) for _ in range(averages)]
 
-    def value(self, averaged: bool) -> np.ndarray:
-        """The weights, averaged as asked for."""
-        return (self.weights - sum(self.correction) if averaged else self.weights).numpy()
+    def value(self, average: int | None) -> np.ndarray:
+        """The weights of one average, or as the last step left them."""
+        if average is None or not self.corrections:
+            return self.weights.numpy()
+        return (self.weights - self.corrections[average]).numpy()
 
 
 class DenseStep:
@@ -60,15 +62,15 @@ class DenseStep:
             state: the weights, updated in place.
             looked_up: embeddings [T, batch, ids, dim], one tensor a group of the packing.
             rows: the batch, as `Examples.take` returns it.
-            now: scalars `step`, `done`, `rate`, `correction`.
+            now: scalars `step`, `done`, `rate`, and `correction` [averages].
 
         Returns:
             The loss a tower [T], and the gradients of `looked_up`.
         """
         # Variables as arguments, not captured: other programs' variables reuse what XLA has compiled.
-        return self._compiled(state.weights, state.slots, state.correction, looked_up, rows, now)
+        return self._compiled(state.weights, state.slots, state.corrections, looked_up, rows, now)
 
-    def _run(self, variable, slots, correction, looked_up, rows, now):
+    def _run(self, variable, slots, corrections, looked_up, rows, now):
         packed = tf.convert_to_tensor(variable)
         with tf.GradientTape() as tape:
             tape.watch([packed, *looked_up])
@@ -84,8 +86,8 @@ class DenseStep:
         for slot, value in zip(slots, state, strict=True):
             slot.assign(value)
         variable.assign_add(change)
-        for total in correction:
-            total.assign_add(now["correction"] * change)
+        for i, total in enumerate(corrections):
+            total.assign_add(now["correction"][i] * change)
         return losses, of_embeddings
 
     def _unpack(self, packed: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -34,9 +34,9 @@ class Program(tf.Module):
         weights: initial weights, one a tower. Towers that share tables take them from the first of them.
         tables: for each tower the index of its tables, counting from 0 without gaps; default: its own.
         objective: the loss.
-        averaging: whether a correction for averaged weights is kept.
+        averages: of how many averages a correction is kept; the schedule has a column for each.
         together: every tower sees the batches of all, [T, T * batch] rows, tower t's own at t * batch.
-        like: a program of equal architecture, objective, towers and averaging, whose training differs at most in
+        like: a program of equal architecture, objective, towers and averages, whose training differs at most in
             its learning rate: its compiled step is used again.
     """
 
@@ -47,7 +47,7 @@ class Program(tf.Module):
         weights: Sequence[Weights],
         tables: Sequence[int] | None = None,
         objective: Objective = cross_entropy,
-        averaging: bool = True,
+        averages: int = 1,
         together: bool = False,
         like: Program | None = None,
     ):
@@ -62,11 +62,11 @@ class Program(tf.Module):
             DenseStep(architecture, optimizer, self._packing, objective) if like is None else like._step
         )
         dense = np.stack([self._packing.pack_dense(w) for w in weights])
-        self._dense = DenseState(dense, optimizer, averaging)
+        self._dense = DenseState(dense, optimizer, averages)
         self._tables = []
         for group in self._packing.groups:
             rows = np.concatenate([self._packing.pack_table(weights[t], group) for t in owners])
-            self._tables.append(Table(rows, optimizer, averaging))
+            self._tables.append(Table(rows, optimizer, averages))
         self._locators = [self._locator(group) for group in self._packing.groups]
         self.run = tf.function(self._run)
 
@@ -75,10 +75,13 @@ class Program(tf.Module):
         """How many towers advance together."""
         return len(self._tables_of)
 
-    def weights(self, averaged: bool = True) -> list[Weights]:
-        """Every tower's weights, averaged over the training as asked for, or as the last step left them."""
-        dense = self._dense.value(averaged)
-        tables = [table.value(averaged) for table in self._tables]
+    def weights(self, average: int | None = 0) -> list[Weights]:
+        """Every tower's weights: which of its averages over the training, or None for what the last step left.
+
+        Without averages both are the same.
+        """
+        dense = self._dense.value(average)
+        tables = [table.value(average) for table in self._tables]
         result = []
         for tower, owner in enumerate(self._tables_of):
             own = [

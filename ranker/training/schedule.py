@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +13,13 @@ from ranker.training.averaging import coefficients
 
 
 class Schedule(NamedTuple):
-    """Numbers a step, float32 [steps] each.
+    """Numbers a step, float32 [steps] each but the last.
 
     Attributes:
         step: its number, from 1.
         done: its share of the training, in (0, 1].
         rate: the learning rate.
-        correction: the update's weight in the average's correction.
+        correction: the update's weight in each average's correction, [steps, averages].
     """
 
     step: np.ndarray
@@ -31,12 +32,13 @@ class Schedule(NamedTuple):
         return Schedule(*(tf.constant(values[start:stop]) for values in self))
 
 
-def schedule(training: Training, steps: int) -> Schedule:
+def schedule(training: Training, steps: int, averages: Sequence[Training] = ()) -> Schedule:
     """The schedule of a whole training.
 
     Args:
         training: optimizer (with its decay) and averaging.
         steps: all steps, >= 1.
+        averages: trainings whose averages are kept; default: its own.
     """
     step = np.arange(1, steps + 1) / steps
     before = step - 1 / steps
@@ -50,5 +52,5 @@ def schedule(training: Training, steps: int) -> Schedule:
         np.arange(1, steps + 1, dtype=np.float32),
         step.astype(np.float32),
         rate.astype(np.float32),
-        coefficients(training, steps),
+        np.stack([coefficients(own, steps) for own in averages or [training]], axis=1),
     )

@@ -33,6 +33,11 @@ class Stack(tf.Module):
         self.run = tf.function(self._run)
 
     @property
+    def programs(self) -> list[Program]:
+        """The programs, in order."""
+        return list(self._programs)
+
+    @property
     def sizes(self) -> list[int]:
         """Towers of each program."""
         return [program.towers for program in self._programs]
@@ -42,9 +47,9 @@ class Stack(tf.Module):
         """Towers of all programs."""
         return sum(self.sizes)
 
-    def weights(self, averaged: bool = True) -> list[Weights]:
+    def weights(self, average: int | None = 0) -> list[Weights]:
         """Every tower's weights, as `Program.weights`."""
-        return [weights for program in self._programs for weights in program.weights(averaged)]
+        return [weights for program in self._programs for weights in program.weights(average)]
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything a resumed training needs, as `Program.state`."""

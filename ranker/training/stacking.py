@@ -13,28 +13,35 @@ from ranker.training.stack import Stack
 
 
 class Member(NamedTuple):
-    """One tower to train: its model, how it learns, where its random numbers come from."""
+    """One tower to train: its model, how it learns, where its random numbers come from.
+
+    `averages`: trainings that differ from `training` in nothing but the average, all of which are wanted; default: its
+    own alone.
+    """
 
     architecture: Architecture
     training: Training
     seeds: Seeds
+    averages: tuple[Training, ...] = ()
 
 
-def stack(members: Sequence[Member], lanes: int = 1) -> Stack:
+def stack(members: Sequence[Member], lanes: int = 1, compiled: dict[str, Program] | None = None) -> Stack:
     """A stack of freshly initialised towers.
 
     Args:
         members: over the same inputs; they may differ in model and training, epochs and batch size apart.
         lanes: how many run at a time.
+        compiled: programs over the same inputs and batch size whose compiled steps are used again, by shape; new
+            ones are added.
     """
     programs: list[Program] = []
-    like: dict[str, Program] = {}
-    for architecture, training, seeds in members:
-        averaging = training.average_last > 0 or training.ema > 0
+    like = {} if compiled is None else compiled
+    for architecture, training, seeds, averages in members:
+        kept = sum(own.average_last > 0 or own.ema > 0 for own in averages or (training,))
         rule = training.optimizer.model_dump_json(exclude={"learning_rate", "decay"})
-        shape = f"{architecture.model.model_dump_json()} {rule} {averaging}"
+        shape = f"{architecture.model.model_dump_json()} {rule} {training.batch_size} {kept}"
         start = [architecture.initialise(seeds)]
-        program = Program(architecture, training, start, averaging=averaging, like=like.get(shape))
+        program = Program(architecture, training, start, averages=kept, like=like.get(shape))
         like.setdefault(shape, program)
         programs.append(program)
     return Stack(programs, lanes)

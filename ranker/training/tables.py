@@ -32,19 +32,20 @@ class Rows(NamedTuple):
 
 
 class Table(tf.Module):
-    """Packed embedding rows [n, dim], each beside its optimizer slots and the average's correction."""
+    """Packed embedding rows [n, dim], each beside its optimizer slots and its averages' corrections."""
 
-    def __init__(self, weights: np.ndarray, optimizer: Optimizer, averaging: bool):
+    def __init__(self, weights: np.ndarray, optimizer: Optimizer, averages: int):
         super().__init__()
-        self._optimizer, self._averaging, self._dim = optimizer, averaging, weights.shape[1]
-        starts = [*optimizers.slots(optimizer), *([0.0] if averaging else [])]
+        self._optimizer, self._averages, self._dim = optimizer, averages, weights.shape[1]
+        starts = [*optimizers.slots(optimizer), *[0.0] * averages]
         self.state = tf.Variable(np.hstack([weights, *(np.full_like(weights, value) for value in starts)]))
 
-    def value(self, averaged: bool) -> np.ndarray:
-        """The weights, averaged as asked for."""
-        state = self.state.numpy()
-        weights = state[:, : self._dim]
-        return weights - state[:, -self._dim :] if averaged and self._averaging else weights
+    def value(self, average: int | None) -> np.ndarray:
+        """The weights of one average, or as the last step left them."""
+        weights, *rest = np.split(self.state.numpy(), self.state.shape[1] // self._dim, axis=1)
+        if average is None or not self._averages:
+            return weights
+        return weights - rest[average - self._averages]
 
     def read(self, places: tf.Tensor) -> Rows:
         """The rows at `places` [T, batch, ids]."""
@@ -64,7 +65,8 @@ class Table(tf.Module):
         gradient = tf.reshape(gradient, [-1, self._dim])
         gradient = tf.math.unsorted_segment_sum(gradient, rows.which, tf.size(rows.places))
         weights, *rest = tf.split(rows.state, self.state.shape[1] // self._dim, axis=1)
-        average = [rest.pop()] if self._averaging else []
-        change, slots = optimizers.update(self._optimizer, gradient, rest, now["rate"], now["step"])
-        new = [weights + change, *slots, *(total + now["correction"] * change for total in average)]
+        kept = len(rest) - self._averages
+        change, slots = optimizers.update(self._optimizer, gradient, rest[:kept], now["rate"], now["step"])
+        totals = [total + now["correction"][i] * change for i, total in enumerate(rest[kept:])]
+        new = [weights + change, *slots, *totals]
         self.state.scatter_update(tf.IndexedSlices(tf.concat(new, axis=1), rows.places))

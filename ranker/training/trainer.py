@@ -64,6 +64,7 @@ def train(
     orders: Sequence[Seeds],
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    averages: Sequence[Sequence[Training]] | None = None,
 ) -> Trained:
     """Runs a program over all epochs.
 
@@ -76,6 +77,8 @@ def train(
         checkpoint: a file that lets a killed training go on where it stood; removed by the caller once the
             result is safe. It must belong to this very training: the caller names it by what it trains.
         report: called about once a second.
+        averages: of each program the trainings whose averages of the weights it keeps; default: its own. `Trained`
+            has the first, `program.weights(i)` any.
 
     Returns:
         The averaged weights.
@@ -87,7 +90,8 @@ def train(
     rows, batch = feed.rows, first.batch_size
     per_epoch = math.ceil(rows / batch)
     steps = per_epoch * first.epochs
-    schedules = [schedule(own, steps) for own in trainings]
+    kept = averages or [()] * len(trainings)
+    schedules = [schedule(own, steps, more) for own, more in zip(trainings, kept, strict=True)]
     each = [own for own, size in zip(trainings, stack.sizes, strict=True) for _ in range(size)]
     window = max(rows if own.shuffle_window == "full" else own.shuffle_window for own in each)
     step = _restore(stack, checkpoint)

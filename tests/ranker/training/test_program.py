@@ -14,6 +14,7 @@ from ranker.training.examples import read
 from ranker.training.program import Program
 from ranker.training.schedule import schedule
 from ranker.training.stack import Stack
+from ranker.training.stacking import Member, stack
 from ranker.training.trainer import train
 
 FORMS = {
@@ -48,7 +49,7 @@ def test_steps_equal_keras_fit(form, optimizer, inputs, examples):
     architecture = design(inputs, model_of(form))
     training = Training(batch_size=50, shuffle_window=1, average_last=0, optimizer=Optimizer(name=optimizer))
     start = architecture.initialise(seeds(0))
-    program = Program(architecture, training, [start], averaging=False)
+    program = Program(architecture, training, [start], averages=0)
     ours = train(program, examples, training, [seeds(0)]).weights[0]
 
     reference = RankingModel(architecture)
@@ -134,7 +135,7 @@ def test_averaged_weights_are_the_average_of_the_iterates(recipe, inputs, exampl
     for step in range(10):
         order = np.arange(60 * step, 60 * step + 60, dtype=np.int32).reshape(1, 1, 60)
         program.run(examples, tf.constant(order), schedule(training, 10).tensors(step, step + 1))
-        iterates.append(program.weights(averaged=False)[0])
+        iterates.append(program.weights(None)[0])
     for name in start:
         if "ema" in recipe:
             expected = start[name]
@@ -143,6 +144,24 @@ def test_averaged_weights_are_the_average_of_the_iterates(recipe, inputs, exampl
         else:
             expected = np.mean([iterate[name] for iterate in iterates[-4:]], axis=0)
         np.testing.assert_allclose(averaged[name], expected, atol=1e-5, err_msg=name)
+
+
+def test_one_training_keeps_several_averages(inputs, examples):
+    architecture = design(inputs, model_of("concat"))
+    recipes = [{"average_last": 0.4}, {"average_last": 0.0, "ema": 0.8}, {"average_last": 0.1}]
+    averages = [Training(batch_size=60, **recipe) for recipe in recipes]
+    members = [Member(architecture, averages[0], seeds(0), tuple(averages))]
+    members.append(Member(architecture, averages[1], seeds(1)))
+    kept = stack(members, lanes=2)
+    train(kept, examples, [averages[0], averages[1]], [seeds(0), seeds(1)], averages=[averages, []])
+    for i, own in enumerate(averages):
+        alone = stack([Member(architecture, own, seeds(0))])
+        train(alone, examples, own, [seeds(0)])
+        for average in (i, None):
+            ours = kept.programs[0].weights(average)[0]
+            theirs = alone.weights(None if average is None else 0)[0]
+            for name, value in theirs.items():
+                np.testing.assert_allclose(ours[name], value, atol=1e-6, err_msg=name)
 
 
 def test_a_killed_training_resumes_to_the_same_bytes(inputs, examples, tmp_path, monkeypatch):
@@ -187,7 +206,7 @@ def test_weights_weigh(inputs, examples):
             label=examples.label.numpy()[rows],
             weight=np.array(weights, np.float32),
         )
-        program = Program(architecture, training, [start], averaging=False)
+        program = Program(architecture, training, [start], averages=0)
         order = np.arange(len(rows), dtype=np.int32).reshape(1, 1, -1)
         program.run(part, tf.constant(order), schedule(training, 1).tensors(0, 1))
         return program.weights()[0]["output/kernel"]
