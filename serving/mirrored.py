@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ranker.errors import UserError
+
+Value = str | float | None
+"""Of a raw feature."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class MirroredRequest:
       signature: the signature called, `serving_default` or `rank`.
       item_ids: the candidates, in the caller's order.
       answers: one a replica, the chosen one first.
+      features: the raw values of the features that the gateway was told to keep, one for the whole request or one a
+        candidate; text, numbers, or None where missing.
     """
 
     request_id: str
@@ -50,6 +57,7 @@ class MirroredRequest:
     signature: str
     item_ids: tuple[str, ...]
     answers: tuple[ReplicaAnswer, ...]
+    features: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
 
 def to_json(request: MirroredRequest) -> str:
@@ -67,6 +75,7 @@ def to_json(request: MirroredRequest) -> str:
         }
         for answer in request.answers
     ]
+    features = {name: [_known(value) for value in values] for name, values in request.features.items()}
     return json.dumps(
         {
             "request_id": request.request_id,
@@ -74,6 +83,7 @@ def to_json(request: MirroredRequest) -> str:
             "signature": request.signature,
             "item_ids": list(request.item_ids),
             "answers": answers,
+            **({"features": features} if features else {}),
         },
         ensure_ascii=False,
         separators=(",", ":"),
@@ -100,8 +110,14 @@ def from_json(line: str) -> MirroredRequest:
             )
             for entry in tree["answers"]
         )
+        features = {str(name): tuple(values) for name, values in tree.get("features", {}).items()}
         return MirroredRequest(
-            tree["request_id"], tree["time"], tree["signature"], tuple(tree["item_ids"]), answers
+            tree["request_id"], tree["time"], tree["signature"], tuple(tree["item_ids"]), answers, features
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"not a mirrored request ({type(error).__name__}: {error}): {line[:80]!r}") from None
+
+
+def _known(value: Value) -> Value:
+    """JSON has no NaN: a missing number is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

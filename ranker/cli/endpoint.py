@@ -94,9 +94,10 @@ def gateway(
 
     Example: ranker gateway --run-dir runs/ml --mirror 0.05
     """
+    from ranker import layout
     from serving.client import Tls
     from serving.gateway import GatewayOptions, MirrorOptions, ServerTls, run
-    from serving.run_directory import deployment_from
+    from serving.run_directory import deployment_from, experiment_of
 
     if (tls_certificate is None) != (tls_key is None):
         raise UserError("--tls-certificate and --tls-key go together")
@@ -105,7 +106,9 @@ def gateway(
 
     deployment = deployment_from(run_dir, replica, model_name)
     where = spool or (run_dir / "mirrored" if run_dir else Path("mirrored"))
-    mirroring = MirrorOptions(rate=mirror, spool=where)
+    configured = run_dir is not None and layout.config_path(run_dir).exists()
+    sliced = experiment_of(run_dir).monitor.slices if run_dir and configured else ()
+    mirroring = MirrorOptions(rate=mirror, spool=where, features=sliced)
     options = GatewayOptions(
         deployment, listen, metrics, sticky, tls=tls, upstream_tls=upstream_tls, mirror=mirroring
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from serving import wire
-from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.mirrored import MirroredRequest, ReplicaAnswer, Value
 
 _COMPARABLE = ("serving_default", "rank")
 
@@ -37,14 +37,15 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Question:
-    """What of a request a comparison needs: the signature and the candidates' ids."""
+    """What of a request a comparison needs: the signature, the candidates' ids, the features to keep."""
 
     signature: str
     item_ids: tuple[str, ...]
+    features: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
 
-def question(request: bytes, model_name: str, item: str) -> Question | None:
-    """Returns what a Predict request asks, or None if it ranks nothing.
+def question(request: bytes, model_name: str, item: str, features: Sequence[str] = ()) -> Question | None:
+    """Returns what a Predict request asks, or None if it ranks nothing; of `features` those that it has.
 
     None: another model, a signature other than `serving_default` and `rank`, no column of item ids, bytes
     that are no PredictRequest.
@@ -58,7 +59,8 @@ def question(request: bytes, model_name: str, item: str) -> Question | None:
             or item not in message.inputs
         ):
             return None
-        return Question(signature, _texts(message.inputs[item]))
+        kept = {name: _values(message.inputs[name]) for name in features if name in message.inputs}
+        return Question(signature, _texts(message.inputs[item]), kept)
     except (DecodeError, ValueError):
         return None
 
@@ -88,7 +90,9 @@ def failed_answer(asked: Question, replica: str, latency: float, error: str) -> 
 def comparison(call: Sampled, asked: Question, answers: Sequence[ReplicaAnswer]) -> MirroredRequest:
     """Returns the record; `answers` are those of the mirrored replicas."""
     chosen = usable_answer(asked, call.replica, True, call.latency, call.answer)
-    return MirroredRequest(call.request_id, call.time, asked.signature, asked.item_ids, (chosen, *answers))
+    return MirroredRequest(
+        call.request_id, call.time, asked.signature, asked.item_ids, (chosen, *answers), asked.features
+    )
 
 
 def _scores(asked: Question, message: Any) -> np.ndarray | None:
@@ -112,6 +116,13 @@ def _scores(asked: Question, message: Any) -> np.ndarray | None:
         return np.array([by_item[item_id].pop() for item_id in asked.item_ids], np.float32)
     except IndexError:
         return None
+
+
+def _values(tensor: Any) -> tuple[Value, ...]:
+    """Raw values as they came, once if they are all the same."""
+    array = wire.to_array(tensor).ravel()
+    values: tuple[Value, ...] = tuple(map(float, array)) if array.dtype.kind == "f" else _texts(tensor)
+    return values[:1] if len(set(values)) == 1 else values
 
 
 def _texts(tensor: Any) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from serving import wire
 from serving.gateway.compare import Question, Sampled, comparison, failed_answer, question, usable_answer
@@ -28,6 +28,7 @@ class Mirror:
       sink: takes each comparison; called on the event loop, so it must be quick.
       model_name: the model whose requests are compared.
       item: the feature that identifies a candidate.
+      features: whose values are kept, to slice by.
       deadline: seconds for one mirrored call.
       queue: calls that may wait; more are dropped and counted.
       workers: calls under way at a time.
@@ -43,6 +44,7 @@ class Mirror:
         *,
         model_name: str,
         item: str,
+        features: Sequence[str] = (),
         deadline: float = 1.0,
         queue: int = 1000,
         workers: int = 4,
@@ -50,7 +52,7 @@ class Mirror:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self._upstreams = upstreams
         self._sink = sink
-        self._model_name, self._item = model_name, item
+        self._model_name, self._item, self._features = model_name, item, tuple(features)
         self._deadline = deadline
         self._queue: asyncio.Queue[Sampled] = asyncio.Queue(queue)
         self._workers = [asyncio.create_task(self._work()) for _ in range(workers)]
@@ -88,7 +90,7 @@ class Mirror:
                 self._queue.task_done()
 
     async def _compare(self, call: Sampled) -> None:
-        asked = question(call.request, self._model_name, self._item)
+        asked = question(call.request, self._model_name, self._item, self._features)
         if asked is None:
             self.counts["skipped", "", "not_comparable"] += 1
             return

@@ -48,6 +48,7 @@ async def work(told: dict[str, Any]) -> None:
         sink,
         model_name=deployment.model_name,
         item=deployment.item,
+        features=mirror_options["features"],
         deadline=deadline,
         queue=mirror_options["queue"],
         workers=mirror_options["workers"],

@@ -34,6 +34,7 @@ class MirrorOptions:
       workers: mirrored calls under way at a time.
       spool: the directory that comparisons are written to.
       spool_bytes: what its files may take; the oldest go first.
+      features: the features whose raw values are kept beside the answers, so that live traffic can be sliced by them.
     """
 
     rate: float = 0.01
@@ -42,6 +43,7 @@ class MirrorOptions:
     workers: int = 4
     spool: Path | str = "mirrored"
     spool_bytes: int = 256 << 20
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check("mirror rate", self.rate, 0.0 <= self.rate <= 1.0, "a number from 0 to 1")

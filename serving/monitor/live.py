@@ -18,10 +18,11 @@ import numpy as np
 from ranker.divergence import RequestBatch, RequestMeasures, Settings, measure_requests
 from ranker.errors import UserError
 from serving import spool
-from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.mirrored import MirroredRequest, ReplicaAnswer, Value
 from serving.monitor.exemplars import Exemplars, Names
-from serving.monitor.measure import Served, series_of
+from serving.monitor.measure import Series, Served, by_slice, series_of
 from serving.monitor.record import LIVE, RoundRecord, Subject
+from serving.monitor.slices import Cut, Slice
 from serving.monitor.store import Store
 from serving.monitor.store.write import write_round
 
@@ -37,6 +38,7 @@ def ingest(
     settings: Settings,
     served: Mapping[str, Served],
     exemplars: Exemplars | None = None,
+    cut: Sequence[Cut] = (),
     most_files: int = 20,
 ) -> int:
     """Stores what waits in a spool directory, the oldest first.
@@ -47,6 +49,7 @@ def ingest(
         settings: depth and thresholds.
         served: what the probe knows of the replicas, for their labels.
         exemplars: where example requests go; None: none are kept.
+        cut: how the probe is sliced; requests that the gateway kept the features of are sliced alike.
         most_files: files taken at a time, so that a backlog does not hold up the probe.
 
     Returns:
@@ -61,7 +64,7 @@ def ingest(
         except UserError as error:
             log.warning("%s: the rest of the file is left out: %s", path, error)
         if requests:
-            done = live_round(f"{LIVE}/{path.stem}", requests, settings, served)
+            done = live_round(f"{LIVE}/{path.stem}", requests, settings, served, cut)
             if _stored(store, done.record):
                 count += len(requests)
                 if exemplars is not None and done.measured is not None and done.measured.pairs:
@@ -88,7 +91,11 @@ class LiveRound:
 
 
 def live_round(
-    key: str, requests: Sequence[MirroredRequest], settings: Settings, known: Mapping[str, Served]
+    key: str,
+    requests: Sequence[MirroredRequest],
+    settings: Settings,
+    known: Mapping[str, Served],
+    cut: Sequence[Cut] = (),
 ) -> LiveRound:
     """Measures mirrored requests: the version that a replica answered most by counts, others are `version_change`."""
     names = sorted({answer.replica for request in requests for answer in request.answers})
@@ -113,7 +120,10 @@ def live_round(
     measured = (
         measure_requests(_batch(requests, {name: usable[name] for name in live}), settings) if live else None
     )
-    series = series_of(measured.summarise(), who, LIVE, "") if measured is not None else {}
+    series: Series = {}
+    if measured is not None:
+        for feature, value, comparison in by_slice(measured, settings, _slices(requests, cut)):
+            series.update(series_of(comparison, who, LIVE, "", feature, value))
     record = RoundRecord(
         key=key,
         stream=LIVE,
@@ -125,16 +135,43 @@ def live_round(
         statistics=series,
         counts=dict(kinds),
     )
-    levels = {(key.a.replica, key.b.replica): key.level for key in series if key.kind == "pair"}
+    levels = {
+        (one.a.replica, one.b.replica): one.level for one in series if one.kind == "pair" and not one.feature
+    }
     items = np.array([item for request in requests for item in request.item_ids], dtype=object)
     names_of = Names(
         [request.request_id for request in requests],
         items,
-        {},
+        _contexts(requests, cut),
         {name: versions[name] for name in live},
         levels,
     )
     return LiveRound(record, measured, names_of)
+
+
+def _slices(requests: Sequence[MirroredRequest], cut: Sequence[Cut]) -> tuple[Slice, ...]:
+    """The cuts' parts of these requests' rows, by those features that the gateway kept."""
+    sizes = [len(request.item_ids) for request in requests]
+    owner = np.repeat(np.arange(len(requests)), sizes)
+    found: list[Slice] = []
+    for one in cut:
+        if not any(one.feature in request.features for request in requests):
+            continue
+        values: list[Value] = []
+        for request, size in zip(requests, sizes, strict=True):
+            told = request.features.get(one.feature, (None,))
+            same = one.by_request or len(told) != size
+            values += told[:1] * size if same else told
+        found += one.slices(one.parts(values), owner, len(requests))
+    return tuple(found)
+
+
+def _contexts(requests: Sequence[MirroredRequest], cut: Sequence[Cut]) -> dict[str, dict[str, Value]]:
+    names = [one.feature for one in cut if one.by_request]
+    return {
+        request.request_id: {name: request.features[name][0] for name in names if request.features.get(name)}
+        for request in requests
+    }
 
 
 def _kind(answer: ReplicaAnswer | None, version: int) -> str:

@@ -87,7 +87,7 @@ def measure(
     if served:
         batch = _batch(probe, served)
         measured = measure_requests(batch, settings)
-        for feature, value, comparison in _cuts(measured, settings, slices):
+        for feature, value, comparison in by_slice(measured, settings, slices):
             statistics.update(series_of(comparison, served, PROBE, probe.hash, feature, value))
             if gaps and not feature:
                 statistics.update(_gaps(measured.batch, comparison, served, probe))
@@ -154,9 +154,10 @@ def request_batch(probe: ProbeSet, answers: Mapping[str, tuple[Array, Array]]) -
     )
 
 
-def _cuts(
+def by_slice(
     measured: RequestMeasures, settings: Settings, slices: Sequence[Slice]
 ) -> Iterator[tuple[str, str, Comparison]]:
+    """The whole, with no feature and no value, then each slice: (feature, value, comparison)."""
     yield "", "", measured.summarise()
     batch = measured.batch
     for one in slices:

@@ -28,7 +28,7 @@ from serving.monitor.prometheus import serve_metrics
 from serving.monitor.record import PROBE
 from serving.monitor.requests import ProbeSet
 from serving.monitor.served import load_served, save_served
-from serving.monitor.slices import slices
+from serving.monitor.slices import cuts, slices
 from serving.monitor.store import Store, open_store
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.store.write import write_round
@@ -85,6 +85,7 @@ class Monitor:
     ) -> None:
         self.deployment, self.settings, self.probe, self.store = deployment, settings, probe, store
         self.rules, self.exemplars, self.spool = rules, exemplars, spool
+        self.cut = cuts(probe, settings.slices)
         self.slices = slices(probe, settings.slices)
         self.measures = MeasureSettings(k=settings.k)
         self.expected = Expected(deployment.feature_spec, deployment.vocabulary)
@@ -113,7 +114,7 @@ class Monitor:
                 log.warning("%s is not compared: %s", answer.replica, answer.refused)
         self._keep_exemplars(measured)
         if self.spool is not None:
-            ingest(self.store, self.spool, self.measures, self.served, self.exemplars)
+            ingest(self.store, self.spool, self.measures, self.served, self.exemplars, self.cut)
         roll_up(self.store, collected.started)
         if self.rules is not None:
             for alert in watch(

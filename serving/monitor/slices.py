@@ -1,10 +1,16 @@
-"""Parts of the probe by a feature's value: by the request for context features, by the candidate for item features."""
+"""Parts of the requests by a feature's value: by the request for context features, by the candidate for item features.
+
+Where a feature is cut follows from the frozen probe alone, so that every round has the same parts, and live traffic
+those of the probe.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +24,7 @@ OTHER, MISSING = "(other)", "(missing)"
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Rows of the probe whose feature has one value (or lies in one range).
+    """Rows whose feature has one value (or lies in one range).
 
     Attributes:
         feature: its name.
@@ -35,53 +41,117 @@ class Slice:
     requests: Array
 
 
-def slices(probe: ProbeSet, features: Sequence[str]) -> tuple[Slice, ...]:
-    """Cuts the probe by each feature; the cut follows from the probe alone, so it is the same every round.
+@dataclass(frozen=True)
+class Cut:
+    """How a feature's values fall into parts.
+
+    Attributes:
+        feature: its name.
+        by_request: it is the same for all candidates of a request.
+        numeric: the values are numbers.
+        names: the texts kept apart.
+        levels: the numbers kept apart, where there are few.
+        edges: of the ranges of numbers, where there are many; the last one is included.
+    """
+
+    feature: str
+    by_request: bool
+    numeric: bool
+    names: tuple[str, ...] = ()
+    levels: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+
+    def parts(self, values: Sequence[Any] | Array) -> Array:
+        """The part of each value, text (object) [R]."""
+        if not self.numeric:
+            texts = np.array([_text(value) for value in values], dtype=object)
+            known = np.isin(texts, [*self.names, MISSING])
+            return np.where(known, texts, OTHER)
+        numbers = np.array([_number(value) for value in values], dtype=np.float32)
+        found = np.full(len(numbers), OTHER, dtype=object)
+        found[np.isnan(numbers)] = MISSING
+        for level in self.levels:
+            found[numbers == np.float32(level)] = f"{level:g}"
+        for low, high in pairwise(self.edges):
+            last = high == self.edges[-1]
+            inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
+            found[inside] = f"{low:g} to {high:g}" if last else f"{low:g} to under {high:g}"
+        return found
+
+    def slices(self, parts: Array, owner: Array, requests: int) -> Iterator[Slice]:
+        """One slice a part.
+
+        Args:
+            parts: of each row [R].
+            owner: request of each row [R].
+            requests: how many there are.
+        """
+        for part in sorted(set(parts.tolist())):
+            rows = parts == part
+            have = np.zeros(requests, dtype=bool)
+            have[owner[rows]] = True
+            yield Slice(self.feature, part, self.by_request, rows, have)
+
+
+def cuts(probe: ProbeSet, features: Sequence[str]) -> tuple[Cut, ...]:
+    """How each feature is cut.
 
     Raises:
         UserError: the probe has no such feature.
     """
-    found: list[Slice] = []
+    found = []
     for feature in features:
         if feature not in probe.columns:
             raise UserError(
                 f"`monitor.slices` must name features of the probe ({', '.join(probe.columns)}). Received: {feature!r}"
             )
-        values = _as_text(probe.columns[feature])
+        values = probe.columns[feature]
+        numeric = values.dtype.kind == "f"
+        if not numeric:
+            values = np.array([_text(value) for value in values], dtype=object)
         first = values[probe.offsets[:-1]][probe.owner]
-        by_request = bool((values == first).all())
-        for value in dict.fromkeys(values[np.argsort(values, kind="stable")].tolist()):
-            rows = values == value
-            requests = np.zeros(len(probe), dtype=bool)
-            requests[probe.owner[rows]] = True
-            found.append(Slice(feature, value, by_request, rows, requests))
+        by_request = bool(
+            ((values == first) | (values != values) & (first != first)).all()
+        )  # nan is not itself
+        kept = _ranges(values) if numeric else {"names": _frequent(values)}
+        found.append(Cut(feature, by_request, numeric, **kept))
     return tuple(found)
 
 
-def _as_text(values: Array) -> Array:
-    if values.dtype.kind == "f":
-        return _ranges(values)
-    texts = np.array([str(value) or MISSING for value in values], dtype=object)
-    names, codes, counts = np.unique(texts, return_inverse=True, return_counts=True)
-    if len(names) > MOST_VALUES:
-        rare = np.ones(len(names), dtype=bool)
-        rare[np.argsort(-counts, kind="stable")[:MOST_VALUES]] = False
-        names = names.copy()
-        names[rare] = OTHER
-    return names[codes]
+def slices(probe: ProbeSet, features: Sequence[str]) -> tuple[Slice, ...]:
+    """The probe's own parts by each feature.
+
+    Raises:
+        UserError: the probe has no such feature.
+    """
+    return tuple(
+        one
+        for cut in cuts(probe, features)
+        for one in cut.slices(cut.parts(probe.columns[cut.feature]), probe.owner, len(probe))
+    )
 
 
-def _ranges(values: Array) -> Array:
+def _text(value: Any) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return MISSING if value is None else text or MISSING
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _frequent(texts: Array) -> tuple[str, ...]:
+    names, counts = np.unique(texts, return_counts=True)
+    kept = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    return tuple(name for name in names[kept].tolist() if name != MISSING)
+
+
+def _ranges(values: Array) -> dict[str, Any]:
     known = values[~np.isnan(values)]
     levels = np.unique(known)
-    texts = np.full(len(values), MISSING, dtype=object)
     if len(levels) <= MOST_VALUES:
-        for level in levels:
-            texts[values == level] = f"{level:g}"
-        return texts
-    edges = np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1]))
-    for low, high in pairwise(edges):
-        last = high == edges[-1]
-        inside = (values >= low) & ((values <= high) if last else (values < high))
-        texts[inside] = f"{low:g} to {high:g}" if last else f"{low:g} to under {high:g}"
-    return texts
+        return {"levels": tuple(levels.tolist())}
+    return {"edges": tuple(np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1])).tolist())}

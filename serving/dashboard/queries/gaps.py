@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 
 from ranker.divergence import Interval
 from serving.monitor.store import Store
-from serving.monitor.store.cells import MOST_POINTS, Row, read_cells, resolution_for
+from serving.monitor.store.cells import load_window
 from serving.monitor.store.schema import Series, Subject
 
 _OBSERVED, _EXCESS = "observed_inversion@", "excess_inversion@"
@@ -51,17 +51,13 @@ def gaps(store: Store, a: str, b: str, start: float, end: float, *, stream: str)
     """
     left, right = aliased(Subject), aliased(Subject)
     names = left.replica.in_((a, b)), right.replica.in_((a, b))
-    resolution = resolution_for(start, end, MOST_POINTS, end)
     with store.read() as connection:
-        rows = read_cells(
-            connection, stream, resolution, start, end, [Series.kind == "gaps", *names], sides=(left, right)
+        rows = load_window(
+            connection, stream, end, end - start, Series.kind == "gaps", *names, sides=(left, right)
         )
     if not rows:
         return ()
-    whole: Row = rows[-1]
-    for row in rows[:-1]:
-        if row.series == whole.series:
-            whole.add(row.sums, row.rounds)
+    whole = rows[-1]
     statistics = whole.statistics(stream)
     lows = sorted(float(label.removeprefix(_OBSERVED)) for label in statistics if label.startswith(_OBSERVED))
     found = []

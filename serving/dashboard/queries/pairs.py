@@ -7,7 +7,7 @@ from sqlalchemy.orm import aliased
 
 from ranker.divergence import Statistic, difference
 from serving.monitor.store import Store, query
-from serving.monitor.store.cells import MOST_POINTS, Row, merge, read_cells, resolution_for
+from serving.monitor.store.cells import load_window, merge
 from serving.monitor.store.results import Cellwise
 from serving.monitor.store.schema import Series, Subject
 
@@ -36,21 +36,12 @@ def pair_measures(
     )
     where = [Series.kind.in_(("pair", "again", "batch")), Series.feature == "", named]
     with store.read() as connection:
-        resolution = resolution_for(end - window, end, MOST_POINTS, end)
-        rows = read_cells(connection, stream, resolution, end - window, end, where, sides=(left, right))
-    # cells of one series first: repeated rounds of the probe are one round's requests
-    by_series: dict[int, Row] = {}
-    for row in rows:
-        if row.series in by_series:
-            by_series[row.series].add(row.sums, row.rounds)
-        else:
-            by_series[row.series] = row
-    newest = next((row.series for row in reversed(rows) if row.kind == "pair"), None)
-    if newest is None:
+        rows = load_window(connection, stream, end, window, *where, sides=(left, right))
+    whole = next((row for row in reversed(rows) if row.kind == "pair"), None)
+    if whole is None:
         return {}
-    whole = by_series[newest]
     sides = {(whole.a, whole.a_version), (whole.b, whole.b_version)}
-    floors = [row for row in by_series.values() if row.kind != "pair" and (row.a, row.a_version) in sides]
+    floors = [row for row in rows if row.kind != "pair" and (row.a, row.a_version) in sides]
     floor: dict[str, Statistic] = merge(row.statistics(stream) for row in floors)
     found = {}
     for label, statistic in whole.statistics(stream).items():

@@ -105,6 +105,33 @@ def stretches(
             since = to
 
 
+def window_parts(connection: Connection, start: float, end: float) -> list[tuple[int, int, int]]:
+    """The fewest cells that make up [start, end): (resolution, from, to), days and hours inside, minutes at the ends.
+
+    The start is moved back to a whole cell of the finest resolution that is kept so long.
+    """
+    until = {
+        row.resolution: row.until for row in connection.execute(select(RolledUp.resolution, RolledUp.until))
+    }
+    retention, last = Retention(), math.ceil(end)
+    finest = next((step for step in RESOLUTIONS[:-1] if end - start <= retention.of(step)), DAY)
+    at = int(start) // finest * finest
+    parts: list[tuple[int, int, int]] = []
+    while at < last:
+        whole = (
+            step
+            for step in reversed(RESOLUTIONS)
+            if step >= finest and at % step == 0 and at + step <= min(until.get(step, 0), last)
+        )
+        step = next(whole, MINUTE)
+        if parts and parts[-1][0] == step:
+            parts[-1] = (step, parts[-1][1], at + step)
+        else:
+            parts.append((step, at, at + step))
+        at += step
+    return parts
+
+
 def read_cells(
     connection: Connection,
     stream: str | None,
@@ -128,8 +155,21 @@ def read_cells(
         sides: aliases of `Subject` that `where` names.
         histograms: read them too.
     """
-    left, right = sides or (aliased(Subject), aliased(Subject))
     parts = [(TOTAL, 0, 1)] if resolution == TOTAL else list(stretches(connection, resolution, start, end))
+    return _read(connection, stream, resolution, parts, where, sides=sides, histograms=histograms)
+
+
+def _read(
+    connection: Connection,
+    stream: str | None,
+    resolution: int,
+    parts: Sequence[tuple[int, int, int]],
+    where: Sequence[Any],
+    *,
+    sides: tuple[Any, Any] | None = None,
+    histograms: bool = False,
+) -> list[Row]:
+    left, right = sides or (aliased(Subject), aliased(Subject))
     named = (
         select(
             *(
@@ -157,26 +197,25 @@ def read_cells(
         here = (Cell.resolution == step, Cell.time >= since, Cell.time < to)
         for row in connection.execute(statement.where(*here)):
             time = row.time // resolution * resolution if resolution else 0
-            if (time, row.series) not in found:
-                found[time, row.series] = Row(known[row.series], time)
-            one = found[time, row.series]
+            one = found.pop((time, row.series), None) or Row(known[row.series], time)
+            found[time, row.series] = one  # now the last
             counts = packing.unpack_histograms(row.histogram, len(one.labels)) if histograms else None
             one.add(packing.unpack_sums([row.sums], len(one.labels))[0], row.rounds, counts)
     return list(found.values())
 
 
 def load_window(
-    connection: Connection, stream: str, end: float, window: float, *where: Any, histograms: bool = False
+    connection: Connection,
+    stream: str,
+    end: float,
+    window: float,
+    *where: Any,
+    sides: tuple[Any, Any] | None = None,
+    histograms: bool = False,
 ) -> list[Row]:
     """The window up to `end`, added up by series; the series whose newest cell is newest comes last."""
-    resolution = resolution_for(end - window, end, MOST_POINTS, end)
-    found: dict[int, Row] = {}
-    for row in read_cells(connection, stream, resolution, end - window, end, where, histograms=histograms):
-        one = found.pop(row.series, None)
-        if one is not None:
-            row.add(one.sums, one.rounds, one.counts)
-        found[row.series] = row
-    return list(found.values())
+    parts = window_parts(connection, end - window, end)
+    return _read(connection, stream, TOTAL, parts, where, sides=sides, histograms=histograms)
 
 
 def newest_group(connection: Connection, stream: str, now: float) -> int | None:

@@ -97,6 +97,15 @@ def test_what_is_comparable():
         assert question(predict_request(**other), "ranker", "item_id") is None
 
 
+def test_a_question_keeps_the_features_it_is_asked_for():
+    request = wire.PredictRequest.FromString(predict_request())
+    request.inputs["device"].CopyFrom(wire.to_tensor(["tv", "tv"]))
+    request.inputs["price"].CopyFrom(wire.to_tensor(np.array([1.5, 2.0], np.float32)))
+    request.inputs["secret"].CopyFrom(wire.to_tensor(["a", "b"]))
+    asked = question(request.SerializeToString(), "ranker", "item_id", ("device", "price", "absent"))
+    assert asked.features == {"device": ("tv",), "price": (1.5, 2.0)}
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_question_or_none_and_an_answer_or_malformed(data):
     asked = question(data, "ranker", "item_id")

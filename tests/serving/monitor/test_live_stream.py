@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ranker.divergence import RequestBatch, Settings, compare
-from serving.mirrored import MirroredRequest, ReplicaAnswer
+from serving.mirrored import MirroredRequest, ReplicaAnswer, from_json, to_json
 from serving.monitor.exemplars import Exemplars, read_exemplars
 from serving.monitor.live import ingest, live_round
+from serving.monitor.requests import probe_set
+from serving.monitor.slices import cuts
 from serving.monitor.store import query
 from serving.monitor.store.rollup import roll_up
 from serving.spool import SpoolWriter, finished
@@ -121,3 +125,54 @@ def test_a_torn_file_gives_what_it_has(sqlite_store, tmp_path, start):
     (tmp_path / "spool" / "0-1-1.jsonl").write_text("")
     assert ingest(sqlite_store, tmp_path / "spool", Settings(), {}) == 0
     assert finished(tmp_path / "spool") == []
+
+
+def test_live_requests_are_sliced_as_the_probe_is(sqlite_store, tmp_path, start):
+    probe = probe_set(
+        np.repeat([f"p{n}" for n in range(12)], 2),
+        {
+            "item_id": ["x", "y"] * 12,
+            "device": np.repeat([f"d{n % 3}" for n in range(12)], 2).astype(object),
+            "price": np.tile([1.0, 2.0], 12),
+        },
+        "item_id",
+    )
+    cut = cuts(probe, ("device", "price"))
+    random = np.random.default_rng(3)
+    told = (("d0",), ("d1",), ("new",), ("",), ())
+    writer = SpoolWriter(tmp_path)
+    requests = []
+    for n in range(40):
+        plain = mirrored(n, start + n, random.uniform(0.1, 0.9, (2, 3)))
+        kept = {"device": told[n % 5], "price": (1.0, 2.0, float("nan"))} if n % 5 < 4 else {}
+        requests.append(replace(plain, features=kept))
+        writer(requests[-1])
+    writer.hand_over()
+    ingest(sqlite_store, tmp_path, Settings(), {}, Exemplars(tmp_path / "kept"), cut)
+    rows = query.slices(sqlite_store, "pair_inversion", start + 60, stream="live")
+    assert {(row.feature, row.value): row.n for row in rows if row.feature == "device"} == {
+        ("device", "d0"): 8, ("device", "d1"): 8, ("device", "(other)"): 8, ("device", "(missing)"): 16,
+    }  # fmt: skip
+    alone = live_round(
+        "k", [one for one in requests if one.features.get("device") == ("d0",)], Settings(), {}
+    )
+    (direct,) = [s for key, s in alone.record.statistics.items() if key.kind == "all"]
+    (mine,) = [row for row in rows if row.value == "d0"]
+    assert mine.measured == pytest.approx(direct["pair_inversion"].interval())
+    by_item = query.slices(sqlite_store, "rpd_sym", start + 60, stream="live")
+    # one candidate a request and price; a request that told nothing has all three missing
+    assert {row.value: row.n for row in by_item if row.feature == "price"} == {
+        "1": 32,
+        "2": 32,
+        "(missing)": 40,
+    }
+    kept = read_exemplars(tmp_path / "kept", "live", start, start + 3600)
+    assert {one.context.get("device") for one in kept if one.request == "q0"} == {"d0"}
+
+
+def test_features_survive_the_spool_and_old_files_have_none(start):
+    plain = mirrored(0, start, [[0.1, 0.2, 0.3]] * 2)
+    told = replace(plain, features={"device": ("tv",), "price": (1.5, float("nan"), 2.0)})
+    assert from_json(to_json(told)).features == {"device": ("tv",), "price": (1.5, None, 2.0)}
+    assert "features" not in to_json(plain)
+    assert from_json(to_json(plain)).features == {}

@@ -14,9 +14,9 @@ from serving.monitor.measure import measure
 from serving.monitor.record import RoundRecord, SeriesKey, Subject
 from serving.monitor.slices import slices
 from serving.monitor.store import open_store, packing, query
-from serving.monitor.store.cells import read_cells
+from serving.monitor.store.cells import load_window, read_cells, window_parts
 from serving.monitor.store.rollup import Retention, roll_up
-from serving.monitor.store.schema import DAY, HOUR, MINUTE, TEN_MINUTES, Base, Cell, Round
+from serving.monitor.store.schema import DAY, HOUR, MINUTE, TEN_MINUTES, Base, Cell, Round, Series
 from serving.monitor.store.write import write_round
 
 
@@ -148,6 +148,25 @@ def test_what_is_too_old_goes_after_it_is_rolled_up(store, start):
     with store.read() as connection:
         (row,) = read_cells(connection, "live", DAY, start, start + DAY, ())
     assert row.sums[0, 0] == 300  # days are read from hours, ten minutes and minutes until they are over
+
+
+def test_a_window_is_read_from_the_fewest_cells_and_counts_each_minute_once(store, start):
+    minutes = range(150)
+    for minute in minutes:
+        write_round(store, record_at(start + minute * 60, [float(minute)], version=1 + (50 <= minute < 100)))
+    roll_up(store, start + 150 * 60)
+    for since, until in ((0, 150), (7, 143), (59, 61), (121, 122), (30, 80)):
+        begin, end = start + since * 60, start + until * 60
+        with store.read() as connection:
+            parts = window_parts(connection, begin, end)
+            rows = load_window(connection, "live", end, end - begin, Series.kind == "pair")
+        assert [part[1] for part in parts[1:]] == [part[2] for part in parts[:-1]]
+        assert (parts[0][1], parts[-1][2]) == (begin, end)
+        assert sum((to - begins) // step for step, begins, to in parts) <= 2 * 9 + 2 * 5 + 6
+        inside = [minute for minute in minutes if since <= minute < until]
+        assert sum(row.sums[0, 1] for row in rows) == sum(inside)
+        assert sum(row.rounds for row in rows) == len(inside)
+        assert rows[-1].a_version == 1 + (50 <= inside[-1] < 100)  # the newest comes last
 
 
 def test_totals_never_go_down(store, start):
