@@ -23,7 +23,9 @@ def config(config: Config, overrides: Overrides = None) -> None:
 
 def prepare(
     config: Config,
-    run_dir: RunDir,
+    run_dir: Annotated[
+        str, typer.Option("--run-dir", help="The run directory, or its URI in an object store.")
+    ],
     overrides: Overrides = None,
     runner: Runner = "FnApiRunner",
     workers: Workers = 1,
@@ -34,7 +36,19 @@ def prepare(
 
     Example: ranker prepare --config configs/movielens-100k.yaml --set data.root=ml-100k --run-dir runs/ml
     """
-    _stages(["prepare"], config, run_dir, overrides, runner, workers, beam, as_json)
+    if "://" not in run_dir:
+        return _stages(["prepare"], config, Path(run_dir), overrides, runner, workers, beam, as_json)
+    from pipelines.prepare import prepare as prepare_data
+    from pipelines.runner import RunnerOptions
+    from ranker.config import load
+
+    reporter = Reporter(as_json)
+    options = RunnerOptions(runner=runner, workers=workers, flags=tuple(beam or ()))
+    with reporter.work():
+        manifest = prepare_data(load(config, overrides or ()), run_dir, options, reporter.update)
+    reporter.line(f"prepare: {manifest.counts['read']:,} rows in {run_dir}")
+    if as_json:
+        emit({"prepare": {"counts": manifest.counts}})
 
 
 def train(

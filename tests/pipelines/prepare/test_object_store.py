@@ -1,6 +1,7 @@
 """Input and output behind URIs: a real S3 interface on loopback."""
 
 import gzip
+import json
 
 import boto3
 import pyarrow as pa
@@ -10,6 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from pipelines.prepare import lines, prepare, sources
 from pipelines.runner import RunnerOptions
+from ranker.config import dump
 from ranker.errors import UserError
 from tests.pipelines.prepare.small_log import contents, read_rows
 
@@ -98,6 +100,20 @@ def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):
     said = []
     prepare(make(), "s3://logs/runs/one", progress=lambda text, *_, **__: said.append(text))
     assert any("unchanged" in text for text in said)
+
+
+def test_the_command_takes_a_uri_for_its_run_directory(log, make, bucket, tmp_path, monkeypatch, capfd):
+    from ranker.cli import app
+
+    config = tmp_path / "config.yaml"
+    config.write_text(dump(make()))
+    monkeypatch.chdir(tmp_path)
+    app(["prepare", f"--config={config}", "--run-dir=s3://logs/runs/two", "--json"], standalone_mode=False)
+    counts = json.loads(bucket.get_object(Bucket="logs", Key="runs/two/data/manifest.json")["Body"].read())[
+        "counts"
+    ]
+    assert json.loads(capfd.readouterr().out) == {"prepare": {"counts": counts}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "log"]
 
 
 def test_workers_elsewhere_need_a_shared_filesystem(make, bucket, log):
