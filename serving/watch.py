@@ -52,7 +52,7 @@ def sentence(summary: Summary, settings: Monitor) -> str:
         found = summary.measures.get(label)
         if found is not None:
             parts.append(
-                f"{label} {found['value']:.4f} ({found['low']:.4f}-{found['high']:.4f},"
+                f"{label} {found['value']:.3g} ({found['low']:.3g}-{found['high']:.3g},"
                 f" budget {settings.budget[label]:g})"
             )
     for replica, kinds in summary.errors.items():

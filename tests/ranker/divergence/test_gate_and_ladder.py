@@ -120,3 +120,27 @@ def test_level_of_a_pair(change, expected):
 def test_nothing_known_is_unlabelled_and_the_floor_is_two_levels():
     assert level({}, {}) == "unlabelled"
     assert set(FLOOR) <= set(LEVELS)
+
+
+@pytest.mark.parametrize("label", ["top1_swap", "pair_inversion"])
+def test_a_candidate_on_the_limit_seldom_passes(label):
+    """Simulated: the candidate's churn is 1.1 times what three serving replicas differ by, the limit itself."""
+
+    def statistics(seed, sigma, requests):
+        rng = np.random.default_rng(seed)
+        noise = np.array([sigma, 0.2, 0.2, 0.2])[:, None, None] * rng.normal(0, 1, (4, requests, 8))
+        p = 1 / (1 + np.exp(-(rng.normal(-1, 1, (requests, 8)) + noise)))
+        request, item = np.divmod(np.arange(requests * 8), 8)
+        batch = RequestBatch.from_rows(request, item, p.reshape(4, -1), replicas=["new", "a", "b", "c"])
+        among = compare(batch.select(["a", "b", "c"])).means[label]
+        return compare(batch).replicas["new"][label], among
+
+    low, high = 0.2, 0.3
+    for _ in range(9):
+        sigma = (low + high) / 2
+        churn, among = statistics(0, sigma, 6000)
+        low, high = (low, sigma) if churn.value > 1.1 * among.value else (sigma, high)
+    verdicts = [decide(label, *statistics(seed, sigma, 150)).verdict for seed in range(1, 101)]
+    # each end of a 95% interval errs in 2.5% of the runs; 3.5 standard errors of 100 runs more
+    assert np.mean([verdict is Verdict.PASS for verdict in verdicts]) <= 0.08
+    assert np.mean([verdict is Verdict.FAIL for verdict in verdicts]) <= 0.08
