@@ -63,6 +63,21 @@ types: .venv/.ready
 bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
+# Resumes where it stopped; ARGS=--quick for a first look.
+EVIDENCE_DIR ?= runs/evidence
+.PHONY: evidence
+evidence: .venv/.ready  ## docs/evidence.md: the claims on the generated log, and on ml-1m in STEADY_RANKER_DATA where that is
+	set -e; runs="--run-dir $(EVIDENCE_DIR)/synthetic"; \
+	[ -d $(EVIDENCE_DIR)/log ] || $(BIN)/python -m ranker.synthetic $(EVIDENCE_DIR)/log; \
+	$(BIN)/ranker prepare --config configs/quickstart.yaml --set data.root=$(EVIDENCE_DIR)/log --set training.epochs=1 \
+	  --run-dir $(EVIDENCE_DIR)/synthetic; \
+	if [ -d "$$STEADY_RANKER_DATA/ml-1m" ]; then \
+	  $(BIN)/ranker prepare --config configs/movielens-1m-binary.yaml --set "data.root=$$STEADY_RANKER_DATA/ml-1m" \
+	    --set 'data.split={by: hash, of: [user_id, movie_id], eval: 0.1}' --run-dir $(EVIDENCE_DIR)/ml-1m; \
+	  runs="--run-dir $(EVIDENCE_DIR)/ml-1m $$runs"; \
+	fi; \
+	$(BIN)/ranker study evidence $$runs --page docs/evidence.md $(ARGS)
+
 # Browser tests need a Chromium. One that is there is used; Debian's is installed where that is allowed.
 chromium:
 	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then \

@@ -84,6 +84,9 @@ def evidence(
     lanes: _Lanes = CORES,
     rows: _Rows = None,
     quick: _Quick = False,
+    claim: Annotated[
+        list[int] | None, typer.Option(help="Only this claim, 1 to 4; may be given several times.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The project's claims, tested on prepared runs; writes a page with pictures.
@@ -93,6 +96,7 @@ def evidence(
     experiments = {run: _load(run, overrides) for run in run_dirs}
     from ranker.study import evidence as study
     from ranker.study import evidence_page
+    from ranker.study.claims import ALL
     from ranker.study.options import Options
     from ranker.training import threads
 
@@ -106,14 +110,14 @@ def evidence(
             options = Options(
                 min(replicas, 3) if quick else replicas, lanes, rows, quick, run / "study" / "cache"
             )
-            found.append((study.run(experiment, run, out, options, reporter.update), out))
+            found.append((study.run(experiment, run, out, options, reporter.update, claim or ALL), out))
     evidence_page.write(page, found)
     if as_json:
         emit({"page": str(page), "evidence": [one for one, _ in found]})
         return
     for one, _ in found:
-        for claim in one["claims"]:
-            print(f"{one['name']}: {claim['title']}", *claim["verdicts"], sep="\n  ")
+        for tested in one["claims"]:
+            print(f"{one['name']}: {tested['title']}", *tested["verdicts"], sep="\n  ")
     print(f"page: {page}")
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ranker.study.recipes import Overrides, activation, label
+from ranker.study.recipes import Overrides, activation, label, mitigations
+
+ALL = (1, 2, 3, 4)
+"""The claims' numbers: the recipe, the plane, neither controlled, mitigations."""
 
 RELU = "relu"
 FAMILY: dict[str, list[tuple[str, float | None]]] = {
@@ -21,6 +25,19 @@ _EMBEDDINGS = ("relu", "smelu-1", "swish-1", "gelu")
 _AVERAGE, _RATE, _NORM = "training.average_last", "training.optimizer.learning_rate", "model.normalization"
 FREE: Overrides = {"training.shuffle_window": "full", "replicas.vary": ["init", "shuffle"]}
 """A team that controls neither the initialisation nor the order."""
+
+
+def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overrides]:
+    """All that some claims need, the cheapest to tell from first."""
+    found = recipe(quick) if {1, 2, 4} & set(chosen) else {}
+    if 3 in chosen:
+        found |= {name: own for name, (_, own) in ladder(quick).items()} | search(quick, rate)
+    if 4 in chosen:
+        found |= mitigations(quick)
+    if 2 in chosen:
+        for family in plane(quick, rate).values():
+            found |= family
+    return found
 
 
 def members(quick: bool) -> dict[str, list[tuple[str, float | None]]]:
@@ -103,11 +120,14 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
     return {name: own | FREE for name, own in found.items()}
 
 
+FAILS = "**Fails.**"
+
+
 def verdict(value: float, worst: float, bar: float) -> str:
     """Whether "at most `bar`" holds: of the whole interval, whose worst end is given, or of the value alone."""
     if worst <= bar:
-        return "**holds**"
-    return "holds in the mean, not over the whole interval" if value <= bar else "**does not hold**"
+        return "**Holds.**"
+    return "**Holds in the mean, not over the whole interval.**" if value <= bar else FAILS
 
 
 def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 from ranker.config import Experiment
-from ranker.divergence import Interval
+from ranker.errors import UserError
 from ranker.study import claims, output
 from ranker.study.claims import RELU, verdict
+from ranker.study.comparison import Row, against, comparison, of
 from ranker.study.data import StudyData, load
+from ranker.study.evidence_pictures import labelled, plane
 from ranker.study.measured import Measured, auc_difference, ratio
 from ranker.study.options import Options, Report
 from ranker.study.recipes import arms, label, mitigations
 from ranker.study.trainings import Scores, Trainings
 
-_LOWER = 0.0003
+LOWER = 0.0003
 """An AUC whose difference's lower bound is above minus this counts as not lower."""
 
-Rows = list[dict[str, Any]]
+Claim = dict[str, Any]
 
 
 class Evidence:
@@ -35,18 +37,22 @@ class Evidence:
         out: where pictures, tables and `evidence.json` go.
         options: how much to train.
         report: told what goes on.
+        chosen: the claims' numbers.
     """
 
-    def __init__(self, experiment: Experiment, run_dir: Path, out: Path, options: Options, report: Report):
+    def __init__(
+        self,
+        experiment: Experiment,
+        run_dir: Path,
+        out: Path,
+        options: Options,
+        report: Report,
+        chosen: Sequence[int],
+    ):
         out.mkdir(parents=True, exist_ok=True)
         self.experiment, self.out, self.options = experiment, out, options
         self.data: StudyData = load(experiment, run_dir, options.rows)
-        quick, rate = options.quick, self.rate
-        wanted = claims.recipe(quick) | {n: own for n, (_, own) in claims.ladder(quick).items()}
-        wanted |= claims.search(quick, rate)
-        for family in claims.plane(quick, rate).values():
-            wanted |= family
-        wanted |= mitigations(quick)
+        wanted = claims.recipes(chosen, options.quick, self.rate)
         trainings = Trainings(self.data, run_dir, options.cache_in(out), options.lanes, report)
         self.scores: dict[str, Scores] = trainings.scores(arms(experiment, wanted), options.replicas)
         rows = np.ones(len(self.data.label), bool)
@@ -57,19 +63,39 @@ class Evidence:
         """The configured learning rate."""
         return self.experiment.training.optimizer.learning_rate
 
-    def save(self, name: str, rows: Rows) -> Rows:
-        """Writes a table; returns it."""
-        output.save_table(self.out, name, rows)
-        return rows
+    def save(self, name: str, rows: list[Row]) -> None:
+        """Writes a table."""
+        output.save_table(self.out, name, rows, ["csv"])
+
+    def claim(
+        self, name: str, title: str, verdicts: list[str], rows: list[Row], drawn: Figure, about: str
+    ) -> Claim:
+        """Writes a claim's table and picture; returns what the page says of it."""
+        self.save(name, rows)
+        output.save_picture(self.out, name, drawn, ["svg"])
+        return {"title": title, "verdicts": verdicts, "rows": rows, "picture": name, "about": about}
 
 
-def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, report: Report) -> dict[str, Any]:
-    """Tests the claims.
+def run(
+    experiment: Experiment,
+    run_dir: Path,
+    out: Path,
+    options: Options,
+    report: Report,
+    chosen: Sequence[int] = claims.ALL,
+) -> dict[str, Any]:
+    """Tests the claims with the numbers given; arguments as `Evidence`.
 
     Returns:
         What the page says, as plain data; also in `evidence.json`.
+
+    Raises:
+        UserError: no such claim.
     """
-    it = Evidence(experiment, run_dir, out, options, report)
+    unknown = [number for number in chosen if number not in claims.ALL]
+    if unknown or not chosen:
+        raise UserError(f"--claim must be one of {', '.join(map(str, claims.ALL))}. Received: {unknown}")
+    it = Evidence(experiment, run_dir, out, options, report, chosen)
     found = {
         "name": experiment.name,
         "replicas": options.replicas,
@@ -77,165 +103,102 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
         "train_rows": int(it.data.train.label.shape[0]),
         "eval_rows": len(it.data.label),
         "requests": int(it.data.request.max()) + 1,
-        "claims": [of(it) for of in (recipe_claim, plane_claim, free_claim, mitigation_claim)],
+        "claims": [{"number": number, **CLAIMS[number](it)} for number in sorted(set(chosen))],
     }
     (out / "evidence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 
-def recipe_claim(it: Evidence) -> dict[str, Any]:
+def recipe_claim(it: Evidence) -> Claim:
     """In the recipe: SmeLU against ReLU."""
-    measured = it.measured
-    rows = it.save("recipe", [comparison(name, measured, RELU) for name in claims.recipe(it.options.quick)])
+    rows = [comparison(name, it.measured, RELU) for name in claims.recipe(it.options.quick)]
     verdicts = []
-    for name, bars in {"smelu-1": (0.60, 0.50, 0.0), "smelu-2": (0.45, 0.30, -_LOWER)}.items():
-        if name not in measured:
+    for name, (most, swaps, gain) in {"smelu-1": (0.60, 0.50, 0.0), "smelu-2": (0.45, 0.30, -LOWER)}.items():
+        if name not in it.measured:
             continue
-        pd, swap = (ratio(measured[name], measured[RELU], m) for m in ("rpd_sym", "top1_swap"))
-        auc = auc_difference(measured[name], measured[RELU])
+        pd, swap = (ratio(it.measured[name], it.measured[RELU], m) for m in ("rpd_sym", "top1_swap"))
+        auc = auc_difference(it.measured[name], it.measured[RELU])
         verdicts += [
-            f"{name}: relative PD {of(pd)} of ReLU's; at most {bars[0]:.2f} {verdict(pd.value, pd.high, bars[0])}.",
-            f"{name}: top1_swap {of(swap)} of ReLU's; at most {bars[1]:.2f} {verdict(swap.value, swap.high, bars[1])}.",
-            f"{name}: AUC {of(auc, '+.4f')} against ReLU; above {bars[2]:+.4f} {verdict(-auc.value, -auc.low, -bars[2])}.",
+            f"{verdict(pd.value, pd.high, most)} {name} has at most {most:.2f} of ReLU's relative PD: {of(pd)}.",
+            f"{verdict(swap.value, swap.high, swaps)} {name} has at most {swaps:.2f} of ReLU's top1_swap: {of(swap)}.",
+            f"{verdict(-auc.value, -auc.low, -gain)} {name}'s AUC differs from ReLU's by more than {gain:+.4f}: "
+            f"{of(auc, '+.4f')}.",
         ]
     title = "In the recipe: same initialisation, windowed shuffle, LayerNorm"
-    return {"title": title, "verdicts": verdicts, "rows": rows, "picture": ""}
+    return it.claim("recipe", title, verdicts, rows, labelled(rows), f"Base of the differences: {RELU}.")
 
 
-def plane_claim(it: Evidence) -> dict[str, Any]:
+def plane_claim(it: Evidence) -> Claim:
     """Frontier against frontier at equal AUC."""
     families = claims.plane(it.options.quick, it.rate)
-    measured = it.measured
     base = next(iter(families[RELU]))
-    points = {family: [comparison(name, measured, base) for name in own] for family, own in families.items()}
+    points = {f: [comparison(name, it.measured, base) for name in own] for f, own in families.items()}
     it.save("plane", [{"activation": family, **row} for family, rows in points.items() for row in rows])
     fronts = {family: claims.frontier(rows) for family, rows in points.items()}
-    output.save_picture(it.out, "plane", draw_plane(points, fronts))
     rows, verdicts = [], []
     for family in [f for f in fronts if f != "smelu"]:
-        found = [against(point, points["smelu"], measured) for point in fronts[family]]
+        found = [against(point, points["smelu"], it.measured) for point in fronts[family]]
         rows += [{"frontier of": family, **row} for row in found]
         reached = [row for row in found if row["smelu"] != "none"]
         bar = 0.6 if family == RELU else 1.0
-        worst = max((row["ratio"] for row in reached), default=float("nan"))
-        high = max((row["ratio_high"] for row in reached), default=float("nan"))
+        worst = max((row["rpd_ratio"] for row in reached), default=float("inf"))
+        high = max((row["ratio_high"] for row in reached), default=float("inf"))
+        said = verdict(worst, high, bar) if len(reached) == len(found) else claims.FAILS
         verdicts.append(
-            f"Against {family}'s frontier ({len(found)} recipes, {len(reached)} of them reached in AUC): at equal AUC or "
-            f"better SmeLU has at most {worst:.2f} of its relative PD (upper bound {high:.2f}); at most {bar:g} along the "
-            f"whole frontier {verdict(worst, high, bar) if len(reached) == len(found) else 'does not hold'}."
+            f"{said} At equal AUC or better SmeLU has at most {bar:g} of {family}'s relative PD along the whole "
+            f"frontier of {family} ({len(found)} recipes, {len(reached)} of them matched in AUC): at most {worst:.2f}, "
+            f"upper bound {high:.2f}."
         )
-    verdicts.append(too_smooth(measured, it.rate))
-    return {
-        "title": "On the plane: each activation's own frontier over recipes", "verdicts": verdicts,
-        "rows": it.save("frontier", rows), "picture": "plane",
-    }  # fmt: skip
+    verdicts.append(too_smooth(it.measured, it.rate))
+    title = "On the plane: each activation's own frontier over recipes"
+    about = f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. Every recipe: plane.csv."
+    return it.claim("frontier", title, verdicts, rows, plane(points, fronts), about)
 
 
-def free_claim(it: Evidence) -> dict[str, Any]:
+def free_claim(it: Evidence) -> Claim:
     """What initialisation and a full shuffle undo, and the best recipe where neither is controlled."""
-    ladder = claims.ladder(it.options.quick)
-    measured, found = it.measured, claims.search(it.options.quick, it.rate)
+    found = claims.search(it.options.quick, it.rate)
     steps = []
-    for name, (place, _) in ladder.items():
-        pd, auc = measured[name].interval("rpd_sym"), measured[name].auc()
-        steps.append(
-            {
-                **place,
-                "rpd_sym": of(pd),
-                "top1_swap": of(measured[name].interval("top1_swap")),
-                "auc": of(auc),
-            }
-        )
+    for name, (place, _) in claims.ladder(it.options.quick).items():
+        own = it.measured[name]
+        pd, swap = (of(own.interval(m)) for m in ("rpd_sym", "top1_swap"))
+        steps.append({**place, "rpd_sym": pd, "top1_swap": swap, "auc": of(own.auc(), ".4f")})
     it.save("ladder", steps)
     base = next(iter(found))
-    rows = [comparison(name, measured, base, it.scores) for name in found]
-    it.save("search", rows)
-    held = [r for r in rows if r["auc_gain_low"] > -_LOWER]
-    single = [r for r in held if r["parameters"] == rows[0]["parameters"]]
+    rows = [comparison(name, it.measured, base, it.scores) for name in found]
+    held = [r for r in rows if r["auc_gain_low"] > -LOWER]
+    single = [r for r in held if r["lookups"] == rows[0]["lookups"]]
     verdicts = []
-    for what, of_them in (("one model", single), ("several models", held)):
-        best = min(of_them, key=lambda r: r["rpd_ratio_to_base"])
+    for what, of_them in (("one model", single), ("one model or several", held)):
+        best = min(of_them, key=lambda r: r["rpd_ratio"])
         verdicts.append(
-            f"Best recipe served as {what}, AUC not lower: {best['recipe']}, {best['rpd_ratio_to_base']:.2f} "
-            f"[{best['ratio_low']:.2f}, {best['ratio_high']:.2f}] of plain ReLU's relative PD, AUC {best['auc_gain']:+.4f} "
-            f"[{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]; half or less "
-            f"{verdict(best['rpd_ratio_to_base'], best['ratio_high'], 0.5)}."
+            f"{verdict(best['rpd_ratio'], best['ratio_high'], 0.5)} A recipe served as {what} halves plain ReLU's "
+            f"relative PD at an AUC not lower; the best is {best['recipe']}: {best['rpd_ratio']:.2f} "
+            f"[{best['ratio_low']:.2f}, {best['ratio_high']:.2f}], AUC {best['auc_gain']:+.4f} "
+            f"[{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]."
         )
-    return {
-        "title": "When neither initialisation nor order is controlled", "verdicts": verdicts, "rows": rows,
-        "more": {"What each source undoes (weights averaged as configured)": steps}, "picture": "",
-    }  # fmt: skip
+    title = "When neither initialisation nor order is controlled"
+    about = f"Tried under a full shuffle from other initialisations; base of the differences: {base}."
+    claim = it.claim("search", title, verdicts, rows, labelled(rows), about)
+    return claim | {"more": {"What each source costs, weights averaged over the last 10%": steps}}
 
 
-def mitigation_claim(it: Evidence) -> dict[str, Any]:
+def mitigation_claim(it: Evidence) -> Claim:
     """SmeLU against what it is said to replace, with costs."""
-    measured = it.measured
-    recipes = [RELU, "smelu-1", *mitigations(it.options.quick)]
-    rows = it.save("mitigations", [comparison(name, measured, RELU, it.scores) for name in recipes])
+    recipes = mitigations(it.options.quick)
+    rows = [comparison(name, it.measured, RELU, it.scores) for name in [RELU, "smelu-1", *recipes]]
     verdicts = []
-    for name in mitigations(it.options.quick):
-        pd, auc = (
-            ratio(measured["smelu-1"], measured[name], "rpd_sym"),
-            auc_difference(measured["smelu-1"], measured[name]),
-        )
-        verdicts.append(
-            f"SmeLU 1 alone against {name}: {of(pd)} of its relative PD, AUC {of(auc, '+.4f')}; steadier "
-            f"{verdict(pd.value, pd.high, 1.0)}, AUC not lower {verdict(-auc.value, -auc.low, _LOWER)}."
-        )
-    return {
-        "title": "Ensembles and distillation, with their cost",
-        "verdicts": verdicts,
-        "rows": rows,
-        "picture": "",
-    }
-
-
-def comparison(
-    name: str, measured: Mapping[str, Measured], base: str, scores: Mapping[str, Scores] | None = None
-) -> dict[str, Any]:
-    """One recipe's row: measures, and both differences from the base recipe, with 95% intervals."""
-    it, against_base = measured[name], measured[base]
-    pd, relative = it.interval("rpd_sym"), ratio(it, against_base, "rpd_sym")
-    swap, gain, auc = it.interval("top1_swap"), auc_difference(it, against_base), it.auc()
-    row = {
-        "recipe": name, "auc": auc.value, "auc_gain": gain.value, "auc_gain_low": gain.low, "auc_gain_high": gain.high,
-        "logloss": float(it.quality["logloss"].mean()),
-        "rpd_sym": pd.value, "rpd_low": pd.low, "rpd_high": pd.high,
-        "rpd_ratio_to_base": relative.value, "ratio_low": relative.low, "ratio_high": relative.high,
-        "top1_swap": swap.value, "swap_low": swap.low, "swap_high": swap.high,
-    }  # fmt: skip
-    if scores is not None:
-        costs = scores[name].costs
-        row |= {
-            "parameters": costs[0].parameters,
-            "lookups": costs[0].lookups,
-            "training_seconds": float(np.mean([c.training_seconds for c in costs])),
-            "serving_ms": float(np.median([c.serving_milliseconds for c in costs])),
-        }
-    return row
-
-
-def against(
-    point: dict[str, Any], rivals: Sequence[dict[str, Any]], measured: Mapping[str, Measured]
-) -> dict[str, Any]:
-    """The steadiest rival whose AUC is at least a point's, against it."""
-    row = {"recipe": point["recipe"], "auc": point["auc"], "rpd_sym": point["rpd_sym"]}
-    good = [r for r in rivals if r["auc"] >= point["auc"]]
-    if not good:
-        nothing = float("nan")
-        return row | {
-            "smelu": "none",
-            "smelu_auc": nothing,
-            "ratio": nothing,
-            "ratio_low": nothing,
-            "ratio_high": nothing,
-        }
-    best = min(good, key=lambda r: r["rpd_sym"])
-    found = ratio(measured[best["recipe"]], measured[point["recipe"]], "rpd_sym")
-    return row | {
-        "smelu": best["recipe"], "smelu_auc": best["auc"],
-        "ratio": found.value, "ratio_low": found.low, "ratio_high": found.high,
-    }  # fmt: skip
+    for name in recipes:
+        pd = ratio(it.measured["smelu-1"], it.measured[name], "rpd_sym")
+        auc = auc_difference(it.measured["smelu-1"], it.measured[name])
+        verdicts += [
+            f"{verdict(pd.value, pd.high, 1.0)} smelu-1 alone is steadier than {name}: {of(pd)} of its relative PD.",
+            f"{verdict(-auc.value, -auc.low, LOWER)} smelu-1's AUC is not below that of {name}: {of(auc, '+.4f')}.",
+        ]
+    about = "Costs are of one replica; training seconds are its share of a stack, teachers included."
+    return it.claim(
+        "mitigations", "Ensembles and distillation, with their cost", verdicts, rows, labelled(rows), about
+    )
 
 
 def too_smooth(measured: Mapping[str, Measured], rate: float) -> str:
@@ -252,29 +215,9 @@ def too_smooth(measured: Mapping[str, Measured], rate: float) -> str:
     return f"Smoothness: {best} has the best AUC of SmeLU in the recipe; against it in AUC: {others}."
 
 
-def draw_plane(points: Mapping[str, Rows], fronts: Mapping[str, Rows]) -> mpl.figure.Figure:
-    """Every recipe a dot, every frontier a line."""
-    with mpl.rc_context(output.STYLE):
-        drawn = output.figure(9, 5.5)
-        axes = drawn.subplots()
-        for (family, rows), colour in zip(points.items(), output.COLOURS, strict=False):
-            axes.scatter(
-                [r["auc"] for r in rows], [r["rpd_sym"] for r in rows], s=10, alpha=0.35, color=colour
-            )
-            front = fronts[family]
-            errors = [
-                [max(0.0, r["rpd_sym"] - r["rpd_low"]) for r in front],
-                [max(0.0, r["rpd_high"] - r["rpd_sym"]) for r in front],
-            ]
-            axes.errorbar([r["auc"] for r in front], [r["rpd_sym"] for r in front], yerr=errors, fmt="-o", markersize=4,
-                          color=colour, label=family)  # fmt: skip
-        axes.set_xlabel("AUC (right is better)")
-        axes.set_ylabel("relative prediction difference (lower is steadier)")
-        axes.set_ylim(bottom=0)
-        axes.legend()
-    return drawn
-
-
-def of(interval: Interval, form: str = ".3f") -> str:
-    """A value with its interval as text."""
-    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+CLAIMS: dict[int, Callable[[Evidence], Claim]] = {
+    1: recipe_claim,
+    2: plane_claim,
+    3: free_claim,
+    4: mitigation_claim,
+}

@@ -11,11 +11,13 @@ from ranker.study.output import number
 
 _HEAD = """# Evidence
 
-Written by `ranker study evidence`; do not edit. Every number comes from the runs named here.
+Written by `ranker study evidence` (`make evidence`); do not edit. Every number comes from the runs named here.
 
-rpd_sym is the relative prediction difference between two replicas, top1_swap the share of requests whose first item
-differs; both are means over pairs of replicas. Intervals are 95%: of divergence a bootstrap over replicas and requests,
-of AUC over replicas (paired by their seeds) and requests. A claim *holds* if its whole interval meets the bar.
+How to read it: `rpd_sym` is the relative prediction difference between two replicas (0: they agree), `top1_swap` the
+share of requests whose first item differs; both are means over pairs of replicas. `rpd_ratio` is `rpd_sym` over that of
+the base recipe. Brackets are 95% intervals: of divergence a bootstrap over replicas and requests, of AUC over replicas
+(paired by their seeds) and requests. A claim *holds* if its whole interval meets the bar; one that does not says so. In
+pictures numbers are rows of the table below.
 """
 
 
@@ -33,15 +35,16 @@ def write(page: Path, found: Sequence[tuple[dict[str, Any], Path]]) -> None:
             f"## {one['name']}\n\n{one['replicas']} replicas a recipe, {one['train_rows']:,} training rows, "
             f"{one['eval_rows']:,} held-out rows in {one['requests']:,} requests.{kind}"
         )
-        for i, claim in enumerate(one["claims"], 1):
-            parts.append(f"### {i}. {claim['title']}")
+        for claim in one["claims"]:
+            parts.append(f"### {claim['number']}. {claim['title']}")
             parts.append("\n".join(f"- {text}" for text in claim["verdicts"]))
+            parts.append(claim["about"])
             if claim["picture"]:
                 where = os.path.relpath(pictures / f"{claim['picture']}.svg", page.parent)
                 parts.append(f"![{claim['title']}]({where})")
             for title, rows in claim.get("more", {}).items():
                 parts += [f"{title}:", table(rows)]
-            parts.append(table(_short(claim["rows"])))
+            parts.append(table([{"": i, **row} for i, row in enumerate(_short(claim["rows"]), 1)]))
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -57,8 +60,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 _INTERVALS = {
     "auc_gain": ("auc_gain_low", "auc_gain_high"),
     "rpd_sym": ("rpd_low", "rpd_high"),
-    "rpd_ratio_to_base": ("ratio_low", "ratio_high"),
-    "ratio": ("ratio_low", "ratio_high"),
+    "rpd_ratio": ("ratio_low", "ratio_high"),
     "top1_swap": ("swap_low", "swap_high"),
 }
 
@@ -78,6 +80,10 @@ def _short(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 cells[key] = f"{value:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
             elif key in ("auc", "smelu_auc", "logloss"):
                 cells[key] = f"{value:.4f}"
+            elif key == "parameters":
+                cells[key] = f"{value:,}"
+            elif key in ("training_seconds", "serving_ms"):
+                cells[key] = f"{value:.1f}"
             else:
                 cells[key] = value
         short.append(cells)

@@ -154,9 +154,13 @@ def _draw(requests: int, replicas: int, pairs: tuple[tuple[int, int], ...]) -> t
     times = random.poisson(1.0, (requests, _DRAWS)).astype(np.float64)
     often = np.empty((_DRAWS, len(pairs)))
     for draw in range(_DRAWS):
-        count = np.zeros(replicas)
+        count = _counts(random, replicas)
         while np.count_nonzero(count) < 2:
-            count = np.bincount(random.integers(replicas, size=replicas), minlength=replicas)
+            count = _counts(random, replicas)
         # A replica drawn twice is no pair with itself: it does not differ.
         often[draw] = [count[i] * count[j] if max(i, j) < replicas else 0.0 for i, j in pairs]
     return times, often
+
+
+def _counts(random: np.random.Generator, replicas: int) -> np.ndarray:
+    return np.bincount(random.integers(replicas, size=replicas), minlength=replicas)

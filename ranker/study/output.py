@@ -15,7 +15,7 @@ import pyarrow.parquet
 from cycler import cycler
 from matplotlib.figure import Figure
 
-_INK = "#7d8590"
+INK = "#7d8590"
 """Text, axes and grid: a grey that stands out on white and on black alike, since pictures have no background."""
 
 COLOURS = ("#2f81f7", "#e5534b", "#2da44e", "#bf8700", "#a371f7", "#db61a2", "#1b9aaa", "#8c959f")
@@ -25,16 +25,16 @@ STYLE: dict[str, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "legend.frameon": False,
-    "legend.labelcolor": _INK,
+    "legend.labelcolor": INK,
     "axes.grid": True,
-    "grid.color": _INK,
+    "grid.color": INK,
     "grid.alpha": 0.25,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -55,11 +55,15 @@ class Section:
     table: Sequence[Mapping[str, Any]] = ()
 
 
-def save_table(out: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def save_table(
+    out: Path, name: str, rows: Sequence[Mapping[str, Any]], formats: Sequence[str] = ("parquet", "csv")
+) -> None:
     """Writes `<name>.parquet` and `<name>.csv`; every row has the columns of the first."""
     table = pa.table({key: [row[key] for row in rows] for key in rows[0]})
-    pa.parquet.write_table(table, out / f"{name}.parquet")
-    pa.csv.write_csv(table, out / f"{name}.csv")
+    if "parquet" in formats:
+        pa.parquet.write_table(table, out / f"{name}.parquet")
+    if "csv" in formats:
+        pa.csv.write_csv(table, out / f"{name}.csv")
 
 
 def figure(width: float = 8.0, height: float = 5.0) -> Figure:
@@ -67,11 +71,13 @@ def figure(width: float = 8.0, height: float = 5.0) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_picture(out: Path, name: str, drawn: Figure) -> None:
+def save_picture(out: Path, name: str, drawn: Figure, formats: Sequence[str] = ("svg", "png")) -> None:
     """Writes `<name>.svg` and `<name>.png`; the same numbers give the same bytes."""
     with mpl.rc_context(STYLE):
-        drawn.savefig(out / f"{name}.svg", metadata={"Date": None})
-        drawn.savefig(out / f"{name}.png", dpi=144)
+        if "svg" in formats:
+            drawn.savefig(out / f"{name}.svg", metadata={"Date": None})
+        if "png" in formats:
+            drawn.savefig(out / f"{name}.png", dpi=144)
 
 
 def save_page(out: Path, title: str, answer: str, sections: Sequence[Section]) -> Path:

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from ranker import layout
 from ranker.cli.study import app
 from ranker.config import dump
-from ranker.study import claims
+from ranker.errors import UserError
+from ranker.study import claims, evidence
 from ranker.study.evidence_page import table
 from ranker.study.recipes import arms
 
@@ -30,22 +31,24 @@ def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
         assert claim["verdicts"]
         assert all(v in text for v in claim["verdicts"])
         assert all(v in done.output for v in claim["verdicts"])
-    assert (page.parent / "evidence/tiny/plane.svg").exists()
-    assert "](evidence/tiny/plane.svg)" in text
+    assert (page.parent / "evidence/tiny/frontier.svg").exists()
+    assert "](evidence/tiny/frontier.svg)" in text
 
 
 def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
-    plane = claims.plane(False, 0.05)
-    ladder = {name: own for name, (_, own) in claims.ladder(False).items()}
-    recipes = claims.recipe(False) | claims.search(False, 0.05) | ladder
-    for family in plane.values():
-        recipes |= family
+    recipes = claims.recipes(claims.ALL, False, 0.05)
     assert len(arms(study_experiment, recipes)) == len(recipes)
+    assert all(len(claims.recipes([n], False, 0.05)) < len(recipes) for n in claims.ALL)
+
+
+def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_path, quick):
+    with pytest.raises(UserError, match=r"--claim must be one of 1, 2, 3, 4. Received: \[5\]"):
+        evidence.run(study_experiment, study_run, tmp_path, quick, print, [1, 5])
 
 
 @pytest.mark.parametrize(
     ("value", "worst", "expected"),
-    [(0.5, 0.55, "holds"), (0.5, 0.65, "holds in the mean"), (0.7, 0.8, "does not hold")],
+    [(0.5, 0.55, "**Holds.**"), (0.5, 0.65, "**Holds in the mean"), (0.7, 0.8, "**Fails.**")],
 )
 def test_a_claim_holds_only_with_its_whole_interval(value, worst, expected):
     assert claims.verdict(value, worst, 0.6).startswith(expected)

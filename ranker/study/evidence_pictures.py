@@ -1,0 +1,66 @@
+"""The evidence's pictures: recipes on the plane of AUC and prediction difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ranker.study import output
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def plane(points: Mapping[str, Rows], fronts: Mapping[str, Rows]) -> Figure:
+    """Every recipe a dot, every activation's frontier a line with 95% intervals."""
+    with mpl.rc_context(output.STYLE):
+        drawn = output.figure(8, 4.8)
+        axes = drawn.subplots()
+        for (family, rows), colour in zip(points.items(), output.COLOURS, strict=False):
+            axes.scatter(
+                [r["auc"] for r in rows], [r["rpd_sym"] for r in rows], s=10, alpha=0.35, color=colour
+            )
+            _points(axes, fronts[family], "auc", fmt="-o", color=colour, label=family)
+        axes.set_xlabel("AUC (right is better)")
+        _finish(axes)
+    return drawn
+
+
+def labelled(rows: Rows) -> Figure:
+    """Every recipe a point with its number in the table, against its gain in AUC."""
+    with mpl.rc_context(output.STYLE):
+        drawn = output.figure(8, 4.8)
+        axes = drawn.subplots()
+        for i, row in enumerate(rows):
+            family = next((c for n, c in _COLOUR.items() if row["recipe"].startswith(n)), output.COLOURS[7])
+            _points(axes, [row], "auc_gain", fmt="o", color=family)
+            axes.annotate(
+                str(i + 1), (row["auc_gain"], row["rpd_sym"]), textcoords="offset points", xytext=(5, 4),
+                fontsize=8, color=family,
+            )  # fmt: skip
+        axes.axvline(0.0, linewidth=0.8, color=output.INK)
+        axes.set_xlabel("AUC against the first recipe (right is better)")
+        _finish(axes)
+    return drawn
+
+
+_COLOUR = dict(zip(("relu", "smelu", "swish", "gelu"), output.COLOURS, strict=False))
+
+
+def _points(axes: Any, rows: Rows, x: str, **style: Any) -> None:
+    errors = [
+        [max(0.0, r["rpd_sym"] - r["rpd_low"]) for r in rows],
+        [max(0.0, r["rpd_high"] - r["rpd_sym"]) for r in rows],
+    ]
+    axes.errorbar(
+        [r[x] for r in rows], [r["rpd_sym"] for r in rows], yerr=errors, markersize=4, elinewidth=0.8, **style
+    )
+
+
+def _finish(axes: Any) -> None:
+    axes.set_ylabel("relative prediction difference (low is steady)")
+    axes.set_ylim(bottom=0)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
