@@ -3,8 +3,10 @@
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -40,16 +42,47 @@ def class_path() -> str:
     return kept.read_text().strip()
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def worker_pool():
+    """`localhost:port` of a pool that starts workers where a cluster asks for them, as beside a task manager."""
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "apache_beam.runners.worker.worker_pool_main",
+        f"--service_port={port}",
+    ]
+    # Beam's pool starts its workers as `python`, whichever comes first.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    pool = subprocess.Popen(command, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + STARTED
+        while True:
+            with socket.socket() as asked:
+                if asked.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            if pool.poll() is not None or time.monotonic() > deadline:
+                pytest.fail("the worker pool did not start")
+            time.sleep(0.2)
+        yield f"localhost:{port}"
+    finally:
+        pool.send_signal(signal.SIGINT)
+        pool.wait(30)
+
+
 @pytest.fixture(scope="session")
 def flink_endpoint(tmp_path_factory):
     """`localhost:port` of a running job server with an embedded Flink cluster."""
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}")
-    directory = tmp_path_factory.mktemp("flink")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    directory, port = tmp_path_factory.mktemp("flink"), free_port()
     opened = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENED]
     command = [
         "java", "-Xmx1g", *opened, "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED", "-cp", class_path(),

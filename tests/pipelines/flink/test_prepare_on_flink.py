@@ -27,3 +27,15 @@ def test_flink_and_this_machine_write_the_same_bytes(flink_endpoint, make, tmp_p
     there = prepare(experiment, tmp_path / "there", RunnerOptions("FlinkRunner", workers=2, flags=flags))
     assert there == here
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def test_workers_of_a_pool_write_the_same_bytes(flink_endpoint, worker_pool, make, tmp_path):  # noqa: F811
+    here = prepare(make(), tmp_path / "here")
+    flags = (
+        f"--job_endpoint={flink_endpoint}",
+        "--environment_type=EXTERNAL",
+        f"--environment_config={worker_pool}",
+    )
+    there = prepare(make(), tmp_path / "there", RunnerOptions("FlinkRunner", workers=2, flags=flags))
+    assert there == here
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
