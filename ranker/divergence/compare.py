@@ -1,5 +1,6 @@
 """From answers to every measure of every pair: first a value a request, then statistics that merge."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -84,6 +85,23 @@ class RequestMeasures:
             replicas[name]["component"] = component
         overall = {label: found[-1] for label, found in rows.items()}
         return Comparison(pairs, replicas, overall, _coverage(batch, self.pairs, chosen))
+
+    def select(self, replicas: Sequence[str]) -> "RequestMeasures":
+        """Only the pairs among these replicas; the consensus that regret is taken against stays that of all.
+
+        Raises:
+            UserError: no such replica.
+        """
+        place = {self.batch.position(name): place for place, name in enumerate(replicas)}
+        rows = [p for p, (i, j) in enumerate(self.pairs) if i in place and j in place]
+        return RequestMeasures(
+            self.batch.select(replicas),
+            self.settings,
+            [(place[self.pairs[p][0]], place[self.pairs[p][1]]) for p in rows],
+            self.paired[rows],
+            {label: values[rows] for label, values in self.values.items()},
+            self.prediction[rows],
+        )
 
     def request_mean(self, label: str) -> Array:
         """Mean of a measure over the pairs that have it, float64 [N], nan where none: ranks requests."""

@@ -191,9 +191,11 @@ def gate(
     settings = Settings(k=options.k)
     names = ["candidate", *(f"baseline-{place}" for place in range(len(baseline)))]
     answers = {name: (one.scores, one.answered) for name, one in zip(names, asked, strict=True)}
-    versus = _compare(probe, answers, settings)
+    measured = measure_requests(request_batch(probe, answers), settings)
+    versus = measured.summarise()
     if len(baseline) > 1:
-        among = _compare(probe, {name: answers[name] for name in names[1:]}, settings).means
+        # against the same consensus: that of fewer models would be nearer to each of them, and the limit too low
+        among = measured.select(names[1:]).summarise().means
     else:
         again = asked[1]
         if not again.again_answered.any():
@@ -204,7 +206,7 @@ def gate(
             "alone": (again.scores, again.answered & again.again_answered),
             "again": (again.again, again.again_answered),
         }
-        among = _compare(probe, twice, settings).means
+        among = measure_requests(request_batch(probe, twice), settings).summarise().means
     decisions = tuple(
         decide(label, _churn(versus, label, len(baseline)), among[label], margin=options.margin, allowance=options.allowance,
                level=options.level)
@@ -248,10 +250,6 @@ def _check_comparable(sources: Sequence[str], asked: Sequence[Answers]) -> None:
         if len(set(told.values())) > 1:
             shown = ", ".join(f"{source} {value}" for source, value in told.items())
             raise UserError(f"models must have the same {key} to be compared. Received: {shown}")
-
-
-def _compare(probe: ProbeSet, answers: dict[str, tuple[Any, Any]], settings: Settings) -> Comparison:
-    return measure_requests(request_batch(probe, answers), settings).summarise()
 
 
 def _churn(comparison: Comparison, label: str, baselines: int) -> Statistic:

@@ -107,7 +107,7 @@ def measure(
         if old is not None and old.subject != now.subject:
             marks.append(_refresh(old.subject, now.subject))
             if len(old.scores) == len(now.scores):
-                statistics.update(_against(old, now, probe, settings))
+                statistics.update(_against(old, served, probe, settings))
     record = RoundRecord(
         key=f"{PROBE}/{probe.hash}/{collected.started:.3f}",
         stream=PROBE,
@@ -235,9 +235,12 @@ def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings) ->
     return found
 
 
-def _against(old: Served, now: Served, probe: ProbeSet, settings: Settings) -> Series:
-    batch = request_batch(probe, {"old": (old.scores, old.answered), "new": (now.scores, now.answered)})
-    (statistics,) = measure_requests(batch, settings).summarise().pairs.values()
+def _against(old: Served, served: Mapping[str, Served], probe: ProbeSet, settings: Settings) -> Series:
+    """A refresh, beside all that serve: its regret is taken against a consensus like that of the pairs it is held to."""
+    name, now = old.subject.replica, served[old.subject.replica]
+    answers = {replica: (one.scores, one.answered) for replica, one in served.items()}
+    measured = measure_requests(request_batch(probe, {"": (old.scores, old.answered), **answers}), settings)
+    (statistics,) = measured.select(["", name]).summarise().pairs.values()
     return {SeriesKey(PROBE, "refresh", old.subject, now.subject, "L6", probe=probe.hash): statistics}
 
 

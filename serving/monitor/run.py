@@ -25,7 +25,7 @@ from serving.monitor.exemplars import Exemplars, Names
 from serving.monitor.live import ingest
 from serving.monitor.measure import Measured, Served, measure
 from serving.monitor.prometheus import serve_metrics
-from serving.monitor.record import PROBE
+from serving.monitor.record import PROBE, Subject
 from serving.monitor.requests import ProbeSet
 from serving.monitor.served import load_served, save_served
 from serving.monitor.slices import cuts, slices
@@ -124,7 +124,10 @@ class Monitor:
         return summarise(collected, measured)
 
     def _remember(self, served: dict[str, Served]) -> None:
-        changed = {one.subject for one in served.values()} != {one.subject for one in self.served.values()}
+        def told(some: dict[str, Served]) -> set[tuple[Subject, int]]:
+            return {(one.subject, int(one.answered.sum())) for one in some.values()}
+
+        changed = told(served) != told(self.served)
         self.served = served
         if changed and self._memory is not None:
             save_served(self._memory, self.probe, served)

@@ -12,6 +12,7 @@ from ranker.divergence import (
     compare,
     decide,
     level,
+    measure_requests,
     overall_verdict,
 )
 from ranker.errors import UserError
@@ -122,25 +123,49 @@ def test_nothing_known_is_unlabelled_and_the_floor_is_two_levels():
     assert set(FLOOR) <= set(LEVELS)
 
 
-@pytest.mark.parametrize("label", ["top1_swap", "pair_inversion"])
+def new_and_serving(seed, sigma, requests, label):
+    """Churn of a candidate with this noise against three replicas with noise 0.2, and theirs, as the gate takes them."""
+    rng = np.random.default_rng(seed)
+    noise = np.array([sigma, 0.2, 0.2, 0.2])[:, None, None] * rng.normal(0, 1, (4, requests, 8))
+    p = 1 / (1 + np.exp(-(rng.normal(-1, 1, (requests, 8)) + noise)))
+    request, item = np.divmod(np.arange(requests * 8), 8)
+    batch = RequestBatch.from_rows(request, item, p.reshape(4, -1), replicas=["new", "a", "b", "c"])
+    measured = measure_requests(batch)
+    among = measured.select(["a", "b", "c"]).summarise().means[label]
+    return measured.summarise().replicas["new"][label], among
+
+
+@pytest.mark.parametrize("label", ["top1_swap", "consensus_regret"])
 def test_a_candidate_on_the_limit_seldom_passes(label):
     """Simulated: the candidate's churn is 1.1 times what three serving replicas differ by, the limit itself."""
-
-    def statistics(seed, sigma, requests):
-        rng = np.random.default_rng(seed)
-        noise = np.array([sigma, 0.2, 0.2, 0.2])[:, None, None] * rng.normal(0, 1, (4, requests, 8))
-        p = 1 / (1 + np.exp(-(rng.normal(-1, 1, (requests, 8)) + noise)))
-        request, item = np.divmod(np.arange(requests * 8), 8)
-        batch = RequestBatch.from_rows(request, item, p.reshape(4, -1), replicas=["new", "a", "b", "c"])
-        among = compare(batch.select(["a", "b", "c"])).means[label]
-        return compare(batch).replicas["new"][label], among
-
     low, high = 0.2, 0.3
     for _ in range(9):
         sigma = (low + high) / 2
-        churn, among = statistics(0, sigma, 6000)
+        churn, among = new_and_serving(0, sigma, 6000, label)
         low, high = (low, sigma) if churn.value > 1.1 * among.value else (sigma, high)
-    verdicts = [decide(label, *statistics(seed, sigma, 150)).verdict for seed in range(1, 101)]
+    verdicts = [decide(label, *new_and_serving(seed, sigma, 150, label)).verdict for seed in range(1, 101)]
     # each end of a 95% interval errs in 2.5% of the runs; 3.5 standard errors of 100 runs more
     assert np.mean([verdict is Verdict.PASS for verdict in verdicts]) <= 0.08
     assert np.mean([verdict is Verdict.FAIL for verdict in verdicts]) <= 0.08
+
+
+@pytest.mark.parametrize("label", ["top1_swap", "consensus_regret", "rpd_sym"])
+def test_one_replica_more_churns_as_those_that_serve(label):
+    churn, among = new_and_serving(1, 0.2, 20_000, label)
+    assert churn.value == pytest.approx(among.value, rel=0.03)
+
+
+def test_a_selection_keeps_the_pairs_and_their_consensus():
+    rng = np.random.default_rng(5)
+    batch = RequestBatch.from_rows(
+        np.repeat(range(30), 4), np.tile(range(4), 30), rng.random((4, 120)), replicas=list("abcd")
+    )
+    whole, part = measure_requests(batch), measure_requests(batch).select(["d", "b", "a"]).summarise()
+    assert set(part.pairs) == {("a", "b"), ("a", "d"), ("b", "d")}
+    for pair, statistics in part.pairs.items():
+        for label, statistic in statistics.items():
+            assert statistic.interval() == whole.summarise().pairs[pair][label].interval()
+    assert set(part.replicas) == {"a", "b", "d"}
+    direct = compare(batch.select(["a", "b", "d"]))
+    assert part.means["top1_swap"].value == direct.means["top1_swap"].value
+    assert part.replicas["a"]["component"].value == pytest.approx(direct.replicas["a"]["component"].value)
