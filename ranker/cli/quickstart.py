@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,8 @@ def quickstart(
     from ranker import layout
     from ranker.config import load
     from ranker.synthetic import CONFIGURATION, generate, write
+    from serving.monitor.alerts.rules import load_rules
+    from serving.monitor.exemplars import Exemplars
     from serving.monitor.run import run as monitor
     from serving.processes import ReplicaServers
     from serving.run_directory import deploy
@@ -70,7 +73,16 @@ def quickstart(
         )
         probe = probe_of(run_dir, deployment, settings)
         store = store_of(run_dir, None)
-        summary = monitor(deployment, settings, probe, store, once=True)
+        watch = partial(
+            monitor,
+            deployment,
+            settings,
+            probe,
+            store,
+            rules=load_rules(),
+            exemplars=Exemplars(run_dir / "exemplars"),
+        )
+        summary = watch(once=True)
         assert summary is not None
         reporter.line(sentence(summary, settings))
         if as_json:
@@ -80,9 +92,7 @@ def quickstart(
         if once:
             return
         stop = threading.Event()
-        watching = threading.Thread(
-            target=monitor, args=(deployment, settings, probe, store), kwargs={"stop": stop}, daemon=True
-        )
+        watching = threading.Thread(target=watch, kwargs={"stop": stop}, daemon=True)
         watching.start()
         stack.callback(watching.join, 30)
         stack.callback(stop.set)

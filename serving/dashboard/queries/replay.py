@@ -40,6 +40,9 @@ def replay(one: Exemplar, replica: str, deployment: Deployment | None, run: Path
     missing = []
     if target is None:
         missing.append("put in the replica's address")
+    unknown = [name for name in deployment.context if name not in one.context] if deployment else []
+    if unknown:
+        missing.append(f"of the request {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not kept")
     if not complete:
         missing.append("features of the candidates other than their id are not kept")
     if any("," in value for row in candidates for value in row.values()):

@@ -182,6 +182,12 @@ def test_what_a_replayed_command_lacks_is_said() -> None:
     assert "HOST:PORT" in made.command
     assert "address" in made.missing
     assert "comma" in made.missing
+    wide = Deployment(
+        "ranker", (Replica("a", "127.0.0.1:8500"),), context=("user_id", "city", "gone", "tier")
+    )
+    assert replay(one_request(stream="live"), "a", wide, None).missing.startswith(
+        "of the request city, tier are not kept"
+    )
 
 
 def test_a_broken_report_is_no_report(tmp_path: Path) -> None:
