@@ -3,7 +3,9 @@
 The load generator (`server_load.py`) runs on the same machine and takes processor time from the server.
 Rivals take turns, several rounds; medians are reported. Results go to `results/server.json` and `.md`.
 
-    python benchmarks/server.py --rounds 5 --seconds 5 [--soak-seconds 600]
+    python benchmarks/server.py --rounds 5 --seconds 5 [--soak-seconds 600] [--only latency,batching,swaps,soak]
+
+With `--only` the other figures in the results stay as they were.
 """
 
 from __future__ import annotations
@@ -340,9 +342,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="comma-separated: latency, batching, swaps, soak")
     options = parser.parse_args()
     wanted = set(filter(None, options.only.split(","))) or {"latency", "batching", "swaps", "soak"}
-    results: dict[str, float] = {
-        "rounds": options.rounds, "seconds": options.seconds, "cpus": os.cpu_count() or 0, "candidates": CANDIDATES,
-    }  # fmt: skip
+    kept = options.output.with_suffix(".json")
+    results: dict[str, float] = json.loads(kept.read_text()) if options.only and kept.exists() else {}
+    if wanted - {"soak"}:
+        results |= {"rounds": options.rounds, "seconds": options.seconds}
+    results |= {"cpus": os.cpu_count() or 0, "candidates": CANDIDATES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = folder / "model"

@@ -89,6 +89,10 @@ def gateway(
     replica_ca: Annotated[
         Path | None, typer.Option(help="Connect to replicas by TLS, trusting certificates signed by this.")
     ] = None,
+    replica_certificate: Annotated[
+        Path | None, typer.Option(help="PEM chain to show replicas that ask for one (mutual TLS).")
+    ] = None,
+    replica_key: Annotated[Path | None, typer.Option(help="PEM key of --replica-certificate.")] = None,
 ) -> None:
     """Stand in front of the replicas: TF Serving's API on both sides, a sample of live traffic compared.
 
@@ -102,7 +106,10 @@ def gateway(
     if (tls_certificate is None) != (tls_key is None):
         raise UserError("--tls-certificate and --tls-key go together")
     tls = ServerTls(tls_certificate, tls_key, client_ca) if tls_certificate and tls_key else None
-    upstream_tls = Tls(ca=replica_ca) if replica_ca else None
+    if (replica_certificate is None) != (replica_key is None):
+        raise UserError("--replica-certificate and --replica-key go together")
+    secure = replica_ca or replica_certificate
+    upstream_tls = Tls(replica_ca, replica_certificate, replica_key) if secure else None
 
     deployment = deployment_from(run_dir, replica, model_name)
     where = spool or (run_dir / "mirrored" if run_dir else Path("mirrored"))

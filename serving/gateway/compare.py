@@ -47,8 +47,8 @@ class Question:
 def question(request: bytes, model_name: str, item: str, features: Sequence[str] = ()) -> Question | None:
     """Returns what a Predict request asks, or None if it ranks nothing; of `features` those that it has.
 
-    None: another model, a signature other than `serving_default` and `rank`, no column of item ids, bytes
-    that are no PredictRequest.
+    None: another model, a signature other than `serving_default` and `rank`, no column of item ids, a filter
+    of outputs without the score, bytes that are no PredictRequest.
     """
     try:
         message = wire.PredictRequest.FromString(request)
@@ -57,6 +57,7 @@ def question(request: bytes, model_name: str, item: str, features: Sequence[str]
             message.model_spec.name != model_name
             or signature not in _COMPARABLE
             or item not in message.inputs
+            or (message.output_filter and "score" not in message.output_filter)
         ):
             return None
         kept = {name: _values(message.inputs[name]) for name in features if name in message.inputs}
@@ -80,6 +81,18 @@ def usable_answer(asked: Question, replica: str, chosen: bool, latency: float, b
         pass
     error = "MALFORMED" if scores is None else ""
     return ReplicaAnswer(replica, chosen, version, latency, len(asked.item_ids), scores, error)
+
+
+def is_plausible(request: bytes, answer: bytes, model_name: str, item: str) -> bool:
+    """Whether an answer can be one to a request: a finite score for each candidate.
+
+    True for requests that rank nothing: there is nothing to hold the answer against.
+    """
+    asked = question(request, model_name, item)
+    if asked is None:
+        return True
+    scores = usable_answer(asked, "", True, 0.0, answer).scores
+    return scores is not None and bool(np.isfinite(scores).all())
 
 
 def failed_answer(asked: Question, replica: str, latency: float, error: str) -> ReplicaAnswer:

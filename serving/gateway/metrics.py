@@ -41,6 +41,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._passed_over = Counter(
+            "ranker_gateway_passed_over",
+            "Calls that another replica answered because this one was late, or erred where the other did not.",
+            ("replica", "reason"),
+            registry=self.registry,
+        )
+
     def call(self, method: str, replica: str, code: str, seconds: float) -> None:
         """Notes an answered call."""
         self._calls.labels(method, replica, code).inc()
@@ -49,6 +56,10 @@ class Metrics:
     def retry(self, replica: str) -> None:
         """Notes a replica that was not there."""
         self._unavailable.labels(replica).inc()
+
+    def passed_over(self, replica: str, reason: str) -> None:
+        """Notes a replica that another made up for; `reason` is "late" or "error"."""
+        self._passed_over.labels(replica, reason).inc()
 
     def watch(
         self,

@@ -62,7 +62,8 @@ class GatewayOptions:
       listen: `host:port` for callers; port 0: any free one.
       metrics: `host:port` for Prometheus; None: none.
       sticky: the metadata key whose value decides the replica; calls without it go in turn. None: all do.
-      slow: seconds; a replica that takes longer five times in a row is left alone for a while.
+      slow: seconds; an answer is late after this in any case (usually sooner, see `pace`); a replica that is
+        late five times in a row is left alone for a while.
       drain: seconds that calls under way have after SIGTERM.
       tls: the gateway's own TLS; None: none.
       upstream_tls: how it connects to the replicas; None: no TLS.

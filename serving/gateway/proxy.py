@@ -12,10 +12,10 @@ import grpc.aio
 
 from serving import wire
 from serving.gateway.compare import Sampled
+from serving.gateway.forward import Forwarder
 from serving.gateway.metrics import Metrics
-from serving.gateway.routing import Router
 from serving.gateway.sampling import is_sampled, request_id
-from serving.gateway.upstream import Metadata, Reply, Upstream
+from serving.gateway.upstream import Reply
 
 REQUEST_ID = "x-request-id"
 REPLICA = "x-ranker-replica"
@@ -31,13 +31,10 @@ Handler = Callable[[bytes, Any], Awaitable[bytes]]
 class Proxy(grpc.GenericRpcHandler):
     """Forwards each call to a replica and passes its answer on untouched.
 
-    A call is sent to another replica only after UNAVAILABLE, that is before any answer, and to each at most
-    once; every method forwarded is free of effects, so that asking twice is safe. The trailing metadata
-    `x-ranker-replica` names who answered.
+    The trailing metadata `x-ranker-replica` names who answered.
 
     Args:
-      upstreams: the replicas by name.
-      router: who is asked first.
+      forward: gets the answer.
       metrics: counts calls.
       sticky: the metadata key that decides the replica; None: in turn.
       rate: the part of Predict calls offered to `mirror`.
@@ -46,16 +43,14 @@ class Proxy(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        upstreams: Mapping[str, Upstream],
-        router: Router,
+        forward: Forwarder,
         metrics: Metrics,
         *,
         sticky: str | None,
         rate: float,
         mirror: Callable[[Sampled], object],
     ) -> None:
-        self._upstreams = upstreams
-        self._router = router
+        self._forward = forward
         self._metrics = metrics
         self._sticky = sticky
         self._rate = rate
@@ -78,7 +73,10 @@ class Proxy(grpc.GenericRpcHandler):
             # For look-ups; what is forwarded keeps keys that stand twice.
             given = dict(metadata)
             key = given.get(self._sticky) if self._sticky else None
-            name, reply = await self._forward(path, request, metadata, key, context.time_remaining())
+            passed_on = tuple((name, value) for name, value in metadata if not name.startswith(_HOP))
+            name, reply = await self._forward(
+                path, request, passed_on, key if isinstance(key, str) else None, context.time_remaining()
+            )
             self._metrics.call(method, name, reply.code, time.monotonic() - arrived)
             trailers = (*reply.trailers, (REPLICA, name))
             if reply.code != "OK":
@@ -90,20 +88,6 @@ class Proxy(grpc.GenericRpcHandler):
             return reply.body
 
         return handle
-
-    async def _forward(
-        self, path: str, request: bytes, metadata: Metadata, key: object, remaining: float | None
-    ) -> tuple[str, Reply]:
-        healthy = {name for name, upstream in self._upstreams.items() if upstream.is_healthy}
-        passed_on = tuple((name, value) for name, value in metadata if not name.startswith(_HOP))
-        expires = None if remaining is None else time.monotonic() + remaining
-        for name in self._router.order(key if isinstance(key, str) else None, healthy):
-            timeout = None if expires is None else max(expires - time.monotonic(), 0.0)
-            reply = await self._upstreams[name].call(path, request, passed_on, timeout)
-            if reply.code != "UNAVAILABLE":
-                break
-            self._metrics.retry(name)
-        return name, reply
 
     def _sample(
         self, clock: float, name: str, request: bytes, reply: Reply, given: Mapping[str, Any]

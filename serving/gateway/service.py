@@ -14,8 +14,11 @@ import grpc.aio
 from prometheus_client import start_http_server
 
 from ranker.errors import UserError
+from serving import wire
 from serving.client.connection import MAX_MESSAGE
 from serving.gateway.breaker import Breaker
+from serving.gateway.compare import is_plausible
+from serving.gateway.forward import Forwarder
 from serving.gateway.health import Health
 from serving.gateway.metrics import Metrics
 from serving.gateway.mirror_link import MirrorLink
@@ -25,6 +28,8 @@ from serving.gateway.routing import Router
 from serving.gateway.upstream import Upstream
 
 _RECONNECT = 0.5
+# Larger answers are not looked into: while one is parsed no other call moves.
+_MAX_CHECKED = 1 << 18
 
 
 class Gateway:
@@ -68,9 +73,11 @@ class Gateway:
         for replica in options.deployment.replicas:
             self._upstreams[replica.name] = Upstream(replica, options.upstream_tls, Breaker(), options.slow)
         self._metrics.watch(self._upstreams, self._mirror.counts, self._mirror.gauges)
+        self._forward = Forwarder(
+            self._upstreams, Router(tuple(self._upstreams)), self._metrics, options.slow, self._is_good
+        )
         proxy = Proxy(
-            self._upstreams,
-            Router(tuple(self._upstreams)),
+            self._forward,
             self._metrics,
             sticky=options.sticky,
             rate=options.mirror.rate,
@@ -103,6 +110,7 @@ class Gateway:
         self._connecting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._connecting
+        await self._forward.close()
         await self._mirror.stop(self.options.drain)
         await self._disconnect()
 
@@ -112,6 +120,12 @@ class Gateway:
         if self._http is not None:
             await asyncio.to_thread(self._http.shutdown)
             self._http.server_close()
+
+    def _is_good(self, path: str, request: bytes, answer: bytes) -> bool:
+        if path != wire.PREDICT.path or len(request) > _MAX_CHECKED:
+            return True
+        deployment = self.options.deployment
+        return is_plausible(request, answer, deployment.model_name, deployment.item)
 
     def _is_ready(self) -> bool:
         return not self._draining and any(upstream.is_healthy for upstream in self._upstreams.values())

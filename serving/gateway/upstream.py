@@ -57,12 +57,36 @@ class Upstream:
         self._channel.get_state(try_to_connect=True)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether calls reach it."""
+        return self._channel.get_state() == grpc.ChannelConnectivity.READY
+
+    @property
     def is_healthy(self) -> bool:
-        """Whether callers should be sent here: connected, and the breaker lets calls through."""
-        connected = self._channel.get_state() == grpc.ChannelConnectivity.READY
-        return connected and self.breaker.allows(time.monotonic())
+        """Whether callers should be sent here: connected, and the breaker closed."""
+        return self.is_connected and not self.breaker.is_open
+
+    @property
+    def wants_trial(self) -> bool:
+        """Whether the breaker is open and its pause over: a copy of a call may find out how it is now."""
+        return self.breaker.is_open and self.breaker.allows(time.monotonic()) and self.is_connected
 
     async def call(self, path: str, request: bytes, metadata: Metadata, timeout: float | None) -> Reply:
+        """Sends one request and tells the breaker how it went."""
+        reply = await self.ask(path, request, metadata, timeout)
+        self.settle(reply)
+        return reply
+
+    def settle(self, reply: Reply, ok: bool = True) -> None:
+        """Tells the breaker how a call went: a fault and a slow answer count as failures, and so does `ok=False`."""
+        well = ok and reply.code not in _FAULTS and reply.latency < self._slow
+        self.breaker.record(well, time.monotonic())
+
+    def late(self) -> None:
+        """Tells the breaker that another replica, asked later, answered first."""
+        self.breaker.record(False, time.monotonic())
+
+    async def ask(self, path: str, request: bytes, metadata: Metadata, timeout: float | None) -> Reply:
         """Sends one request; a failure is a Reply too. Only cancellation raises."""
         method = self._methods.get(path)
         if method is None:
@@ -70,19 +94,14 @@ class Upstream:
         started = time.monotonic()
         self.breaker.begin(started)
         call = method(request, timeout=timeout, metadata=metadata)
-        code = "CANCELLED"
         try:
             body = await call
-            code = "OK"
             trailers = tuple(await call.trailing_metadata() or ())
             return Reply("OK", body, trailers=trailers, latency=time.monotonic() - started)
         except grpc.aio.AioRpcError as error:
-            code = error.code().name
             trailers = tuple(error.trailing_metadata() or ())
-            return Reply(code, b"", error.details() or "", trailers, time.monotonic() - started)
-        finally:
-            now = time.monotonic()
-            self.breaker.record(code not in _FAULTS and now - started < self._slow, now)
+            latency = time.monotonic() - started
+            return Reply(error.code().name, b"", error.details() or "", trailers, latency)
 
     async def close(self) -> None:
         """Closes the channel."""

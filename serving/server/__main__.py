@@ -15,6 +15,11 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 255
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"Steady Ranker ModelServer: {version('steady-ranker')}\nTensorFlow Library: {version('tensorflow')}")
+        return 0
     from serving.server.api import run
 
     return run(options)

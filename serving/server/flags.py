@@ -45,7 +45,7 @@ def parse(arguments: list[str]) -> ServerOptions:
         else:
             parser.add_argument(*names, type=kind, default=option.default, help=text)
     values, unknown = parser.parse_known_args(arguments)
-    for flag in unknown:
+    for flag in filter(lambda argument: argument.startswith("-"), unknown):
         print(f"warning: flag {flag.split('=')[0]} has no effect here", file=sys.stderr)
     return ServerOptions(**vars(values))
 

@@ -55,7 +55,11 @@ def test_the_client_speaks_to_the_embedded_server(servers):
 def test_live_traffic_shows_the_difference(servers, tmp_path):
     deployment = from_targets(["low=" + servers[0], "high=" + servers[1]])
     options = GatewayOptions(
-        deployment, listen="127.0.0.1:0", metrics=None, mirror=MirrorOptions(rate=1.0, spool=tmp_path)
+        deployment,
+        listen="127.0.0.1:0",
+        metrics=None,
+        slow=60.0,
+        mirror=MirrorOptions(rate=1.0, spool=tmp_path),
     )
     running = Running(options)
     try:

@@ -25,6 +25,7 @@ def test_flags_in_tf_servings_style(capsys):
         [
             "--port=8501", "--rest_api_port", "8502", "--enable_batching", "--enable_model_warmup=false",
             "--file_system_poll_wait_seconds=0.5", "--strict", "--tensorflow_gpu_magic=1", "--enable_profiler",
+            "--tensorflow_gpu_memory", "0.5",
         ]
     )  # fmt: skip
     assert (options.port, options.rest_api_port, options.enable_batching) == (8501, 8502, True)
@@ -36,6 +37,7 @@ def test_flags_in_tf_servings_style(capsys):
     warnings = capsys.readouterr().err
     assert "--tensorflow_gpu_magic has no effect" in warnings
     assert "--enable_profiler has no effect" in warnings
+    assert "flag 0.5" not in warnings
     assert flags.parse(["--strict", "--no-strict"]) == ServerOptions()
 
 
@@ -90,6 +92,12 @@ def test_a_signal_drains_and_the_exit_code_is_zero(models):
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_version_is_printed_without_a_model():
+    command = [sys.executable, "-m", "serving.server", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "TensorFlow Library: 2." in done.stdout
 
 
 @pytest.mark.parametrize("case", ["bad config", "no model", "broken model"])
