@@ -138,6 +138,12 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
             return _json(list(found.rows))
         return _json(picture_of(found, here.palette))
 
+    @router.get("", include_in_schema=False)
+    @router.get("/{rest:path}", include_in_schema=False)
+    def nothing(rest: str = "") -> JSONResponse:
+        # else a misspelt path would get a page, and a program that asked for JSON a 200 of HTML
+        return JSONResponse({"detail": "no such path; /api/openapi.json has them all"}, 404)
+
     return router
 
 

@@ -56,6 +56,9 @@ def test_what_an_api_caller_got_wrong_is_said_in_one_line(client: httpx.Client) 
     answer = client.get("/api/matrix", params={"measure": "nonsense"})
     assert answer.status_code == 422
     assert "nonsense" in answer.json()["detail"]
+    for path in ("/api", "/api/sumary", "/api/views/overview"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json"), path
 
 
 def test_openapi_describes_every_route(client: httpx.Client) -> None:
