@@ -16,9 +16,9 @@ with no branch, no overflow for large |x|, nothing to go wrong at +-inf, and x i
 beyond beta.
 
 Why through s - 1. Outside XLA each operation is one pass over memory, so the number of operations is
-the cost. The one tensor that the backward pass keeps is `shortfall` = max((x - beta) / (2 beta), -1),
-which is s - 1 up to beta and positive beyond. TensorFlow's gradient of ELU multiplies by
-shortfall + 1 where that is below 1 and by 1 elsewhere: the whole backward pass in one operation.
+the cost. The one tensor that the backward pass keeps is `shortfall` = s - 1. TensorFlow's gradient of
+ELU multiplies by shortfall + 1 where shortfall is below 0 and by 1 elsewhere: the whole backward pass in
+one operation.
 """
 
 from ranker.activations.catalogue import validate
@@ -55,9 +55,17 @@ def _shortfall(x: tf.Tensor, beta: float) -> tf.Tensor:
     # A step of its own, outside the gradient of `_rectify`, so that second derivatives find the way to x.
     @tf.custom_gradient
     def function(x: tf.Tensor):
-        shortfall = tf.maximum(x * (0.5 / beta) - 0.5, -1.0)
-        # Its derivative is read off its own value: no second tensor is kept for it.
-        return shortfall, lambda upstream: upstream * (0.5 / beta) * tf.cast(shortfall > -1.0, x.dtype)
+        # The raw operation clips in one pass, `tf.clip_by_value` in two.
+        low, high = tf.constant(-1.0, x.dtype), tf.constant(0.0, x.dtype)
+        line = x * (0.5 / beta) - 0.5
+        shortfall = tf.raw_ops.ClipByValue(t=line, clip_value_min=low, clip_value_max=high)
+
+        def backward(upstream: tf.Tensor):
+            # Read off its own value: no second tensor is kept for it.
+            between = tf.logical_and(shortfall > low, shortfall < high)
+            return upstream * (0.5 / beta) * tf.cast(between, x.dtype)
+
+        return shortfall, backward
 
     return function(x)
 
@@ -65,7 +73,7 @@ def _shortfall(x: tf.Tensor, beta: float) -> tf.Tensor:
 def _rectify(x: tf.Tensor, shortfall: tf.Tensor, beta: float) -> tf.Tensor:
     @tf.custom_gradient
     def function(x: tf.Tensor, shortfall: tf.Tensor):
-        parabola = tf.math.squared_difference(tf.minimum(shortfall, 0.0), -1.0)
+        parabola = tf.math.squared_difference(shortfall, -1.0)
         if beta != 1.0:
             parabola *= beta
 
