@@ -17,7 +17,7 @@ from ranker import layout
 from ranker.errors import UserError
 from tests.pipelines.prepare.small_log import contents
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(1800)]
 
 CONFIG = Path(__file__).parents[3] / "configs/movielens-100k.yaml"
 # Fewer rows and steps than the configuration's own: what may differ between engines does so at once.
