@@ -193,6 +193,8 @@ def gate(
         model_name=experiment.serving.model_name,
     )
     result = shell.gate(candidate, baseline, probe, options)
+    if not shell.keep(result, run_dir):
+        Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")
     if junit is not None:
         junit.write_text(result.junit(), encoding="utf-8")
     if as_json:

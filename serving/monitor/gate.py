@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,6 +163,17 @@ class GateResult:
         if self.more_requests:
             lines.append(f"give at least {self.more_requests} more requests to decide")
         return "\n".join(lines)
+
+
+def keep(result: GateResult, run: Path) -> bool:
+    """Keeps the answer as `gate.json` in a run directory, where the dashboard shows it; False if it cannot be written."""
+    staged = run / f".gate.json.{os.getpid()}"
+    try:
+        staged.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
+        staged.replace(run / "gate.json")
+    except OSError:
+        return False
+    return True
 
 
 def gate(

@@ -75,7 +75,7 @@ def _gate(context: Context) -> Panel:
     title = "The gate's last word"
     found = gate_result(context.settings.run)
     if found is None:
-        text = "No gate.json in the run directory: `ranker gate ... --json > RUN/gate.json` puts one there."
+        text = "The gate has not been asked yet: `ranker gate --run-dir RUN` keeps its answer there."
         return Panel("gate", title, parts.message(text), size="narrow")
     tone = {"pass": "good", "fail": "bad"}.get(str(found.get("verdict")), "")
     rows = []

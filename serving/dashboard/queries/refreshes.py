@@ -95,7 +95,7 @@ def _baseline(lines: tuple[Line, ...], time: int) -> Interval | None:
 
 
 def gate_result(run: Path | None) -> dict[str, Any] | None:
-    """What `ranker gate --json` wrote to `gate.json` in the run directory; None if there is none."""
+    """What `ranker gate` kept as `gate.json` in the run directory; None if there is none."""
     if run is None:
         return None
     try:

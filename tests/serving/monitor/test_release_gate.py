@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ranker.errors import UserError
-from serving.monitor.gate import Options, gate
+from serving.dashboard.queries.refreshes import gate_result
+from serving.monitor.gate import Options, gate, keep
 from tests.serving.monitor.conftest import small_probe
 from tests.serving.monitor.test_collect_faults import described
 
@@ -31,7 +32,7 @@ def test_a_candidate_that_differs_as_replicas_do_passes(fake_replica, noisy):
     assert [decision.measure for decision in result.decisions] == ["top1_swap", "pair_inversion"]
 
 
-def test_a_candidate_of_another_kind_fails(fake_replica, noisy):
+def test_a_candidate_of_another_kind_fails(fake_replica, noisy, tmp_path):
     serving = [fake_replica(name=str(seed), mangle=noisy(seed, 0.01)) for seed in range(3)]
     candidate = fake_replica(name="new", version=4, mangle=noisy(77, 0.4))
     result = gate(
@@ -47,6 +48,10 @@ def test_a_candidate_of_another_kind_fails(fake_replica, noisy):
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "1", "0")
     assert result.report().startswith("FAIL")
     assert PROBE.hash in result.report()
+    assert keep(result, tmp_path)
+    assert gate_result(tmp_path) == tree  # what the dashboard shows
+    assert [path.name for path in tmp_path.iterdir()] == ["gate.json"]
+    assert not keep(result, tmp_path / "nowhere")
 
 
 def test_too_few_requests_ask_for_more(fake_replica, noisy):
