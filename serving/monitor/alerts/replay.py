@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from sqlalchemy import func, select
+
 from ranker.errors import UserError
 from serving.monitor.alerts.machine import Alert
 from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.watch import evaluate
 from serving.monitor.store import Store
+from serving.monitor.store.schema import Round
 
 MOST_LOOKS = 100_000
 
@@ -27,6 +30,8 @@ def replay(
 ) -> list[Told]:
     """Looks at the store as it was, every `interval` seconds from `start` to `end`; changes nothing.
 
+    It begins at the first round that the store still has: before it "no data" would be all there is to say.
+
     Raises:
         UserError: times out of order, an interval that is not positive, more than 100,000 looks.
     """
@@ -38,7 +43,9 @@ def replay(
         )
     told: list[Told] = []
     alerts: dict[str, Alert] = {}
-    now = start
+    with store.read() as connection:
+        first = connection.execute(select(func.min(Round.time))).scalar()
+    now = start if first is None else max(start, float(first))
     while now <= end:
         alerts = evaluate(store, rules, budget, alerts, now)
         for key, alert in alerts.items():

@@ -122,6 +122,13 @@ def test_version_skew_for_ten_minutes_coverage_and_no_data(sqlite_store, simulat
     assert "down" in told[2].alert.summary
 
 
+def test_a_replay_begins_with_the_first_round(sqlite_store, simulate, start):
+    record = measure(simulate([0.1, 0.1, 0.1], requests=20).round(start), Settings(), (), {}).record
+    write_round(sqlite_store, record)
+    told = replay(sqlite_store, Rules(rules=(rule("no-data"),)), BUDGET, start - 86_400, start + 600)
+    assert [((one.time - start) // 60, one.alert.state) for one in told] == [(6, FIRING)]
+
+
 def test_a_replay_is_bounded(sqlite_store):
     with pytest.raises(UserError, match="end after"):
         replay(sqlite_store, RULES, BUDGET, 10, 10)
