@@ -7,8 +7,14 @@ from typing import Any
 
 from ranker.study.recipes import Overrides, activation, label, mitigations
 
-ALL = (1, 2, 3, 4)
-"""The claims' numbers: the recipe, the plane, neither controlled, mitigations."""
+TITLES = {
+    1: "In the recipe: same initialisation, windowed shuffle, LayerNorm",
+    2: "On the plane: each activation's own frontier over recipes",
+    3: "When neither initialisation nor order is controlled",
+    4: "Ensembles and distillation, with their cost",
+}
+ALL = tuple(TITLES)
+"""The claims' numbers."""
 
 RELU = "relu"
 FAMILY: dict[str, list[tuple[str, float | None]]] = {

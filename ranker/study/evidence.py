@@ -67,13 +67,11 @@ class Evidence:
         """Writes a table."""
         output.save_table(self.out, name, rows, ["csv"])
 
-    def claim(
-        self, name: str, title: str, verdicts: list[str], rows: list[Row], drawn: Figure, about: str
-    ) -> Claim:
+    def claim(self, name: str, verdicts: list[str], rows: list[Row], drawn: Figure, about: str) -> Claim:
         """Writes a claim's table and picture; returns what the page says of it."""
         self.save(name, rows)
         output.save_picture(self.out, name, drawn, ["svg"])
-        return {"title": title, "verdicts": verdicts, "rows": rows, "picture": name, "about": about}
+        return {"verdicts": verdicts, "rows": rows, "picture": name, "about": about}
 
 
 def run(
@@ -103,7 +101,10 @@ def run(
         "train_rows": int(it.data.train.label.shape[0]),
         "eval_rows": len(it.data.label),
         "requests": int(it.data.request.max()) + 1,
-        "claims": [{"number": number, **CLAIMS[number](it)} for number in sorted(set(chosen))],
+        "claims": [
+            {"number": number, "title": claims.TITLES[number], **CLAIMS[number](it)}
+            for number in sorted(set(chosen))
+        ],
     }
     (out / "evidence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
@@ -121,11 +122,16 @@ def recipe_claim(it: Evidence) -> Claim:
         verdicts += [
             f"{verdict(pd.value, pd.high, most)} {name} has at most {most:.2f} of ReLU's relative PD: {of(pd)}.",
             f"{verdict(swap.value, swap.high, swaps)} {name} has at most {swaps:.2f} of ReLU's top1_swap: {of(swap)}.",
-            f"{verdict(-auc.value, -auc.low, -gain)} {name}'s AUC differs from ReLU's by more than {gain:+.4f}: "
-            f"{of(auc, '+.4f')}.",
+            f"{verdict(-auc.value, -auc.low, -gain)} {name}'s AUC is "
+            f"{'above' if gain == 0 else f'at most {-gain:g} below'} ReLU's: {of(auc, '+.4f')}.",
         ]
-    title = "In the recipe: same initialisation, windowed shuffle, LayerNorm"
-    return it.claim("recipe", title, verdicts, rows, labelled(rows), f"Base of the differences: {RELU}.")
+    return it.claim(
+        "recipe",
+        verdicts,
+        rows,
+        labelled(rows),
+        f"Compared with {RELU}, the same recipe with ReLU. `last-step`: without averaging of the weights.",
+    )
 
 
 def plane_claim(it: Evidence) -> Claim:
@@ -150,9 +156,8 @@ def plane_claim(it: Evidence) -> Claim:
             f"upper bound {high:.2f}."
         )
     verdicts.append(too_smooth(it.measured, it.rate))
-    title = "On the plane: each activation's own frontier over recipes"
     about = f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. Every recipe: plane.csv."
-    return it.claim("frontier", title, verdicts, rows, plane(points, fronts), about)
+    return it.claim("frontier", verdicts, rows, plane(points, fronts), about)
 
 
 def free_claim(it: Evidence) -> Claim:
@@ -177,9 +182,8 @@ def free_claim(it: Evidence) -> Claim:
             f"[{best['ratio_low']:.2f}, {best['ratio_high']:.2f}], AUC {best['auc_gain']:+.4f} "
             f"[{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]."
         )
-    title = "When neither initialisation nor order is controlled"
-    about = f"Tried under a full shuffle from other initialisations; base of the differences: {base}."
-    claim = it.claim("search", title, verdicts, rows, labelled(rows), about)
+    about = f"Tried under a full shuffle from other initialisations, compared with {base}."
+    claim = it.claim("search", verdicts, rows, labelled(rows), about)
     return claim | {"more": {"What each source costs, weights averaged over the last 10%": steps}}
 
 
@@ -196,9 +200,7 @@ def mitigation_claim(it: Evidence) -> Claim:
             f"{verdict(-auc.value, -auc.low, LOWER)} smelu-1's AUC is not below that of {name}: {of(auc, '+.4f')}.",
         ]
     about = "Costs are of one replica; training seconds are its share of a stack, teachers included."
-    return it.claim(
-        "mitigations", "Ensembles and distillation, with their cost", verdicts, rows, labelled(rows), about
-    )
+    return it.claim("mitigations", verdicts, rows, labelled(rows), about)
 
 
 def too_smooth(measured: Mapping[str, Measured], rate: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ranker.study.claims import TITLES
 from ranker.study.output import number
 
 _HEAD = """# Evidence
@@ -35,6 +36,7 @@ def write(page: Path, found: Sequence[tuple[dict[str, Any], Path]]) -> None:
             f"## {one['name']}\n\n{one['replicas']} replicas a recipe, {one['train_rows']:,} training rows, "
             f"{one['eval_rows']:,} held-out rows in {one['requests']:,} requests.{kind}"
         )
+        tested = {claim["number"] for claim in one["claims"]}
         for claim in one["claims"]:
             parts.append(f"### {claim['number']}. {claim['title']}")
             parts.append("\n".join(f"- {text}" for text in claim["verdicts"]))
@@ -45,6 +47,9 @@ def write(page: Path, found: Sequence[tuple[dict[str, Any], Path]]) -> None:
             for title, rows in claim.get("more", {}).items():
                 parts += [f"{title}:", table(rows)]
             parts.append(table([{"": i, **row} for i, row in enumerate(_short(claim["rows"]), 1)]))
+        untested = [f"{i} ({t[0].lower()}{t[1:]})" for i, t in TITLES.items() if i not in tested]
+        if untested:
+            parts.append(f"Not tested in this run: {', '.join(untested)}. `make evidence` tests all.")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
