@@ -39,9 +39,19 @@ def _monitor(
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Where Prometheus scrapes, host:port.")] = None,
     rules: Rules = None,
+    exemplars: Annotated[
+        Path | None, typer.Option(help="Where example requests are kept; default RUN/exemplars.")
+    ] = None,
     hash_ids: Annotated[
         str | None, typer.Option(metavar="SALT", help="Keep example requests with hashed ids.")
     ] = None,
+    replica_ca: Annotated[
+        Path | None, typer.Option(help="Connect to replicas by TLS, trusting certificates signed by this.")
+    ] = None,
+    replica_certificate: Annotated[
+        Path | None, typer.Option(help="PEM chain to show replicas that ask for one (mutual TLS).")
+    ] = None,
+    replica_key: Annotated[Path | None, typer.Option(help="PEM key of --replica-certificate.")] = None,
     as_json: Json = False,
 ) -> None:
     """Ask every replica the same requests, every interval, and measure how far they agree.
@@ -52,6 +62,7 @@ def _monitor(
         return
     if run_dir is None:
         raise UserError("give --run-dir: the probe requests are in RUN/data/probe.parquet")
+    from serving.client import Tls
     from serving.monitor.alerts.rules import load_rules
     from serving.monitor.exemplars import Exemplars
     from serving.monitor.run import run, stop_on_signals
@@ -70,9 +81,12 @@ def _monitor(
             store_of(run_dir, store),
             once=once,
             rules=load_rules(rules),
-            exemplars=Exemplars(run_dir / "exemplars", salt=hash_ids),
+            exemplars=Exemplars(exemplars or run_dir / "exemplars", salt=hash_ids),
             spool=spool or run_dir / "mirrored",
             metrics=metrics,
+            tls=Tls(replica_ca, replica_certificate, replica_key)
+            if replica_ca or replica_certificate
+            else None,
             stop=stop,
             on_round=lambda done: reporter.line(sentence(done, settings)),
         )
@@ -131,6 +145,15 @@ def dashboard(
     token: Annotated[
         str | None, typer.Option(envvar="RANKER_DASHBOARD_TOKEN", help="What callers must present.")
     ] = None,
+    exemplars: Annotated[
+        Path | None, typer.Option(help="Where the monitor keeps example requests; default RUN/exemplars.")
+    ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="The gateway's metrics, to show how many mirrored requests it dropped."
+        ),
+    ] = None,
 ) -> None:
     """Show whether the replicas agree, in a browser.
 
@@ -145,7 +168,9 @@ def dashboard(
         DashboardSettings(
             store=store_of(run_dir, store),
             run=run_dir,
+            exemplars=exemplars,
             deployment=deployment_from(run_dir, None),
+            gateway=gateway,
             token=token,
             budget=settings.budget,
             k=settings.k,

@@ -160,7 +160,27 @@ def collect(
     started, clock = time.time(), time.monotonic()
     with ThreadPoolExecutor(max_workers=max(len(targets), 1), thread_name_prefix="replica") as pool:
         answers = tuple(pool.map(lambda target: _ask(target, probe, connect, expected, limits), targets))
+    answers = tuple(_held_to(_common(answers, expected), one, probe) for one in answers)
     return Collected(probe, started, time.monotonic() - clock, answers)
+
+
+def _common(answers: Sequence[Answers], expected: Expected) -> Expected:
+    """What to expect where the deployment does not say: what most replicas say of themselves, the first of equals."""
+
+    def most(key: str) -> str:
+        told = Counter(
+            str(one.description[key]) for one in answers if one.version and one.description.get(key)
+        )
+        return told.most_common(1)[0][0] if told else ""
+
+    return Expected(expected.feature_spec or most("feature_spec"), expected.vocabulary or most("vocabulary"))
+
+
+def _held_to(expected: Expected, one: Answers, probe: ProbeSet) -> Answers:
+    refused = expected.refuses(one.description)
+    if one.refused or not refused:
+        return one
+    return _nothing(one.replica, one.labels, probe, "incompatible", one.version, one.description, refused)
 
 
 class _Sheet:

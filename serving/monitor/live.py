@@ -68,7 +68,10 @@ def ingest(
             if _stored(store, done.record):
                 count += len(requests)
                 if exemplars is not None and done.measured is not None and done.measured.pairs:
-                    exemplars.add(LIVE, done.record.time, done.measured, done.names)
+                    try:
+                        exemplars.add(LIVE, done.record.time, done.measured, done.names)
+                    except OSError as error:  # costs examples, not measurements
+                        log.warning("example requests cannot be kept: %s", error)
         path.unlink(missing_ok=True)
     return count
 

@@ -16,7 +16,7 @@ from typing import Any
 from ranker.config.deployment import Monitor as Settings
 from ranker.divergence import Settings as MeasureSettings
 from ranker.errors import UserError
-from serving.client import RankerClient
+from serving.client import RankerClient, Tls
 from serving.deployment import Deployment
 from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.watch import watch
@@ -70,6 +70,7 @@ class Monitor:
         rules: alert rules; None: no alerts.
         exemplars: where example requests go; None: none are kept.
         spool: the gateway's directory of mirrored requests; None: no live stream.
+        tls: how to connect to the replicas; None: no TLS.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Monitor:
         rules: Rules | None = None,
         exemplars: Exemplars | None = None,
         spool: Path | None = None,
+        tls: Tls | None = None,
     ) -> None:
+        self.tls = tls
         self.deployment, self.settings, self.probe, self.store = deployment, settings, probe, store
         self.rules, self.exemplars, self.spool = rules, exemplars, spool
         self.cut = cuts(probe, settings.slices)
@@ -130,7 +133,8 @@ class Monitor:
         changed = told(served) != told(self.served)
         self.served = served
         if changed and self._memory is not None:
-            save_served(self._memory, self.probe, served)
+            with _measuring_goes_on("what served last"):
+                save_served(self._memory, self.probe, served)
 
     def _keep_exemplars(self, measured: Measured) -> None:
         """Once an hour and set of versions: the probe's requests do not change in between."""
@@ -146,8 +150,9 @@ class Monitor:
         versions = {name: one.subject.version for name, one in measured.served.items()}
         probe = self.probe
         names = Names(probe.requests, probe.items, probe.contexts(self.deployment.context), versions, levels)
-        self.exemplars.add(PROBE, measured.record.time, measured.requests, names)
         self._kept = hour
+        with _measuring_goes_on("example requests"):
+            self.exemplars.add(PROBE, measured.record.time, measured.requests, names)
 
     def _connect(self, replica: Target) -> RankerClient:
         return RankerClient(
@@ -156,7 +161,17 @@ class Monitor:
             deadline=self.settings.deadline,
             retries=1,
             item=self.deployment.item,
+            tls=self.tls,
         )
+
+
+@contextmanager
+def _measuring_goes_on(what: str) -> Iterator[None]:
+    """A full disk or a directory that may not be written costs examples, not measurements."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be kept: %s", what, error)
 
 
 def summarise(collected: Collected, measured: Measured) -> Summary:
@@ -186,6 +201,7 @@ def run(
     exemplars: Exemplars | None = None,
     spool: Path | None = None,
     metrics: str | None = None,
+    tls: Tls | None = None,
     stop: threading.Event | None = None,
     on_round: Callable[[Summary], None] | None = None,
 ) -> Summary | None:
@@ -201,6 +217,7 @@ def run(
         exemplars: where example requests go; None: none are kept.
         spool: the gateway's directory of mirrored requests; None: no live stream.
         metrics: `HOST:PORT` to answer Prometheus on; None: nowhere.
+        tls: how to connect to the replicas; None: no TLS.
         stop: set it to end the loop after the round under way.
         on_round: called after each round.
 
@@ -214,7 +231,9 @@ def run(
     store = open_store(store_url)
     exporter = None
     try:
-        monitor = Monitor(deployment, settings, probe, store, rules=rules, exemplars=exemplars, spool=spool)
+        monitor = Monitor(
+            deployment, settings, probe, store, rules=rules, exemplars=exemplars, spool=spool, tls=tls
+        )
         if metrics is not None:
             exporter, _ = serve_metrics(store, settings.budget, *_address(metrics))
         summary = None

@@ -182,6 +182,16 @@ def test_a_replica_with_other_features_is_not_compared_and_says_so(fake_replica,
     assert [(mark.kind, mark.replica) for mark in record.marks] == [("incompatible", "odd")]
 
 
+def test_where_nobody_says_what_to_expect_the_few_are_not_compared(fake_replica, probe):
+    hashes = {"x": "1" * 16, "a": "2" * 16, "b": "2" * 16}
+    fakes = [fake_replica(name=name, mangle=described(vocabulary=value)) for name, value in hashes.items()]
+    collected = ask(probe, *fakes)
+    assert [bool(answer.refused) for answer in collected.answers] == [True, False, False]
+    assert collected.answers[0].errors == {"incompatible": len(probe)}
+    record = measure(collected, Settings(), (), {}).record
+    assert {(k.a.replica, k.b.replica) for k in record.statistics if k.kind == "pair"} == {("a", "b")}
+
+
 def test_a_replica_without_a_description_is_compared(fake_replica, probe):
     plain = fake_replica(name="plain", signatures=("serving_default",))
     collected = ask(probe, plain, fake_replica(name="a"), expected=Expected("f" * 16, "v" * 16))

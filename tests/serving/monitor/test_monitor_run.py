@@ -110,6 +110,20 @@ def test_a_refresh_while_the_monitor_was_away_is_measured(replicas, probe, tmp_p
     assert run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept) is not None
 
 
+def test_a_directory_that_cannot_be_written_costs_examples_and_no_rounds(replicas, probe, tmp_path, caplog):
+    (tmp_path / "taken").write_text("a file, where a directory should be made")
+    writer = SpoolWriter(tmp_path / "spool")
+    writer(mirrored(1, time.time(), [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]], versions=(3, 3)))
+    writer.hand_over()
+    path, kept = tmp_path / "monitor.db", Exemplars(tmp_path / "taken" / "exemplars")
+    run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept, spool=tmp_path / "spool")
+    store = open_store(path)
+    assert query.freshness(store, time.time()).rounds == 1
+    assert query.freshness(store, time.time(), "live").rounds == 1
+    store.close()
+    assert caplog.text.count("cannot be kept") == 3
+
+
 def test_all_replicas_down_is_a_round_too(fake_replica, probe, tmp_path):
     fake = fake_replica(name="a")
     fake.stop()
