@@ -81,14 +81,16 @@ def test_a_taken_port_and_an_unwritable_spool_are_one_line(fake_replica, tmp_pat
         run(GatewayOptions(deployment, mirror=MirrorOptions(rate=0.1, spool=tmp_path / "file" / "spool")))
 
 
-def test_tls_on_both_sides(fake_replica, gateway, certificate):
+def test_mutual_tls_on_both_sides(fake_replica, gateway, certificate):
     chain, key = certificate
-    credentials = grpc.ssl_server_credentials([(key.read_bytes(), chain.read_bytes())])
+    credentials = grpc.ssl_server_credentials(
+        [(key.read_bytes(), chain.read_bytes())], chain.read_bytes(), require_client_auth=True
+    )
     replica = fake_replica(name="a", credentials=credentials)
     running = gateway(
         [replica],
         tls=ServerTls(chain, key, client_ca=chain),
-        upstream_tls=Tls(ca=chain),
+        upstream_tls=Tls(ca=chain, certificate=chain, key=key),
         mirror={"rate": 1.0},
     )
     assert Deployment("ranker", (Replica("a", replica.target),)) == running.options.deployment
