@@ -146,7 +146,12 @@ Connect = Callable[[Target], RankerClient]
 
 
 def collect(
-    targets: Sequence[Target], probe: ProbeSet, connect: Connect, expected: Expected, limits: Limits
+    targets: Sequence[Target],
+    probe: ProbeSet,
+    connect: Connect,
+    expected: Expected,
+    limits: Limits,
+    usual: Expected | None = None,
 ) -> Collected:
     """Asks every replica every request, all replicas at once.
 
@@ -156,24 +161,30 @@ def collect(
         connect: opens a client for a replica; closed after the round.
         expected: what replicas must say of themselves.
         limits: deadlines.
+        usual: where `expected` does not say, most replicas decide who may be compared; this breaks a tie.
     """
     started, clock = time.time(), time.monotonic()
     with ThreadPoolExecutor(max_workers=max(len(targets), 1), thread_name_prefix="replica") as pool:
         answers = tuple(pool.map(lambda target: _ask(target, probe, connect, expected, limits), targets))
-    answers = tuple(_held_to(_common(answers, expected), one, probe) for one in answers)
+    common = _common(answers, expected, usual or Expected())
+    answers = tuple(_held_to(common, one, probe) for one in answers)
     return Collected(probe, started, time.monotonic() - clock, answers)
 
 
-def _common(answers: Sequence[Answers], expected: Expected) -> Expected:
-    """What to expect where the deployment does not say: what most replicas say of themselves, the first of equals."""
+def _common(answers: Sequence[Answers], expected: Expected, usual: Expected) -> Expected:
+    """What to expect where `expected` does not say: what most replicas say of themselves, of equals the usual."""
 
-    def most(key: str) -> str:
+    def most(key: str, before: str) -> str:
         told = Counter(
             str(one.description[key]) for one in answers if one.version and one.description.get(key)
         )
-        return told.most_common(1)[0][0] if told else ""
+        best = [value for value, count in told.items() if count == max(told.values())]
+        return before if before in best else next(iter(best), "")
 
-    return Expected(expected.feature_spec or most("feature_spec"), expected.vocabulary or most("vocabulary"))
+    return Expected(
+        expected.feature_spec or most("feature_spec", usual.feature_spec),
+        expected.vocabulary or most("vocabulary", usual.vocabulary),
+    )
 
 
 def _held_to(expected: Expected, one: Answers, probe: ProbeSet) -> Answers:

@@ -80,6 +80,7 @@ class GateResult:
         probe: hash of the requests.
         requests: how many there are.
         baseline_kind: `replicas` (between the serving replicas) or `floor` (one replica asked twice).
+        notes: what else to know, such as another vocabulary.
     """
 
     verdict: Verdict
@@ -89,6 +90,7 @@ class GateResult:
     probe: str
     requests: int
     baseline_kind: str
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -112,6 +114,7 @@ class GateResult:
             "candidate": vars(self.candidate),
             "baseline": [vars(side) for side in self.baseline],
             "baseline_kind": self.baseline_kind,
+            "notes": list(self.notes),
             "measures": {
                 decision.measure: {
                     "verdict": decision.verdict.value,
@@ -160,6 +163,7 @@ class GateResult:
             f"{self.requests} requests, probe {self.probe}; the limit is what {against}, with the margin",
         ]
         lines += [f"  {decision.verdict.value:>21}  {decision.reason}" for decision in self.decisions]
+        lines += [f"note: {note}" for note in self.notes]
         if self.more_requests:
             lines.append(f"give at least {self.more_requests} more requests to decide")
         return "\n".join(lines)
@@ -230,7 +234,14 @@ def gate(
     ]
     kind = "replicas" if len(baseline) > 1 else "floor"
     return GateResult(
-        overall_verdict(decisions), decisions, sides[0], tuple(sides[1:]), probe.hash, len(probe), kind
+        overall_verdict(decisions),
+        decisions,
+        sides[0],
+        tuple(sides[1:]),
+        probe.hash,
+        len(probe),
+        kind,
+        _notes(sources, asked),
     )
 
 
@@ -254,15 +265,27 @@ def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
 
 
 def _check_comparable(sources: Sequence[str], asked: Sequence[Answers]) -> None:
-    for key in ("feature_spec", "vocabulary"):
-        told = {
-            source: one.description[key]
-            for source, one in zip(sources, asked, strict=True)
-            if one.description.get(key)
-        }
-        if len(set(told.values())) > 1:
-            shown = ", ".join(f"{source} {value}" for source, value in told.items())
-            raise UserError(f"models must have the same {key} to be compared. Received: {shown}")
+    told = _told("feature_spec", sources, asked)
+    if len(set(told.values())) > 1:
+        shown = ", ".join(f"{source} {value}" for source, value in told.items())
+        raise UserError(f"models must have the same feature_spec to be compared. Received: {shown}")
+
+
+def _notes(sources: Sequence[str], asked: Sequence[Answers]) -> tuple[str, ...]:
+    """Another vocabulary is no obstacle, raw features go in, but part of why a refresh on new data churns."""
+    told = _told("vocabulary", sources, asked)
+    if len(set(told.values())) < 2:
+        return ()
+    shown = ", ".join(f"{source} {value}" for source, value in told.items())
+    return (f"the models have different vocabularies: {shown}",)
+
+
+def _told(key: str, sources: Sequence[str], asked: Sequence[Answers]) -> dict[str, str]:
+    return {
+        source: one.description[key]
+        for source, one in zip(sources, asked, strict=True)
+        if one.description.get(key)
+    }
 
 
 def _churn(comparison: Comparison, label: str, baselines: int) -> Statistic:

@@ -91,7 +91,8 @@ class Monitor:
         self.cut = cuts(probe, settings.slices)
         self.slices = slices(probe, settings.slices)
         self.measures = MeasureSettings(k=settings.k)
-        self.expected = Expected(deployment.feature_spec, deployment.vocabulary)
+        # no more than usual: a refresh on new data has another vocabulary, and is compared once most replicas have it
+        self.usual = Expected(deployment.feature_spec, deployment.vocabulary)
         # three quarters of the interval for asking leaves the rest for measuring and storing
         self.limits = Limits(
             deadline=settings.deadline, round=max(settings.interval * 0.75, settings.deadline)
@@ -103,7 +104,9 @@ class Monitor:
 
     def round(self) -> Summary:
         """Asks, measures and stores once."""
-        collected = collect(self.deployment.replicas, self.probe, self._connect, self.expected, self.limits)
+        collected = collect(
+            self.deployment.replicas, self.probe, self._connect, Expected(), self.limits, self.usual
+        )
         hour = int(collected.started) // 3600
         gaps, self._gaps_at = (
             hour != self._gaps_at,

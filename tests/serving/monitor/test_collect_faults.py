@@ -24,13 +24,13 @@ def connect(target):
     return RankerClient(target.target, deadline=LIMITS.deadline, retries=0)
 
 
-def ask(probe, *fakes, expected=None, limits=LIMITS, model="ranker"):
+def ask(probe, *fakes, expected=None, limits=LIMITS, model="ranker", usual=None):
     targets = [Replica(fake.name, fake.target, labels={"init_seed": "1"}) for fake in fakes]
 
     def with_deadline(target):
         return RankerClient(target.target, model_name=model, deadline=limits.deadline, retries=0)
 
-    return collect(targets, probe, with_deadline, expected or Expected(), limits)
+    return collect(targets, probe, with_deadline, expected or Expected(), limits, usual)
 
 
 def score_of(response):
@@ -190,6 +190,18 @@ def test_where_nobody_says_what_to_expect_the_few_are_not_compared(fake_replica,
     assert collected.answers[0].errors == {"incompatible": len(probe)}
     record = measure(collected, Settings(), (), {}).record
     assert {(k.a.replica, k.b.replica) for k in record.statistics if k.kind == "pair"} == {("a", "b")}
+
+
+def test_a_refresh_on_new_data_is_compared_once_most_replicas_have_it(fake_replica, probe):
+    old, new = "1" * 16, "2" * 16
+    fakes = [fake_replica(name=name, mangle=described(vocabulary=old)) for name in "abcd"]
+    refused = []
+    for fake in (None, *fakes):
+        if fake is not None:
+            fake.mangle = described(vocabulary=new)
+        collected = ask(probe, *fakes, usual=Expected("", old))
+        refused.append("".join(answer.replica for answer in collected.answers if answer.refused))
+    assert refused == ["", "a", "ab", "d", ""]  # two against two: the usual
 
 
 def test_a_replica_without_a_description_is_compared(fake_replica, probe):

@@ -112,6 +112,16 @@ def test_models_with_other_features_are_not_compared(fake_replica):
         gate(a.target, [b.target], PROBE)
 
 
+def test_a_candidate_from_new_data_may_have_another_vocabulary(fake_replica):
+    fakes = [fake_replica(name=n, mangle=described(vocabulary=n * 16)) for n in ("2", "1", "0")]
+    fakes[2].mangle = described(vocabulary="1" * 16)
+    baseline = [fake.target for fake in fakes[1:]]
+    result = gate(fakes[0].target, baseline, PROBE, Options(allowance=0.1))
+    assert result.exit_code == 0
+    assert "different vocabularies" in result.report()
+    assert f"{fakes[0].target} {'2' * 16}" in result.as_dict()["notes"][0]
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Two SavedModels, base paths with one version each, that score by the length of names and a factor."""
