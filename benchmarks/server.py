@@ -329,7 +329,12 @@ def table(results: dict[str, float]) -> str:
         if key in results:
             met = results[key] <= bound if sign == "<=" else results[key] >= bound
             lines.append(f"| {text} | {results[key]:.3g} | {sign} {bound:g} | {'yes' if met else 'no'} |")
-    return "\n".join(lines) + "\n\nThe load generator ran on the same machine.\n"
+    lines += [
+        "",
+        f"The load generator ran on the same {results['cpus']} cores; their load average before the run was "
+        f"{results['load_average_before']:.1f}. Written by `benchmarks/server.py`.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -346,7 +351,8 @@ def main() -> None:
     results: dict[str, float] = json.loads(kept.read_text()) if options.only and kept.exists() else {}
     if wanted - {"soak"}:
         results |= {"rounds": options.rounds, "seconds": options.seconds}
-    results |= {"cpus": os.cpu_count() or 0, "candidates": CANDIDATES}
+    others = os.getloadavg()[0]
+    results |= {"cpus": os.cpu_count() or 0, "candidates": CANDIDATES, "load_average_before": others}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = folder / "model"
