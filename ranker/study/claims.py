@@ -31,6 +31,8 @@ _EMBEDDINGS = ("relu", "smelu-1", "swish-1", "gelu")
 _AVERAGE, _RATE, _NORM = "training.average_last", "training.optimizer.learning_rate", "model.normalization"
 FREE: Overrides = {"training.shuffle_window": "full", "replicas.vary": ["init", "shuffle"]}
 """A team that controls neither the initialisation nor the order."""
+_FREE_AVERAGES = (0.1, 0.2, 0.5, 0.8)
+"""Shares of the steps such a team may average over."""
 
 
 def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overrides]:
@@ -104,7 +106,7 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
     """Recipes for a team that controls neither; the first, plain ReLU, is what they are measured against."""
     relu, smelu = activation("relu"), activation("smelu", 1.0)
     found: dict[str, Overrides] = {"relu-last-step-free": relu | {_AVERAGE: 0.0}}
-    for name, own, averages in (("relu", relu, (0.5, 0.8)), ("smelu-1", smelu, (0.0, 0.5, 0.8))):
+    for name, own, averages in (("relu", relu, _FREE_AVERAGES), ("smelu-1", smelu, (0.0, *_FREE_AVERAGES))):
         found |= {
             f"{name}-average-{a:g}" if a else f"{name}-last-step-free": own | {_AVERAGE: a} for a in averages
         }
@@ -121,7 +123,7 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
             "ensemble-3": {"mitigation": {"name": "ensemble", "components": 3}},
         }
         for name, own in changes.items():
-            for average in (0.8,) if "mitigation" in own else (0.5, 0.8):
+            for average in (0.2,) if "mitigation" in own else (0.2, 0.5):
                 found[f"smelu-1-{name}-average-{average:g}"] = smelu | own | {_AVERAGE: average}
     return {name: own | FREE for name, own in found.items()}
 
