@@ -18,7 +18,9 @@ def main() -> int:
     if options.version:
         from importlib.metadata import version
 
-        print(f"Steady Ranker ModelServer: {version('steady-ranker')}\nTensorFlow Library: {version('tensorflow')}")
+        print(
+            f"Steady Ranker ModelServer: {version('steady-ranker')}\nTensorFlow Library: {version('tensorflow')}"
+        )
         return 0
     from serving.server.api import run
 
