@@ -128,17 +128,31 @@ def main() -> None:
             commands |= {name: (arguments.torch, command.format(10_000)) for name, command in rivals.items()}
         results[optimizer] = run(commands, OURS, arguments.rounds)
         tables.append(table(f"{optimizer}, vocabulary 10,000", results[optimizer], "ours / theirs"))
-        print(tables[-1])
+        print(tables[-1], flush=True)
+        if arguments.torch:  # what is measured stays, whatever happens to the rest
+            save(arguments.rounds, results, tables)
     if arguments.vocabularies:
         sizes = {f"{size:,}": (sys.executable, f"ours.py adagrad {size}") for size in arguments.vocabularies}
         results["vocabulary"] = run(sizes, next(iter(sizes)), arguments.rounds)
         tables.append(table("ours, adagrad, by vocabulary", results["vocabulary"], "step time / first"))
         print(tables[-1])
-    if not arguments.torch:
-        return
-    facts = {"rounds": arguments.rounds, "cpus": os.cpu_count(), "machine": platform.machine()}
+    if arguments.torch:
+        save(arguments.rounds, results, tables)
+
+
+def save(rounds: int, results: dict, tables: list[str]) -> None:
+    facts = {
+        "rounds": rounds,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "load": os.getloadavg()[2],
+    }
+    (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "dlrm.json").write_text(json.dumps({**facts, **results}, indent=1) + "\n")
-    heading = f"# Training one DLRM\n\nMade by `python benchmarks/dlrm.py`, {arguments.rounds} rounds.\n\n"
+    heading = (
+        f"# Training one DLRM\n\nMade by `python benchmarks/dlrm.py`, {rounds} rounds; load of the machine"
+        f" over the last 15 minutes {facts['load']:.1f} on {facts['cpus']} processors.\n\n"
+    )
     (HERE / "results" / "dlrm.md").write_text(heading + "\n".join(tables))
 
 
