@@ -132,7 +132,7 @@ def test_the_theme_follows_the_system_and_the_button(open_page: Open) -> None:
     theme = "document.documentElement.dataset.theme"
     assert page.evaluate(theme) == "dark"
     page.locator("#theme-button").click()
-    assert page.evaluate(theme) == "light"
+    page.wait_for_function(f"{theme} === 'light'")
     page.reload()
     settled(page)
     assert page.evaluate(theme) == "light"
