@@ -110,7 +110,7 @@ def test_a_second_run_trains_nothing(trained, monkeypatch):
     monkeypatch.setattr("pipelines.train.launcher._attempt", None)  # no process can start
     lines = []
     experiment = build(tree(replicas=ONE, arms={"smelu": {}}), "test")
-    outcomes = fan_out.train(experiment, run, RunnerOptions(), lines.append)
+    outcomes = fan_out.train(experiment, run, RunnerOptions(), lambda line, *_, **__: lines.append(line))
     assert [(o.version, o.reused, o.attempts) for o in outcomes] == [(1, True, 0)]
     assert lines == ["replica smelu/0: version 1 unchanged, kept"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
