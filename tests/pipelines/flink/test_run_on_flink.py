@@ -145,6 +145,9 @@ def refuse(element):
     raise UserError(f"element: must not be {element}. Received: {element!r}")
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # Beam leaves its worker's pipe open when a job fails
 def test_a_mistake_found_by_a_worker_is_one_line_on_flink_too(flink_endpoint):
     options = RunnerOptions("FlinkRunner", flags=(f"--job_endpoint={flink_endpoint}",))
     pipeline = options.pipeline()
