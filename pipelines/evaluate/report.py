@@ -12,7 +12,7 @@ from pipelines.evaluate.quality import MEASURES, K
 from pipelines.evaluate.replicas import Replica
 from pipelines.evaluate.sentence import sentence
 from pipelines.evaluate.shard import ShardResult
-from ranker.divergence import Statistic, definition
+from ranker.divergence import Statistic, bounded
 from ranker.divergence.near_ties import EDGES
 
 Values = Mapping[str, float]
@@ -43,7 +43,7 @@ def arm_report(
             for replica in replicas
         ],
         "quality": {m: _mean_and_std([quality[replica.name][m] for replica in replicas]) for m in MEASURES},
-        "divergence": {label: _bounded(label, at) for label, at in compared.summary().items()},
+        "divergence": compared.summary(),
         "pairs": [
             {"a": a, "b": b, "requests": coverage.paired[a, b], "measures": _intervals(statistics)}
             for (a, b), statistics in compared.pairs.items()
@@ -106,15 +106,7 @@ def plain(value: Any) -> Any:
 
 
 def _intervals(statistics: Mapping[str, Statistic]) -> dict[str, dict[str, float]]:
-    return {label: _bounded(label, statistic.interval()._asdict()) for label, statistic in statistics.items()}
-
-
-def _bounded(label: str, at: Mapping[str, float]) -> dict[str, float]:
-    """An interval without the part that no value of the measure can have: a rate is not below 0."""
-    if label == "component":  # a noise variance, estimated from differences: it may be below 0
-        return dict(at)
-    low, high = definition(label).bounds
-    return {**at, "low": max(at["low"], low), "high": min(at["high"], high)}
+    return {label: bounded(label, statistic.interval())._asdict() for label, statistic in statistics.items()}
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
@@ -124,7 +116,7 @@ def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
 
 def _by_gap(bins: Sequence[Statistic]) -> list[dict[str, Any]]:
     return [
-        {"from": low, "to": high, "requests": s.n, **_bounded("top1_swap", s.interval()._asdict())}
+        {"from": low, "to": high, "requests": s.n, **bounded("top1_swap", s.interval())._asdict()}
         for low, high, s in zip(EDGES, EDGES[1:], bins, strict=False)
         if s.n
     ]

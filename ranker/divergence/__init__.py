@@ -21,7 +21,7 @@ Gate: decide, overall_verdict, `Decision`, `Verdict`.
 """
 
 from ranker.divergence.attribution import OddOne, noise_components, odd_ones
-from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, definition
+from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, bounded, definition
 from ranker.divergence.compare import RequestMeasures, compare, measure_requests
 from ranker.divergence.comparison import Comparison, Coverage, merge
 from ranker.divergence.gate import Decision, Verdict, decide, overall_verdict
@@ -84,6 +84,7 @@ __all__ = [
     "adjacent_swap",
     "auc",
     "bias",
+    "bounded",
     "compare",
     "confidence_sequence",
     "consensus",

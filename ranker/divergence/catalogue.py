@@ -1,12 +1,14 @@
 """Every measure by name: what it means, its unit, bounds and weight. For pages, exports and checks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from ranker.divergence import prediction, quality, regret, swaps
 from ranker.divergence.bits import Array
+from ranker.divergence.intervals import Interval
 from ranker.divergence.pairs import Pair
 from ranker.errors import UserError
 
@@ -144,6 +146,29 @@ def definition(label: str) -> Definition:
         if name in CATALOGUE:
             return CATALOGUE[name]
     raise UserError(f"a measure must be one of {', '.join(CATALOGUE)}. Received: {label!r}")
+
+
+def bounded(label: str, interval: Interval) -> Interval:
+    """An interval without the part that no value of the measure can have: a rate is not below 0.
+
+    Args:
+        label: a measure's; of another statistic (a noise component, say) the interval is returned as it is.
+        interval: of the measure's mean.
+
+    Example:
+        >>> bounded("top1_swap", Interval(0.01, -0.002, 0.022))
+        Interval(value=0.01, low=0.0, high=0.022)
+    """
+    least, most = _bounds(label)
+    return Interval(interval.value, max(interval.low, least), min(interval.high, most))
+
+
+@lru_cache(maxsize=256)
+def _bounds(label: str) -> tuple[float, float]:
+    try:
+        return definition(label).bounds
+    except UserError:
+        return -math.inf, math.inf
 
 
 @dataclass(frozen=True)

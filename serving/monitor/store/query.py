@@ -6,16 +6,13 @@ Intervals over repeated rounds of the frozen probe are those of one round's requ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import aliased
 
-from ranker.divergence import Interval, Statistic, definition, difference, odd_ones
-from ranker.errors import UserError
+from ranker.divergence import Statistic, bounded, difference, odd_ones
 from serving.monitor.record import PROBE
 from serving.monitor.store import packing
 from serving.monitor.store.cells import (
@@ -141,8 +138,8 @@ def matrix(
     for row in rows:
         statistic = row.statistic(label, stream)
         theirs = [one for name in (row.a, row.b) for one in own.get(name, ())]
-        floor = _interval(label, _sum(theirs), level) if theirs else None
-        measured = _interval(label, statistic, level)
+        floor = bounded(label, _sum(theirs).interval(level)) if theirs else None
+        measured = bounded(label, statistic.interval(level))
         excess = difference(measured, floor) if floor else measured
         cells[row.a, row.b] = Cellwise(
             row.a, row.b, row.a_version, row.b_version, row.level, measured, excess, statistic.n, row.rounds
@@ -190,7 +187,7 @@ def lines(
     result = []
     for course in found.values():
         points_of_it = [
-            Point(row.time, *_interval(label, statistic, level), n=statistic.n, rounds=row.rounds)
+            Point(row.time, *bounded(label, statistic.interval(level)), n=statistic.n, rounds=row.rounds)
             for row, statistic in ((row, row.statistic(label, stream)) for row in course)
         ]
         first = course[0]
@@ -238,7 +235,9 @@ def slices(
     for row in rows:
         if label in row.labels:
             statistic = row.statistic(label, stream)
-            found.append(SliceRow(row.feature, row.value, _interval(label, statistic, level), statistic.n))
+            found.append(
+                SliceRow(row.feature, row.value, bounded(label, statistic.interval(level)), statistic.n)
+            )
     return tuple(sorted(found, key=lambda row: (row.feature, row.value)))
 
 
@@ -292,7 +291,7 @@ def ladder(
         rungs.append(
             Rung(
                 name,
-                _interval(label, packing.to_statistic(mean, counts.sum(axis=0)), level),
+                bounded(label, packing.to_statistic(mean, counts.sum(axis=0)).interval(level)),
                 len(found),
                 int(mean[0]),
             )
@@ -325,26 +324,11 @@ def quantiles(
     return {}
 
 
-def _interval(label: str, statistic: Statistic, level: float) -> Interval:
-    """The interval, cut to the values that the measure can have (a normal one may reach below 0)."""
-    value, low, high = statistic.interval(level)
-    least, most = _bounds(label)
-    return Interval(value, max(low, least), min(high, most))
-
-
-@lru_cache(maxsize=256)
-def _bounds(label: str) -> tuple[float, float]:
-    try:
-        return definition(label).bounds
-    except UserError:  # a noise component, a share of inversions by gap
-        return -math.inf, math.inf
-
-
 def _measured(
     label: str, statistic: Statistic, floor: Statistic | None, rounds: int, level: float
 ) -> Measured:
-    value = _interval(label, statistic, level)
-    under = _interval(label, floor, level) if floor is not None and floor.n else None
+    value = bounded(label, statistic.interval(level))
+    under = bounded(label, floor.interval(level)) if floor is not None and floor.n else None
     return Measured(label, value, under, difference(value, under) if under else value, statistic.n, rounds)
 
 
