@@ -16,6 +16,7 @@ from tests.serving.dashboard.simulated_store import HOSTILE, NOW, STABLE_NOISE, 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Any]
 SPECIAL = Simulation(STABLE_NOISE, requests=REQUESTS, candidates=2, slices=()).special
+TICKING = "stopped => dash_clientside.set_props('tick', { disabled: stopped })"
 PHONE = {"width": 390, "height": 844}
 
 
@@ -56,23 +57,22 @@ def test_from_the_matrix_to_a_pair_to_a_request_and_back(open_page: Open) -> Non
 
 def test_the_keyboard_reaches_a_pair(open_page: Open) -> None:
     page = open_page("/")
-    page.locator(".matrix a").first.focus()
-    page.keyboard.press("Enter")
+    page.evaluate(TICKING, True)  # a refresh would close the menu
+    page.locator(".matrix a").first.press("Enter")
     page.wait_for_url("**/pair?*")
     page.locator("h1", has_text="Pair smelu-").wait_for()
     settled(page)  # the overview has such a menu too
-    page.locator("summary", has_text="Top-1 swap").focus()
-    page.keyboard.press("Enter")
-    page.locator("a.entry", has_text="Relative PD").first.focus()
-    page.keyboard.press("Enter")
+    page.locator("summary", has_text="Top-1 swap").press("Enter")
+    entry = page.locator("a.entry", has_text="Relative PD").first
+    entry.wait_for()
+    entry.press("Enter")
     page.wait_for_url("**measure=rpd_sym*")
 
 
 def test_a_refresh_keeps_zoom_and_focus(open_page: Open, site: Site) -> None:
     page = open_page("/")
     chart = page.locator("#chart-course .js-plotly-plot")
-    ticking = "stopped => dash_clientside.set_props('tick', { disabled: stopped })"
-    page.evaluate(ticking, True)  # a refresh in the middle of a drag would end it
+    page.evaluate(TICKING, True)  # a refresh in the middle of a drag would end it
     plot = page.locator("#chart-course .nsewdrag").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
@@ -88,7 +88,7 @@ def test_a_refresh_keeps_zoom_and_focus(open_page: Open, site: Site) -> None:
     cell = page.locator(".matrix a").nth(3)
     cell.focus()
     site.moment.now = NOW + 40
-    page.evaluate(ticking, False)
+    page.evaluate(TICKING, False)
     page.locator(".freshness", has_text="60 s ago").wait_for()
     page.wait_for_function(
         f"{axis}.autorangeoptions.include[1].endsWith('15:07:40')"
