@@ -35,6 +35,7 @@ from serving.server.metrics import Metrics, page
 from serving.server.model_config import ModelConfig, from_proto
 from serving.server.options import ServerOptions
 from serving.server.predict import Model
+from serving.server.profiler import Profiler
 from serving.server.request_log import RequestLog
 from serving.server.rest import RestApi
 from serving.server.servable import Servable
@@ -240,6 +241,8 @@ def _grpc(
     if options.grpc_socket_path:
         addresses.append(f"unix:{options.grpc_socket_path}")
     methods = {**endpoints.methods(), RELOAD: admin.reload}
+    if options.enable_profiler and not options.strict:
+        methods.update(Profiler().methods())
     streams = {}
     health = Health()
     if options.enable_grpc_healthcheck_service:

@@ -48,6 +48,7 @@ class ServerOptions:
         False, "new labels may name versions not loaded yet"
     )
     enable_grpc_healthcheck_service: bool = _flag(False, "grpc.health.v1.Health")
+    enable_profiler: bool = _flag(True, "tensorflow.ProfilerService for tracing; never with --strict")
     enable_model_warmup: bool = _flag(
         True, "replay assets.extra/tf_serving_warmup_requests before a version answers"
     )

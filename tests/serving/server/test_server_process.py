@@ -24,7 +24,7 @@ def test_flags_in_tf_servings_style(capsys):
     options = flags.parse(
         [
             "--port=8501", "--rest_api_port", "8502", "--enable_batching", "--enable_model_warmup=false",
-            "--file_system_poll_wait_seconds=0.5", "--strict", "--tensorflow_gpu_magic=1", "--enable_profiler",
+            "--file_system_poll_wait_seconds=0.5", "--strict", "--tensorflow_gpu_magic=1", "--enable_serving_magic",
             "--tensorflow_gpu_memory", "0.5",
         ]
     )  # fmt: skip
@@ -36,7 +36,7 @@ def test_flags_in_tf_servings_style(capsys):
     )
     warnings = capsys.readouterr().err
     assert "--tensorflow_gpu_magic has no effect" in warnings
-    assert "--enable_profiler has no effect" in warnings
+    assert "--enable_serving_magic has no effect" in warnings
     assert "flag 0.5" not in warnings
     assert flags.parse(["--strict", "--no-strict"]) == ServerOptions()
 
