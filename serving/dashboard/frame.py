@@ -34,7 +34,10 @@ def rendered(context: Context) -> tuple[list[Component], bool]:
     main = html.Main(
         [
             live("controls", _controls(context, page)),
-            live("head", html.Div(list(content.head), className="head")),
+            # each part by itself: numbers on top change with every round, menus beside them must stay open
+            html.Div(
+                [live(f"head-{place}", part) for place, part in enumerate(content.head)], className="head"
+            ),
             html.Div([_panel(context, panel) for panel in content.panels], className="panels"),
         ]
     )

@@ -57,7 +57,6 @@ def test_from_the_matrix_to_a_pair_to_a_request_and_back(open_page: Open) -> Non
 
 def test_the_keyboard_reaches_a_pair(open_page: Open) -> None:
     page = open_page("/")
-    page.evaluate(TICKING, True)  # a refresh would close the menu
     page.locator(".matrix a").first.press("Enter")
     page.wait_for_url("**/pair?*")
     page.locator("h1", has_text="Pair smelu-").wait_for()
@@ -97,6 +96,21 @@ def test_a_refresh_keeps_zoom_and_focus(open_page: Open, site: Site) -> None:
     shown = chart.evaluate("g => g._fullLayout.xaxis.range")
     assert shown == zoomed
     assert cell.evaluate("cell => cell === document.activeElement")
+
+
+def test_a_refresh_with_new_numbers_keeps_a_menu_open(open_page: Open, site: Site) -> None:
+    page = open_page("/pair?a=smelu-0&b=smelu-3")
+    numbers = page.locator(".head .facts")
+    before = numbers.inner_text()
+    page.locator("#menu-second summary").press("Enter")
+    entry = page.locator("#menu-second a.entry").last
+    entry.focus()
+    site.moment.now = NOW - 12 * 3600  # before smelu-3 went wrong
+    page.wait_for_function(
+        "before => document.querySelector('.head .facts').innerText !== before", arg=before
+    )
+    assert page.locator("#menu-second").evaluate("menu => menu.open")
+    assert entry.evaluate("entry => entry === document.activeElement")
 
 
 def test_old_data_is_grey_and_never_green(open_page: Open, site: Site) -> None:

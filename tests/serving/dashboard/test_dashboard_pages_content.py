@@ -109,21 +109,32 @@ def test_a_refresh_sends_only_what_changed(store: Store) -> None:
     page, _ = rendered(context(store, Address("overview")))
     everything = changes(page, Shown((), {}))
     assert everything is None  # other parts than on the screen: the page comes whole
-    charts, lives = ("course", "odd-one-out"), {}
-    for one in _ids(page):
-        if "live" in one["id"]:
-            lives[one["id"]["live"]] = one["key"]
-    same = changes(page, Shown(charts, lives))
-    assert same is not None
-    assert not any(hasattr(content, "children") for content in same.contents)
+    assert _changed(page, page) == set()
     later, _ = rendered(context(store, Address("overview"), NOW + 40))
-    moved = changes(later, Shown(charts, lives))
-    assert moved is not None
-    changed = {
-        name for name, content in zip(lives, moved.contents, strict=True) if hasattr(content, "children")
-    }
+    changed = _changed(page, later)
     assert "freshness" in changed
     assert not changed & {"controls", "navigation", "matrix-0", "matrix-title"}
+
+
+def test_a_refresh_sends_new_numbers_without_the_menus_beside_them(store: Store) -> None:
+    address = Address("pair", a="smelu-0", b="smelu-1")
+    before, _ = rendered(context(store, address, NOW - 7200))  # another version then
+    page, _ = rendered(context(store, address))
+    changed = _changed(before, page)
+    menus = [one["id"]["live"] for one in _ids(page) if "live" in one["id"] and "menu-second" in text(one)]
+    facts = [one["id"]["live"] for one in _ids(page) if "live" in one["id"] and "They differ by" in text(one)]
+    assert len(menus) == len(facts) == 1
+    assert facts[0] in changed
+    assert menus[0] not in changed
+
+
+def _changed(before: Any, after: Any) -> set[str]:
+    """Names of the parts that a refresh sends from one page to the next."""
+    ids = [one["id"] | {"key": one.get("key")} for one in _ids(before)]
+    lives = {one["live"]: one["key"] for one in ids if "live" in one}
+    found = changes(after, Shown(tuple(one["chart"] for one in ids if "chart" in one), lives))
+    assert found is not None
+    return {name for name, part in zip(lives, found.contents, strict=True) if hasattr(part, "children")}
 
 
 def _ids(tree: Any) -> Iterator[dict[str, Any]]:
