@@ -182,6 +182,16 @@ def _models(options: ServerOptions) -> list[ModelConfig]:
 
 
 def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
+    both = options.tensorflow_session_parallelism
+    inter, intra = options.tensorflow_inter_op_parallelism, options.tensorflow_intra_op_parallelism
+    if both > 0 and inter > 0 and intra > 0:
+        raise invalid(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all."
+        )
+    if not (inter > 0 or intra > 0):
+        inter = intra = both
     steps: list[Callable[[Model, Servable], Model]] = []
     if options.enable_batching:
         batching = BatchingOptions()
@@ -204,11 +214,11 @@ def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
     return BundleLoader(
         tags=tuple(filter(None, options.saved_model_tags.split(","))),
         strict=options.strict,
-        inter_op_threads=options.tensorflow_inter_op_parallelism or options.tensorflow_session_parallelism,
-        intra_op_threads=options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
+        inter_op_threads=max(inter, 0),
+        intra_op_threads=max(intra, 0),
         metrics=metrics,
         steps=tuple(steps),
-        prefer_tflite=options.use_tflite_model,
+        prefer_tflite=options.prefer_tflite_model,
     )
 
 

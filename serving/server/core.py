@@ -60,14 +60,21 @@ class ServerCore:
             if allowed_roots is not None:
                 check_change(self._models, allowed_roots, models)
             new = [model.name for model in models if model.name not in self._models]
+            labelled = [(m.name, version) for m in models if m.name in new for version in m.labels.values()]
             self._models = {model.name: model for model in models}
             self._source.set_models(models)
-            failed = self.manager.wait_available(new, lambda: cancelled() or self._stopped.is_set())
+
+            def given_up() -> bool:
+                return cancelled() or self._stopped.is_set()
+
+            failed = self.manager.wait_available(new, given_up)
             if failed:
                 count = len({servable.model for servable in failed})
                 reasons = "".join(f"{{{servable} due to error: {servable.error}}}, " for servable in failed)
                 raise ServingError(Code.UNKNOWN, f"{count} {noun}(s) did not become available: {{{reasons}}}")
-            if not (cancelled() or self._stopped.is_set()):
+            # One version makes a model available; a label may name another that is still being loaded.
+            self.manager.wait_settled(labelled, given_up)
+            if not given_up():
                 self._assign_labels(models)
 
     def handle(self, spec: Any) -> Handle:
@@ -106,9 +113,9 @@ class ServerCore:
         labels: dict[str, Mapping[str, int]] = {}
         for model in models:
             for label, version in model.labels.items():
-                is_new = label not in self._labels.get(model.name, {})
+                unmoved = self._labels.get(model.name, {}).get(label, version) == version
                 if not self.manager.is_available(model.name, version) and not (
-                    self._labels_for_unavailable and is_new
+                    self._labels_for_unavailable and unmoved
                 ):
                     raise ServingError(
                         Code.FAILED_PRECONDITION,

@@ -33,9 +33,8 @@ def parse(arguments: list[str]) -> ServerOptions:
     types = typing.get_type_hints(ServerOptions)
     for option in dataclasses.fields(ServerOptions):
         kind, text = types[option.name], f"{option.metadata['help']} (default: {option.default!r})"
-        names = [f"--{option.name}"]
-        if "_" in option.name:
-            names.append("--" + option.name.replace("_", "-"))
+        names = [f"--{name}" for name in (option.name, option.metadata["former_name"]) if name]
+        names += [f"--{option.name.replace('_', '-')}"] if "_" in option.name else []
         if kind is bool:
             parser.add_argument(
                 *names, type=_boolean, nargs="?", const=True, default=option.default, help=text

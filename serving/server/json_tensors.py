@@ -58,7 +58,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body.decode("utf-8"))
+        document = json.loads(body.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         text = next((text for start, text in _PARSE_ERRORS if error.msg.startswith(start)), "Invalid value.")
         raise invalid(f"JSON Parse error: {text} at offset: {error.pos}") from None

@@ -143,6 +143,18 @@ class VersionManager:
                     self._changed.wait(_TICK_SECONDS)
         return failed
 
+    def wait_settled(
+        self, versions: Iterable[tuple[str, int]], cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Waits until no (model, version) of these is still on its way up; one that nobody aspires to is not."""
+        rising = (State.START, State.LOADING)
+        with self._changed:
+            while not cancelled() and not self._stopping.is_set():
+                found = (self._servables.get(model, {}).get(version) for model, version in versions)
+                if not any(s is not None and s.aspired and s.state in rising for s in found):
+                    return
+                self._changed.wait(_TICK_SECONDS)
+
     def stop(self) -> None:
         """Unloads everything, waiting for requests in flight and for loads under way."""
         with self._changed:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def _flag(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _flag(default: Any, text: str, former_name: str = "") -> Any:
+    return field(default=default, metadata={"help": text, "former_name": former_name})
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class ServerOptions:
     grpc_channel_arguments: str = _flag("", "comma-separated key=value gRPC channel arguments")
     grpc_max_threads: int = _flag(0, "gRPC calls handled at a time; 0 for four a CPU, 64 with batching")
     saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
-    use_tflite_model: bool = _flag(False, "serve model.tflite where a version has one")
+    prefer_tflite_model: bool = _flag(
+        False, "serve model.tflite where a version has one", former_name="use_tflite_model"
+    )
     tensorflow_session_parallelism: int = _flag(0, "threads within and between ops; 0 lets TensorFlow choose")
     tensorflow_intra_op_parallelism: int = _flag(0, "threads within an op")
     tensorflow_inter_op_parallelism: int = _flag(0, "threads between ops")

@@ -16,7 +16,9 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ranker.errors import UserError
 from serving.server import flags
+from serving.server.api import start
 from serving.server.options import ServerOptions
+from serving.server.status import ServingError
 from tests.serving.server.server_client import predict_request
 
 
@@ -41,6 +43,13 @@ def test_flags_in_tf_servings_style(capsys):
     assert flags.parse(["--strict", "--no-strict"]) == ServerOptions()
 
 
+@pytest.mark.parametrize(
+    "flag", ["--prefer_tflite_model", "--prefer-tflite-model", "--use_tflite_model=true"]
+)
+def test_tensorflow_lite_is_asked_for_by_its_present_or_former_flag(flag):
+    assert flags.parse([flag]) == ServerOptions(prefer_tflite_model=True)
+
+
 @pytest.mark.parametrize("argument", ["--port=x", "--enable_batching=maybe"])
 def test_a_value_of_the_wrong_type_is_one_line(argument):
     with pytest.raises(UserError, match=argument.split("=")[0]):
@@ -54,6 +63,16 @@ def test_channel_arguments():
     ]
     with pytest.raises(UserError, match="key=value"):
         flags.channel_arguments("grpc.x")
+
+
+def test_threads_are_configured_in_one_way_only(models):
+    names = (
+        "tensorflow_session_parallelism",
+        "tensorflow_intra_op_parallelism",
+        "tensorflow_inter_op_parallelism",
+    )
+    with pytest.raises(ServingError, match="You cannot configure all"):
+        start(ServerOptions(port=0, model_base_path=str(models / "ranker"), **dict.fromkeys(names, 1)))
 
 
 def launch(*arguments):

@@ -216,6 +216,11 @@ def test_broken_json_says_what_and_where(shared, body, reason):
     assert answer["error"].startswith(f"JSON Parse error: {reason} at offset: ")
 
 
+def test_a_byte_order_mark_is_skipped(shared):
+    status, answer = shared.http(PREDICT, b'\xef\xbb\xbf{"instances": [2.0]}')
+    assert (status, answer) == (200, {"predictions": [3.0]})
+
+
 def test_bytes_travel_as_base64(shared):
     data = b"\x00\xff\xfe"
     body = {"signature_name": "string", "inputs": {"b64": base64.b64encode(data).decode()}}

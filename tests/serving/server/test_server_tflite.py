@@ -35,7 +35,7 @@ def base_path(tmp_path, half_plus_two):
 
 
 def test_predict_status_and_metadata_of_a_tflite_model(serve, base_path):
-    client = serve(model_name="m", model_base_path=str(base_path), use_tflite_model=True, rest_api_port=-1)
+    client = serve(model_name="m", model_base_path=str(base_path), prefer_tflite_model=True, rest_api_port=-1)
     response = client.predict(x=np.array([2.0], np.float32))
     assert list(response.outputs["y"].float_val) == [3.0]
     assert (response.model_spec.version.value, response.model_spec.signature_name) == (5, "serving_default")

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_serving.apis import model_management_pb2
 
+from serving.server.loader import BundleLoader
 from serving.server.status import ServingError
 from serving.server.version_policy import (
     State,
@@ -370,6 +371,37 @@ def test_labels_only_on_available_versions(serve, base, tmp_path):
         Code.NOT_FOUND,
         "Servable not found for request: Specific(m, 9)",
     )
+
+
+def test_labels_at_start_wait_for_every_version_they_name(serve, models, base, tmp_path, monkeypatch):
+    install(models, base, 2)
+    load = BundleLoader.__call__
+
+    def lower_versions_last(self, servable):
+        if servable.version == 1:
+            time.sleep(0.3)
+        return load(self, servable)
+
+    monkeypatch.setattr(BundleLoader, "__call__", lower_versions_last)
+    config = tmp_path / "models.config"
+    config.write_text(labelled(base, {"stable": 1, "canary": 2}))
+    client = serve(model_config_file=str(config))
+    assert (served(client, label="stable")[0], served(client, label="canary")[0]) == (1, 2)
+
+
+def test_a_label_may_stay_on_a_version_that_went_away_if_allowed(serve, models, base, tmp_path):
+    install(models, base, 2)
+    config = tmp_path / "models.config"
+    config.write_text(labelled(base, {"stable": 1}))
+    client = serve(model_config_file=str(config), allow_version_labels_for_unavailable_models=True)
+    reload = client.model.HandleReloadConfigRequest
+    only_two = "model_version_policy { specific { versions: 2 } }"
+    reload(reload_request(labelled(base, {"stable": 1}, only_two)), 10)
+    wait_until(lambda: states(client) == {1: State.END, 2: State.AVAILABLE})
+    reload(reload_request(labelled(base, {"stable": 1}, only_two)), 10)
+    assert failure(client.predict, label="stable", x=TWO)[0] == Code.NOT_FOUND
+    code, _ = failure(reload, reload_request(labelled(base, {"stable": 7}, only_two)), 10)
+    assert code == Code.FAILED_PRECONDITION
 
 
 def test_failed_label_keeps_the_old_map(serve, base, tmp_path):
