@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 
 from ranker.cli.options import Json, RunDir, Store, emit
 from ranker.errors import UserError
-from ranker.terminal import Reporter
+from ranker.terminal import Reporter, chatter_to
 
 monitor = typer.Typer(
     help="Ask every replica the same requests and measure how far they agree.", rich_markup_mode=None
@@ -217,7 +218,10 @@ def gate(
         deadline=deadline,
         model_name=experiment.serving.model_name,
     )
-    result = shell.gate(candidate, baseline, probe, options)
+    # a gate may look at a run directory that it must not write to
+    log = run_dir / "logs" / "gate.log" if os.access(run_dir, os.W_OK) else Path(os.devnull)
+    with chatter_to(log):  # TensorFlow's, where models are read from disk
+        result = shell.gate(candidate, baseline, probe, options)
     if not shell.keep(result, run_dir):
         Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")
     if junit is not None:

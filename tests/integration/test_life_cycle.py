@@ -150,6 +150,21 @@ def test_rank_answers_on_the_command_line(served):
     assert "no feature 'colour'" in ranker(*ask, "--candidate", "item_id=i1,colour=red", code=1).stderr
 
 
+def test_the_gate_reads_a_model_from_disk_and_says_only_its_answer(run, served):
+    model = run / "replicas" / "smelu" / "1"
+    ask = ["gate", "--run-dir", run, "--baseline", served[0], "--baseline", served[1], "--allowance", 1]
+    passed = ranker(*ask, "--candidate", model, "--json")
+    answer = json.loads(passed.stdout)
+    assert (answer["verdict"], answer["candidate"]["version"]) == ("pass", 1)
+    assert passed.stderr == ""
+    assert json.loads((run / "gate.json").read_text()) == answer
+    (run / "broken" / "1").mkdir(parents=True)
+    (run / "broken" / "1" / "saved_model.pb").write_bytes(b"not a model")
+    refused = ranker(*ask, "--candidate", run / "broken", code=1)
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("ranker: the SavedModel must load. Received: ")
+
+
 def test_monitor_measures_and_the_dashboard_answers(run, served):
     summary = json.loads(ranker("monitor", "--run-dir", run, "--once", "--json").stdout)
     assert summary["replicas"] == {"smelu-0": 1, "smelu-1": 1}
