@@ -23,7 +23,7 @@ _RunDir = Annotated[
 ]
 _Out = Annotated[Path, typer.Option(help="Where tables, pictures and the page go.")]
 _Replicas = Annotated[int, typer.Option(help="Replicas of every recipe.")]
-_Lanes = Annotated[int, typer.Option(min=1, help="Trainings at a time.")]
+_Lanes = Annotated[int, typer.Option(min=1, help="Processes that train.")]
 _Rows = Annotated[int | None, typer.Option(min=1, help="At most so many training rows.")]
 _Quick = Annotated[bool, typer.Option("--quick", help="Fewer recipes, for a first look.")]
 
@@ -47,14 +47,16 @@ def _on_data(name: str) -> None:
         out: _Out,
         overrides: Overrides = None,
         replicas: _Replicas = 5,
-        lanes: _Lanes = 1,
+        lanes: _Lanes = CORES,
         rows: _Rows = None,
         quick: _Quick = False,
         as_json: Json = False,
     ) -> None:
         experiment = _load(run_dir, overrides)
         from ranker.study.options import Options
+        from ranker.training import threads
 
+        threads.use()
         options = Options(replicas, lanes, rows, quick)
         _answer(name, experiment, run_dir, _writable(out), options, as_json)
 
@@ -101,7 +103,7 @@ def evidence(
     from ranker.training import threads
 
     _writable(page.parent)
-    threads.use(1, lanes)
+    threads.use()
     reporter = Reporter(as_json)
     found = []
     with reporter.work():

@@ -19,18 +19,18 @@ ALL = tuple(TITLES)
 RELU = "relu"
 FAMILY: dict[str, list[tuple[str, float | None]]] = {
     "relu": [("relu", None)],
-    "smelu": [("smelu", beta) for beta in (0.25, 0.5, 1.0, 2.0)],
-    "swish": [("swish", 1.0)],
+    "smelu": [("smelu", beta) for beta in (0.1, 0.25, 0.5, 1.0, 2.0)],
+    "swish": [("swish", beta) for beta in (1.0, 2.0)],
     "gelu": [("gelu", None)],
 }
 """Activation to the members whose recipes make its frontier."""
 
-_EMBEDDINGS = ("relu", "smelu-1", "swish-1", "gelu")
-"""Whose frontier has another embedding initialisation too."""
-
-_AVERAGE, _RATE, _NORM = "training.average_last", "training.optimizer.learning_rate", "model.normalization"
+_AVERAGE, _RATE = "training.average_last", "training.optimizer.learning_rate"
+_NORM, _EMBEDDING = "model.normalization", "model.embedding_stddev"
 FREE: Overrides = {"training.shuffle_window": "full", "replicas.vary": ["init", "shuffle"]}
 """A team that controls neither the initialisation nor the order."""
+PLANE_AVERAGES = (0.1, 0.5, 0.8)
+"""Shares of the steps the plane's recipes average over."""
 _FREE_AVERAGES = (0.1, 0.2, 0.5, 0.8)
 """Shares of the steps such a team may average over."""
 
@@ -72,14 +72,16 @@ def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
             places: dict[str, Overrides] = {
                 f"{norm}-norm-rate-{times * rate:g}": {_NORM: norm, _RATE: times * rate}
                 for norm in ("layer", "none")
-                for times in (1, 2)
+                for times in (1, 2, 4)
+            }
+            places |= {
+                f"embeddings-{stddev:g}-rate-{times * rate:g}": {_EMBEDDING: stddev, _RATE: times * rate}
+                for stddev, times in ((0.0, 1), (0.0, 2), (0.05, 1))
             }
             if quick:
                 places = dict(list(places.items())[:1])
-            elif label(name, beta) in _EMBEDDINGS:
-                places["embeddings-0.05"] = {"model.embedding_stddev": 0.05}
             for place, changes in places.items():
-                for average in (0.1, 0.5):
+                for average in PLANE_AVERAGES:
                     of[f"{label(name, beta)}-{place}-average-{average:g}"] = (
                         activation(name, beta) | changes | {_AVERAGE: average}
                     )
@@ -111,23 +113,29 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
             f"{name}-average-{a:g}" if a else f"{name}-last-step-free": own | {_AVERAGE: a} for a in averages
         }
     if not quick:
+        zero: Overrides = {"model.embedding_stddev": 0.0}
+        twice: Overrides = {"training.epochs": 2}
         changes: dict[str, Overrides] = {
-            "embeddings-0": {"model.embedding_stddev": 0.0},
-            "embedding-length-4": {"model.embedding_dim": 4},
-            "embedding-length-8": {"model.embedding_dim": 8},
-            "embedding-l2": {"model.embedding_l2": 0.0001},
-            "half-rate": {_RATE: rate / 2},
-            "batch-1024": {"training.batch_size": 1024, _RATE: 2 * rate},
-            "two-passes": {"training.epochs": 2},
-            "anchor": {"mitigation": {"name": "anchor", "weight": 0.5}},
-            "ensemble-3": {"mitigation": {"name": "ensemble", "components": 3}},
+            "relu-two-passes": relu | twice,
+            "smelu-1-two-passes": smelu | twice,
+            "smelu-1-embeddings-0": smelu | zero,
+            "smelu-1-embeddings-0-two-passes": smelu | zero | twice,
+            "smelu-1-embedding-l2": smelu | {"model.embedding_l2": 0.01},
+            "smelu-1-half-rate": smelu | {_RATE: rate / 2},
+            "smelu-1-batch-1024": smelu | {"training.batch_size": 1024, _RATE: 4 * rate},
+            "smelu-1-anchor": smelu | {"mitigation": {"name": "anchor", "weight": 0.5}},
+            "smelu-1-embeddings-0-anchor": smelu | zero | {"mitigation": {"name": "anchor", "weight": 0.5}},
+            "smelu-1-codistillation": smelu | {"mitigation": {"name": "codistillation"}},
+            "smelu-1-ensemble-3": smelu | {"mitigation": {"name": "ensemble", "components": 3}},
         }
         for name, own in changes.items():
-            for average in (0.2,) if "mitigation" in own else (0.2, 0.5):
-                found[f"smelu-1-{name}-average-{average:g}"] = smelu | own | {_AVERAGE: average}
+            for average in (0.5,) if "mitigation" in own else (0.2, 0.5, 0.8):
+                found[f"{name}-average-{average:g}"] = own | {_AVERAGE: average}
     return {name: own | FREE for name, own in found.items()}
 
 
+USEFUL = 0.01
+"""A recipe is of use if its AUC is no more than this below the best recipe's: one that learns nothing agrees best."""
 FAILS = "**Fails.**"
 
 

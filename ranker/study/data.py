@@ -22,10 +22,30 @@ _VALIDATION_SHARE = 4
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where the rows come from, as other processes can be told.
+
+    Attributes:
+        experiment: the configuration of the run.
+        run: the run directory, after `prepare`.
+        rows: at most so many training rows, the first of the base order; None takes all.
+    """
+
+    experiment: Experiment
+    run: Path
+    rows: int | None = None
+
+    def load(self) -> StudyData:
+        """Reads the rows; raises as `load`."""
+        return load(self.experiment, self.run, self.rows)
+
+
+@dataclass(frozen=True)
 class StudyData:
     """Rows to train on, and rows to compare replicas on.
 
     Attributes:
+        source: where it comes from.
         inputs: the plan of the input columns.
         fingerprint: of the data's contents.
         train: the training rows, in the base order.
@@ -35,6 +55,7 @@ class StudyData:
         item: candidate of each row of `eval`, int64 [rows].
     """
 
+    source: Source
     inputs: Inputs
     fingerprint: str
     train: Examples
@@ -86,6 +107,7 @@ def load(experiment: Experiment, run: Path, rows: int | None = None) -> StudyDat
     whole = {name: np.concatenate(values) for name, values in parts.items()}
     label = whole["label"]
     return StudyData(
+        Source(experiment, run, rows),
         inputs,
         key,
         train,

@@ -17,7 +17,7 @@ class Options:
 
     Attributes:
         replicas: of every recipe, >= 2; pairs of them are compared.
-        lanes: how many train at a time.
+        lanes: how many processes train.
         rows: take at most so many training rows; None takes all.
         quick: fewer recipes, for a first look and for tests.
         cache: a directory for trained points; studies of one run may share it. Default: inside the output.

@@ -39,7 +39,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     """
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
-    trainings = Trainings(data, run_dir, options.cache_in(out), options.lanes, report)
+    trainings = Trainings(data, options.cache_in(out), options.lanes, report)
     overrides = grid(options.quick)
     scores = trainings.scores(
         arms(experiment, {n: own for n, (_, own) in overrides.items()}), options.replicas

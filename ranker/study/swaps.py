@@ -34,7 +34,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     """
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
-    trainings = Trainings(data, run_dir, options.cache_in(out), options.lanes, report)
+    trainings = Trainings(data, options.cache_in(out), options.lanes, report)
     replicas = max(3, options.replicas)
     scores = trainings.scores(arms(experiment, experiment.arms), replicas)
     gaps: list[dict[str, Any]] = []

@@ -42,7 +42,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     """
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
-    trainings = Trainings(data, run_dir, options.cache_in(out), options.lanes, report)
+    trainings = Trainings(data, options.cache_in(out), options.lanes, report)
     family = {name: [label(name, beta) for beta in betas] for name, betas in curves(options.quick).items()}
     plain = {
         label(name, beta): activation(name, beta)

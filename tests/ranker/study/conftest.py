@@ -51,4 +51,4 @@ def study_experiment():
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory):
-    return Options(replicas=3, quick=True, lanes=2, cache=tmp_path_factory.mktemp("points"))
+    return Options(replicas=3, quick=True, cache=tmp_path_factory.mktemp("points"))

@@ -20,7 +20,7 @@ def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
     shutil.copytree(study_run, run)
     layout.config_path(run).write_text(dump(study_experiment))
     page = tmp_path / "docs" / "evidence.md"
-    arguments = ["evidence", "--run-dir", str(run), "--page", str(page), "--quick", "--lanes", "2"]
+    arguments = ["evidence", "--run-dir", str(run), "--page", str(page), "--quick", "--lanes", "1"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     found = json.loads((tmp_path / "docs/evidence/tiny/evidence.json").read_text())

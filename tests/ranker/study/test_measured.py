@@ -21,7 +21,7 @@ def simulated(noise, requests=80, candidates=12, replicas=4, seed=0):
     scores = 1 / (1 + np.exp(-truth - noise * np.random.default_rng(seed + 1).normal(size=(replicas, rows))))
     none = Examples(ids=tf.zeros([rows, 0], tf.int32), dense=tf.zeros([rows, 0]), label=label, weight=label)
     request = np.repeat(np.arange(requests), candidates)
-    data = StudyData(None, "", none, none, label, request, np.tile(np.arange(candidates), requests))
+    data = StudyData(None, None, "", none, none, label, request, np.tile(np.arange(candidates), requests))
     return Measured(data, np.ones(rows, bool), scores)
 
 

@@ -1,0 +1,95 @@
+"""What a study trains: points, one a replica of a recipe, and jobs, the points that are trained in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ranker import __version__
+from ranker.config import Anchor, Codistillation, Experiment, fingerprint
+from ranker.seeds import Seeds, derive
+from ranker.study.data import StudyData
+
+_AT_A_TIME = 8
+"""Trainings of one job: what is lost when a study is stopped."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One replica of one recipe.
+
+    Attributes:
+        recipe: an experiment of one arm.
+        seeds: of the replica.
+        key: names the point, and what it is made from.
+        course: names its training. Points that differ in nothing but which average of the weights they serve share
+            one: it keeps them all.
+    """
+
+    recipe: Experiment
+    seeds: Seeds
+    key: str
+    course: str
+
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        return next(iter(self.recipe.arms))
+
+
+Job = list[list[Point]]
+"""Trainings that can be stacked, each with its points; or a single list of points that a mitigation trains together."""
+
+
+def points(recipe: Experiment, replicas: int, data: StudyData) -> list[Point]:
+    """So many replicas of a recipe, the same seeds in every recipe that varies the same sources."""
+    seeds = [derive(recipe.replicas.seed, i, recipe.replicas.vary) for i in range(replicas)]
+    training = recipe.training.model_dump(mode="json", exclude={"checkpoint_minutes", "threads"})
+    together = [[s.init, s.shuffle] for s in seeds] if isinstance(recipe.mitigation, Codistillation) else None
+    mitigation = recipe.mitigation and recipe.mitigation.model_dump(mode="json")
+    parts = [recipe.model, training, mitigation, data.inputs.spec_hash, data.fingerprint]
+    course = {name: value for name, value in training.items() if name not in ("average_last", "ema")}
+    return [
+        Point(
+            recipe,
+            s,
+            fingerprint(*parts, together, s.init, s.shuffle, __version__),
+            fingerprint(recipe.model, course, mitigation, s.init, s.shuffle),
+        )
+        for s in seeds
+    ]
+
+
+def jobs(recipes: Iterable[Sequence[Point]], missing: Mapping[str, Point]) -> list[Job]:
+    """What must be trained, the longest jobs first.
+
+    Args:
+        recipes: the points of each recipe.
+        missing: those without predictions, by key.
+    """
+    recipes = list(recipes)
+    found: list[Job] = []
+    for own in recipes:
+        todo = [p for p in own if p.key in missing and p.recipe.mitigation is not None]
+        if not todo:
+            continue
+        mitigation = todo[0].recipe.mitigation
+        if isinstance(mitigation, Codistillation):
+            found.append([list(own)])
+        elif isinstance(mitigation, Anchor):
+            # All replicas learn from one anchor, which is trained once.
+            found.append([todo])
+        else:
+            found += [[[p]] for p in todo]
+    wanted = {p.course for p in missing.values() if p.recipe.mitigation is None}
+    # Of such a training all that was asked for, there or not: what it computes must not depend on what is there.
+    courses: dict[str, dict[str, Point]] = {}
+    for p in (p for own in recipes for p in own if p.course in wanted):
+        courses.setdefault(p.course, {})[p.key] = p
+    by_length: dict[tuple[int, int], Job] = {}
+    for course in courses.values():
+        training = next(iter(course.values())).recipe.training
+        by_length.setdefault((training.epochs, training.batch_size), []).append(list(course.values()))
+    for stacked in by_length.values():
+        found += [stacked[i : i + _AT_A_TIME] for i in range(0, len(stacked), _AT_A_TIME)]
+    return found

@@ -1,0 +1,166 @@
+"""Trains jobs and keeps what their replicas predict; in this process or, several at a time, in processes beside it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from ranker.architecture import Architecture, design
+from ranker.config import Experiment, Training, fingerprint
+from ranker.errors import UserError
+from ranker.mitigation import Learned, cost, learn, predict, serving
+from ranker.study.data import Source, StudyData
+from ranker.study.points import Job, Point
+from ranker.training import threads
+from ranker.training.examples import Examples
+from ranker.training.program import Program
+from ranker.training.stacking import Member, stack
+from ranker.training.trainer import train
+
+
+def path(cache: Path, point: Point) -> Path:
+    """Where a point's predictions are kept."""
+    return cache / f"{point.key}.npz"
+
+
+def run(jobs: Sequence[Job], data: StudyData, cache: Path, processes: int) -> Iterator[Job]:
+    """Trains all jobs; yields each when its predictions are kept.
+
+    Processes, not threads: TensorFlow's threads get in each other's way where a step takes a millisecond (two threads
+    are 1.4 times as fast as one on two cores, two processes twice), and the arithmetic of each stays that of one alone.
+
+    Args:
+        jobs: what to train.
+        data: the rows.
+        cache: where predictions are kept.
+        processes: how many jobs at a time; a single one runs here.
+
+    Raises:
+        UserError: a process died.
+    """
+    if min(processes, len(jobs)) <= 1:
+        worker = Worker(data, cache)
+        for job in jobs:
+            worker.train(job)
+            yield job
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _begin, (data.source, cache)) as pool:
+        coming = {pool.submit(_train, job): job for job in jobs}
+        try:
+            for done in as_completed(coming):
+                done.result()
+                yield coming[done]
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that trains replicas died (out of memory?); run the command again: it goes on where it stood"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Worker:
+    """Trains one job after the other.
+
+    Args:
+        data: the rows.
+        cache: a directory for predictions.
+    """
+
+    def __init__(self, data: StudyData, cache: Path):
+        self._data, self._cache = data, cache
+        self._serving: dict[str, float] = {}
+        self._compiled: dict[str, Program] = {}
+
+    def train(self, job: Job) -> None:
+        """Trains a job's replicas and keeps their predictions."""
+        self._save(self._stack(job) if job[0][0].recipe.mitigation is None else self._recipe(job[0]))
+
+    def _stack(self, courses: Job) -> list[tuple[Point, Learned]]:
+        averaged = [[p.recipe.training for p in c if _averages(p.recipe.training)] for c in courses]
+        trainings = [
+            own[0] if own else c[0].recipe.training for own, c in zip(averaged, courses, strict=True)
+        ]
+        members = [
+            Member(self._architecture(c[0].recipe), training, c[0].seeds, tuple(own))
+            for c, training, own in zip(courses, trainings, averaged, strict=True)
+        ]
+        program = stack(members, compiled=self._compiled)
+        trained = train(program, self._data.train, trainings, [m.seeds for m in members], averages=averaged)
+        seconds = trained.seconds / len(courses)
+        learned = []
+        for own, loss, kept, course in zip(program.programs, trained.loss, averaged, courses, strict=True):
+            for point in course:
+                at = kept.index(point.recipe.training) if _averages(point.recipe.training) else None
+                learned.append((point, Learned(own.weights(at), loss, trained.steps, seconds)))
+        return learned
+
+    def _recipe(self, points: Sequence[Point]) -> list[tuple[Point, Learned]]:
+        recipe, source = points[0].recipe, self._data.source
+        seeds = [p.seeds for p in points]
+        learned = learn(recipe, source.run, self._architecture(recipe), self._data.train, seeds)
+        return list(zip(points, learned, strict=True))
+
+    def _architecture(self, recipe: Experiment) -> Architecture:
+        return design(self._data.inputs, recipe.model)
+
+    def _save(self, learned: Sequence[tuple[Point, Learned]]) -> None:
+        for point, own in learned:
+            architecture = self._architecture(point.recipe)
+            price = cost(architecture, own, self._serving_time(point.recipe, own))
+            scores = predict(architecture, own.components, self._data.eval)
+            kept = path(self._cache, point)
+            temporary = kept.with_suffix(f".{os.getpid()}.tmp.npz")
+            np.savez(temporary, scores=scores, cost=json.dumps(asdict(price)))
+            temporary.replace(kept)
+
+    def _serving_time(self, recipe: Experiment, learned: Learned) -> float:
+        kind = fingerprint(recipe.model, recipe.mitigation and recipe.mitigation.model_dump(mode="json"))
+        if kind not in self._serving:
+            request = _typical_request(self._data)
+            self._serving[kind] = serving(self._architecture(recipe), learned, request)
+        return self._serving[kind]
+
+
+def _averages(training: Training) -> bool:
+    return training.average_last > 0 or training.ema > 0
+
+
+def _typical_request(data: StudyData) -> Examples:
+    sizes = np.bincount(data.request)
+    rows = np.flatnonzero(data.request == int(np.argmin(np.abs(sizes - np.median(sizes[sizes > 0])))))
+    part = {name: getattr(data.eval, name).numpy()[rows] for name in ("ids", "dense", "label", "weight")}
+    return Examples(**part)
+
+
+_here: Worker
+"""This process's, where it is one of several."""
+
+
+def _begin(source: Source, cache: Path) -> None:
+    global _here
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A pool's processes wait for ever for work from a parent that was killed.
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threads.use(1, 1)
+    _here = Worker(source.load(), cache)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _train(job: Job) -> None:
+    _here.train(job)
