@@ -27,7 +27,7 @@ from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.request_log import REQUEST_ID, RequestLog
 from serving.server.signatures import DEFAULT_SIGNATURE, Signature
-from serving.server.status import Code, ServingError, invalid
+from serving.server.status import Code, MustWaitError, ServingError, invalid
 from serving.server.tensors import decode, encode
 
 _INT32_MAX = 2**31 - 1
@@ -42,12 +42,14 @@ class Call:
         deadline: monotonic time in seconds after which nobody waits; None for never.
         metadata: the caller's headers.
         quick: set by a method that has nothing to wait for, so a transport may answer on its reading thread.
+        prompt: the transport does so now; a method that may take long raises `MustWaitError` before it begins.
     """
 
     entrypoint: str = "GRPC"
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     quick: bool = False
+    prompt: bool = False
 
     def timeout_ms(self) -> int:
         """Milliseconds left, 0 for no limit.
@@ -118,6 +120,8 @@ class Endpoints:
             self._metrics.request(spec.name, "Predict", call.entrypoint) as record,
             self._core.handle(spec) as handle,
         ):
+            if call.prompt and not handle.bundle.bounded:
+                raise MustWaitError
             record.version = handle.version
             record.signature = _known(spec, handle.bundle)
             name, outputs = predict(

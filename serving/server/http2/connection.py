@@ -2,7 +2,8 @@
 
 Whoever reads a complete request normally passes the turn on and answers it, so that calls of one
 connection run beside each other. If its calls are quick and nothing else has arrived, it answers without
-passing the turn on, which saves waking a thread. Such calls take one of a few slots of the server: more
+passing the turn on, which saves waking a thread; should this call be of the other kind after all, it says so
+before it begins. Such calls take one of a few slots of the server: more
 threads than that would only fight over the interpreter lock.
 """
 
@@ -23,7 +24,7 @@ from serving.server.http2.books import Books
 from serving.server.http2.frames import ProtocolError
 from serving.server.http2.reader import Reader
 from serving.server.http2.stream import Stream
-from serving.server.status import Code, ServingError
+from serving.server.status import Code, MustWaitError, ServingError
 
 _LOG = logging.getLogger(__name__)
 _QUICK_SECONDS = 0.002
@@ -80,7 +81,7 @@ class Connection:
         self._count_lock = threading.Lock()
         self._threads = 0
         self._waiting = 0
-        self._quick = False
+        self._quick = ""
         self._closed = False
 
     def start(self) -> None:
@@ -156,12 +157,12 @@ class Connection:
         try:
             while True:
                 stream = self._reader.next_call()
-                if self._quick and not self._reader.has_more and not self._backlog:
-                    self._answer(stream, has_turn=True)
-                elif self._can_pass_on():
+                alone = self._quick == stream.path and not self._reader.has_more and not self._backlog
+                if alone and self._answer(stream, has_turn=True):
+                    continue
+                if self._can_pass_on():
                     return stream
-                else:
-                    self._backlog.append(stream)
+                self._backlog.append(stream)
         except ProtocolError as error:
             self._send(frames.goaway(self._reader.last_stream, error.code, str(error)))
         except (OSError, EOFError) as error:
@@ -173,33 +174,38 @@ class Connection:
 
     # Answering
 
-    def _answer(self, stream: Stream, has_turn: bool = False) -> None:
+    def _answer(self, stream: Stream, has_turn: bool = False) -> bool:
         """Runs one call and writes its answer.
 
         Args:
             stream: the complete request.
-            has_turn: this thread is the one that reads: it must not wait for the peer.
+            has_turn: this thread is the one that reads: it must not wait for the peer, nor for a long call.
+
+        Returns:
+            False if the call, begun with the turn, must be answered without it.
         """
         try:
             encoding = stream.metadata.get("grpc-encoding", "")
             request = messages.unpack(bytes(stream.body), encoding, self._service.max_message_bytes)
-            stream.body = bytearray()
             if stream.path in self._service.streams:
                 self._later(self._stream_answers, stream, request)
-                return
+                return True
             if has_turn:
                 with self._service.slots:
-                    answer = self._run(stream, request)
+                    answer = self._run(stream, request, prompt=True)
             else:
+                stream.body = bytearray()
                 answer = self._run(stream, request)
+        except MustWaitError:
+            return False
         except ServingError as error:
             self._finish(stream, messages.refusal(stream.number, error))
-            return
+            return True
         except _BUGS:
             _LOG.exception("%s failed", stream.path)
             bug = ServingError(Code.UNKNOWN, "Exception calling application")
             self._finish(stream, messages.refusal(stream.number, bug))
-            return
+            return True
         if self._books.take_whole(stream, answer):
             if not stream.cancelled:
                 self._send(messages.unary_answer(stream.number, answer))
@@ -207,14 +213,15 @@ class Connection:
             self._later(self._long_answer, stream, answer)
         else:
             self._long_answer(stream, answer)
+        return True
 
-    def _run(self, stream: Stream, request: bytes) -> bytes:
-        call = Call("GRPC", stream.deadline, stream.metadata)
+    def _run(self, stream: Stream, request: bytes, prompt: bool = False) -> bytes:
+        call = Call("GRPC", stream.deadline, stream.metadata, prompt=prompt)
         started = time.monotonic()
         answer = self._service.methods[stream.path](request, call)
         # A single slow one (the machine was busy) does not make a connection slow; ten times as slow does.
         limit = _QUICK_SECONDS * (10 if self._quick else 1)
-        self._quick = call.quick and time.monotonic() - started < limit
+        self._quick = stream.path if call.quick and time.monotonic() - started < limit else ""
         return answer
 
     def _later(self, work: Callable[[Stream, bytes], None], stream: Stream, data: bytes) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from serving.server.http2 import frames, hpack, huffman, messages
 from serving.server.http2.connection import Service
 from serving.server.http2.server import Http2Server
-from serving.server.status import Code, ServingError
+from serving.server.status import Code, MustWaitError, ServingError
 from tests.serving.server.server_client import failure
 
 ECHO, FAIL, SLOW, STREAM = "/t.T/Echo", "/t.T/Fail", "/t.T/Slow", "/t.T/Stream"
@@ -167,6 +167,31 @@ def test_calls_of_one_connection_run_beside_each_other(channel):
         answers = list(pool.map(lambda name: slow_call(b"", timeout=20, metadata=[("x-name", name)]), names))
     assert [answer.decode() for answer in answers] == names
     assert time.monotonic() - started < 10 * 0.2
+
+
+@pytest.mark.parametrize("other_path", [False, True])
+def test_a_long_call_after_quick_ones_leaves_the_connection_free(other_path):
+    answered = threading.Event()
+
+    def mixed(request, call):
+        if request == b"long":
+            if call.prompt:
+                raise MustWaitError
+            return b"free" if answered.wait(20) else b"blocked"
+        call.quick = True
+        return request
+
+    running = Http2Server(["127.0.0.1:0"], Service({ECHO: mixed, SLOW: mixed}, {}, 16, 2**20))
+    with grpc.insecure_channel(f"127.0.0.1:{running.ports[0]}") as made:
+        echo_call = made.unary_unary(ECHO)
+        for _ in range(5):
+            echo_call(b"quick", timeout=20)
+        long_call = made.unary_unary(SLOW if other_path else ECHO).future(b"long", timeout=60)
+        time.sleep(0.1)  # it has been read before the next one is sent
+        assert echo_call(b"next", timeout=15) == b"next"
+        answered.set()
+        assert long_call.result() == b"free"
+    running.stop(1)
 
 
 def test_more_calls_than_threads_are_all_answered(channel):
