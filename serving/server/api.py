@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +47,7 @@ from serving.server.warmup import Warmup
 __all__ = ["RunningServer", "ServerOptions", "run", "start"]
 
 _LOG = logging.getLogger(__name__)
+_LEAVE_SECONDS = 1.0
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _CONFIG = "tensorflow.serving.ModelServerConfig"
 
@@ -67,14 +69,21 @@ class RunningServer:
     metrics: Metrics
     _stoppers: list[Callable[[float], None]]
 
-    def stop(self, grace_seconds: float = 30.0) -> None:
+    def stop(self, grace_seconds: float = 30.0) -> bool:
         """Refuses new calls, lets those in flight finish, unloads every model. Idempotent.
 
         Args:
             grace_seconds: after that calls in flight are cut.
+
+        Returns:
+            False if a model could not be unloaded because a cut call's kernels, or its load, run on; nothing can
+            interrupt them but the end of the process.
         """
+        limit = time.monotonic() + grace_seconds
         while self._stoppers:
-            self._stoppers.pop(0)(grace_seconds)
+            self._stoppers.pop(0)(max(limit - time.monotonic(), 0))
+        # An answer that was just cut needs a moment to leave its model.
+        return self.core.stop(max(limit - time.monotonic(), _LEAVE_SECONDS))
 
 
 def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False) -> RunningServer:
@@ -105,7 +114,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
         options.file_system_poll_wait_seconds,
         options.allow_version_labels_for_unavailable_models,
     )
-    stoppers: list[Callable[[float], None]] = [lambda grace: core.stop()]
+    stoppers: list[Callable[[float], None]] = []
     try:
         core.configure(models, cancelled=cancelled)
         request_log = None
@@ -133,6 +142,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
     except (ServingError, UserError):
         for stop in stoppers:
             stop(0)
+        core.stop(options.drain_seconds)
         raise
     return RunningServer(port, rest.port if rest else 0, core, metrics, stoppers)
 
@@ -141,7 +151,8 @@ def run(options: ServerOptions) -> int:
     """Runs a server until SIGTERM or SIGINT, then drains it.
 
     Returns:
-        0 after a signal, 255 if it could not start (the reason is on stderr).
+        0 after a signal, 255 if it could not start (the reason is on stderr). If a call outlives
+        `drain_seconds`, the process ends here with exit code 1.
     """
     # TensorFlow's modules are half a million objects that never die. Left to the garbage collector, each full
     # collection (one follows every unload) would stop all requests for 0.15 s to look at them again.
@@ -168,7 +179,14 @@ def run(options: ServerOptions) -> int:
             )
     while not stopping.wait(1):
         pass
-    server.stop(options.drain_seconds)
+    if not server.stop(options.drain_seconds):
+        # The interpreter's own end would wait for the kernels, or pull TensorFlow from under them.
+        print(
+            f"Calls that did not end in {options.drain_seconds:g} s were abandoned",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
     return 0
 
 

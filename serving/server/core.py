@@ -103,11 +103,15 @@ class ServerCore:
         """Looks for new versions now."""
         self._source.poll()
 
-    def stop(self) -> None:
-        """Unloads everything; requests in flight are answered first."""
+    def stop(self, grace_seconds: float) -> bool:
+        """Unloads everything; requests in flight are answered first.
+
+        Returns:
+            False if some were still running after `grace_seconds`.
+        """
         self._stopped.set()
         self._source.stop()
-        self.manager.stop()
+        return self.manager.stop(grace_seconds)
 
     def _assign_labels(self, models: list[ModelConfig]) -> None:
         labels: dict[str, Mapping[str, int]] = {}

@@ -155,8 +155,13 @@ class VersionManager:
                     return
                 self._changed.wait(_TICK_SECONDS)
 
-    def stop(self) -> None:
-        """Unloads everything, waiting for requests in flight and for loads under way."""
+    def stop(self, grace_seconds: float) -> bool:
+        """Unloads everything, waiting for requests in flight and for loads under way.
+
+        Returns:
+            False if some were still running after `grace_seconds`; they are left to themselves.
+        """
+        limit = time.monotonic() + grace_seconds
         with self._changed:
             self._stopping.set()
             for versions in self._servables.values():
@@ -164,17 +169,11 @@ class VersionManager:
                     servable.cancelled.set()
             self._changed.notify_all()
         self._thread.join()
-        while True:
-            with self._changed:
-                workers = list(self._workers)
-            if not workers:
-                break
-            for worker in workers:
-                worker.join()
         with self._changed:
+            finished = self._changed.wait_for(lambda: not self._workers, max(limit - time.monotonic(), 0))
             ready = [servable for versions in self._ready.values() for servable in versions.values()]
-        for servable in ready:
-            self._unload(servable)
+        unloaded = [self._unload(servable, max(limit - time.monotonic(), 0)) for servable in ready]
+        return finished and all(unloaded)
 
     # The loop
 
@@ -199,7 +198,7 @@ class VersionManager:
                         views = [VersionView(s.version, s.state, s.aspired) for s in versions.values()]
                 self._changed.wait(_TICK_SECONDS)
 
-    def _start(self, work: Callable[[Servable], None], servable: Servable) -> None:
+    def _start(self, work: Callable[[Servable], object], servable: Servable) -> None:
         def run() -> None:
             try:
                 work(servable)
@@ -250,17 +249,21 @@ class VersionManager:
         versions = {v: s for v, s in self._ready.get(servable.model, {}).items() if v != servable.version}
         self._ready = {**self._ready, servable.model: versions}
 
-    def _unload(self, servable: Servable) -> None:
+    def _unload(self, servable: Servable, timeout: float | None = None) -> bool:
         with self._changed:
             servable.state = State.UNLOADING
             self._unpublish(servable)
-        bundle = servable.drain()
+        bundle = servable.drain(timeout)
+        if bundle is None:
+            _LOG.error("Requests are still inside %s", servable)
+            return False
         bundle.close()
         del bundle
         return_memory()
         with self._changed:
             servable.state = State.END
         _LOG.warning("Done unloading servable version %s", servable)
+        return True
 
 
 def return_memory() -> None:

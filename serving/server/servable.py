@@ -51,12 +51,16 @@ class Servable:
             if not self._open and not self._inside:
                 self._changed.notify_all()
 
-    def drain(self) -> Any:
-        """Refuses newcomers, waits for the requests inside, and hands back the bundle to close."""
+    def drain(self, timeout: float | None = None) -> Any:
+        """Refuses newcomers, waits for the requests inside, and hands back the bundle to close.
+
+        Returns:
+            None if requests were still inside after `timeout` seconds: the bundle is theirs.
+        """
         with self._changed:
             self._open = False
-            while self._inside:
-                self._changed.wait()
+            if not self._changed.wait_for(lambda: not self._inside, timeout):
+                return None
             bundle, self.bundle = self.bundle, None
             return bundle
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import grpc
 import numpy as np
@@ -84,17 +85,40 @@ def launch(*arguments):
     )
 
 
+def port_of(process):
+    for line in process.stderr:
+        if found := re.search(r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)", line):
+            return found.group(1)
+    raise AssertionError("the server did not start")
+
+
+@pytest.mark.parametrize("transport", [[], ["--grpc_channel_arguments=grpc.a=1"]], ids=["native", "grpcio"])
+def test_a_call_that_never_ends_does_not_keep_the_process(models, transport):
+    process = launch(
+        "--model_name=m", f"--model_base_path={models / 'ranker'}", "--drain_seconds=0.5", *transport
+    )
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port_of(process)}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            assert stub.Predict(predict_request(item_id=["a"], age=[1.0]), 20).outputs["score"].float_val
+            endless = stub.Predict.future(predict_request(signature="loop", steps=np.array([10**12])))
+            time.sleep(0.3)  # it is running by now
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=60)
+            assert endless.exception().code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert process.returncode == 1
+        assert "Calls that did not end in 0.5 s were abandoned" in errors
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_signal_drains_and_the_exit_code_is_zero(models):
     process = launch(
         "--model_name=m", f"--model_base_path={models / 'ranker'}", "--grpc_channel_arguments=grpc.a=1"
     )
     try:
-        port = None
-        for line in process.stderr:
-            if found := re.search(r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)", line):
-                port = found.group(1)
-                break
-        assert port
+        port = port_of(process)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             slow = stub.Predict.future(
