@@ -15,8 +15,8 @@ What a measure is: `CATALOGUE`, `definition`, `Definition`.
 
 Uncertainty: `Interval`, wilson, difference, poisson_bootstrap_quantile, `Histogram`, confidence_sequence;
 holm, exceeds, replicas_then_pairs.
-Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, inversion_probability,
-inversion_probability_given_mean.
+Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, gap_deciles, gap_noise,
+inversion_probability, inversion_probability_given_mean.
 Gate: decide, overall_verdict, `Decision`, `Verdict`.
 """
 
@@ -24,6 +24,7 @@ from ranker.divergence.attribution import OddOne, noise_components, odd_ones
 from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, bounded, definition
 from ranker.divergence.compare import RequestMeasures, compare, measure_requests
 from ranker.divergence.comparison import Comparison, Coverage, merge
+from ranker.divergence.gaps import gap_deciles, gap_noise
 from ranker.divergence.gate import Decision, Verdict, decide, overall_verdict
 from ranker.divergence.histogram import Histogram
 from ranker.divergence.intervals import Interval, difference, poisson_bootstrap_quantile, wilson
@@ -95,6 +96,8 @@ __all__ = [
     "difference",
     "exceeds",
     "flip_rate",
+    "gap_deciles",
+    "gap_noise",
     "gauc",
     "holm",
     "inversion_probability",

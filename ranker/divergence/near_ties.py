@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranker.divergence.bits import Array
+from ranker.divergence.gaps import item_pairs
 from ranker.divergence.histogram import BUCKETS, Histogram
 from ranker.divergence.ranked import logit
 from ranker.divergence.requests import RequestBatch
@@ -120,10 +121,10 @@ def near_ties(
         batch: the replicas' answers.
         a: name of a replica.
         b: name of another.
-        sigma: noise of a replica on an item's log-odds: the root of the mean of the two `component` values.
+        sigma: noise of a replica on an item's log-odds, as `gap_noise` finds it.
         truth: true log-odds of each row of the batch [R], where they are known; else the mean of the two
             replicas' gaps stands in, with its own prediction.
-        edges: ascending, the first 0 and the last infinity.
+        edges: ascending, the first 0 and the last infinity; `gap_deciles` makes bins of a tenth of the item pairs each.
 
     Raises:
         UserError: an unknown replica, sigma not positive, edges not ascending.
@@ -133,41 +134,25 @@ def near_ties(
     i, j = batch.position(a), batch.position(b)
     bins = len(edges) - 1
     predict = inversion_probability_given_mean if truth is None else inversion_probability
-    known = None if truth is None else np.asarray(truth, dtype=np.float64)
+    scored = [logit(batch.scores[i]), logit(batch.scores[j])]
+    known = [] if truth is None else [np.asarray(truth, dtype=np.float64)]
     sums = np.zeros((3, bins, len(batch)))  # pairs, inverted, predicted
-    for requests in batch.blocks():
-        rows, present = batch.padded_rows(requests)
-        left, right = logit(batch.scores[i][rows]), logit(batch.scores[j][rows])
-        for first in _slabs(*rows.shape):
-            # each item of the slab with every later one
-            later = np.arange(first.start, rows.shape[1]) > np.arange(first.start, first.stop)[:, None]
-            kept = later & present[:, first, None] & present[:, None, first.start :]
-            gap_a, gap_b = (_gaps(side, first)[kept] for side in (left, right))
-            gap = (gap_a + gap_b) / 2 if known is None else _gaps(known[rows], first)[kept]
-            inverted = np.abs(np.sign(gap_a) - np.sign(gap_b)) / 2
-            size = np.abs(gap)
-            cell: Array = np.zeros(len(size), dtype=np.int64)
-            for edge in edges[1:-1]:  # a few comparisons of all gaps are faster than a search for each
-                cell += size >= edge
-            cell = cell * len(requests) + np.nonzero(kept)[0]
-            for row, weights in enumerate((None, inverted, predict(gap, sigma))):
-                counted = np.bincount(cell, weights=weights, minlength=bins * len(requests))
-                sums[row][:, requests] += counted.reshape(bins, len(requests))
+    for requests, owner, (gap_a, gap_b, *rest) in item_pairs(batch, *scored, *known):
+        gap = rest[0] if rest else (gap_a + gap_b) / 2
+        inverted = np.abs(np.sign(gap_a) - np.sign(gap_b)) / 2
+        size = np.abs(gap)
+        cell: Array = np.zeros(len(size), dtype=np.int64)
+        for edge in edges[1:-1]:  # a few comparisons of all gaps are faster than a search for each
+            cell += size >= edge
+        cell = cell * len(requests) + owner
+        for row, weights in enumerate((None, inverted, predict(gap, sigma))):
+            counted = np.bincount(cell, weights=weights, minlength=bins * len(requests))
+            sums[row][:, requests] += counted.reshape(bins, len(requests))
     pairs, inverted, predicted = sums
     usable = (batch.valid[i] & batch.valid[j])[None, :] & (pairs > 0)
     return NearTies(
         tuple(edges), _statistics(inverted, pairs, usable), _statistics(inverted - predicted, pairs, usable)
     )
-
-
-def _slabs(requests: int, columns: int, cells: int = 1 << 19) -> list[slice]:
-    """Columns in runs whose item pairs with all others stay near `cells`, to bound memory."""
-    step = max(cells // max(requests * columns, 1), 1)
-    return [slice(start, min(start + step, columns)) for start in range(0, columns, step)]
-
-
-def _gaps(side: Array, first: slice) -> Array:
-    return side[:, first, None] - side[:, None, first.start :]
 
 
 def normal_cdf(x: ArrayLike) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ from ranker.divergence import (
     RequestMeasures,
     Settings,
     Statistic,
+    gap_deciles,
+    gap_noise,
     level,
     measure_requests,
     near_ties,
@@ -74,7 +75,7 @@ def measure(
         settings: depth and thresholds.
         slices: parts of the probe to measure apart.
         before: replica -> what it served in the last round that it answered.
-        gaps: also count each pair's inversions by gap, observed and beyond what noise predicts.
+        gaps: also count each pair's inversions by decile of the gap, observed and beyond what noise predicts.
     """
     probe = collected.probe
     # by name: a pair is the same series whatever the order of the deployment
@@ -200,15 +201,16 @@ def _gaps(
 ) -> Series:
     found: Series = {}
     for a, b in comparison.pairs:
-        noise = [comparison.replicas[name].get("component") for name in (a, b)]
-        variance = sum(one.value for one in noise if one is not None) / 2
-        if None in noise or not variance > 0:
-            continue  # fewer than three replicas, or none that differ: nothing to predict from
-        counted = near_ties(batch, a, b, math.sqrt(variance))
+        sigma = gap_noise(batch, a, b)
+        if not sigma > 0:
+            continue  # they do not differ: nothing to predict from
+        counted = near_ties(batch, a, b, sigma, edges=gap_deciles(batch, a, b))
         statistics = {}
-        for low, observed, excess in zip(counted.edges, counted.observed, counted.excess, strict=False):
-            statistics[f"observed_inversion@{low:g}"] = observed
-            statistics[f"excess_inversion@{low:g}"] = excess
+        parts = zip(counted.edges, counted.observed, counted.excess, strict=False)
+        for tenth, (low, observed, excess) in enumerate(parts, 1):
+            statistics[f"gap@tenth-{tenth}"] = Statistic.of([low])
+            statistics[f"observed_inversion@tenth-{tenth}"] = observed
+            statistics[f"excess_inversion@tenth-{tenth}"] = excess
         key = SeriesKey(PROBE, "gaps", served[a].subject, served[b].subject, probe=probe.hash)
         found[key] = statistics
     return found

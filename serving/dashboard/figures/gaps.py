@@ -8,34 +8,34 @@ from collections.abc import Sequence
 from serving.dashboard.figures.style import Figure, Palette, axis_title, drawn, whiskers
 from serving.dashboard.queries.gaps import Gap
 
-_NOTHING = 5e-4
-
 
 def gap_chart(found: Sequence[Gap], colors: Palette) -> Figure:
-    """Bars of the observed share with intervals, dots of the predicted one."""
-    # beyond the largest gap at which anything is inverted every bin is empty: one of them says so
-    until = max(
-        (place for place, one in enumerate(found) if max(one.observed.value, one.predicted) > _NOTHING),
-        default=0,
-    )
-    bins = found[: until + 2]
-    names = [f"{one.low:g}–{one.high:g}" if math.isfinite(one.high) else f"over {one.low:g}" for one in bins]
+    """Bars of the observed share with intervals, dots of the predicted one; a tenth of the item pairs each."""
+    names = [_span(one) for one in found]
     intervals = [
-        (one.observed.value, max(one.observed.low, 0.0), min(one.observed.high, 1.0)) for one in bins
+        (one.observed.value, max(one.observed.low, 0.0), min(one.observed.high, 1.0)) for one in found
     ]
     observed = {
-        "type": "bar", "name": "observed", "x": names, "y": [100 * one.observed.value for one in bins],
+        "type": "bar", "name": "observed", "x": names, "y": [100 * one.observed.value for one in found],
         "marker": {"color": colors.accent}, "error_y": whiskers(intervals, colors.ink, scale=100, width=3),
         "hovertemplate": "%{y:.2f}%",
     }  # fmt: skip
     explained = {
         "type": "scatter", "mode": "markers", "name": "explained by noise", "x": names,
-        "y": [100 * one.predicted for one in bins],
+        "y": [100 * one.predicted for one in found],
         "marker": {"color": colors.series[1], "size": 9, "symbol": "diamond"}, "hovertemplate": "%{y:.2f}%",
     }  # fmt: skip
     return drawn(
         [observed, explained], colors, height=270, revision="gaps",
-        x={"title": axis_title("gap of log-odds", colors), "showgrid": False, "type": "category"},
+        x={
+            "title": axis_title("gap of log-odds, a tenth of the item pairs each", colors),
+            "showgrid": False, "type": "category",
+        },
         y={"ticksuffix": "%", "rangemode": "tozero", "nticks": 6},
         margin={"l": 8, "r": 12, "t": 30, "b": 8},
     )  # fmt: skip
+
+
+def _span(one: Gap) -> str:
+    low, high = (f"{edge:.2g}" for edge in (one.low, one.high))
+    return f"{low}\u2013{high}" if math.isfinite(one.high) else f"over {low}"

@@ -6,6 +6,7 @@ from dash import html
 
 from ranker.divergence import CATALOGUE, LEVELS
 from ranker.divergence.attribution import noise_components
+from ranker.divergence.gaps import gap_noise
 from ranker.divergence.near_ties import inversion_probability_given_mean
 from ranker.divergence.sequence import half_width
 from serving.dashboard import parts, words
@@ -77,7 +78,11 @@ def _uncertainty(context: Context) -> Panel:
             "shares of requests, normal at request level for means, the delta method for ratios. Repeated rounds of the "
             "frozen probe bring no new requests, so its intervals are those of one round. They hold for these replicas.",
         ),
-        ("Looking again and again", _first(half_width)),
+        (
+            "Looking again and again",
+            "Alerts ask every minute, so they hold a confidence sequence to the budget, which stays right however often "
+            f"it is asked. {_first(half_width)}",
+        ),
         (
             "Odd one out",
             f"{_first(noise_components)} A replica is named when its noise is over three times the median after "
@@ -85,8 +90,8 @@ def _uncertainty(context: Context) -> Panel:
         ),
         (
             "Near ties",
-            _first(inversion_probability_given_mean)
-            + " More swaps at large gaps than that mean a bug, not noise.",
+            f"{_first(inversion_probability_given_mean)}; m is the mean of the two replicas' gaps, whose deciles the chart "
+            f"shows. sigma: {_first(gap_noise)} More swaps at large gaps than that mean a bug, not noise.",
         ),
         (
             "Kept requests",

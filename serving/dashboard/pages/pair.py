@@ -132,10 +132,10 @@ def _course(context: Context, cell: Cellwise) -> Panel:
 
 def _gaps(context: Context, cell: Cellwise) -> Panel:
     title = "Are the swaps near ties?"
-    note = "Share of item pairs inverted, by the gap of their log-odds, with 95% intervals; counted once an hour."
+    note = "Share of item pairs inverted, by deciles of their gap, with 95% intervals; counted once an hour."
     found = gaps(context.store, cell.a, cell.b, context.start, context.end, stream=context.address.stream)
     if not found:
-        text = "Not counted in this window: it takes three replicas, and the probe's stream."
+        text = "Not counted in this window: the probe's stream is, where two replicas differ at all."
         return Panel("gaps", title, parts.message(text), note=note, size="half")
     figure = gap_chart(found, context.palette)
     # where noise explains next to nothing, an inversion is no accident

@@ -1,4 +1,4 @@
-"""Inversions of a pair by the gap of the two items, as the monitor counts them once an hour."""
+"""Inversions of a pair by tenths of the gap of the two items, as the monitor counts them once an hour."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from serving.monitor.store import Store
 from serving.monitor.store.cells import load_window
 from serving.monitor.store.schema import Series, Subject
 
-_OBSERVED, _EXCESS = "observed_inversion@", "excess_inversion@"
+_TENTHS = range(1, 11)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """One bin of the gap.
+    """A tenth of the item pairs by their gap.
 
     Attributes:
-        low, high: gap of log-odds, from and to; the last is open.
+        low, high: gap of log-odds, from and to, the mean over rounds; the last is open.
         observed: share of item pairs inverted.
         excess: that, beyond what the replicas' noise explains.
-        n: requests with such a pair of items.
+        n: requests that have item pairs of this tenth.
     """
 
     low: float
@@ -55,14 +55,13 @@ def gaps(store: Store, a: str, b: str, start: float, end: float, *, stream: str)
         rows = load_window(
             connection, stream, end, end - start, Series.kind == "gaps", *names, sides=(left, right)
         )
-    if not rows:
+    # the series of the newest versions; stores made before there were tenths have others
+    whole = next((row.statistics(stream) for row in reversed(rows) if "gap@tenth-1" in row.labels), None)
+    if whole is None:
         return ()
-    whole = rows[-1]
-    statistics = whole.statistics(stream)
-    lows = sorted(float(label.removeprefix(_OBSERVED)) for label in statistics if label.startswith(_OBSERVED))
-    found = []
-    for low, high in zip(lows, [*lows[1:], math.inf], strict=True):
-        observed, excess = statistics[f"{_OBSERVED}{low:g}"], statistics[f"{_EXCESS}{low:g}"]
-        if observed.n:
-            found.append(Gap(low, high, observed.interval(), excess.interval(), observed.n))
-    return tuple(found)
+    lows = [whole[f"gap@tenth-{tenth}"].value for tenth in _TENTHS]
+    return tuple(
+        Gap(low, high, observed.interval(), whole[f"excess_inversion@tenth-{tenth}"].interval(), observed.n)
+        for tenth, low, high in zip(_TENTHS, lows, [*lows[1:], math.inf], strict=True)
+        if (observed := whole[f"observed_inversion@tenth-{tenth}"]).n
+    )

@@ -8,6 +8,8 @@ from ranker.divergence import (
     RequestBatch,
     Statistic,
     compare,
+    gap_deciles,
+    gap_noise,
     inversion_probability,
     measure_requests,
     near_ties,
@@ -114,6 +116,46 @@ def test_a_feature_bug_shows_as_inversions_at_large_gaps():
     ties = near_ties(RequestBatch.from_rows(requests, batch.items, scores), "0", "1", 0.1)
     for excess, observed in zip(ties.excess[6:9], ties.observed[6:9], strict=True):
         assert observed.value - excess.value < 1e-4 < excess.interval().low
+
+
+def test_deciles_of_the_gap_hold_a_tenth_of_the_item_pairs_each():
+    batch, _ = simulate(12, [0.1, 0.3], requests=300)
+    edges = gap_deciles(batch, "0", "1")
+    ties = near_ties(batch, "0", "1", gap_noise(batch, "0", "1"), edges=edges)
+    pairs = [one.weight for one in ties.observed]
+    assert (edges[0], edges[-1], len(pairs)) == (0.0, np.inf, 10)
+    assert max(pairs) - min(pairs) <= 2
+    assert all(abs(e.value) <= 4.5 * e.standard_error + 1e-3 for e in ties.excess)
+
+
+def test_deciles_of_many_item_pairs_come_from_a_part_of_them(monkeypatch):
+    batch, _ = simulate(12, [0.1, 0.1], requests=300)
+    exact = gap_deciles(batch, "0", "1")
+    monkeypatch.setattr("ranker.divergence.gaps.MOST_PAIRS", 4000)
+    assert gap_deciles(batch, "0", "1")[1:-1] == pytest.approx(exact[1:-1], rel=0.1)
+
+
+def test_noise_of_gaps_leaves_out_what_a_replica_shifts_alike():
+    batch, _ = simulate(13, [0.1, 0.3], requests=500)
+    assert gap_noise(batch, "0", "1") == pytest.approx(np.sqrt((0.01 + 0.09) / 2), rel=0.05)
+    shift = np.repeat(np.random.default_rng(1).normal(1.0, 0.5, len(batch)), batch.sizes)
+    odds = batch.scores / (1 - batch.scores) * np.exp(shift * [[0.0], [1.0]])
+    requests = np.repeat(batch.requests, batch.sizes)
+    shifted = RequestBatch.from_rows(requests, batch.items, odds / (1 + odds))
+    assert gap_noise(shifted, "0", "1") == pytest.approx(gap_noise(batch, "0", "1"))
+    alone = RequestBatch.from_rows([0, 1], [0, 1], [[0.1, 0.2], [0.3, 0.4]])
+    assert gap_noise(alone, "0", "1") == 0.0
+    assert gap_deciles(alone, "0", "1")[1:-1] == (0.0,) * 9
+
+
+def test_a_feature_bug_shows_at_large_gaps_though_it_adds_to_the_noise():
+    batch, _ = simulate(6, [0.1, 0.1], requests=500)
+    scores = batch.scores.copy()
+    scores[1, np.random.default_rng(0).random(scores.shape[1]) < 0.05] = 0.5
+    broken = RequestBatch.from_rows(np.repeat(batch.requests, batch.sizes), batch.items, scores)
+    ties = near_ties(broken, "0", "1", gap_noise(broken, "0", "1"), edges=gap_deciles(broken, "0", "1"))
+    found = zip(ties.predicted, ties.excess, strict=True)
+    assert any(predicted < 0.002 < excess.interval().low for predicted, excess in found)
 
 
 def test_near_ties_of_long_and_uneven_lists_count_every_pair_once():
