@@ -56,8 +56,10 @@ def _verdict(context: Context) -> Component:
     fresh, replicas = verdict.freshness, verdict.replicas
     state = found.state.lower().replace(" ", "-")
     versions = sorted({replica.version for replica in replicas})
-    pairs = len(replicas) * (len(replicas) - 1) // 2
-    said = [f"{len(replicas)} replicas, {pairs} pairs"]
+    known = {replica.replica for replica in replicas} | set(verdict.coverage)
+    answer = sum(share > 0 for share in verdict.coverage.values())
+    of = f"{answer} of {len(known)} replicas answer" if answer < len(known) else f"{answer} replicas"
+    said = [f"{of}, {answer * (answer - 1) // 2} pairs"]
     if fresh.time is not None:
         said.append(f"{fresh.requests:,} requests a round")
     if versions:
@@ -188,6 +190,12 @@ def _health(context: Context) -> Panel:
         }
         for replica in verdict.replicas
     ]
+    # one that was asked and never answered has no version, and is the first that a reader should see
+    silent = sorted(set(verdict.coverage) - {row["replica"] for row in rows})
+    rows = [
+        {"replica": name, "version": None, "coverage": verdict.coverage[name], "last_seen": None}
+        for name in silent
+    ] + rows
     dropped = dropped_mirrors(context.settings.gateway)
     body = [
         parts.facts(
@@ -202,9 +210,9 @@ def _health(context: Context) -> Panel:
             [
                 [
                     parts.name(row["replica"], 30),
-                    str(row["version"]),
+                    str(row["version"] or "\u2013"),
                     _coverage(row["coverage"]),
-                    f"{words.duration(max(context.now - row['last_seen'], 0))} ago",
+                    _last(context, row["last_seen"]),
                 ]
                 for row in rows
             ],
@@ -221,6 +229,10 @@ def _dropped(context: Context, count: int | None) -> Component:
     if count is None:
         return html.Span("unknown", title="The gateway does not answer", className="bad")
     return html.Span(f"{count:,}", title="Since the gateway started", className="bad" if count else "")
+
+
+def _last(context: Context, seen: float | None) -> str:
+    return "never" if seen is None else f"{words.duration(max(context.now - seen, 0))} ago"
 
 
 def _coverage(share: float | None) -> Component:
