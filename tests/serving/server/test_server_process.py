@@ -92,7 +92,13 @@ def port_of(process):
     raise AssertionError("the server did not start")
 
 
-@pytest.mark.parametrize("transport", [[], ["--grpc_channel_arguments=grpc.a=1"]], ids=["native", "grpcio"])
+@pytest.mark.parametrize(
+    "transport",
+    [
+        pytest.param([], id="native"),
+        pytest.param(["--grpc_channel_arguments=grpc.a=1"], id="grpcio", marks=pytest.mark.slow),
+    ],
+)
 def test_a_call_that_never_ends_does_not_keep_the_process(models, transport):
     process = launch(
         "--model_name=m", f"--model_base_path={models / 'ranker'}", "--drain_seconds=0.5", *transport
