@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ import typer
 from ranker.cli.options import Json, RunDir, emit
 from ranker.errors import UserError
 from ranker.terminal import Reporter
+
+
+class Features(str, Enum):
+    """What the gateway keeps of compared requests."""
+
+    SLICES = "slices"
+    ALL = "all"
 
 
 def serve(
@@ -93,6 +101,12 @@ def gateway(
         Path | None, typer.Option(help="PEM chain to show replicas that ask for one (mutual TLS).")
     ] = None,
     replica_key: Annotated[Path | None, typer.Option(help="PEM key of --replica-certificate.")] = None,
+    features: Annotated[
+        Features,
+        typer.Option(
+            help="Raw values kept of a compared request: those of monitor.slices, or all, to ask it again."
+        ),
+    ] = Features.SLICES,
 ) -> None:
     """Stand in front of the replicas: TF Serving's API on both sides, a sample of live traffic compared.
 
@@ -114,8 +128,12 @@ def gateway(
     deployment = deployment_from(run_dir, replica, model_name)
     where = spool or (run_dir / "mirrored" if run_dir else Path("mirrored"))
     configured = run_dir is not None and layout.config_path(run_dir).exists()
-    sliced = experiment_of(run_dir).monitor.slices if run_dir and configured else ()
-    mirroring = MirrorOptions(rate=mirror, spool=where, features=sliced)
+    kept = experiment_of(run_dir).monitor.slices if run_dir and configured else ()
+    if features is Features.ALL:
+        if not deployment.candidate:
+            raise UserError("--features all goes with --run-dir, whose deployment.yaml names the features")
+        kept = tuple(dict.fromkeys((*deployment.context, *deployment.candidate, *kept)))
+    mirroring = MirrorOptions(rate=mirror, spool=where, features=kept)
     options = GatewayOptions(
         deployment, listen, metrics, sticky, tls=tls, upstream_tls=upstream_tls, mirror=mirroring
     )

@@ -11,7 +11,7 @@ import json
 import os
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Exemplar:
         items: each replica's items, the best first.
         scores: in the order of `items`.
         context: the request's context features; empty where ids are hashed or it is not known.
+        candidates: item -> its other features; empty where ids are hashed, and of the probe, which has them itself.
     """
 
     time: int
@@ -55,6 +56,7 @@ class Exemplar:
     items: tuple[tuple[str, ...], ...]
     scores: tuple[tuple[float, ...], ...]
     context: Mapping[str, Any]
+    candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 _SCHEMA = pa.schema(
@@ -70,6 +72,7 @@ _SCHEMA = pa.schema(
         "items": pa.list_(pa.list_(pa.string())),
         "scores": pa.list_(pa.list_(pa.float32())),
         "context": pa.string(),
+        "candidates": pa.string(),
     }
 )
 
@@ -84,6 +87,7 @@ class Names:
         contexts: request id -> context features.
         versions: replica -> served version.
         levels: pair of replicas -> level.
+        candidates: features of the candidates to keep: name -> value of each row [R].
     """
 
     requests: Sequence[str]
@@ -91,6 +95,7 @@ class Names:
     contexts: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, int]
     levels: Mapping[tuple[str, str], str]
+    candidates: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 class Exemplars:
@@ -173,12 +178,22 @@ class Exemplars:
             tuple(row[0] for row in rankings), tuple(row[1] for row in rankings),
             tuple(row[2] for row in rankings), tuple(row[3] for row in rankings),
             {} if self.salt is not None else names.contexts.get(request, {}),
+            {} if self.salt is not None else _features(names, batch.rows[span]),
         )  # fmt: skip
 
     def _id(self, text: str) -> str:
         if self.salt is None:
             return text
         return hashlib.blake2b(text.encode(), key=self.salt.encode()[:64], digest_size=8).hexdigest()
+
+
+def _features(names: Names, rows: Array) -> dict[str, dict[str, Any]]:
+    if not names.candidates:
+        return {}
+    return {
+        names.items[row]: {name: values[row] for name, values in names.candidates.items()}
+        for row in rows.tolist()
+    }
 
 
 def read_exemplars(
@@ -219,7 +234,10 @@ def _hour_of(path: Path) -> float:
 
 
 def _write(path: Path, exemplars: Sequence[Exemplar]) -> None:
-    rows = [asdict(one) | {"context": json.dumps(one.context)} for one in exemplars]
+    rows = [
+        asdict(one) | {"context": json.dumps(one.context), "candidates": json.dumps(one.candidates)}
+        for one in exemplars
+    ]
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), staged, compression="zstd")
     staged.replace(path)
@@ -240,6 +258,7 @@ def _read(path: Path) -> list[Exemplar]:
                     "items": tuple(map(tuple, row["items"])),
                     "scores": tuple(map(tuple, row["scores"])),
                     "context": json.loads(row["context"]),
+                    "candidates": json.loads(row["candidates"] or "{}"),  # files of before have none
                 }
             )
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def ingest(
     exemplars: Exemplars | None = None,
     cut: Sequence[Cut] = (),
     most_files: int = 20,
+    context: Sequence[str] = (),
 ) -> int:
     """Stores what waits in a spool directory, the oldest first.
 
@@ -51,6 +52,7 @@ def ingest(
         exemplars: where example requests go; None: none are kept.
         cut: how the probe is sliced; requests that the gateway kept the features of are sliced alike.
         most_files: files taken at a time, so that a backlog does not hold up the probe.
+        context: names of the features that are the same for all candidates of a request.
 
     Returns:
         The number of requests stored.
@@ -64,7 +66,7 @@ def ingest(
         except UserError as error:
             log.warning("%s: the rest of the file is left out: %s", path, error)
         if requests:
-            done = live_round(f"{LIVE}/{path.stem}", requests, settings, served, cut)
+            done = live_round(f"{LIVE}/{path.stem}", requests, settings, served, cut, context)
             if _stored(store, done.record):
                 count += len(requests)
                 if exemplars is not None and done.measured is not None and done.measured.pairs:
@@ -99,6 +101,7 @@ def live_round(
     settings: Settings,
     known: Mapping[str, Served],
     cut: Sequence[Cut] = (),
+    context: Sequence[str] = (),
 ) -> LiveRound:
     """Measures mirrored requests: the version that a replica answered most by counts, others are `version_change`."""
     names = sorted({answer.replica for request in requests for answer in request.answers})
@@ -141,13 +144,15 @@ def live_round(
     levels = {
         (one.a.replica, one.b.replica): one.level for one in series if one.kind == "pair" and not one.feature
     }
+    same = {*context, *(one.feature for one in cut if one.by_request)}
     items = np.array([item for request in requests for item in request.item_ids], dtype=object)
     names_of = Names(
         [request.request_id for request in requests],
         items,
-        _contexts(requests, cut),
+        _contexts(requests, same),
         {name: versions[name] for name in live},
         levels,
+        _candidates(requests, same),
     )
     return LiveRound(record, measured, names_of)
 
@@ -169,12 +174,26 @@ def _slices(requests: Sequence[MirroredRequest], cut: Sequence[Cut]) -> tuple[Sl
     return tuple(found)
 
 
-def _contexts(requests: Sequence[MirroredRequest], cut: Sequence[Cut]) -> dict[str, dict[str, Value]]:
-    names = [one.feature for one in cut if one.by_request]
+def _contexts(requests: Sequence[MirroredRequest], same: Set[str]) -> dict[str, dict[str, Value]]:
     return {
-        request.request_id: {name: request.features[name][0] for name in names if request.features.get(name)}
+        request.request_id: {
+            name: values[0] for name, values in request.features.items() if name in same and values
+        }
         for request in requests
     }
+
+
+def _candidates(requests: Sequence[MirroredRequest], same: Set[str]) -> dict[str, list[Value]]:
+    """Of the features that a candidate has of its own, the values row by row; None where they were not kept."""
+    names = sorted({name for request in requests for name in request.features} - same)
+    found: dict[str, list[Value]] = {name: [] for name in names}
+    for request in requests:
+        size = len(request.item_ids)
+        for name, values in found.items():
+            told = request.features.get(name) or (None,)
+            # the gateway writes what is the same for all candidates once
+            values += told if len(told) == size else told[:1] * size
+    return found
 
 
 def _kind(answer: ReplicaAnswer | None, version: int) -> str:

@@ -120,7 +120,15 @@ class Monitor:
                 log.warning("%s is not compared: %s", answer.replica, answer.refused)
         self._keep_exemplars(measured)
         if self.spool is not None:
-            ingest(self.store, self.spool, self.measures, self.served, self.exemplars, self.cut)
+            ingest(
+                self.store,
+                self.spool,
+                self.measures,
+                self.served,
+                self.exemplars,
+                self.cut,
+                context=self.deployment.context,
+            )
         roll_up(self.store, collected.started)
         if self.rules is not None:
             for alert in watch(

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ranker import layout
 from ranker.errors import UserError
 from serving.deployment import Deployment
@@ -36,16 +38,30 @@ def replay(one: Exemplar, replica: str, deployment: Deployment | None, run: Path
     """
     item = deployment.item if deployment is not None else "item_id"
     target = next((r.target for r in deployment.replicas if r.name == replica), None) if deployment else None
-    context, candidates, complete = _features(one, item, deployment, run)
+    context = {name: _text(value) for name, value in one.context.items() if _text(value)}
+    candidates = _candidates(one, item, run)
     missing = []
     if target is None:
         missing.append("put in the replica's address")
-    unknown = [name for name in deployment.context if name not in one.context] if deployment else []
+    wanted = deployment.context if deployment is not None else ()
+    unknown = [name for name in wanted if name not in one.context]
     if unknown:
-        missing.append(f"of the request {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not kept")
-    if not complete:
+        missing.append(_not_kept("request", unknown))
+    known = {name for row in candidates.values() for name in row} | {item}
+    lacking = [name for name in (deployment.candidate if deployment is not None else ()) if name not in known]
+    if lacking:
+        missing.append(_not_kept("candidates", lacking))
+    elif deployment is None and known == {item}:
         missing.append("features of the candidates other than their id are not kept")
-    if any("," in value for row in candidates for value in row.values()):
+    if one.stream == "live" and (unknown or lacking):
+        missing.append(
+            "the gateway keeps the features in monitor.slices, and all if it is started with --features all"
+        )
+    rows = [
+        {item: name} | {key: _text(value) for key, value in features.items() if _text(value)}
+        for name, features in candidates.items()
+    ]
+    if any("," in value for row in rows for value in row.values()):
         missing.append("a value has a comma, which the command line takes as the end of a feature")
     words = ["ranker", "rank", "--target", target or "HOST:PORT"]
     if deployment is not None and deployment.model_name != "ranker":
@@ -54,33 +70,30 @@ def replay(one: Exemplar, replica: str, deployment: Deployment | None, run: Path
         words += ["--item", item]
     for name, value in context.items():
         words += ["--context", f"{name}={value}"]
-    for row in candidates:
+    for row in rows:
         words += ["--candidate", ",".join(f"{name}={value}" for name, value in row.items())]
     return Replay(shlex.join(words), "; ".join(missing))
 
 
-def _features(
-    one: Exemplar, item: str, deployment: Deployment | None, run: Path | None
-) -> tuple[dict[str, str], list[dict[str, str]], bool]:
-    context = {name: _text(value) for name, value in one.context.items() if _text(value)}
-    ids = sorted(set(one.items[0])) if one.items else []
-    plain = [{item: name} for name in ids]
-    names: Sequence[str] = deployment.candidate if deployment is not None else ()
-    if set(names) <= {item} and deployment is not None:
-        return context, plain, True
+def _not_kept(of: str, names: Sequence[str]) -> str:
+    return f"of the {of} {', '.join(names)} {'is' if len(names) == 1 else 'are'} not kept"
+
+
+def _candidates(one: Exemplar, item: str, run: Path | None) -> dict[str, Mapping[str, Any]]:
+    """Item -> its other features, as far as they are known, by the id."""
+    plain: dict[str, Mapping[str, Any]] = {name: {} for name in sorted(one.items[0] if one.items else ())}
+    if one.candidates:
+        return plain | {name: one.candidates[name] for name in plain if name in one.candidates}
     probe = _probe(run, item) if run is not None and one.stream == "probe" else None
     if probe is None or one.request not in probe.requests:
-        return context, plain, False
-    columns = probe.rows(probe.requests.index(one.request))
-    wanted = [
-        item,
-        *(name for name in names or columns if name in columns and name != item and name not in context),
-    ]
-    rows = [
-        {name: _text(columns[name][row]) for name in wanted if _text(columns[name][row])}
-        for row in range(len(columns[item]))
-    ]
-    return context, rows, True
+        return plain
+    position = probe.requests.index(one.request)
+    columns = probe.rows(position)
+    names = [name for name in columns if name != item and name not in one.context]
+    ids = probe.items[probe.row_slice(position)]
+    return {
+        str(ids[row]): {name: columns[name][row] for name in names} for row in range(probe.size(position))
+    }
 
 
 def _probe(run: Path, item: str) -> ProbeSet | None:
@@ -97,11 +110,12 @@ def _load(path: Path, changed: int, item: str) -> ProbeSet:
 
 
 def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
         return ""
-    if hasattr(value, "item"):
-        return _text(value.item())
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if not isinstance(value, (float, np.floating)):
+        return str(value)
+    number = np.float32(value)  # what a numeric feature is: the shortest text that reads back as the same
+    return str(int(number)) if number.is_integer() else str(number)
 
 
 def context_text(context: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -201,6 +201,28 @@ def test_what_a_replayed_command_lacks_is_said() -> None:
     )
 
 
+def test_a_live_request_is_replayed_with_what_the_gateway_kept() -> None:
+    deployment = Deployment(
+        "ranker",
+        (Replica("a", "127.0.0.1:8500"),),
+        context=("user_id",),
+        candidate=("item_id", "price", "tags"),
+    )
+    items = (("i1", "i2"), ("i2", "i1"))
+    whole = {"i1": {"price": float(np.float32(18.32)), "tags": "art|film"}, "i2": {"price": None, "tags": ""}}
+    live = one_request(stream="live", items=items, context={"user_id": "u1"}, candidates=whole)
+    made = replay(live, "a", deployment, None)
+    assert shlex.split(made.command)[4:] == [
+        "--context", "user_id=u1", "--candidate", "item_id=i1,price=18.32,tags=art|film", "--candidate", "item_id=i2",
+    ]  # fmt: skip
+    assert made.missing == ""
+    sliced = one_request(stream="live", items=items, context={}, candidates={n: {"tags": "x"} for n in whole})
+    assert replay(sliced, "a", deployment, None).missing == (
+        "of the request user_id is not kept; of the candidates price is not kept; the gateway keeps the features in "
+        "monitor.slices, and all if it is started with --features all"
+    )
+
+
 def test_a_broken_report_is_no_report(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     path = tmp_path / "evaluation" / "report.json"

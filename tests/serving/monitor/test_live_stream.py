@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -168,6 +169,21 @@ def test_live_requests_are_sliced_as_the_probe_is(sqlite_store, tmp_path, start)
     }
     kept = read_exemplars(tmp_path / "kept", "live", start, start + 3600)
     assert {one.context.get("device") for one in kept if one.request == "q0"} == {"d0"}
+    (first,) = {json.dumps(one.candidates, sort_keys=True) for one in kept if one.request == "q0"}
+    names = requests[0].item_ids
+    assert json.loads(first) == {
+        names[0]: {"price": 1.0},
+        names[1]: {"price": 2.0},
+        names[2]: {"price": None},
+    }
+    alike = replace(requests[0], features={"price": (5.0,)})
+    assert live_round("k", [alike], Settings(), {}).names.candidates == {"price": [5.0] * 3}
+    hidden = Exemplars(tmp_path / "hidden", salt="s")
+    done = live_round("k", requests, Settings(), {}, cut, context=("device",))
+    hidden.add("live", start, done.measured, done.names)
+    kept = read_exemplars(tmp_path / "hidden", "live", start, start + 3600)
+    assert kept
+    assert not any(one.candidates or one.context for one in kept)
 
 
 def test_features_survive_the_spool_and_old_files_have_none(start):
