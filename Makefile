@@ -65,8 +65,9 @@ bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
 
 # Resumes where it stopped; ARGS=--quick for a first look.
 EVIDENCE_DIR ?= runs/evidence
+EVIDENCE_PAGE ?= docs/evidence.md
 .PHONY: evidence
-evidence: .venv/.ready  ## docs/evidence.md: the claims on the generated log, and on ml-1m in STEADY_RANKER_DATA where that is
+evidence: .venv/.ready  ## EVIDENCE_PAGE: the claims on the generated log, and on ml-1m in STEADY_RANKER_DATA where that is
 	set -e; runs="--run-dir $(EVIDENCE_DIR)/synthetic"; \
 	[ -d $(EVIDENCE_DIR)/log ] || $(BIN)/python -m ranker.synthetic $(EVIDENCE_DIR)/log; \
 	$(BIN)/ranker prepare --config configs/quickstart.yaml --set data.root=$(EVIDENCE_DIR)/log --set training.epochs=1 \
@@ -76,7 +77,7 @@ evidence: .venv/.ready  ## docs/evidence.md: the claims on the generated log, an
 	    --set 'data.split={by: hash, of: [user_id, movie_id], eval: 0.1}' --run-dir $(EVIDENCE_DIR)/ml-1m; \
 	  runs="--run-dir $(EVIDENCE_DIR)/ml-1m $$runs"; \
 	fi; \
-	$(BIN)/ranker study evidence $$runs --page docs/evidence.md $(ARGS)
+	$(BIN)/ranker study evidence $$runs --page $(EVIDENCE_PAGE) $(ARGS)
 
 # Browser tests need a Chromium. One that is there is used; Debian's is installed where that is allowed.
 chromium:

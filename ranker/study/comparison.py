@@ -23,7 +23,7 @@ def comparison(
     swap, gain, auc = it.interval("top1_swap"), auc_difference(it, against_base), it.auc()
     row = {
         "recipe": name, "auc": auc.value, "auc_gain": gain.value, "auc_gain_low": gain.low, "auc_gain_high": gain.high,
-        "logloss": float(it.quality["logloss"].mean()),
+        "logloss": float(it.loglosses.mean()),
         "rpd_sym": pd.value, "rpd_low": pd.low, "rpd_high": pd.high,
         "rpd_ratio": relative.value, "ratio_low": relative.low, "ratio_high": relative.high,
         "top1_swap": swap.value, "swap_low": swap.low, "swap_high": swap.high,

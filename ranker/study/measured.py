@@ -70,19 +70,38 @@ class Measured:
 
     def interval(self, name: str) -> Interval:
         """The measure with its 95% interval over replicas and requests."""
-        draws = [resampled[0] for resampled in _resample([self], name)]
-        return Interval(self.value(name), *np.nanquantile(draws, [0.025, 0.975]).tolist())
+        return Interval(self.value(name), *np.nanquantile(self.draws(name), [0.025, 0.975]).tolist())
+
+    def draws(self, name: str) -> np.ndarray:
+        """The measure of bootstrap draws [draws]: replicas with replacement, requests Poisson; the same in all recipes."""
+        if name not in self._drawn:
+            numerator, weight = self.sums[name]
+            pairs, requests = numerator.shape
+            times, often = _draw(requests, len(self.scores), tuple(self._values.pairs))
+            resampled = np.concatenate([numerator, weight]) @ times
+            values = (resampled[:pairs] / resampled[pairs:]).T
+            self._drawn[name] = (often * values).sum(axis=1) / often.sum(axis=1)
+        return self._drawn[name]
 
     @cached_property
-    def quality(self) -> dict[str, np.ndarray]:
-        """`auc`, `logloss`, `ranking_loss`, each [replicas]."""
-        scores = self.scores[:, self.rows]
-        request = self._request
-        return {
-            "auc": np.array([divergence.auc(self._label, s) for s in scores]),
-            "logloss": np.array([divergence.logloss(self._label, s) for s in scores]),
-            "ranking_loss": np.array([divergence.ranking_loss(self._label, s, request) for s in scores]),
-        }
+    def _drawn(self) -> dict[str, np.ndarray]:
+        return {}
+
+    @cached_property
+    def aucs(self) -> np.ndarray:
+        """Each replica's AUC [replicas]."""
+        return np.array([divergence.auc(self._label, s[self.rows]) for s in self.scores])
+
+    @cached_property
+    def loglosses(self) -> np.ndarray:
+        """Each replica's logloss [replicas]."""
+        return np.array([divergence.logloss(self._label, s[self.rows]) for s in self.scores])
+
+    @cached_property
+    def ranking_losses(self) -> np.ndarray:
+        """Each replica's ranking loss [replicas]."""
+        found = [divergence.ranking_loss(self._label, s[self.rows], self._request) for s in self.scores]
+        return np.array(found)
 
     @cached_property
     def _auc_parts(self) -> np.ndarray:
@@ -91,7 +110,7 @@ class Measured:
 
     def auc(self) -> Interval:
         """The mean AUC with its 95% interval over replicas and requests."""
-        return _mean_interval(self.quality["auc"], self._auc_parts.mean(axis=0))
+        return _mean_interval(self.aucs, self._auc_parts.mean(axis=0))
 
 
 def ratio(a: Measured, b: Measured, name: str) -> Interval:
@@ -99,9 +118,9 @@ def ratio(a: Measured, b: Measured, name: str) -> Interval:
 
     1 where neither's replicas differ, infinite where only `a`'s do.
     """
-    draws = _resample([a, b], name)
     # Quantiles between two draws would make NaN of infinity.
-    low, high = np.quantile(_over(draws[:, 0], draws[:, 1]), [0.025, 0.975], method="inverted_cdf").tolist()
+    drawn = _over(a.draws(name), b.draws(name))
+    low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf").tolist()
     return Interval(float(_over(np.array(a.value(name)), np.array(b.value(name)))), low, high)
 
 
@@ -113,7 +132,7 @@ def _over(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def auc_difference(a: Measured, b: Measured) -> Interval:
     """AUC of `a` minus AUC of `b`, means over replicas paired by their seeds, 95%."""
     parts = a._auc_parts.mean(axis=0) - b._auc_parts.mean(axis=0)
-    return _mean_interval(a.quality["auc"] - b.quality["auc"], parts)
+    return _mean_interval(a.aucs - b.aucs, parts)
 
 
 def _mean_interval(values: np.ndarray, parts: np.ndarray) -> Interval:
@@ -132,16 +151,6 @@ _STUDENT = {
     11: 2.201, 12: 2.179, 13: 2.160, 14: 2.145, 15: 2.131,
 }  # fmt: skip
 """Student's t at 97.5% by degrees of freedom."""
-
-
-def _resample(measured: list[Measured], name: str) -> np.ndarray:
-    """Bootstrap draws [draws, recipes]: replicas with replacement (the same in all), requests Poisson."""
-    sums = [m.sums[name] for m in measured]
-    pairs = measured[0]._values.pairs
-    replicas, requests = min(len(m.scores) for m in measured), sums[0][0].shape[1]
-    times, often = _draw(requests, replicas, tuple(pairs))
-    drawn = [((often * ((numerator @ times) / (weight @ times)).T).sum(axis=1)) for numerator, weight in sums]
-    return np.stack(drawn, axis=1) / often.sum(axis=1, keepdims=True)
 
 
 @lru_cache(maxsize=2)

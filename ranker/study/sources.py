@@ -58,7 +58,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
                 "top1_swap": swap.value,
                 "top1_swap_low": swap.low,
                 "top1_swap_high": swap.high,
-                "auc": float(measured.quality["auc"].mean()),
+                "auc": float(measured.aucs.mean()),
             }
         )
     output.save_table(out, "sources", rows)

@@ -78,7 +78,7 @@ def _row(name: str, own: Overrides, measured: Mapping[str, Measured], scores: Sc
     pd, swap = it.interval("rpd_sym"), it.interval("top1_swap")
     against, auc = ratio(it, relu, "rpd_sym"), it.auc()
     gain = auc_difference(it, relu)
-    loss, base = it.quality["ranking_loss"], relu.quality["ranking_loss"].mean()
+    loss, base = it.ranking_losses, relu.ranking_losses.mean()
     percent = 100 * (loss / base - 1)
     cost = scores.costs
     return {
@@ -88,7 +88,7 @@ def _row(name: str, own: Overrides, measured: Mapping[str, Measured], scores: Sc
         "top1_swap": swap.value, "top1_swap_low": swap.low, "top1_swap_high": swap.high,
         "auc": auc.value, "auc_low": auc.low, "auc_high": auc.high,
         "auc_gain": gain.value, "auc_gain_low": gain.low, "auc_gain_high": gain.high,
-        "logloss": float(it.quality["logloss"].mean()),
+        "logloss": float(it.loglosses.mean()),
         "ranking_loss": float(loss.mean()),
         "ranking_loss_change": float(percent.mean()), "ranking_loss_change_std": float(percent.std(ddof=1)),
         "parameters": cost[0].parameters, "lookups": cost[0].lookups,

@@ -69,8 +69,9 @@ class Trainings:
         for job in worker.run(todo, self.data, self._cache, self._lanes):
             done += _replicas(job)
             minutes = (time.monotonic() - began) * (size / done - 1) / 60
-            names = ", ".join(dict.fromkeys(p.name for own in job for p in own))
-            self._report(f"trained {done} of {size} replicas, about {minutes:.0f} min left: {names}")
+            self._report(
+                f"trained {done} of {size} replicas, about {minutes:.0f} min left: {job[-1][-1].name}"
+            )
         self.trained += size
         return {name: self._read(own) for name, own in wanted.items()}
 

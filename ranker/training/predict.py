@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 
 from ranker.architecture import Architecture, Weights
@@ -15,16 +18,35 @@ _ROWS = 1024
 
 def predict(architecture: Architecture, weights: Weights, examples: Examples) -> np.ndarray:
     """The probability of the label for every row, float32 [rows]."""
-    forward = Forward(architecture)
-    dense = {n: w[np.newaxis] for n, w in weights.items() if not n.startswith("embedding/")}
+    rows = int(examples.label.shape[0])
+    dense = {n: tf.constant(w[np.newaxis]) for n, w in weights.items() if not n.startswith("embedding/")}
     tables = {c.name: tf.constant(weights[f"embedding/{c.name}"]) for c in architecture.inputs.embedded}
-    result = []
-    for start in range(0, int(examples.label.shape[0]), _ROWS):
-        ids = examples.ids[tf.newaxis, start : start + _ROWS]
-        vectors, first = {}, 0
-        for column in architecture.inputs.embedded:
-            vectors[column.name] = tf.gather(tables[column.name], ids[..., first : first + column.width])
-            first += column.width
-        logits = forward(dense, forward.pool(vectors, ids), examples.dense[tf.newaxis, start : start + _ROWS])
-        result.append(tf.sigmoid(logits[0]).numpy())
-    return np.concatenate(result)
+    # The last places once more rather than a shape of their own to compile.
+    places = np.minimum(np.arange(-(-rows // _ROWS) * _ROWS), rows - 1).astype(np.int32)
+    found = _compiled(architecture)(dense, tables, examples, places.reshape(-1, 1, _ROWS))
+    return found.numpy().ravel()[:rows]
+
+
+@lru_cache(maxsize=8)
+def _compiled(architecture: Architecture) -> Callable[..., tf.Tensor]:
+    """A function from dense weights, tables, rows and places [chunks, 1, rows] to probabilities [chunks, rows]."""
+    forward = Forward(architecture)
+
+    @tf.function(jit_compile=True)
+    def score(dense, vectors, ids, numbers):
+        return tf.sigmoid(forward(dense, forward.pool(vectors, ids), numbers)[0])
+
+    @tf.function
+    def scores(dense, tables, examples, places):
+        chunks = tf.shape(places)[0]
+        result = tf.TensorArray(tf.float32, chunks, element_shape=[_ROWS])
+        for i in tf.range(chunks):
+            rows, vectors, first = examples.take(places[i]), {}, 0
+            for column in architecture.inputs.embedded:
+                ids = rows["ids"][..., first : first + column.width]
+                vectors[column.name] = tf.gather(tables[column.name], ids)
+                first += column.width
+            result = result.write(i, score(dense, vectors, rows["ids"], rows["dense"]))
+        return result.stack()
+
+    return scores
