@@ -13,6 +13,7 @@ from serving.monitor.store.results import Measured, Verdict
 
 State = Literal["STABLE", "UNSTABLE", "NOT ENOUGH DATA", "STALE"]
 
+TOO_FEW = "too few requests to tell"
 _SENTENCES = {
     "top1_swap": "replicas swap the top item on {} of requests",
     "consensus_regret": "replicas lose {} of expected clicks against their consensus",
@@ -99,9 +100,7 @@ def finding(verdict: Verdict, budget: Mapping[str, float], *, stale_after: float
     open_ones = [one for one in known.values() if not one.excess.high <= budget[one.label]]
     if open_ones:
         first = open_ones[0]
-        return Finding(
-            "NOT ENOUGH DATA", f"{_describe(first, budget)}: too few requests to tell", first.label
-        )
+        return Finding("NOT ENOUGH DATA", f"{_describe(first, budget)}: {TOO_FEW}", first.label)
     first = next(iter(known.values()))
     return Finding("STABLE", _describe(first, budget), first.label)
 
@@ -227,7 +226,7 @@ def change(label: str, now: float, before: float) -> str:
     if not is_share(label):
         return f"{sign}{number(abs(moved))}"
     size = f"{100 * abs(moved):.{_decimals(100 * max(abs(now), abs(before)))}f}"
-    return f"{sign if float(size) else _SAME}{size} pp"
+    return f"{sign}{size} pp" if float(size) else f"{_SAME}0"
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Example requests kept whole: of every hour and level the costliest and a uniform sample, with all rankings.
 
 One Parquet file an hour and stream, written anew by a rename. The uniform sample is the requests with the smallest
-hashes, so that it can be drawn from any number of rounds without remembering how many there were.
+hashes of that hour, so that it can be drawn from any number of rounds without remembering how many there were.
 """
 
 from __future__ import annotations
@@ -125,9 +125,8 @@ class Exemplars:
             here = [one for one in kept.values() if one.level == level]
             costly = [one for one in here if one.why == COSTLIEST]
             best += sorted(costly, key=lambda one: (-one.cost, one.request))[: self.each]
-            best += sorted((one for one in here if one.why == UNIFORM), key=lambda one: _draw(one.request))[
-                : self.each
-            ]
+            uniform = [one for one in here if one.why == UNIFORM]
+            best += sorted(uniform, key=lambda one: _draw(one.request, time))[: self.each]
         _write(path, best)
         for old in self.directory.glob(f"{stream}-*.parquet"):
             if _hour_of(old) < time - self.keep - HOUR:
@@ -147,7 +146,7 @@ class Exemplars:
             count = known.sum(axis=0)
             mean = np.where(known, cost[rows], 0.0).sum(axis=0) / np.maximum(count, 1)
             usable = np.flatnonzero(count > 0)
-            draws = {int(n): _draw(self._id(names.requests[batch.requests[n]])) for n in usable}
+            draws = {int(n): _draw(self._id(names.requests[batch.requests[n]]), time) for n in usable}
             chosen = (
                 (COSTLIEST, usable[np.argsort(-mean[usable], kind="stable")][: self.each]),
                 (UNIFORM, sorted(draws, key=draws.__getitem__)[: self.each]),
@@ -221,8 +220,10 @@ def read_exemplars(
     return tuple(found[:limit])
 
 
-def _draw(request: str) -> str:
-    return hashlib.blake2b(request.encode(), digest_size=8, person=b"exemplar").hexdigest()
+def _draw(request: str, time: int) -> str:
+    # other requests every hour: of a frozen probe a day's sample is then more than an hour's
+    hour = (int(time) // HOUR).to_bytes(8, "big")
+    return hashlib.blake2b(request.encode(), digest_size=8, salt=hour, person=b"exemplar").hexdigest()
 
 
 def _hour_of(path: Path) -> float:

@@ -11,6 +11,7 @@ from serving.dashboard.queries.report import Arm
 def plane(arms: Sequence[Arm], colors: Palette) -> Figure:
     """One point an arm: relative PD to the right, AUC up, with their uncertainty."""
     traces = []
+    most = max(arm.divergence["rpd_sym"].value for arm in arms)
     for place, arm in enumerate(arms):
         (auc, std), apart = arm.quality["auc"], arm.divergence["rpd_sym"]
         color = colors.color(place)
@@ -21,7 +22,8 @@ def plane(arms: Sequence[Arm], colors: Palette) -> Figure:
                 "x": [100 * apart.value],
                 "y": [auc],
                 "text": [plain_text(short(arm.name, 20))],
-                "textposition": "top right",
+                # on the side that has room
+                "textposition": "top left" if apart.value > 0.7 * most else "top right",
                 "textfont": {"color": color, "size": 13},
                 "marker": {"size": 12, "color": color, "symbol": place % 20},
                 "error_x": whiskers([apart], color, scale=100),

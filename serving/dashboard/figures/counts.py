@@ -31,7 +31,7 @@ def coverage_chart(course: Sequence[CountRow], colors: Palette, *, span: tuple[f
         )  # fmt: skip
     return drawn(
         traces, colors, height=290, revision="coverage", marks=[across(100 * LEAST, colors)],
-        x={"autorangeoptions": spanning(span), "showgrid": False, "type": "date"},
+        x={"autorangeoptions": spanning(span, (row.time for row in course)), "showgrid": False, "type": "date"},
         y={"ticksuffix": "%", "range": [100 * min(lowest, LEAST) - 3, 101], "nticks": 6, "fixedrange": True},
         margin={"l": 8, "r": 12, "t": 30, "b": 8},
     )  # fmt: skip

@@ -12,6 +12,8 @@ from serving.dashboard.figures.style import Figure, Palette, across, drawn, plai
 from serving.monitor.store.results import EventRow, Line, Point
 
 _MOST_BANDS = 3
+_SHORTEST = 900.0
+"""Seconds that a time axis has at least."""
 
 
 def moments(times: Iterable[float]) -> list[str]:
@@ -19,9 +21,14 @@ def moments(times: Iterable[float]) -> list[str]:
     return [datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") for time in times]
 
 
-def spanning(span: tuple[float, float]) -> dict[str, list[str]]:
-    """A time axis from start to end; not as a range, which would undo the reader's zoom whenever it moves on."""
-    return {"include": moments(span)}
+def spanning(span: tuple[float, float], times: Iterable[float] = ()) -> dict[str, list[str]]:
+    """A time axis from start to end, or from the first of `times` where there is nothing before.
+
+    Not as a range, which would undo the reader's zoom whenever it moves on.
+    """
+    start, end = span
+    first = min(times, default=start)
+    return {"include": moments((max(start, min(first - (end - first) / 25, end - _SHORTEST)), end))}
 
 
 def course(
@@ -85,6 +92,7 @@ def course(
                 "font": {"size": 11, "color": colors.warning},
             }
         )
+    times = (line.points[0].time for _, parts in lines for line in parts if line.points)
     figure = drawn(
         traces,
         colors,
@@ -92,7 +100,7 @@ def course(
         revision=revision,
         marks=marks,
         notes=notes,
-        x={"autorangeoptions": spanning(span), "showgrid": False, "type": "date"},
+        x={"autorangeoptions": spanning(span, times), "showgrid": False, "type": "date"},
         y={"ticksuffix": unit, "rangemode": "tozero", "nticks": 6},
         margin={"l": 8, "r": 12, "t": 46, "b": 8},
     )

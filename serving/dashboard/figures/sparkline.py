@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 
 _WIDTH, _HEIGHT, _EDGE = 240.0, 44.0, 4.0
+_LEAST = 0.05
+"""Of the largest value: smaller moves are not stretched to the whole height, or rounding would look like news."""
 
 
 def sparkline(times: Sequence[float], values: Sequence[float], color: str) -> str:
@@ -22,6 +24,9 @@ def sparkline(times: Sequence[float], values: Sequence[float], color: str) -> st
         return _picture("")
     start, end = known[0][0], known[-1][0]
     low, high = min(value for _, value in known), max(value for _, value in known)
+    spare = (_LEAST * max(abs(low), abs(high)) - (high - low)) / 2
+    if spare > 0:
+        low, high = low - spare, high + spare
     points = [
         (
             _EDGE + (_WIDTH - 2 * _EDGE) * ((time - start) / (end - start) if end > start else 1.0),

@@ -17,6 +17,8 @@ from serving.dashboard.matrix import matrix_table
 from serving.dashboard.plain import flat
 from serving.dashboard.queries.courses import courses, floor_course, joined
 from serving.dashboard.queries.gateway import dropped_mirrors
+from serving.dashboard.words import TOO_FEW
+from serving.monitor.record import PROBE
 from serving.monitor.store import query
 from serving.monitor.store.results import Line, Point
 from serving.monitor.store.schema import DAY
@@ -64,6 +66,8 @@ def _verdict(context: Context) -> Component:
         said.append(f"{fresh.requests:,} requests a round")
     if versions:
         said.append(f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}")
+    if found.sentence.endswith(TOO_FEW) and context.address.stream == PROBE:
+        said.append("monitor.requests sets how many are asked")
     return html.Section(
         [
             html.P([html.Span(_GLYPHS[found.state], className="glyph"), f"{found.state}"], className="state"),

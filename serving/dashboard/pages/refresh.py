@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dash import html
+from dash.development.base_component import Component
 
+from ranker.divergence import Interval
 from serving.dashboard import parts, words
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.refreshes import refresh_chart
@@ -34,7 +38,8 @@ def build(context: Context) -> Content:
 def _chart(context: Context, label: str, found: Sequence[Refresh]) -> Panel:
     title = f"{words.title(label)}: new version against old"
     if not found:
-        return Panel("churn", title, parts.message("Nothing to show."), size="wide")
+        text = "When a replica serves another version, what changed is held to what replicas differ by anyway, here."
+        return Panel("churn", title, parts.message(text), size="wide")
     figure = refresh_chart(found[:24], label, context.palette)
     note = f"Dots: a refresh, with its 95% interval. Ticks: between replicas at that time, plus {MARGIN:.0%}."
     return Panel(
@@ -82,19 +87,38 @@ def _gate(context: Context) -> Panel:
     cells = []
     for label, one in found["measures"].items():
         rows.append({"measure": label, **flat(one)})
-        value = one.get("candidate", {}).get("value")
+        churn = one.get("candidate", {})
+        ends = Interval(*(churn.get(key) or math.nan for key in ("value", "low", "high")))
         cells.append(
             [
                 words.title(label),
-                words.amount(label, value),
+                words.amount(label, churn.get("value")),
+                words.between(label, ends),
                 words.amount(label, one.get("limit")),
                 one.get("verdict", ""),
             ]
         )
     shown = [
         html.P(str(found.get("verdict", "unknown")), className=f"lead {tone}"),
-        parts.table(["Measure", "Candidate", "Limit", "Verdict"], cells, numeric=(1, 2), caption=title),
+        parts.facts(_evidence(context, found)),
+        parts.table(
+            ["Measure", "Candidate", "95%", "Limit", "Verdict"], cells, numeric=(1, 2, 3), caption=title
+        ),
     ]
-    return Panel(
-        "gate", title, shown, rows, note=f"Over {found.get('requests', '?')} requests.", size="narrow"
-    )
+    note = "The candidate's churn against the limit: what the baseline differs by, with margin and allowance."
+    return Panel("gate", title, shown, rows, note=note, size="narrow")
+
+
+def _evidence(context: Context, found: Mapping[str, Any]) -> list[tuple[str, Component | str]]:
+    sides = [found.get("candidate", {}), *found.get("baseline", ())]
+    named: list[list[Component | str]] = [
+        [parts.name(str(side.get("source", "?")), 48), f" (version {side.get('version', '?')})"]
+        for side in sides
+    ]
+    return [
+        ("Asked", f"{words.duration(max(context.now - found['asked'], 0))} ago"),
+        ("Requests", f"{found.get('requests', '?')}"),
+        ("Probe", html.Code(str(found.get("probe", "?")))),
+        ("Candidate", html.Div(named[0])),
+        ("Baseline", html.Div([html.Div(one) for one in named[1:]])),
+    ]

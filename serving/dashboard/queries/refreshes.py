@@ -95,11 +95,14 @@ def _baseline(lines: tuple[Line, ...], time: int) -> Interval | None:
 
 
 def gate_result(run: Path | None) -> dict[str, Any] | None:
-    """What `ranker gate` kept as `gate.json` in the run directory; None if there is none."""
+    """What `ranker gate` kept as `gate.json` in the run directory, and when it was `asked`; None if there is none."""
     if run is None:
         return None
     try:
-        found = json.loads((run / "gate.json").read_text(encoding="utf-8"))
+        path = run / "gate.json"
+        found, asked = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("measures"), dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("measures"), dict):
+        return None
+    return {"asked": asked, **found}

@@ -68,8 +68,8 @@ class Simulation:
 
     @property
     def special(self) -> int:
-        """A request that the uniform sample of kept requests surely has."""
-        return min(range(self.requests), key=lambda n: _draw(f"request-{n:03d}"))
+        """A request that the uniform sample of the newest hour surely has."""
+        return min(range(self.requests), key=lambda n: _draw(f"request-{n:03d}", NOW))
 
     def _probe(self) -> ProbeSet:
         rows = self.requests * self.candidates

@@ -103,3 +103,14 @@ def test_reading_is_bounded_and_by_request(tmp_path, start):
     } == {request}
     assert read_exemplars(tmp_path / "none", "probe", start, start + HOUR) == ()
     assert read_exemplars(tmp_path, "probe", start - DAY, start) == ()
+
+
+def test_every_hour_draws_its_own_sample_of_a_frozen_probe(tmp_path, start):
+    exemplars = Exemplars(tmp_path, each=10)
+    found, names = measured(4)
+    for hour in range(6):
+        exemplars.add("probe", start + hour * HOUR, found, names)
+    kept = read_exemplars(tmp_path, "probe", start, start + 6 * HOUR, level="L3", limit=1000)
+    drawn = [(one.time, one.request) for one in kept if one.why == "uniform"]
+    assert len(drawn) == 60
+    assert len({request for _, request in drawn}) > 35
