@@ -11,6 +11,8 @@ import pytest
 
 from ranker import cli
 from ranker.config import build, dump
+from serving.deployment import Deployment, Replica
+from serving.deployment import dump as save
 from tests.ranker.conftest import tiny_tree
 
 
@@ -25,21 +27,24 @@ def replicas(fake_replica, certificate):
 def monitor(replicas, probe, tmp_path, monkeypatch, capfd):
     """Runs one round with these flags; gives exit code and what was printed as JSON."""
     (tmp_path / "data").mkdir()
-    (tmp_path / "config.yaml").write_text(dump(build(tiny_tree(), "tiny")))
-    requests = [name for name, size in zip(probe.requests, probe.sizes, strict=True) for _ in range(size)]
-    pq.write_table(
-        pa.table({"request": requests, **probe.columns}), tmp_path / "data" / "probe.parquet"
+    (tmp_path / "config.yaml").write_text(dump(build({**tiny_tree(), "monitor": {"deadline": 5}}, "tiny")))
+    requests = [probe.requests[owner] for owner in probe.owner]
+    pq.write_table(pa.table({"request": requests, **probe.columns}), tmp_path / "data" / "probe.parquet")
+    served = tuple(Replica(replica.name, replica.target) for replica in replicas)
+    save(
+        Deployment("ranker", served, item="item_id", context=("user_id", "age")), tmp_path / "deployment.yaml"
     )
-    targets = [f"--replica={replica.name}={replica.target}" for replica in replicas]
 
     def call(*flags):
         monkeypatch.setattr(
-            "sys.argv", ["ranker", "monitor", f"--run-dir={tmp_path}", "--once", "--json", *targets, *flags]
+            "sys.argv", ["ranker", "monitor", f"--run-dir={tmp_path}", "--once", "--json", *flags]
         )
         monkeypatch.setattr("signal.signal", lambda *_: None)
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return ended.value.code or 0, json.loads(capfd.readouterr().out.strip().splitlines()[-1])
+        out, err = capfd.readouterr()
+        assert out, err
+        return ended.value.code or 0, json.loads(out.splitlines()[-1])
 
     return call
 
