@@ -60,6 +60,11 @@ lint: .venv/.ready
 types: .venv/.ready
 	$(BIN)/mypy
 
+SOAK_SECONDS ?= 600
+.PHONY: soak
+soak: .venv/.ready  ## the server at full load for SOAK_SECONDS, and how much its memory grows
+	$(BIN)/python benchmarks/server.py --only soak --soak-seconds $(SOAK_SECONDS) $(ARGS)
+
 bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
