@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 _WIDTH, _HEIGHT, _EDGE = 240.0, 44.0, 4.0
-_LEAST = 0.05
+_LEAST = 0.1
 """Of the largest value: smaller moves are not stretched to the whole height, or rounding would look like news."""
 
 
