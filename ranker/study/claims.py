@@ -36,15 +36,19 @@ _FREE_AVERAGES = (0.1, 0.2, 0.5, 0.8)
 
 
 def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overrides]:
-    """All that some claims need, the cheapest to tell from first."""
-    found = recipe(quick) if {1, 2, 4} & set(chosen) else {}
+    """All that some claims need, by names that are each one recipe's alone."""
+    parts = [recipe(quick)] if {1, 2, 4} & set(chosen) else []
     if 3 in chosen:
-        found |= {name: own for name, (_, own) in ladder(quick).items()} | search(quick, rate)
+        parts += [{name: own for name, (_, own) in ladder(quick).items()}, search(quick, rate)]
     if 4 in chosen:
-        found |= mitigations(quick)
+        parts.append(mitigations(quick))
     if 2 in chosen:
-        for family in plane(quick, rate).values():
-            found |= family
+        parts += plane(quick, rate).values()
+    found: dict[str, Overrides] = {}
+    for part in parts:
+        for name, own in part.items():
+            if found.setdefault(name, own) != own:
+                raise ValueError(f"two recipes are named {name}")
     return found
 
 
@@ -114,10 +118,10 @@ def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
 def search(quick: bool, rate: float) -> dict[str, Overrides]:
     """Recipes for a team that controls neither; the first, plain ReLU, is what they are measured against."""
     relu, smelu = activation("relu"), activation("smelu", 1.0)
-    found: dict[str, Overrides] = {"relu-last-step-free": relu | {_AVERAGE: 0.0}}
+    found: dict[str, Overrides] = {"relu-last-step": relu | {_AVERAGE: 0.0}}
     for name, own, averages in (("relu", relu, _FREE_AVERAGES), ("smelu-1", smelu, (0.0, *_FREE_AVERAGES))):
         found |= {
-            f"{name}-average-{a:g}" if a else f"{name}-last-step-free": own | {_AVERAGE: a} for a in averages
+            f"{name}-average-{a:g}" if a else f"{name}-last-step": own | {_AVERAGE: a} for a in averages
         }
     if not quick:
         zero: Overrides = {"model.embedding_stddev": 0.0}
@@ -129,7 +133,7 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
             "smelu-1-embeddings-0-two-passes": smelu | zero | twice,
             "smelu-1-embedding-l2": smelu | {"model.embedding_l2": 0.01},
             "smelu-1-half-rate": smelu | {_RATE: rate / 2},
-            "smelu-1-batch-1024": smelu | {"training.batch_size": 1024, _RATE: 4 * rate},
+            "smelu-1-batch-1024": smelu | {"training.batch_size": 1024},
             "smelu-1-anchor": smelu | {"mitigation": {"name": "anchor", "weight": 0.5}},
             "smelu-1-embeddings-0-anchor": smelu | zero | {"mitigation": {"name": "anchor", "weight": 0.5}},
             "smelu-1-codistillation": smelu | {"mitigation": {"name": "codistillation"}},
@@ -138,7 +142,7 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
         for name, own in changes.items():
             for average in (0.5,) if "mitigation" in own else (0.2, 0.5, 0.8):
                 found[f"{name}-average-{average:g}"] = own | {_AVERAGE: average}
-    return {name: own | FREE for name, own in found.items()}
+    return {f"free-{name}": own | FREE for name, own in found.items()}
 
 
 USEFUL = 0.01

@@ -151,8 +151,8 @@ def plane_claim(it: Evidence) -> Claim:
         weak = [r["rpd_ratio"] for r in found if r["auc"] < useful]
         if weak:
             verdicts.append(
-                f"Of {family}'s frontier {len(weak)} recipes have a lower AUC. Against them, at their AUC or better, "
-                f"SmeLU has {min(weak):.2f} to {max(weak):.2f} of the relative PD: what hardly learns hardly differs."
+                f"Below that AUC {family}'s frontier has {len(weak)} more, against which SmeLU has {min(weak):.3g} to "
+                f"{max(weak):.3g} of the relative PD: what hardly learns hardly differs."
             )
     verdicts.append(too_smooth(it.measured, it.rate))
     about = f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. Every recipe: plane.csv."
@@ -160,17 +160,28 @@ def plane_claim(it: Evidence) -> Claim:
 
 
 def along(family: str, found: Sequence[Row], useful: float) -> str:
-    """Whether SmeLU is steadier than each recipe of a frontier at its AUC or better."""
+    """Whether SmeLU is steadier than each recipe of a frontier at its AUC or better; if not, from which AUC on it is."""
+    if not found:
+        return f"{family} has no recipe of use, from an AUC of {useful:.4f} on."
     bar = 0.6 if family == RELU else 1.0
-    reached = [row for row in found if row["smelu"] != "none"]
-    worst = max((row["rpd_ratio"] for row in reached), default=float("inf"))
-    high = max((row["ratio_high"] for row in reached), default=float("inf"))
-    said = verdict(worst, high, bar) if len(reached) == len(found) else claims.FAILS
-    return (
-        f"{said} At equal AUC or better SmeLU has at most {bar:g} of {family}'s relative PD along {family}'s frontier "
-        f"where it is of use, from an AUC of {useful:.4f} on ({len(found)} recipes, {len(reached)} of them matched in "
-        f"AUC): at most {worst:.2f}, upper bound {high:.2f}."
+    told = (
+        f"At equal AUC or better SmeLU has at most {bar:g} of {family}'s relative PD along {family}'s frontier where it "
+        f"is of use, from an AUC of {useful:.4f} on: {_worst(found)}"
     )
+    if all(row["rpd_ratio"] <= bar for row in found):
+        return f"{verdict(0.0, max(row['ratio_high'] for row in found), bar)} {told}."
+    first = next((i for i in range(len(found)) if all(r["rpd_ratio"] <= bar for r in found[i:])), None)
+    if first is None:
+        return f"{claims.FAILS} {told}."
+    return f"{claims.FAILS} {told}. It holds from an AUC of {found[first]['auc']:.4f} on: {_worst(found[first:])}."
+
+
+def _worst(found: Sequence[Row]) -> str:
+    missed = sum(row["smelu"] == "none" for row in found)
+    ratios = [(row["rpd_ratio"], row["ratio_high"]) for row in found if row["smelu"] != "none"]
+    worst, high = (max(column) for column in zip(*ratios, strict=True)) if ratios else (float("inf"),) * 2
+    unmatched = f", {missed} of them unmatched in AUC" if missed else ""
+    return f"{len(found)} recipes{unmatched}, at most {worst:.2f} (upper bound {high:.2f})"
 
 
 def free_claim(it: Evidence) -> Claim:
@@ -195,7 +206,7 @@ def free_claim(it: Evidence) -> Claim:
             f"[{best['ratio_low']:.2f}, {best['ratio_high']:.2f}], AUC {best['auc_gain']:+.4f} "
             f"[{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]."
         )
-    plain = min((r for r in single if r["recipe"].startswith(RELU)), key=lambda r: r["rpd_ratio"])
+    plain = min((r for r in single if r["recipe"].startswith(f"free-{RELU}")), key=lambda r: r["rpd_ratio"])
     verdicts.append(
         f"ReLU's own best is {plain['recipe']}: {plain['rpd_ratio']:.2f} [{plain['ratio_low']:.2f}, "
         f"{plain['ratio_high']:.2f}], AUC {plain['auc_gain']:+.4f}, top1_swap {plain['top1_swap']:.3f}."

@@ -34,7 +34,7 @@ def labelled(rows: Rows) -> Figure:
         drawn = output.figure(8, 4.8)
         axes = drawn.subplots()
         for i, row in enumerate(rows):
-            family = next((c for n, c in _COLOUR.items() if row["recipe"].startswith(n)), output.COLOURS[7])
+            family = next((c for n, c in _COLOUR.items() if n in row["recipe"]), output.COLOURS[7])
             _points(axes, [row], "auc_gain", fmt="o", color=family)
             axes.annotate(
                 str(i + 1), (row["auc_gain"], row["rpd_sym"]), textcoords="offset points", xytext=(5, 4),

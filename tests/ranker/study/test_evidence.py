@@ -1,6 +1,7 @@
 """The evidence page: claims decided by intervals, numbers from the run, one command."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -52,6 +53,36 @@ def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_pat
 )
 def test_a_claim_holds_only_with_its_whole_interval(value, worst, expected):
     assert claims.verdict(value, worst, 0.6).startswith(expected)
+
+
+def matched(auc, ratio, high, smelu="smelu-1"):
+    return {"auc": auc, "smelu": smelu, "rpd_ratio": ratio, "ratio_high": high}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([matched(0.70, 0.3, 0.4), matched(0.71, 0.5, 0.55)], "**Holds.** .* 2 recipes, at most 0.50 .*0.55"),
+        ([matched(0.70, 0.5, 0.65)], "**Holds in the mean"),
+        (
+            [matched(0.70, 0.9, 1.0), matched(0.71, 0.5, 0.7)],
+            "**Fails.** .* from an AUC of 0.7100 on: 1 recipes",
+        ),
+        (
+            [matched(0.70, 0.3, 0.4), matched(0.71, *[float("nan")] * 2, "none")],
+            "**Fails.** .* 1 of them unmatched",
+        ),
+        ([], "relu has no recipe of use"),
+    ],
+)
+def test_steadier_along_a_frontier(found, expected):
+    assert re.match(expected.replace("**", r"\*\*"), evidence.along("relu", found, 0.6))
+
+
+def test_no_two_recipes_share_a_name(monkeypatch):
+    monkeypatch.setattr(claims, "mitigations", lambda quick: {"relu": {"training.average_last": 0.7}})
+    with pytest.raises(ValueError, match="two recipes are named relu"):
+        claims.recipes(claims.ALL, False, 0.05)
 
 
 def test_the_frontier_is_what_nothing_beats():

@@ -37,7 +37,7 @@ def test_a_process_that_is_killed_is_said_and_the_next_run_goes_on(study_experim
     before = set(psutil.Process().children())
     killer = threading.Thread(target=kill_a_child_but, args=(before, tmp_path))
     killer.start()
-    with pytest.raises(UserError, match="died .* run the command again"):
+    with pytest.raises(UserError, match=r"died .* run the command again"):
         Trainings(data, tmp_path, 2).scores(recipes, REPLICAS)
     killer.join()
     kept = len(list(tmp_path.glob("*.npz")))
