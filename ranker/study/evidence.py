@@ -151,8 +151,8 @@ def plane_claim(it: Evidence) -> Claim:
         weak = [r["rpd_ratio"] for r in found if r["auc"] < useful]
         if weak:
             verdicts.append(
-                f"Below that AUC {family}'s frontier has {len(weak)} more, against which SmeLU has {min(weak):.3g} to "
-                f"{max(weak):.3g} of the relative PD: what hardly learns hardly differs."
+                f"Below that AUC {family}'s frontier goes on ({len(weak)} more); there SmeLU has {_span(weak)} of the "
+                "relative PD."
             )
     verdicts.append(too_smooth(it.measured, it.rate))
     about = f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. Every recipe: plane.csv."
@@ -181,7 +181,13 @@ def _worst(found: Sequence[Row]) -> str:
     ratios = [(row["rpd_ratio"], row["ratio_high"]) for row in found if row["smelu"] != "none"]
     worst, high = (max(column) for column in zip(*ratios, strict=True)) if ratios else (float("inf"),) * 2
     unmatched = f", {missed} of them unmatched in AUC" if missed else ""
-    return f"{len(found)} recipes{unmatched}, at most {worst:.2f} (upper bound {high:.2f})"
+    count = "1 recipe" if len(found) == 1 else f"{len(found)} recipes"
+    return f"{count}{unmatched}, at most {worst:.2f} (upper bound {high:.2f})"
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def free_claim(it: Evidence) -> Claim:

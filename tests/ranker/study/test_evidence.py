@@ -66,7 +66,7 @@ def matched(auc, ratio, high, smelu="smelu-1"):
         ([matched(0.70, 0.5, 0.65)], "**Holds in the mean"),
         (
             [matched(0.70, 0.9, 1.0), matched(0.71, 0.5, 0.7)],
-            "**Fails.** .* from an AUC of 0.7100 on: 1 recipes",
+            "**Fails.** .* from an AUC of 0.7100 on: 1 recipe,",
         ),
         (
             [matched(0.70, 0.3, 0.4), matched(0.71, *[float("nan")] * 2, "none")],
