@@ -155,8 +155,11 @@ def plane_claim(it: Evidence) -> Claim:
                 "relative PD."
             )
     verdicts.append(too_smooth(it.measured, it.rate))
-    about = f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. Every recipe: plane.csv."
-    return it.claim("frontier", verdicts, rows, plane(points, fronts), about)
+    about = (
+        f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. The picture leaves out those of an "
+        "AUC below what is of use. Every recipe: plane.csv."
+    )
+    return it.claim("frontier", verdicts, rows, plane(points, fronts, useful), about)
 
 
 def along(family: str, found: Sequence[Row], useful: float) -> str:

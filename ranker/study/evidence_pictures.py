@@ -13,16 +13,18 @@ from ranker.study import output
 Rows = Sequence[Mapping[str, Any]]
 
 
-def plane(points: Mapping[str, Rows], fronts: Mapping[str, Rows]) -> Figure:
-    """Every recipe a dot, every activation's frontier a line with 95% intervals."""
+def plane(points: Mapping[str, Rows], fronts: Mapping[str, Rows], useful: float) -> Figure:
+    """Every recipe a dot, every activation's frontier a line with 95% intervals, from an AUC of `useful` on."""
     with mpl.rc_context(output.STYLE):
         drawn = output.figure(8, 4.8)
         axes = drawn.subplots()
         for (family, rows), colour in zip(points.items(), output.COLOURS, strict=False):
+            seen = [r for r in rows if r["auc"] >= useful]
             axes.scatter(
-                [r["auc"] for r in rows], [r["rpd_sym"] for r in rows], s=10, alpha=0.35, color=colour
+                [r["auc"] for r in seen], [r["rpd_sym"] for r in seen], s=10, alpha=0.35, color=colour
             )
-            _points(axes, fronts[family], "auc", fmt="-o", color=colour, label=family)
+            front = [r for r in fronts[family] if r["auc"] >= useful]
+            _points(axes, front, "auc", fmt="-o", color=colour, label=family)
         axes.set_xlabel("AUC (right is better)")
         _finish(axes)
     return drawn
