@@ -284,7 +284,7 @@ def _grpc(
         server, ports = grpc_server.build(methods, addresses, threads, limit, credentials, arguments, streams)
         end: Callable[[float], object] = partial(_stop_grpcio, server)
     else:
-        native = Http2Server(addresses, Service(methods, streams, threads, limit))
+        native = Http2Server(addresses, Service(methods, streams, threads, limit, endpoints.steps()))
         ports, end = native.ports, native.stop
 
     def stop(grace: float) -> None:

@@ -29,8 +29,10 @@ from google.protobuf import message, text_format
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from ranker.backend import tf
+from serving.server.pace import Pace
 from serving.server.signatures import Feeds, Signature, TensorSpec
 from serving.server.status import Code, ServingError
+from serving.server.steps import Done
 
 try:
     from tensorflow.python.client import pywrap_tf_session as _native
@@ -59,7 +61,7 @@ class SessionModel:
     Attributes:
         signatures: by name, without the init op.
         signature_defs: the `SignatureDef` protos as saved, including the init op.
-        bounded: the graph has no loops and nothing that blocks.
+        pace: how long runs take; None if the graph has loops or something that blocks.
     """
 
     def __init__(
@@ -113,9 +115,10 @@ class SessionModel:
         except ServingError:
             self.close()
             raise
-        self.bounded = not _may_run_long(meta_graph.graph_def)
+        bounded = not _may_run_long(meta_graph.graph_def)
+        self.pace = Pace() if bounded else None
         self._inline_options: Any = None
-        if _native is not None and self.bounded:
+        if _native is not None and bounded:
             options = tf.compat.v1.RunOptions(inter_op_thread_pool=-1)
             self._inline_options = _native.TF_NewBufferFromString(options.SerializeToString())
 
@@ -148,6 +151,10 @@ class SessionModel:
             np.asarray(value, object) if spec.dtype == 7 else np.asarray(value)
             for spec, value in zip(fetches, outputs, strict=True)
         ]
+
+    def submit(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int, done: Done) -> bool:
+        """False: each request runs on its own."""
+        return False
 
     def _call(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int) -> list[Any]:
         session = self._session

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from serving.server.metrics import Metrics
 from serving.server.predict import Model
 from serving.server.signatures import Feeds, Signature, TensorSpec
 from serving.server.status import Code, ServingError, invalid
+from serving.server.steps import Done, Outputs
 
 _QUEUE_BUCKETS = tuple(100 * 1.2**power for power in range(52))
 
@@ -84,24 +86,13 @@ def from_proto(proto: Any) -> BatchingOptions:
     return options
 
 
-@dataclass
+@dataclass(slots=True)
 class _Task:
     feeds: Feeds
     size: int
     deadline: float | None
     enqueued: float
-    # Held until there is an answer. A plain lock: an Event costs four times as much, for every request.
-    running: threading.Lock = field(default_factory=threading.Lock)
-    outputs: list[np.ndarray] | None = None
-    error: ServingError | None = None
-
-    def __post_init__(self) -> None:
-        self.running.acquire()
-
-    def wait(self) -> None:
-        """Returns once there are outputs or an error."""
-        with self.running:
-            return
+    done: Done
 
 
 @dataclass
@@ -136,9 +127,9 @@ class BatchedModel:
         return self._model.signatures
 
     @property
-    def bounded(self) -> bool:
-        """False: a request waits for its batch."""
-        return False
+    def pace(self) -> None:
+        """None: a request waits for its batch."""
+        return None
 
     @property
     def signature_defs(self) -> Mapping[str, Any]:
@@ -146,11 +137,24 @@ class BatchedModel:
         return self._model.signature_defs
 
     def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
-        """Runs one request as part of a batch.
+        """Runs one request as part of a batch, and waits for it.
+
+        Raises:
+            ServingError: as `submit`, or what the batch's run answers.
+        """
+        answer = _Answer()
+        self.submit(feeds, fetches, timeout_ms, answer.give)
+        return answer.wait()
+
+    def submit(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int, done: Done) -> bool:
+        """Puts one request into a batch; the thread that ran the batch calls `done`.
+
+        Returns:
+            True.
 
         Raises:
             ServingError: INVALID_ARGUMENT if the inputs have no common first dimension or it is larger
-                than a batch, UNAVAILABLE if the queue is full, or what the batch's run answers.
+                than a batch, UNAVAILABLE if the queue is full.
         """
         size = _rows(feeds)
         limit = self._options.max_batch_size
@@ -159,24 +163,28 @@ class BatchedModel:
             raise invalid(f"Task size {size} is larger than maximum input batch size {limit}")
         now = time.monotonic()
         deadline = now + timeout_ms / 1000 if timeout_ms else None
-        pieces = (
-            [_Task(feeds, size, deadline, now)]
-            if size <= largest
-            else [
-                _Task(
-                    [(spec, array[start : start + largest]) for spec, array in feeds],
-                    min(largest, size - start),
-                    deadline,
-                    now,
-                )
-                for start in range(0, size, largest)
-            ]
-        )
         # The set of tensors is the batch's identity; its order is whatever the first request had.
         # A wrong dtype makes a batch of its own, or it would fail its neighbours' requests too.
         names = tuple(sorted([(spec.name, array.dtype.num) for spec, array in feeds]))
         key = (names, tuple(sorted([spec.name for spec in fetches])))
         ordered = sorted(fetches, key=lambda spec: spec.name)
+        if ordered != list(fetches):
+            done = _reordered([ordered.index(spec) for spec in fetches], done)
+        if size <= largest:
+            pieces = [_Task(feeds, size, deadline, now, done)]
+        else:
+            starts = range(0, size, largest)
+            whole = _Whole(len(starts), done)
+            pieces = [
+                _Task(
+                    [(spec, array[start : start + largest]) for spec, array in feeds],
+                    min(largest, size - start),
+                    deadline,
+                    now,
+                    partial(whole.take, place),
+                )
+                for place, start in enumerate(starts)
+            ]
         with self._changed:
             if self._closing:
                 raise ServingError(Code.UNAVAILABLE, "The batch scheduler is shutting down")
@@ -184,15 +192,7 @@ class BatchedModel:
             for piece in pieces:
                 self._enqueue(queue, piece, ordered)
             self._changed.notify()
-        for piece in pieces:
-            piece.wait()
-            if piece.error is not None:
-                raise piece.error
-        by_name = {
-            spec.name: _join([piece.outputs[index] for piece in pieces if piece.outputs is not None])
-            for index, spec in enumerate(ordered)
-        }
-        return [by_name[spec.name] for spec in fetches]
+        return True
 
     def close(self) -> None:
         """Runs what is queued, ends the threads, closes the model."""
@@ -259,14 +259,12 @@ class BatchedModel:
             outputs = self._run_merged(batch, now)
         except ServingError as error:
             for task in batch.tasks:
-                task.error = error
-                task.running.release()
+                task.done(error)
             return
         start = 0
         for task in batch.tasks:
-            task.outputs = [array[start : start + task.size] for array in outputs]
+            task.done([array[start : start + task.size] for array in outputs])
             start += task.size
-            task.running.release()
 
     def _run_merged(self, batch: _Batch, now: float) -> list[np.ndarray]:
         deadlines = [task.deadline for task in batch.tasks]
@@ -349,5 +347,55 @@ def _pad(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return padded
 
 
-def _join(arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+class _Answer:
+    """Where a caller waits for what a batch thread brings."""
+
+    def __init__(self) -> None:
+        # Held until there is an answer. A plain lock: an Event costs four times as much, for every request.
+        self._missing = threading.Lock()
+        self._missing.acquire()
+        self._answer: Outputs | ServingError = []
+
+    def give(self, answer: Outputs | ServingError) -> None:
+        """Wakes the caller."""
+        self._answer = answer
+        self._missing.release()
+
+    def wait(self) -> Outputs:
+        """The outputs, once they are there.
+
+        Raises:
+            ServingError: the error that came instead.
+        """
+        with self._missing:
+            if isinstance(self._answer, ServingError):
+                raise self._answer
+            return self._answer
+
+
+class _Whole:
+    """Puts a request that was run in pieces together again."""
+
+    def __init__(self, count: int, done: Done):
+        self._pieces: list[Outputs | ServingError | None] = [None] * count
+        self._done = done
+        self._lock = threading.Lock()
+        self._missing = count
+
+    def take(self, place: int, piece: Outputs | ServingError) -> None:
+        """Takes one piece; the last one ends the request."""
+        with self._lock:
+            self._pieces[place] = piece
+            self._missing -= 1
+            if self._missing:
+                return
+        errors = [piece for piece in self._pieces if isinstance(piece, ServingError)]
+        outputs = [piece for piece in self._pieces if isinstance(piece, list)]
+        self._done(errors[0] if errors else [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)])
+
+
+def _reordered(places: list[int], done: Done) -> Done:
+    def take(answer: Outputs | ServingError) -> None:
+        done(answer if isinstance(answer, ServingError) else [answer[place] for place in places])
+
+    return take

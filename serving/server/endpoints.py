@@ -27,7 +27,8 @@ from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.request_log import REQUEST_ID, RequestLog
 from serving.server.signatures import DEFAULT_SIGNATURE, Signature
-from serving.server.status import Code, MustWaitError, ServingError, invalid
+from serving.server.status import Code, ServingError, invalid
+from serving.server.steps import Steps, finish
 from serving.server.tensors import decode, encode
 
 _INT32_MAX = 2**31 - 1
@@ -41,15 +42,11 @@ class Call:
         entrypoint: "GRPC" or "REST", a label of the metrics.
         deadline: monotonic time in seconds after which nobody waits; None for never.
         metadata: the caller's headers.
-        quick: set by a method that has nothing to wait for, so a transport may answer on its reading thread.
-        prompt: the transport does so now; a method that may take long raises `MustWaitError` before it begins.
     """
 
     entrypoint: str = "GRPC"
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    quick: bool = False
-    prompt: bool = False
 
     def timeout_ms(self) -> int:
         """Milliseconds left, 0 for no limit.
@@ -110,8 +107,16 @@ class Endpoints:
             model + "GetModelStatus": self.get_model_status,
         }
 
+    def steps(self) -> dict[str, Callable[[bytes, Call], Steps]]:
+        """The gRPC path of each method that can be taken in steps."""
+        return {"/tensorflow.serving.PredictionService/Predict": self.predict_steps}
+
     def predict(self, data: bytes, call: Call) -> bytes:
         """PredictionService.Predict."""
+        return finish(self.predict_steps(data, call))
+
+    def predict_steps(self, data: bytes, call: Call) -> Steps:
+        """PredictionService.Predict, in steps."""
         request = _parse(wire.PredictRequest, data)
         spec = _spec(request)
         inputs = request.inputs
@@ -120,26 +125,24 @@ class Endpoints:
             self._metrics.request(spec.name, "Predict", call.entrypoint) as record,
             self._core.handle(spec) as handle,
         ):
-            if call.prompt and not handle.bundle.bounded:
-                raise MustWaitError
             record.version = handle.version
             record.signature = _known(spec, handle.bundle)
-            name, outputs = predict(
+            name, outputs = yield from predict(
                 handle.bundle,
                 spec.signature_name,
                 inputs,
                 lambda alias: decode(inputs[alias]),
                 request.output_filter,
-                call.timeout_ms(),
+                call.timeout_ms,
                 self._options.strict,
                 self._options.max_batch_size,
+                len(data),
             )
             response.model_spec.name = spec.name
             response.model_spec.version.value = handle.version
             response.model_spec.signature_name = name
             for alias, array in outputs.items():
                 encode(array, response.outputs[alias], self._options.tensor_content)
-            call.quick = handle.bundle.bounded
             answer = response.SerializeToString()
             if self._request_log is not None:
                 request_id = call.metadata.get(REQUEST_ID)
@@ -169,15 +172,16 @@ class Endpoints:
             record.version = handle.version
             record.signature = _known(spec, handle.bundle)
             inputs = read(handle.bundle.signatures)
-            _, outputs = predict(
+            steps = predict(
                 handle.bundle,
                 spec.signature_name,
                 inputs,
                 inputs.__getitem__,
-                timeout_ms=call.timeout_ms(),
+                timeout_ms=call.timeout_ms,
                 strict=self._options.strict,
                 max_rows=self._options.max_batch_size,
             )
+            _, outputs = finish(steps)
             return outputs
 
     def classify(self, data: bytes, call: Call) -> bytes:

@@ -11,7 +11,7 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from serving.server.status import Code, MustWaitError, ServingError
+from serving.server.status import Code, ServingError
 
 LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
 """Upper bounds in microseconds, as TF Serving's."""
@@ -115,8 +115,6 @@ class RequestRecord:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MustWaitError):
-            return  # it comes again
         micros = (time.perf_counter() - self._started) * 1e6
         if self.version is None:
             # A name that no model has must not become a label: clients could grow the page without end.

@@ -76,10 +76,6 @@ class ServingError(Exception):
         return data[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
 
 
-class MustWaitError(Exception):
-    """A method was called as one that answers at once, and can't; nothing has happened yet."""
-
-
 def invalid(message: str) -> ServingError:
     """An INVALID_ARGUMENT error; raised for most mistakes in a request."""
     return ServingError(Code.INVALID_ARGUMENT, message)

@@ -19,6 +19,7 @@ from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.servable import Servable
 from serving.server.status import Code, ServingError, invalid
+from serving.server.steps import finish
 from serving.server.tensors import decode
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -76,13 +77,15 @@ def replay(model: Model, log: Any) -> None:
     if kind == "predict_log":
         request = wire.PredictRequest.FromString(log.predict_log.request.SerializeToString())
         inputs = request.inputs
-        predict(
+        steps = predict(
             model,
             request.model_spec.signature_name,
             inputs,
             lambda alias: decode(inputs[alias]),
             request.output_filter,
+            size=request.ByteSize(),
         )
+        finish(steps)
     elif kind == "classify_log":
         classify(model, log.classify_log.request.model_spec.signature_name, log.classify_log.request.input)
     elif kind == "regress_log":

@@ -1,6 +1,7 @@
 """The books of one connection: its calls, and how many bytes each side will still take.
 
-Every method takes the connection's one lock; none does I/O.
+Requests arrive on the loop's thread, answers leave from any; one lock keeps the books between them. No
+method waits, and none does I/O.
 
 Source: RFC 9113, sections 5 and 6.9 (flow control).
 """
@@ -18,13 +19,14 @@ from serving.server.http2.stream import Stream
 MAX_STREAMS = 1000
 _MAX_WINDOW = 2**31 - 1
 _MAX_RESETS_A_SECOND = 500
+_MAX_PIECE = 256 * 1024
 
 
 class Books:
     """Streams that arrive, streams being answered, and the peer's windows."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._arriving: dict[int, Stream] = {}
         self._running: dict[int, Stream] = {}
         self._window = 65535
@@ -35,12 +37,12 @@ class Books:
 
     def busy(self) -> bool:
         """Whether a call is arriving or being answered."""
-        with self._changed:
+        with self._lock:
             return bool(self._arriving or self._running)
 
     def open(self, stream: Stream) -> bool:
         """Admits a new stream; False if there are too many."""
-        with self._changed:
+        with self._lock:
             if len(self._arriving) + len(self._running) >= MAX_STREAMS:
                 return False
             stream.window = self._initial_window
@@ -59,13 +61,13 @@ class Books:
 
     def complete(self, stream: Stream) -> None:
         """The request is all there."""
-        with self._changed:
+        with self._lock:
             self._drop(stream)
             self._running[stream.number] = stream
 
     def forget(self, stream: Stream) -> None:
         """The call is over, answered or not."""
-        with self._changed:
+        with self._lock:
             self._drop(stream)
             self._running.pop(stream.number, None)
 
@@ -75,7 +77,7 @@ class Books:
         Raises:
             ProtocolError: a value out of range.
         """
-        with self._changed:
+        with self._lock:
             for key, value in values:
                 if key == frames.INITIAL_WINDOW_SIZE:
                     if value > _MAX_WINDOW:
@@ -87,7 +89,6 @@ class Books:
                     if not 16384 <= value < 2**24:
                         raise ProtocolError(frames.PROTOCOL_ERROR, "frame size out of range")
                     self._frame_bytes = value
-            self._changed.notify_all()
 
     def widen(self, number: int, increment: int) -> None:
         """Applies the peer's WINDOW_UPDATE.
@@ -95,14 +96,13 @@ class Books:
         Raises:
             ProtocolError: the window leaves its range.
         """
-        with self._changed:
+        with self._lock:
             if number == 0:
                 self._window += increment
                 if increment == 0 or self._window > _MAX_WINDOW:
                     raise ProtocolError(frames.FLOW_CONTROL_ERROR, "window out of range")
             elif (stream := self._running.get(number) or self._arriving.get(number)) is not None:
                 stream.window += increment
-            self._changed.notify_all()
 
     def reset(self, number: int) -> None:
         """Applies the peer's RST_STREAM.
@@ -116,7 +116,7 @@ class Books:
             self._resets.popleft()
         if len(self._resets) > _MAX_RESETS_A_SECOND:
             raise ProtocolError(frames.ENHANCE_YOUR_CALM, "too many resets")
-        with self._changed:
+        with self._lock:
             stream = self._arriving.get(number)
             if stream is not None:
                 self._drop(stream)
@@ -124,39 +124,28 @@ class Books:
                 stream = self._running.get(number)
             if stream is not None:
                 stream.cancelled = True
-            self._changed.notify_all()
 
     def end(self) -> None:
         """The connection is over: nobody waits for any answer."""
-        with self._changed:
+        with self._lock:
             for stream in (*self._arriving.values(), *self._running.values()):
                 stream.cancelled = True
             self._arriving.clear()
-            self._changed.notify_all()
 
     def take_whole(self, stream: Stream, message: bytes) -> bool:
         """Reserves the windows for a whole message in one frame and closes the call; False if it does not fit."""
         size = len(message) + messages.PREFIX_BYTES
-        with self._changed:
-            if size > min(stream.window, self._window, self._frame_bytes):
+        with self._lock:
+            if size > min(stream.window, self._window, self._frame_bytes, _MAX_PIECE):
                 return False
             self._window -= size
             self._running.pop(stream.number, None)
             return True
 
-    def take(self, stream: Stream, wanted: int, patience_seconds: float) -> int:
-        """Waits until some bytes may be sent and reserves them.
-
-        Returns:
-            How many, at most `wanted` and one frame; 0 if the call was cancelled or patience ended.
-        """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: stream.cancelled or min(stream.window, self._window) > 0, patience_seconds
-            )
-            size = min(stream.window, self._window, self._frame_bytes, wanted)
-            if stream.cancelled or size <= 0:
-                return 0
+    def take(self, stream: Stream, wanted: int) -> int:
+        """Reserves the windows for a piece of a message: how many bytes, at most `wanted`; 0 if none now."""
+        with self._lock:
+            size = max(min(stream.window, self._window, self._frame_bytes, _MAX_PIECE, wanted), 0)
             stream.window -= size
             self._window -= size
             return size

@@ -1,15 +1,13 @@
-"""One client's connection: threads that take turns at reading, and answer what they read.
+"""One client's connection: requests read on the loop's thread, answers written from any.
 
-Whoever reads a complete request normally passes the turn on and answers it, so that calls of one
-connection run beside each other. If its calls are quick and nothing else has arrived, it answers without
-passing the turn on, which saves waking a thread; should this call be of the other kind after all, it says so
-before it begins. Such calls take one of a few slots of the server: more
-threads than that would only fight over the interpreter lock.
+The loop's thread takes each call's first step. A call whose run is quick it finishes too, because waking
+another thread would cost more than the run. A batched one it finishes when its batch has run: threads that
+share the interpreter lock, and objects between processors, cost more than they bring. Everything else goes
+to workers, up to a number of calls a connection, so that the loop never waits.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import threading
@@ -17,30 +15,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from serving.server.endpoints import Call, Method
 from serving.server.http2 import frames, messages
 from serving.server.http2.books import Books
 from serving.server.http2.frames import ProtocolError
+from serving.server.http2.loop import BUGS, READ, WRITE, Loop
+from serving.server.http2.outbox import Outbox
 from serving.server.http2.reader import Reader
 from serving.server.http2.stream import Stream
-from serving.server.status import Code, MustWaitError, ServingError
+from serving.server.http2.workers import Workers
+from serving.server.status import Code, ServingError
+from serving.server.steps import Outputs, Run, Steps
 
 _LOG = logging.getLogger(__name__)
-_QUICK_SECONDS = 0.002
-_QUICK_SLOTS = 2
-_IDLE_SECONDS = 10.0
+_RECEIVE_BYTES = 256 * 1024
+_LARGE_BYTES = 64 * 1024
+_GREETING_SECONDS = 20.0
 _STALL_SECONDS = 60.0
-_BUGS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 StreamMethod = Callable[[bytes, Callable[[], bool]], Iterator[bytes]]
 """A method that answers with a stream: (request, still wanted?) to messages."""
@@ -53,213 +46,257 @@ class Service:
     Attributes:
         methods: gRPC path to unary method.
         streams: gRPC path to streaming method.
-        threads: calls of one connection answered at a time.
+        threads: calls of one connection answered by workers at a time.
         max_message_bytes: largest request.
-        slots: calls answered without passing the turn on at a time, over all connections.
+        steps: gRPC path to the steps of a unary method, for those of `methods` that have them.
     """
 
     methods: Mapping[str, Method]
     streams: Mapping[str, StreamMethod]
     threads: int
     max_message_bytes: int
-    slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_QUICK_SLOTS))
+    steps: Mapping[str, Callable[[bytes, Call], Steps]] = field(default_factory=dict)
 
 
 class Connection:
-    """Serves one accepted socket until it closes."""
+    """Serves one accepted socket until it closes.
 
-    def __init__(self, sock: socket.socket, service: Service, on_close: Callable[[Connection], None]):
+    All methods but `busy` belong to the loop's thread.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        service: Service,
+        loop: Loop,
+        workers: Workers,
+        on_close: Callable[[Connection], None],
+    ):
+        sock.setblocking(False)
         self._socket = sock
         self._service = service
+        self._loop = loop
+        self._workers = workers
         self._on_close = on_close
         self._books = Books()
+        self._outbox = Outbox(sock, partial(loop.call, self._watch_for_room))
         paths = {*service.methods, *service.streams}
-        self._reader = Reader(sock, self._books, self._send, paths, service.max_message_bytes)
-        self._turn = threading.Lock()
-        self._write_lock = threading.Lock()
-        self._backlog: deque[Stream] = deque()
+        self._reader = Reader(self._books, self._outbox.send, paths, service.max_message_bytes)
+        self._began = time.monotonic()
+        self._held: dict[int, Stream] = {}
         self._count_lock = threading.Lock()
-        self._threads = 0
-        self._waiting = 0
-        self._quick = ""
+        self._working = 0
+        self._backlog: deque[Callable[[], None]] = deque()
         self._closed = False
 
     def start(self) -> None:
-        """Begins to serve on a thread of its own."""
-        self._spawn()
+        """Begins to serve."""
+        self._loop.watch(self._socket, self._ready)
 
     def drain(self) -> None:
         """Tells the peer to send no new calls; those running are finished."""
         self._reader.draining = True
-        self._send(frames.goaway(self._reader.last_stream, frames.NO_ERROR))
+        self._outbox.send(frames.goaway(self._reader.last_stream, frames.NO_ERROR))
 
     def busy(self) -> bool:
-        """Whether a call is arriving or being answered."""
-        return self._books.busy()
+        """Whether a call is arriving, being answered, or its answer not yet written. Any thread may ask."""
+        return self._books.busy() or not self._outbox.empty
 
     def close(self) -> None:
         """Cuts the connection."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    # Threads
-
-    def _spawn(self) -> None:
-        with self._count_lock:
-            self._threads += 1
-        threading.Thread(target=self._work, name="grpc-connection", daemon=True).start()
-
-    def _work(self) -> None:
-        try:
-            while self._take_turn():
-                try:
-                    stream = self._read()
-                finally:
-                    self._turn.release()
-                if stream is None:
-                    return
-                self._answer(stream)
-                while self._backlog:
-                    with contextlib.suppress(IndexError):  # another thread may be quicker
-                        self._answer(self._backlog.popleft())
-        finally:
-            with self._count_lock:
-                self._threads -= 1
-                last = self._threads == 0
-            if last:
-                self._socket.close()
-                self._on_close(self)
-
-    def _take_turn(self) -> bool:
-        """Waits for the turn to read; False if this thread is not needed."""
-        with self._count_lock:
-            self._waiting += 1
-        got = self._turn.acquire(timeout=_IDLE_SECONDS)
-        with self._count_lock:
-            self._waiting -= 1
-        if got and self._closed:
-            self._turn.release()
-            return False
-        return got
-
-    def _can_pass_on(self) -> bool:
-        """Makes sure that another thread reads when this one stops; False if there may be no more."""
-        with self._count_lock:
-            if self._waiting:
-                return True
-            if self._threads > self._service.threads:
-                return False
-        self._spawn()
-        return True
-
-    def _read(self) -> Stream | None:
-        """Reads on until a call should be answered without the turn; None when the connection is over."""
-        try:
-            while True:
-                stream = self._reader.next_call()
-                alone = self._quick == stream.path and not self._reader.has_more and not self._backlog
-                if alone and self._answer(stream, has_turn=True):
-                    continue
-                if self._can_pass_on():
-                    return stream
-                self._backlog.append(stream)
-        except ProtocolError as error:
-            self._send(frames.goaway(self._reader.last_stream, error.code, str(error)))
-        except (OSError, EOFError) as error:
-            _LOG.debug("connection ended: %s", error)
+        if self._closed:
+            return
         self._closed = True
+        self._loop.forget(self._socket)
+        self._outbox.close()
         self._books.end()
-        self.close()
-        return None
+        self._held.clear()
+        self._on_close(self)
+
+    def sweep(self, now: float) -> None:
+        """Ends what has waited too long: a peer that never greeted, answers that nobody takes."""
+        if not self._reader.greeted and now - self._began > _GREETING_SECONDS:
+            self.close()
+        for stream in [s for s in self._held.values() if now - s.moved > _STALL_SECONDS]:
+            stream.cancelled = True
+            self._release(stream, frames.rst_stream(stream.number, frames.CANCEL))
+
+    # Reading
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE and self._outbox.flush():
+            self._loop.watch(self._socket, self._ready)
+            self._pump()
+        if events & READ:
+            self._read()
+
+    def _watch_for_room(self) -> None:
+        if not self._closed:
+            self._loop.watch(self._socket, self._ready, READ | WRITE)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            _LOG.debug("connection ended: %s", error)
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            for stream in self._reader.feed(data):
+                self._begin(stream)
+        except ProtocolError as error:
+            self._outbox.send(frames.goaway(self._reader.last_stream, error.code, str(error)))
+            self.close()
+            return
+        if self._held:
+            self._pump()
 
     # Answering
 
-    def _answer(self, stream: Stream, has_turn: bool = False) -> bool:
-        """Runs one call and writes its answer.
-
-        Args:
-            stream: the complete request.
-            has_turn: this thread is the one that reads: it must not wait for the peer, nor for a long call.
-
-        Returns:
-            False if the call, begun with the turn, must be answered without it.
-        """
+    def _begin(self, stream: Stream) -> None:
+        """Takes the first step of a complete request."""
         try:
             encoding = stream.metadata.get("grpc-encoding", "")
             request = messages.unpack(bytes(stream.body), encoding, self._service.max_message_bytes)
-            if stream.path in self._service.streams:
-                self._later(self._stream_answers, stream, request)
-                return True
-            if has_turn:
-                with self._service.slots:
-                    answer = self._run(stream, request, prompt=True)
-            else:
-                stream.body = bytearray()
-                answer = self._run(stream, request)
-        except MustWaitError:
-            return False
         except ServingError as error:
-            self._finish(stream, messages.refusal(stream.number, error))
-            return True
-        except _BUGS:
+            self._refuse(stream, error)
+            return
+        stream.body = bytearray()
+        if stream.path in self._service.streams:
+            self._workers.submit(partial(self._answer_with_stream, stream, request))
+            return
+        call = Call("GRPC", stream.deadline, stream.metadata)
+        in_steps = self._service.steps.get(stream.path)
+        if in_steps is None or len(request) > _LARGE_BYTES:
+            method = self._service.methods[stream.path]
+            self._hand_over(
+                partial(self._guard, stream, partial(self._answer, stream, method, request, call))
+            )
+        else:
+            self._guard(stream, partial(self._take_steps, stream, in_steps(request, call)))
+
+    def _guard(self, stream: Stream, job: Callable[[], None]) -> None:
+        """Answers with what goes wrong."""
+        try:
+            job()
+        except ServingError as error:
+            self._refuse(stream, error)
+        except BUGS:
             _LOG.exception("%s failed", stream.path)
-            bug = ServingError(Code.UNKNOWN, "Exception calling application")
-            self._finish(stream, messages.refusal(stream.number, bug))
-            return True
+            self._refuse(stream, ServingError(Code.UNKNOWN, "Exception calling application"))
+
+    def _answer(self, stream: Stream, method: Method, request: bytes, call: Call) -> None:
+        self._reply(stream, method(request, call))
+
+    def _take_steps(self, stream: Stream, steps: Steps) -> None:
+        run = next(steps)
+        if run.is_quick():
+            self._run(stream, steps, run)
+            return
+        try:
+            queued = run.later(partial(self._run_later_ended, stream, steps))
+        except ServingError as error:
+            self._go_on(stream, steps, error)
+            return
+        if not queued:
+            self._hand_over(partial(self._guard, stream, partial(self._run, stream, steps, run)))
+
+    def _run_later_ended(self, stream: Stream, steps: Steps, got: Outputs | ServingError) -> None:
+        """Called by the thread that ran the batch; the loop's thread answers, so that batches go on."""
+        self._loop.call(partial(self._guard, stream, partial(self._go_on, stream, steps, got)))
+
+    def _run(self, stream: Stream, steps: Steps, run: Run) -> None:
+        try:
+            got: Outputs | ServingError = run.now()
+        except ServingError as error:
+            got = error
+        self._go_on(stream, steps, got)
+
+    def _go_on(self, stream: Stream, steps: Steps, got: Outputs | ServingError) -> None:
+        """Takes the last step."""
+        try:
+            if isinstance(got, ServingError):
+                steps.throw(got)
+            else:
+                steps.send(got)
+        except StopIteration as end:
+            self._reply(stream, end.value)
+        else:
+            raise RuntimeError("a call yields one run")
+
+    def _hand_over(self, job: Callable[[], None]) -> None:
+        """Lets a worker do it, at once or when one of this connection's is free."""
+        with self._count_lock:
+            if self._working >= self._service.threads:
+                self._backlog.append(job)
+                return
+            self._working += 1
+        self._workers.submit(partial(self._work, job))
+
+    def _work(self, job: Callable[[], None] | None) -> None:
+        while job is not None:
+            job()
+            with self._count_lock:
+                job = self._backlog.popleft() if self._backlog else None
+                if job is None:
+                    self._working -= 1
+
+    def _answer_with_stream(self, stream: Stream, request: bytes) -> None:
+        def send_all() -> None:
+            self._outbox.send(messages.opening(stream.number))
+            for answer in self._service.streams[stream.path](request, lambda: not stream.cancelled):
+                sent = threading.Event()
+                self._loop.call(partial(self._hold, stream, messages.pack(answer), sent.set))
+                while not sent.wait(0.1):
+                    if stream.cancelled:
+                        return
+            self._loop.call(partial(self._hold, stream, b"", None))
+
+        self._guard(stream, send_all)
+
+    # Writing
+
+    def _reply(self, stream: Stream, answer: bytes) -> None:
         if self._books.take_whole(stream, answer):
             if not stream.cancelled:
-                self._send(messages.unary_answer(stream.number, answer))
-        elif has_turn:
-            self._later(self._long_answer, stream, answer)
+                self._outbox.send(messages.unary_answer(stream.number, answer))
         else:
-            self._long_answer(stream, answer)
-        return True
+            self._outbox.send(messages.opening(stream.number))
+            self._loop.call(partial(self._hold, stream, messages.pack(answer), None))
 
-    def _run(self, stream: Stream, request: bytes, prompt: bool = False) -> bytes:
-        call = Call("GRPC", stream.deadline, stream.metadata, prompt=prompt)
-        started = time.monotonic()
-        answer = self._service.methods[stream.path](request, call)
-        # A single slow one (the machine was busy) does not make a connection slow; ten times as slow does.
-        limit = _QUICK_SECONDS * (10 if self._quick else 1)
-        self._quick = stream.path if call.quick and time.monotonic() - started < limit else ""
-        return answer
+    def _refuse(self, stream: Stream, error: ServingError) -> None:
+        self._release(stream, messages.refusal(stream.number, error))
 
-    def _later(self, work: Callable[[Stream, bytes], None], stream: Stream, data: bytes) -> None:
-        threading.Thread(target=work, args=(stream, data), name="grpc-answer", daemon=True).start()
-
-    def _long_answer(self, stream: Stream, answer: bytes) -> None:
-        self._send(messages.opening(stream.number))
-        if self._send_message(stream, answer):
-            self._finish(stream, messages.ending(stream.number))
-
-    def _stream_answers(self, stream: Stream, request: bytes) -> None:
-        self._send(messages.opening(stream.number))
-        for answer in self._service.streams[stream.path](request, lambda: not stream.cancelled):
-            if not self._send_message(stream, answer):
-                return
-        self._finish(stream, messages.ending(stream.number))
-
-    def _send_message(self, stream: Stream, answer: bytes) -> bool:
-        """Sends a message piece by piece as the peer's windows allow; False if nobody takes it."""
-        data = memoryview(messages.pack(answer))
-        while data:
-            size = self._books.take(stream, len(data), _STALL_SECONDS)
-            if size == 0:
-                self._finish(stream, frames.rst_stream(stream.number, frames.CANCEL))
-                return False
-            self._send(frames.frame(frames.DATA, 0, stream.number, bytes(data[:size])))
-            data = data[size:]
-        return True
-
-    def _finish(self, stream: Stream, last_frame: bytes) -> None:
+    def _release(self, stream: Stream, last_frame: bytes) -> None:
         self._books.forget(stream)
         if not stream.cancelled:
-            self._send(last_frame)
+            self._outbox.send(last_frame)
 
-    def _send(self, data: bytes) -> None:
-        try:
-            with self._write_lock:
-                self._socket.sendall(data)
-        except OSError as error:
-            _LOG.debug("could not write: %s", error)
-            self.close()
+    def _hold(self, stream: Stream, data: bytes, sent: Callable[[], None] | None) -> None:
+        """Has a message written as the peer's windows allow; without `sent`, it is the last."""
+        stream.rest += data
+        stream.sent = sent
+        stream.moved = time.monotonic()
+        self._held[stream.number] = stream
+        self._pump()
+
+    def _pump(self) -> None:
+        """Writes of each answer held back what the windows and the socket take."""
+        for stream in list(self._held.values()):
+            while stream.rest and not stream.cancelled and self._outbox.empty:
+                size = self._books.take(stream, len(stream.rest))
+                if not size:
+                    break
+                self._outbox.send(frames.frame(frames.DATA, 0, stream.number, bytes(stream.rest[:size])))
+                del stream.rest[:size]
+                stream.moved = time.monotonic()
+            if stream.cancelled or not stream.rest:
+                del self._held[stream.number]
+                if stream.sent is not None:
+                    stream.sent()
+                else:
+                    self._release(stream, messages.ending(stream.number))

@@ -1,10 +1,9 @@
-"""Frames of one connection to complete requests."""
+"""Bytes of one connection to complete requests."""
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 
 from serving.server.http2 import frames, hpack, messages
 from serving.server.http2.books import MAX_STREAMS, Books
@@ -12,68 +11,69 @@ from serving.server.http2.frames import ProtocolError
 from serving.server.http2.stream import Stream
 from serving.server.status import Code, ServingError
 
-_RECEIVE_BYTES = 256 * 1024
 _WINDOW = 16 * 2**20
 _FRAME_BYTES = 2**20
-_GREETING_SECONDS = 20.0
 _REMEMBERED_BLOCKS = 64
 
 
 class Reader:
-    """Reads one socket. One thread at a time may call `next_call`."""
+    """Takes what arrives on one socket."""
 
     def __init__(
         self,
-        sock: socket.socket,
         books: Books,
         send: Callable[[bytes], None],
         known_paths: Container[str],
         max_message_bytes: int,
     ):
-        self._socket = sock
         self._books = books
         self._send = send
         self._known_paths = known_paths
         self._max_message_bytes = max_message_bytes
-        self._buffer = bytearray()
-        self._greeted = False
+        self._rest = b""
         self._decoder = hpack.Decoder()
         self._remembered: dict[bytes, list[hpack.Header]] = {}
         self._generation = -1
         self._unacknowledged = 0
         self._header_block: tuple[int, int, bytearray] | None = None
+        self.greeted = False
         self.last_stream = 0
         self.draining = False
 
-    @property
-    def has_more(self) -> bool:
-        """Whether bytes of a further request are here already."""
-        return bool(self._buffer)
-
-    def next_call(self) -> Stream:
-        """Reads until a request is complete.
+    def feed(self, data: bytes) -> Iterator[Stream]:
+        """Takes the next bytes; gives each request that they complete.
 
         Raises:
             ProtocolError: the peer broke the protocol.
-            EOFError: the peer closed the connection.
-            OSError: the connection failed.
         """
-        if not self._greeted:
-            self._greet()
-        while True:
-            stream = self._next_frame()
+        if self._rest:
+            data = self._rest + data
+        position = 0
+        if not self.greeted:
+            position = self._greet(data)
+            if not self.greeted:
+                self._rest = data
+                return
+        size = len(data)
+        while size - position >= frames.HEADER_BYTES:
+            length, kind, flags, number = frames.parse_header(data, position)
+            if length > _FRAME_BYTES:
+                raise ProtocolError(frames.FRAME_SIZE_ERROR, "frame too large")
+            start = position + frames.HEADER_BYTES
+            if start + length > size:
+                break
+            position = start + length
+            stream = self._on_frame(kind, flags, number, data[start:position])
             if stream is not None:
-                return stream
+                yield stream
+        self._rest = data[position:]
 
-    def _greet(self) -> None:
-        self._socket.settimeout(_GREETING_SECONDS)
-        while len(self._buffer) < len(frames.PREFACE):
-            self._receive()
-            if not frames.PREFACE.startswith(self._buffer[: len(frames.PREFACE)]):
-                raise ProtocolError(frames.PROTOCOL_ERROR, "not HTTP/2")
-        del self._buffer[: len(frames.PREFACE)]
-        self._socket.settimeout(None)
-        self._greeted = True
+    def _greet(self, data: bytes) -> int:
+        if not frames.PREFACE.startswith(data[: len(frames.PREFACE)]):
+            raise ProtocolError(frames.PROTOCOL_ERROR, "not HTTP/2")
+        if len(data) < len(frames.PREFACE):
+            return 0
+        self.greeted = True
         ours = [
             (frames.MAX_CONCURRENT_STREAMS, MAX_STREAMS),
             (frames.INITIAL_WINDOW_SIZE, _WINDOW),
@@ -81,25 +81,9 @@ class Reader:
             (frames.MAX_HEADER_LIST_SIZE, hpack.MAX_LIST_BYTES),
         ]
         self._send(frames.settings(ours) + frames.window_update(0, _WINDOW - 65535))
+        return len(frames.PREFACE)
 
-    def _receive(self) -> None:
-        data = self._socket.recv(_RECEIVE_BYTES)
-        if not data:
-            raise EOFError("the peer closed the connection")
-        self._buffer += data
-
-    def _next_frame(self) -> Stream | None:
-        buffer = self._buffer
-        while len(buffer) < frames.HEADER_BYTES:
-            self._receive()
-        length, kind, flags, number = frames.parse_header(buffer, 0)
-        if length > _FRAME_BYTES:
-            raise ProtocolError(frames.FRAME_SIZE_ERROR, "frame too large")
-        end = frames.HEADER_BYTES + length
-        while len(buffer) < end:
-            self._receive()
-        payload = bytes(buffer[frames.HEADER_BYTES : end])
-        del buffer[:end]
+    def _on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> Stream | None:
         if self._header_block is not None and kind != frames.CONTINUATION:
             raise ProtocolError(frames.PROTOCOL_ERROR, "a header block was interrupted")
         if kind == frames.DATA:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import socket
 import stat
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from serving.server.http2.connection import Connection, Service
+from serving.server.http2.loop import Loop
+from serving.server.http2.workers import Workers
 from serving.server.status import ServingError, invalid
 
+_LOG = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 1024
 _USER_TIMEOUT_MS = 60_000
+_STOP_SECONDS = 1.0
 
 
 class Http2Server:
@@ -32,76 +38,84 @@ class Http2Server:
         """
         self._service = service
         self._connections: set[Connection] = set()
-        self._lock = threading.Condition()
-        self._stopping = False
-        self._sockets: list[socket.socket] = []
+        self._listeners: list[socket.socket] = []
         try:
             for address in addresses:
-                self._sockets.append(_listen(address))
+                self._listeners.append(_listen(address))
         except ServingError:
-            for listener in self._sockets:
+            for listener in self._listeners:
                 listener.close()
             raise
         self.ports = [
             listener.getsockname()[1] if listener.family != socket.AF_UNIX else 1
-            for listener in self._sockets
+            for listener in self._listeners
         ]
-        self._threads = [
-            threading.Thread(target=self._accept, args=(listener,), name="grpc-accept", daemon=True)
-            for listener in self._sockets
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._workers = Workers()
+        self._loop = Loop(self._sweep)
+        self._listen_all()
+        self._loop.start()
 
     def stop(self, grace_seconds: float) -> None:
         """Refuses new calls, waits for running ones, then cuts every connection."""
-        self._stopping = True
-        for listener in self._sockets:
+        limit = time.monotonic() + grace_seconds
+        self._on_loop(self._drain)
+        while any(connection.busy() for connection in list(self._connections)) and time.monotonic() < limit:
+            time.sleep(0.005)
+        self._on_loop(self._cut)
+        self._loop.stop()
+
+    def _on_loop(self, job: Callable[[], None]) -> None:
+        done = threading.Event()
+        self._loop.call(job)
+        self._loop.call(done.set)
+        done.wait(_STOP_SECONDS)
+
+    # On the loop's thread
+
+    def _listen_all(self) -> None:
+        for listener in self._listeners:
+            self._loop.watch(listener, partial(self._accept, listener))
+
+    def _accept(self, listener: socket.socket, _: int) -> None:
+        try:
+            accepted, _address = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:  # no more file descriptors, most likely: the next sweep tries again
+            _LOG.error("cannot accept a connection: %s", error.strerror)
+            self._loop.forget(listener)
+            return
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            accepted.close()
+            return
+        if accepted.family != socket.AF_UNIX:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+        connection = Connection(accepted, self._service, self._loop, self._workers, self._connections.discard)
+        self._connections.add(connection)
+        connection.start()
+
+    def _sweep(self) -> None:
+        self._listen_all()
+        now = time.monotonic()
+        for connection in list(self._connections):
+            connection.sweep(now)
+
+    def _drain(self) -> None:
+        for listener in self._listeners:
             path = listener.getsockname() if listener.family == socket.AF_UNIX else None
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+            self._loop.forget(listener)
             listener.close()
             if path:
                 Path(path).unlink(missing_ok=True)
-        for thread in self._threads:
-            thread.join()
-        connections = self._snapshot()
-        for connection in connections:
+        self._listeners.clear()
+        for connection in self._connections:
             connection.drain()
-        limit = time.monotonic() + grace_seconds
-        while any(connection.busy() for connection in self._snapshot()) and time.monotonic() < limit:
-            time.sleep(0.005)
-        for connection in self._snapshot():
+
+    def _cut(self) -> None:
+        for connection in list(self._connections):
             connection.close()
-        with self._lock:
-            self._lock.wait_for(lambda: not self._connections, 1)
-
-    def _snapshot(self) -> list[Connection]:
-        with self._lock:
-            return list(self._connections)
-
-    def _accept(self, listener: socket.socket) -> None:
-        while not self._stopping:
-            try:
-                accepted, _ = listener.accept()
-            except OSError:
-                return
-            if len(self._connections) >= _MAX_CONNECTIONS:
-                accepted.close()
-                continue
-            if accepted.family != socket.AF_UNIX:
-                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
-            connection = Connection(accepted, self._service, self._gone)
-            with self._lock:
-                self._connections.add(connection)
-            connection.start()
-
-    def _gone(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections.discard(connection)
-            self._lock.notify_all()
 
 
 def _listen(address: str) -> socket.socket:
@@ -117,11 +131,14 @@ def _listen(address: str) -> socket.socket:
             listener.close()
             raise invalid(f"Failed to listen on {address}: {error.strerror}") from None
         listener.listen(128)
+        listener.setblocking(False)
         return listener
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(port)), family=family, backlog=128)
+        listener = socket.create_server((host, int(port)), family=family, backlog=128)
     except OSError as error:
         raise invalid(f"Failed to listen on {address}: {error.strerror}") from None
+    listener.setblocking(False)
+    return listener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -18,6 +19,9 @@ class Stream:
         window: bytes of answer the peer takes now.
         unacknowledged: request bytes not yet given back to the peer's window.
         cancelled: the peer reset the stream or went away.
+        rest: bytes of answer that wait for the peer's window; the loop's thread alone touches them.
+        sent: called once `rest` is empty; None if nothing follows but the status.
+        moved: monotonic seconds when `rest` last grew or shrank.
     """
 
     number: int
@@ -28,3 +32,6 @@ class Stream:
     window: int = 0
     unacknowledged: int = 0
     cancelled: bool = False
+    rest: bytearray = field(default_factory=bytearray)
+    sent: Callable[[], None] | None = None
+    moved: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import grpc
 import numpy as np
@@ -47,6 +48,7 @@ def test_a_trace_ends_early_when_told_and_may_come_in_the_answer(busy):
     request = _messages["ProfileRequest"](session_id="s", emit_xspace=True, opts={"duration_ms": 100_000})
     running = busy.channel.unary_unary(ROOT + "Profile").future(request.SerializeToString(), timeout=60)
     terminate = busy.channel.unary_unary(ROOT + "Terminate")
+    time.sleep(0.5)  # predictions for the trace to hold
     while not running.done():
         terminate(b"\x0a\x01s", timeout=10)
     response = _messages["ProfileResponse"].FromString(running.result())
