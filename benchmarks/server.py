@@ -374,6 +374,13 @@ def table(results: dict[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def save(output: Path, results: dict[str, float]) -> None:
+    """Writes what is measured so far: a run that is cut off keeps its finished parts."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".json").write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    output.with_suffix(".md").write_text(table(results))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -402,16 +409,16 @@ def main() -> None:
             results |= latency_and_throughput(
                 base, folder / "many", folder / "many.json", options.rounds, options.seconds
             )
-            print(json.dumps(results, indent=1), flush=True)
+            save(options.output, results)
         if "batching" in wanted:
             results |= batching(folder / "one", options.rounds, options.seconds, folder)
+            save(options.output, results)
         if "swaps" in wanted:
             results |= swaps(base / "1", folder / "many", options.swaps, folder)
+            save(options.output, results)
         if "soak" in wanted and options.soak_seconds:
             results |= soak(base, folder / "many", options.soak_seconds)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    options.output.with_suffix(".md").write_text(table(results))
+            save(options.output, results)
     print(table(results))
 
 
