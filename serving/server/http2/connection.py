@@ -117,9 +117,12 @@ class Connection:
         """Ends what has waited too long: a peer that never greeted, answers that nobody takes."""
         if not self._reader.greeted and now - self._began > _GREETING_SECONDS:
             self.close()
-        for stream in [s for s in self._held.values() if now - s.moved > _STALL_SECONDS]:
-            stream.cancelled = True
+        stalled = [stream for stream in self._held.values() if now - stream.moved > _STALL_SECONDS]
+        for stream in stalled:
             self._release(stream, frames.rst_stream(stream.number, frames.CANCEL))
+            stream.cancelled = True
+        if stalled:
+            self._pump()
 
     # Reading
 

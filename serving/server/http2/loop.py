@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 _LOG = logging.getLogger(__name__)
 _SWEEP_SECONDS = 1.0
+_STOP_SECONDS = 5.0
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 BUGS = (
@@ -62,7 +63,9 @@ class Loop:
         """Ends the loop and its thread; the sockets stay as they are."""
         self._stopping = True
         self._ring()
-        self._thread.join()
+        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():  # in a call that does not end; it dies with the process
+            return
         self._selector.close()
         self._bell.close()
         self._ear.close()

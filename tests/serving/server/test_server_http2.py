@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.server.http2 import frames, hpack, messages
+from serving.server.http2 import connection, frames, hpack, messages
 from serving.server.http2.connection import Service
 from serving.server.http2.server import Http2Server
 from serving.server.status import Code, ServingError
@@ -120,8 +120,8 @@ def raw(server):
         return made[-1]
 
     yield make
-    for connection in made:
-        connection.close()
+    for peer in made:
+        peer.close()
 
 
 def request_headers(path=ECHO, **extra):
@@ -307,6 +307,21 @@ def test_a_stalled_peer_does_not_stop_its_other_calls(raw):
     assert peer.until(frames.DATA, 3)[3] == messages.pack(b"y")
     peer.send(frames.rst_stream(1, frames.CANCEL), call_frames(5, b"z"))
     assert peer.until(frames.DATA, 5)[3] == messages.pack(b"z")
+
+
+def test_an_answer_that_nobody_takes_is_given_up(raw, monkeypatch):
+    monkeypatch.setattr(connection, "_STALL_SECONDS", 0.5)
+    peer = raw(greet=False)
+    peer.send(frames.PREFACE, frames.settings([(frames.INITIAL_WINDOW_SIZE, 20)]))
+    peer.send(call_frames(1, b"x" * 100))
+    assert peer.until(frames.RST_STREAM, 1)[3] == frames.CANCEL.to_bytes(4, "big")
+    peer.send(frames.window_update(1, 1000), call_frames(3, b"y"))
+    assert peer.until(frames.DATA)[2] == 3
+
+
+def test_a_peer_that_never_greets_is_let_go(raw, monkeypatch):
+    monkeypatch.setattr(connection, "_GREETING_SECONDS", 0.5)
+    assert raw(greet=False).frame() is None
 
 
 def test_ping_padding_priority_continuation_and_unknown_frames(raw):
