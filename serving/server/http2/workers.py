@@ -39,5 +39,6 @@ class Workers:
                     self._free -= 1
                 return
             job()
+            del job  # and the request it holds, while this thread has nothing to do
             with self._lock:
                 self._free += 1
