@@ -12,169 +12,21 @@ With `--only` the other figures in the results stay as they were.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import psutil
-
-import serving.server  # noqa: F401 - chooses Keras 2 before anything imports TensorFlow
+from server_models import BATCHED_MODELS, CANDIDATES, request_body, save_model
+from server_processes import bare, load, plain_python_server, server
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(HERE.parent),
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
-CANDIDATES = 100
 _SWAP_SECONDS = 3
-
-
-def save_model(path: Path, hidden: tuple[int, ...] = (128, 64, 32)) -> None:
-    """A ranking model: two vocabularies, embeddings of 16, fully connected layers; with a warm-up record."""
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    from ranker.backend import tf
-
-    class Ranker(tf.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            random = np.random.default_rng(0)
-            self.tables = {}
-            self.embeddings = {}
-            for name, size in (("user_id", 1000), ("item_id", 2000)):
-                initializer = tf.lookup.KeyValueTensorInitializer(
-                    [f"{name}-{i}" for i in range(size)], list(range(size)), tf.string, tf.int64
-                )
-                self.tables[name] = tf.lookup.StaticHashTable(initializer, 0)
-                self.embeddings[name] = tf.Variable(random.normal(size=(size, 16)).astype("f4"))
-            widths = (33, *hidden, 1)
-            self.layers = [
-                tf.Variable(random.normal(size=pair).astype("f4") * 0.1)
-                for pair in itertools.pairwise(widths)
-            ]
-
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([None], tf.string, name="user_id"),
-                tf.TensorSpec([None], tf.string, name="item_id"),
-                tf.TensorSpec([None], tf.float32, name="age"),
-            ]
-        )
-        def serve(self, user_id, item_id, age):
-            x = tf.concat(
-                [
-                    tf.gather(self.embeddings["user_id"], self.tables["user_id"].lookup(user_id)),
-                    tf.gather(self.embeddings["item_id"], self.tables["item_id"].lookup(item_id)),
-                    age[:, None],
-                ],
-                1,
-            )
-            for layer in self.layers[:-1]:
-                x = tf.nn.swish(x @ layer)
-            return {"score": tf.sigmoid(x @ self.layers[-1])}
-
-    module = Ranker()
-    tf.saved_model.save(module, str(path), signatures=module.serve)
-    log = prediction_log_pb2.PredictionLog()
-    log.predict_log.request.ParseFromString(request_body(CANDIDATES)[0])
-    (path / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(path / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-        writer.write(log.SerializeToString())
-
-
-def request_body(rows: int) -> tuple[bytes, bytes]:
-    """A Predict as a serialised PredictRequest and as JSON."""
-    from tensorflow_serving.apis import predict_pb2
-
-    from ranker.backend import tf
-
-    values = {
-        "user_id": ["user_id-5"] * rows,
-        "item_id": [f"item_id-{index}" for index in range(rows)],
-        "age": [0.5] * rows,
-    }
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = "m"
-    for name, column in values.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(column))
-    return request.SerializeToString(), json.dumps({"inputs": values}).encode()
-
-
-@contextmanager
-def server(base: Path, *arguments: str):
-    """A server process; gives (process, gRPC port, REST port)."""
-    descriptor, log = tempfile.mkstemp(suffix=".log")
-    command = [sys.executable, "-m", "serving.server", "--port=0", "--rest_api_port=-1", "--model_name=m"]
-    process = subprocess.Popen(
-        [*command, f"--model_base_path={base}", *arguments], stderr=descriptor, env=ENVIRONMENT
-    )
-    os.close(descriptor)
-    try:
-        ports: list[str] = []
-        for _ in range(1800):
-            ports = re.findall(r"(?:ModelServer at|REST API at:) ?127\.0\.0\.1:(\d+)", Path(log).read_text())
-            if len(ports) == 2 or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        if len(ports) != 2:
-            raise RuntimeError(f"the server did not start: {Path(log).read_text()[-2000:]}")
-        yield process, int(ports[0]), int(ports[1])
-    finally:
-        process.terminate()
-        process.wait(60)
-        os.unlink(log)
-
-
-@contextmanager
-def plain_python_server(model: Path):
-    """The FastAPI rival; gives its port."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "server_rivals.py"), "fastapi", str(port), str(model)], env=ENVIRONMENT
-    )
-    try:
-        for _ in range(1800):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def load(port: int, body: Path, **options: object) -> dict[str, float]:
-    """Runs the load generator in its own process."""
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, str(HERE / "server_load.py"), str(port), str(body), *flags]
-    return json.loads(
-        subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
-    )
-
-
-def bare(seconds: float, model: Path, body: Path) -> dict[str, float]:
-    """The session alone, in its own process."""
-    command = [sys.executable, str(HERE / "server_rivals.py"), "bare", str(seconds), str(model), str(body)]
-    out = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
-    return json.loads(out.strip().splitlines()[-1])
 
 
 def median(runs: list[dict[str, float]], key: str) -> float:
@@ -228,22 +80,6 @@ def latency_and_throughput(
         ),
         "failures": sum(run.get("failures", 0) for group in runs.values() for run in group),
     }
-
-
-BATCHED_MODELS = {
-    "small": (128, 64, 32),
-    "deep": (16,) * 150,
-    "deeper": (16,) * 600,
-    "wide": (2048, 2048, 2048),
-}
-"""Hidden layers of the models that batching is measured on.
-
-Batching saves what a run costs whatever its size, and never what a request costs: taking it in, answering
-it, and the load generator's own part. So the gain is a function of what a single row costs the model alone,
-and of how little more a batch costs. A deep model of narrow layers is nearly all fixed cost, as graphs of
-hundreds of features with an operation or two each are; a wide one (34 MB of weights) has fixed cost too, but
-its arithmetic, which a batch does not save, soon takes over.
-"""
 
 
 def batching(body: Path, rounds: int, seconds: float, folder: Path) -> dict[str, float]:

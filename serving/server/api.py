@@ -21,8 +21,9 @@ from serving.server import flags, grpc_server, protos
 from serving.server import health as health_service
 from serving.server.admin import PATH as RELOAD
 from serving.server.admin import Admin, AdminOptions
-from serving.server.batching import BatchedModel, BatchingOptions
-from serving.server.batching import from_proto as batching_from_proto
+from serving.server.batching import BatchedModel
+from serving.server.batching_options import BatchingOptions
+from serving.server.batching_options import from_proto as batching_from_proto
 from serving.server.config_poll import ConfigPoller
 from serving.server.core import ServerCore
 from serving.server.endpoints import ApiOptions, Endpoints

@@ -20,70 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from serving.server.batch_answers import Answer, Whole, reordered
+from serving.server.batch_rows import merge, rows_of
+from serving.server.batching_options import BatchingOptions
 from serving.server.metrics import Metrics
 from serving.server.predict import Model
 from serving.server.signatures import Feeds, Signature, TensorSpec
 from serving.server.status import Code, ServingError, invalid
-from serving.server.steps import Done, Outputs
+from serving.server.steps import Done
 
 _QUEUE_BUCKETS = tuple(100 * 1.2**power for power in range(52))
-
-
-@dataclass(frozen=True)
-class BatchingOptions:
-    """`BatchingParameters`, with TF Serving's defaults."""
-
-    max_batch_size: int = 1000
-    batch_timeout_micros: int = 0
-    max_enqueued_batches: int = 10
-    num_batch_threads: int = 0
-    allowed_batch_sizes: tuple[int, ...] = ()
-    pad_variable_length_inputs: bool = False
-    enable_large_batch_splitting: bool = False
-    max_execution_batch_size: int = 0
-    thread_pool_name: str = "model_server_batch_threads"
-
-    def execution_size(self) -> int:
-        """Most rows run at once."""
-        if self.enable_large_batch_splitting and self.max_execution_batch_size:
-            return self.max_execution_batch_size
-        return self.max_batch_size
-
-
-def from_proto(proto: Any) -> BatchingOptions:
-    """Options of a `BatchingParameters`.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT if `allowed_batch_sizes` does not end in the largest batch size,
-            or is not increasing.
-    """
-    defaults = BatchingOptions()
-
-    def value(name: str) -> Any:
-        return getattr(proto, name).value if proto.HasField(name) else getattr(defaults, name)
-
-    options = BatchingOptions(
-        max_batch_size=value("max_batch_size"),
-        batch_timeout_micros=value("batch_timeout_micros"),
-        max_enqueued_batches=value("max_enqueued_batches"),
-        num_batch_threads=value("num_batch_threads"),
-        allowed_batch_sizes=tuple(proto.allowed_batch_sizes),
-        pad_variable_length_inputs=proto.pad_variable_length_inputs,
-        enable_large_batch_splitting=value("enable_large_batch_splitting"),
-        max_execution_batch_size=value("max_execution_batch_size"),
-        thread_pool_name=value("thread_pool_name"),
-    )
-    sizes = options.allowed_batch_sizes
-    if list(sizes) != sorted(set(sizes)):
-        raise invalid("allowed_batch_sizes entries must be monotonically increasing")
-    if sizes and sizes[-1] != options.execution_size():
-        raise invalid(
-            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
-            f"{sizes[-1]}; expected {options.execution_size()}"
-        )
-    if options.max_batch_size <= 0 or options.max_enqueued_batches < 0:
-        raise invalid(f"max_batch_size must be positive; was {options.max_batch_size}")
-    return options
 
 
 @dataclass(slots=True)
@@ -142,7 +88,7 @@ class BatchedModel:
         Raises:
             ServingError: as `submit`, or what the batch's run answers.
         """
-        answer = _Answer()
+        answer = Answer()
         self.submit(feeds, fetches, timeout_ms, answer.give)
         return answer.wait()
 
@@ -156,7 +102,7 @@ class BatchedModel:
             ServingError: INVALID_ARGUMENT if the inputs have no common first dimension or it is larger
                 than a batch, UNAVAILABLE if the queue is full.
         """
-        size = _rows(feeds)
+        size = rows_of(feeds)
         limit = self._options.max_batch_size
         largest = self._options.execution_size()
         if size > limit:
@@ -169,12 +115,12 @@ class BatchedModel:
         key = (names, tuple(sorted([spec.name for spec in fetches])))
         ordered = sorted(fetches, key=lambda spec: spec.name)
         if ordered != list(fetches):
-            done = _reordered([ordered.index(spec) for spec in fetches], done)
+            done = reordered([ordered.index(spec) for spec in fetches], done)
         if size <= largest:
             pieces = [_Task(feeds, size, deadline, now, done)]
         else:
             starts = range(0, size, largest)
-            whole = _Whole(len(starts), done)
+            whole = Whole(len(starts), done)
             pieces = [
                 _Task(
                     [(spec, array[start : start + largest]) for spec, array in feeds],
@@ -289,113 +235,3 @@ class BatchedModel:
                     "the input tensors",
                 )
         return outputs
-
-
-def merge(tasks: Sequence[Feeds], padding_rows: int, pad_lengths: bool) -> Feeds:
-    """Concatenates the inputs of several requests along the first dimension.
-
-    Args:
-        tasks: the requests' inputs, the same tensors in each.
-        padding_rows: rows to add; the last request's first row repeats.
-        pad_lengths: pad other dimensions with zeros to the longest, instead of refusing a mix.
-
-    Raises:
-        ServingError: FAILED_PRECONDITION if shapes differ and `pad_lengths` is off, INVALID_ARGUMENT if
-            ranks or dtypes differ.
-    """
-    merged: Feeds = []
-    by_name = [{spec.name: array for spec, array in feeds} for feeds in tasks]
-    for spec, _ in tasks[0]:
-        arrays = [feeds[spec.name] for feeds in by_name]
-        if len({array.shape[1:] for array in arrays}) > 1:
-            if not pad_lengths:
-                raise ServingError(
-                    Code.FAILED_PRECONDITION,
-                    f"Tensors with name '{spec.name}' from different tasks have different shapes and padding is turned "
-                    "off.Set pad_variable_length_inputs to true, or ensure that all tensors with the same name"
-                    "have equal dimensions starting with the first dim.",
-                )
-            arrays = _pad(arrays)
-        if padding_rows:
-            arrays += [arrays[-1][:1]] * padding_rows
-        merged.append((spec, arrays[0] if len(arrays) == 1 else np.concatenate(arrays)))
-    return merged
-
-
-def _rows(feeds: Feeds) -> int:
-    sizes = set()
-    for _, array in feeds:
-        if array.ndim == 0:
-            raise invalid("Batching Run() input tensors must have at least one dimension")
-        sizes.add(len(array))
-    if len(sizes) > 1:
-        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
-    if not sizes:
-        raise invalid("Batching session Run() must have at least one input tensor")
-    return sizes.pop()
-
-
-def _pad(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    if len({array.ndim for array in arrays}) > 1:
-        raise invalid("Cannot pad tensors of different ranks")
-    target = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
-    padded = []
-    for array in arrays:
-        widths = [(0, 0)] + [(0, want - have) for want, have in zip(target, array.shape[1:], strict=True)]
-        filler: Any = b"" if array.dtype == object else 0
-        padded.append(np.pad(array, widths, constant_values=filler) if any(w for _, w in widths) else array)
-    return padded
-
-
-class _Answer:
-    """Where a caller waits for what a batch thread brings."""
-
-    def __init__(self) -> None:
-        # Held until there is an answer. A plain lock: an Event costs four times as much, for every request.
-        self._missing = threading.Lock()
-        self._missing.acquire()
-        self._answer: Outputs | ServingError = []
-
-    def give(self, answer: Outputs | ServingError) -> None:
-        """Wakes the caller."""
-        self._answer = answer
-        self._missing.release()
-
-    def wait(self) -> Outputs:
-        """The outputs, once they are there.
-
-        Raises:
-            ServingError: the error that came instead.
-        """
-        with self._missing:
-            if isinstance(self._answer, ServingError):
-                raise self._answer
-            return self._answer
-
-
-class _Whole:
-    """Puts a request that was run in pieces together again."""
-
-    def __init__(self, count: int, done: Done):
-        self._pieces: list[Outputs | ServingError | None] = [None] * count
-        self._done = done
-        self._lock = threading.Lock()
-        self._missing = count
-
-    def take(self, place: int, piece: Outputs | ServingError) -> None:
-        """Takes one piece; the last one ends the request."""
-        with self._lock:
-            self._pieces[place] = piece
-            self._missing -= 1
-            if self._missing:
-                return
-        errors = [piece for piece in self._pieces if isinstance(piece, ServingError)]
-        outputs = [piece for piece in self._pieces if isinstance(piece, list)]
-        self._done(errors[0] if errors else [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)])
-
-
-def _reordered(places: list[int], done: Done) -> Done:
-    def take(answer: Outputs | ServingError) -> None:
-        done(answer if isinstance(answer, ServingError) else [answer[place] for place in places])
-
-    return take

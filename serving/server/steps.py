@@ -49,6 +49,38 @@ Steps = Generator[Run, Outputs, bytes]
 """Yields one run, takes its outputs (or its `ServingError`, thrown in), returns the serialised answer."""
 
 
+def attempt(run: Run) -> Outputs | ServingError:
+    """Runs on this thread; an error is a result too."""
+    try:
+        return run.now()
+    except ServingError as error:
+        return error
+
+
+def resume(steps: Generator[Run, Outputs, _T], got: Outputs | ServingError) -> _T:
+    """Takes the last step.
+
+    Args:
+        steps: has yielded its run.
+        got: what that gave.
+
+    Returns:
+        What the last step returns.
+
+    Raises:
+        ServingError: of the run or of the step.
+    """
+    try:
+        if isinstance(got, ServingError):
+            steps.throw(got)
+        else:
+            steps.send(got)
+    except StopIteration as end:
+        answer: _T = end.value
+        return answer
+    raise RuntimeError("a call yields one run")
+
+
 def finish(steps: Generator[Run, Outputs, _T]) -> _T:
     """Takes all steps on this thread.
 
@@ -58,15 +90,4 @@ def finish(steps: Generator[Run, Outputs, _T]) -> _T:
     Raises:
         ServingError: of the run or of a step.
     """
-    try:
-        run = next(steps)
-        try:
-            outputs = run.now()
-        except ServingError as error:
-            steps.throw(error)
-        else:
-            steps.send(outputs)
-    except StopIteration as end:
-        answer: _T = end.value
-        return answer
-    raise RuntimeError("a call yields one run")
+    return resume(steps, attempt(next(steps)))

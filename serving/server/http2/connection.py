@@ -27,7 +27,7 @@ from serving.server.http2.reader import Reader
 from serving.server.http2.stream import Stream
 from serving.server.http2.workers import Workers
 from serving.server.status import Code, ServingError
-from serving.server.steps import Outputs, Run, Steps
+from serving.server.steps import Outputs, Run, Steps, attempt, resume
 
 _LOG = logging.getLogger(__name__)
 _RECEIVE_BYTES = 256 * 1024
@@ -213,23 +213,10 @@ class Connection:
         self._loop.call(partial(self._guard, stream, partial(self._go_on, stream, steps, got)))
 
     def _run(self, stream: Stream, steps: Steps, run: Run) -> None:
-        try:
-            got: Outputs | ServingError = run.now()
-        except ServingError as error:
-            got = error
-        self._go_on(stream, steps, got)
+        self._go_on(stream, steps, attempt(run))
 
     def _go_on(self, stream: Stream, steps: Steps, got: Outputs | ServingError) -> None:
-        """Takes the last step."""
-        try:
-            if isinstance(got, ServingError):
-                steps.throw(got)
-            else:
-                steps.send(got)
-        except StopIteration as end:
-            self._reply(stream, end.value)
-        else:
-            raise RuntimeError("a call yields one run")
+        self._reply(stream, resume(steps, got))
 
     def _hand_over(self, job: Callable[[], None]) -> None:
         """Lets a worker do it, at once or when one of this connection's is free."""

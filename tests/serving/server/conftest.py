@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serving.server.api import ServerOptions, start
-from tests.serving.server.saved_models import save_echo, save_ranker, save_tf1
+from tests.serving.server.saved_models import install, save_echo, save_ranker, save_tf1
 from tests.serving.server.server_client import Client, config_text
 
 
@@ -48,3 +48,11 @@ def shared(models, tmp_path_factory):
     yield client
     client.close()
     client.server.stop(2)
+
+
+@pytest.fixture
+def base(models, tmp_path):
+    path = tmp_path / "base"
+    path.mkdir()
+    install(models, path, 1)
+    return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from ranker.backend import tf
@@ -117,3 +119,10 @@ def save_echo(path: Path) -> Path:
     module.functions = [module.function(dtype) for dtype in ECHO_DTYPES]
     tf.saved_model.save(module, str(path), signatures=dict(module.functions))
     return path
+
+
+def install(models, base, version, name="half_plus_two/00000001"):
+    """Copies a version under a temporary name and renames it into place."""
+    staged = base / f".tmp-{version}"
+    shutil.copytree(models / name, staged)
+    os.rename(staged, base / str(version))

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
 import grpc
+import numpy as np
 import pytest
-from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+from google.protobuf import text_format
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    input_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from ranker.backend import tf
 from serving.server.api import RunningServer
+
+Code = grpc.StatusCode
+TWO = np.array([[2.0]], np.float32)
 
 
 @dataclass
@@ -96,3 +109,46 @@ def tensor(dtype, shape=(), **values):
         else:
             getattr(proto, name).extend(value)
     return proto
+
+
+def status(client, name, version=None):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = name
+    if version is not None:
+        request.model_spec.version.value = version
+    return client.model.GetModelStatus(request, 10)
+
+
+def states(client, name="m"):
+    return {entry.version: entry.state for entry in status(client, name).model_version_status}
+
+
+def served(client, **options):
+    answer = client.predict(x=TWO, **options)
+    return answer.model_spec.version.value, list(answer.outputs["y"].float_val)
+
+
+def reload_request(text):
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse(text, request.config)
+    return request
+
+
+def examples(*values, context=None):
+    result = input_pb2.Input()
+    target = result.example_list.examples
+    if context is not None:
+        result.example_list_with_context.context.features.feature["x"].float_list.value.append(context)
+        target = result.example_list_with_context.examples
+    for value in values:
+        example = target.add()
+        if value is not None:
+            example.features.feature["x"].float_list.value.append(value)
+    return result
+
+
+def wait_until(condition, seconds=20):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "the condition never became true"
+        time.sleep(0.02)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.server.batching import BatchedModel, BatchingOptions, from_proto, merge
+from serving.server.batch_rows import merge
+from serving.server.batching import BatchedModel
+from serving.server.batching_options import BatchingOptions, from_proto
 from serving.server.metrics import Metrics
 from serving.server.protos import BatchingParameters
 from serving.server.signatures import Signature, TensorSpec
 from serving.server.status import ServingError
-from tests.serving.server.server_client import failure
+from tests.serving.server.server_client import Code, failure
 
-Code = grpc.StatusCode
 X, Y, Z = (TensorSpec(name, f"{name}:0", 1, (-1,)) for name in "xyz")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grpc
 import pytest
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -13,23 +12,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tests.serving.server.server_client import failure
+from tests.serving.server.server_client import Code, examples, failure, status
 
-Code = grpc.StatusCode
 MODEL = "half_plus_two"
-
-
-def examples(*values, context=None):
-    result = input_pb2.Input()
-    target = result.example_list.examples
-    if context is not None:
-        result.example_list_with_context.context.features.feature["x"].float_list.value.append(context)
-        target = result.example_list_with_context.examples
-    for value in values:
-        example = target.add()
-        if value is not None:
-            example.features.feature["x"].float_list.value.append(value)
-    return result
 
 
 def request_of(kind, signature, inputs):
@@ -187,14 +172,6 @@ def test_metadata_mistakes(shared):
         "Metadata field x is not supported",
     )
     assert failure(call, metadata_request("nope"), 10)[0] == Code.NOT_FOUND
-
-
-def status(client, name, version=None):
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = name
-    if version is not None:
-        request.model_spec.version.value = version
-    return client.model.GetModelStatus(request, 10)
 
 
 def test_status_of_a_model_and_of_a_version(shared):

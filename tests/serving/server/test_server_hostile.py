@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 
 import grpc
 import numpy as np
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from ranker.backend import tf
-from tests.serving.server.server_client import predict_request, tensor
+from tests.serving.server.server_client import predict_request, tensor, wait_until
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METHODS = [
@@ -143,10 +144,6 @@ def test_twenty_thousand_hostile_requests_leave_memory_flat(strict_server):
 @pytest.mark.timeout(1800)
 def test_memory_returns_after_unload(models, serve, tmp_path):
     """Ten loads and unloads of a model end where two of them did."""
-    import shutil
-
-    from tests.serving.server.test_server_versions import wait_until
-
     base = tmp_path / "base"
     shutil.copytree(models / "ranker" / "7", base / "1")
     client = serve(model_name="m", model_base_path=str(base), file_system_poll_wait_seconds=0.1)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import time
 
-import grpc
 import numpy as np
 import pytest
 
 from ranker.backend import tf
 from tests.serving.server.saved_models import ECHO_DTYPES
-from tests.serving.server.server_client import failure, predict_request, tensor
-
-Code = grpc.StatusCode
-TWO = np.array([[2.0]], np.float32)
+from tests.serving.server.server_client import TWO, Code, failure, predict_request, tensor
 
 
 def test_tf1_model_answers_with_typed_field_and_full_model_spec(shared):

@@ -18,12 +18,15 @@ from tensorflow_serving.apis import prediction_log_pb2, prediction_service_pb2_g
 from ranker.backend import tf
 from serving.server.request_log import is_sampled
 from serving.server.status import ServingError
-from tests.serving.server.server_client import config_text, failure, predict_request
-from tests.serving.server.test_server_examples import examples
-from tests.serving.server.test_server_versions import reload_request
-
-Code = grpc.StatusCode
-TWO = np.array([[2.0]], np.float32)
+from tests.serving.server.server_client import (
+    TWO,
+    Code,
+    config_text,
+    examples,
+    failure,
+    predict_request,
+    reload_request,
+)
 
 
 @pytest.fixture

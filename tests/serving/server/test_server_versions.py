@@ -1,4 +1,4 @@
-"""Versions: policy, discovery, swap under load, broken and repaired versions, labels, reloads."""
+"""Versions: policy, discovery, swap under load, broken and repaired versions, unloading."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tensorflow_serving.apis import model_management_pb2
 
-from serving.server.loader import BundleLoader
 from serving.server.status import ServingError
 from serving.server.version_policy import (
     State,
@@ -24,43 +22,17 @@ from serving.server.version_policy import (
     next_step,
     parse_versions,
 )
-from tests.serving.server.saved_models import save_tf1
-from tests.serving.server.server_client import config_text, failure
-from tests.serving.server.test_server_examples import status
-
-Code = grpc.StatusCode
-TWO = np.array([[2.0]], np.float32)
-
-
-def wait_until(condition, seconds=20):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "the condition never became true"
-        time.sleep(0.02)
-
-
-def states(client, name="m"):
-    return {entry.version: entry.state for entry in status(client, name).model_version_status}
-
-
-def served(client, **options):
-    answer = client.predict(x=TWO, **options)
-    return answer.model_spec.version.value, list(answer.outputs["y"].float_val)
-
-
-def install(models, base, version, name="half_plus_two/00000001"):
-    """Copies a version under a temporary name and renames it into place."""
-    staged = base / f".tmp-{version}"
-    shutil.copytree(models / name, staged)
-    os.rename(staged, base / str(version))
-
-
-@pytest.fixture
-def base(models, tmp_path):
-    path = tmp_path / "base"
-    path.mkdir()
-    install(models, path, 1)
-    return path
+from tests.serving.server.saved_models import install
+from tests.serving.server.server_client import (
+    TWO,
+    Code,
+    config_text,
+    failure,
+    served,
+    states,
+    status,
+    wait_until,
+)
 
 
 def test_names_that_are_versions():
@@ -277,153 +249,3 @@ def test_an_emptied_base_path_unloads_and_a_missing_one_does_not(serve, base):
     base.mkdir()
     wait_until(lambda: states(client)[1] == State.END)
     assert failure(client.predict, x=TWO) == (Code.NOT_FOUND, "Servable not found for request: Latest(m)")
-
-
-def reload_request(text):
-    from google.protobuf import text_format
-
-    request = model_management_pb2.ReloadConfigRequest()
-    text_format.Parse(text, request.config)
-    return request
-
-
-def test_reload_replaces_the_list(serve, models, base, tmp_path):
-    client = serve(model_name="m", model_base_path=str(base))
-    other = tmp_path / "other"
-    save_tf1(other / "5", offset=3.0)
-    answer = client.model.HandleReloadConfigRequest(reload_request(config_text({"n": other})), 30)
-    assert answer.status.error_code == 0
-    assert served(client, model="n") == (5, [4.0])
-    wait_until(lambda: states(client)[1] == State.END)
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "part"),
-    [
-        ("", Code.INVALID_ARGUMENT, "ServerModelConfig type not supported by HandleReloadConfigRequest. Only"),
-        ('model_config_list { config { name: "n" base_path: "rel" model_platform: "tensorflow" } }',
-         Code.INVALID_ARGUMENT, "Expected model n to have an absolute path or URI; got base_path()=rel"),
-        ('model_config_list { config { name: "n" base_path: "/a" model_platform: "tensorflow" } '
-         'config { name: "n" base_path: "/b" model_platform: "tensorflow" } }',
-         Code.INVALID_ARGUMENT, "Illegal to list model n multiple times in config list"),
-        ('model_config_list { config { name: "n" base_path: "/a" } }',
-         Code.INVALID_ARGUMENT, "Illegal setting neither ModelServerConfig::model_type"),
-        ('model_config_list { config { name: "n" base_path: "/a" model_platform: "tensorflow" logging_config {} } }',
-         Code.INVALID_ARGUMENT, "No request-logger-creator provided."),
-    ],
-)  # fmt: skip
-def test_reload_mistakes_leave_everything_as_it_was(serve, base, text, code, part):
-    client = serve(model_name="m", model_base_path=str(base))
-    got, details = failure(client.model.HandleReloadConfigRequest, reload_request(text), 10)
-    assert (got, part in details) == (code, True), details
-    assert served(client)[0] == 1
-
-
-def test_reload_with_a_broken_model_reports_it(serve, base, tmp_path):
-    client = serve(model_name="m", model_base_path=str(base))
-    (tmp_path / "b" / "1").mkdir(parents=True)
-    request = reload_request(config_text({"m": base, "b": tmp_path / "b"}))
-    code, text = failure(client.model.HandleReloadConfigRequest, request, 30)
-    assert code == Code.UNKNOWN
-    assert text.startswith(
-        "1 model(s) did not become available: {{{name: b version: 1} due to error: NOT_FOUND: "
-    )
-    assert served(client)[0] == 1
-
-
-def test_reload_of_a_model_without_versions_ends_with_its_deadline(serve, base, tmp_path):
-    client = serve(model_name="m", model_base_path=str(base))
-    (tmp_path / "empty").mkdir()
-    request = reload_request(config_text({"m": base, "e": tmp_path / "empty"}))
-    assert failure(client.model.HandleReloadConfigRequest, request, 0.5)[0] == Code.DEADLINE_EXCEEDED
-    answer = client.model.HandleReloadConfigRequest(reload_request(config_text({"m": base})), 10)
-    assert answer.status.error_code == 0
-
-
-def labelled(base, labels, policy="model_version_policy { all {} }"):
-    entries = "".join(f'version_labels {{ key: "{k}" value: {v} }} ' for k, v in labels.items())
-    return config_text({"m": base}, policy + entries)
-
-
-def test_labels_follow_reloads(serve, models, base, tmp_path):
-    install(models, base, 2)
-    config = tmp_path / "models.config"
-    config.write_text(config_text({"m": base}, "model_version_policy { all {} }"))
-    client = serve(model_config_file=str(config))
-    wait_until(lambda: states(client) == {1: State.AVAILABLE, 2: State.AVAILABLE})
-    reload = client.model.HandleReloadConfigRequest
-    reload(reload_request(labelled(base, {"stable": 1, "canary": 2})), 10)
-    assert (served(client, label="stable")[0], served(client, label="canary")[0]) == (1, 2)
-    reload(reload_request(labelled(base, {"stable": 2})), 10)
-    assert served(client, label="stable")[0] == 2
-    assert failure(client.predict, label="canary", x=TWO)[0] == Code.INVALID_ARGUMENT
-
-
-def test_labels_only_on_available_versions(serve, base, tmp_path):
-    config = tmp_path / "models.config"
-    config.write_text(labelled(base, {"stable": 9}))
-    with pytest.raises(
-        ServingError, match="FAILED_PRECONDITION: Request to assign label to version 9 of model m, which"
-    ):
-        serve(model_config_file=str(config))
-    client = serve(model_config_file=str(config), allow_version_labels_for_unavailable_models=True)
-    assert failure(client.predict, label="stable", x=TWO) == (
-        Code.NOT_FOUND,
-        "Servable not found for request: Specific(m, 9)",
-    )
-
-
-def test_labels_at_start_wait_for_every_version_they_name(serve, models, base, tmp_path, monkeypatch):
-    install(models, base, 2)
-    load = BundleLoader.__call__
-
-    def lower_versions_last(self, servable):
-        if servable.version == 1:
-            time.sleep(0.3)
-        return load(self, servable)
-
-    monkeypatch.setattr(BundleLoader, "__call__", lower_versions_last)
-    config = tmp_path / "models.config"
-    config.write_text(labelled(base, {"stable": 1, "canary": 2}))
-    client = serve(model_config_file=str(config))
-    assert (served(client, label="stable")[0], served(client, label="canary")[0]) == (1, 2)
-
-
-def test_a_label_may_stay_on_a_version_that_went_away_if_allowed(serve, models, base, tmp_path):
-    install(models, base, 2)
-    config = tmp_path / "models.config"
-    config.write_text(labelled(base, {"stable": 1}))
-    client = serve(model_config_file=str(config), allow_version_labels_for_unavailable_models=True)
-    reload = client.model.HandleReloadConfigRequest
-    only_two = "model_version_policy { specific { versions: 2 } }"
-    reload(reload_request(labelled(base, {"stable": 1}, only_two)), 10)
-    wait_until(lambda: states(client) == {1: State.END, 2: State.AVAILABLE})
-    reload(reload_request(labelled(base, {"stable": 1}, only_two)), 10)
-    assert failure(client.predict, label="stable", x=TWO)[0] == Code.NOT_FOUND
-    code, _ = failure(reload, reload_request(labelled(base, {"stable": 7}, only_two)), 10)
-    assert code == Code.FAILED_PRECONDITION
-
-
-def test_failed_label_keeps_the_old_map(serve, base, tmp_path):
-    config = tmp_path / "models.config"
-    config.write_text(labelled(base, {"stable": 1}))
-    client = serve(model_config_file=str(config))
-    code, _ = failure(
-        client.model.HandleReloadConfigRequest, reload_request(labelled(base, {"stable": 9})), 10
-    )
-    assert code == Code.FAILED_PRECONDITION
-    assert served(client, label="stable")[0] == 1
-
-
-def test_the_configuration_file_is_polled_and_a_bad_one_ignored(serve, base, tmp_path):
-    config = tmp_path / "models.config"
-    config.write_text(config_text({"m": base}))
-    client = serve(model_config_file=str(config), model_config_file_poll_wait_seconds=0.1)
-    config.write_text("nonsense {")
-    time.sleep(0.3)
-    assert served(client)[0] == 1
-    other = tmp_path / "other"
-    save_tf1(other / "5")
-    config.write_text(config_text({"m": base, "n": other}))
-    wait_until(lambda: client.server.core.manager.is_available("n", 5))
-    assert served(client, model="n")[0] == 5
