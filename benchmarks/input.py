@@ -67,10 +67,11 @@ def prepared(source: Path, run: Path, segment_rows: int):
     from ranker.seeds import derive
     from ranker.training.feed import of_shards
     from ranker.training.program import Program
+    from ranker.training.stack import Stack
 
     own, inputs, architecture, paths, rows = setting(source, run, segment_rows)
     seeds = derive(1, 0, ("shuffle",))
-    program = Program(architecture, own.training, [architecture.initialise(seeds)])
+    program = Stack([Program(architecture, own.training, [architecture.initialise(seeds)])])
     return own, rows, of_shards(paths, inputs, False, rows, own.training), program, seeds
 
 
