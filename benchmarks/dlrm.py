@@ -1,13 +1,14 @@
-"""Training throughput of one DLRM: ours, plain torch, torchrec; and ours against the size of the vocabulary.
+"""Training throughput of one DLRM: ours, facebookresearch/dlrm, plain torch, torchrec; and ours by size of the vocabulary.
 
-    python benchmarks/dlrm.py --torch build/dlrm-venv/bin/python     (see requirements-dlrm.txt)
+    python benchmarks/dlrm.py --torch build/dlrm-venv/bin/python [--dlrm CHECKOUT]     (see requirements-dlrm.txt)
 
 13 numbers, 26 ids, embeddings of 16, towers 256-64-16 and 512-256-1, dot interaction, ReLU, batch 1024, one thread each.
 Every rival is a process that loads, warms up and then sleeps; in every round each trains 16 steps, in an order drawn anew.
 A figure is the median over rounds of examples a second by the clock; `processor` is the same by processor time, which a
 neighbour on the machine disturbs less. A ratio is the median of each round's ratio of ours to the rival's.
 Rivals of one table use one optimizer; `sparse` and `dense` name the gradients of their embedding tables. Without
-`--torch` only our part runs, and the results are not written.
+`--dlrm`, a checkout of facebookresearch/dlrm, that rival is left out. Without `--torch` only our part runs, and the results
+are not written.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 EXAMPLES = 16 * 1024
 OURS = "steady ranker"
+FACEBOOK = "facebookresearch/dlrm"
 RIVALS = {
     "sgd": {"torch, sparse": "plain_torch.py sgd {} sparse", "torchrec, dense": "torch_rec.py sgd {} dense",
             "torchrec, fused": "torch_rec.py sgd {} fused"},
@@ -118,6 +120,7 @@ def table(title: str, figures: dict[str, dict[str, float]], ratio: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time one DLRM's training side by side.")
     parser.add_argument("--torch", help="a Python with the rivals")
+    parser.add_argument("--dlrm", help="a checkout of facebookresearch/dlrm")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--vocabularies", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     arguments = parser.parse_args()
@@ -126,6 +129,8 @@ def main() -> None:
         commands = {OURS: (sys.executable, f"ours.py {optimizer} 10000")}
         if arguments.torch:
             commands |= {name: (arguments.torch, command.format(10_000)) for name, command in rivals.items()}
+        if arguments.torch and arguments.dlrm:
+            commands[FACEBOOK] = (arguments.torch, f"facebook.py {optimizer} 10000 {arguments.dlrm}")
         results[optimizer] = run(commands, OURS, arguments.rounds)
         tables.append(table(f"{optimizer}, vocabulary 10,000", results[optimizer], "ours / theirs"))
         print(tables[-1], flush=True)
