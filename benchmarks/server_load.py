@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from serving.server.http2 import frames, hpack
+from serving.http2 import frames, hpack
 
 PREDICT = b"/tensorflow.serving.PredictionService/Predict"
 

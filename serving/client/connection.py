@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,35 @@ class Tls:
         Raises:
           UserError: a file can't be read, or only one of `certificate` and `key` is given.
         """
+        self._check()
+        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.certificate))
+
+    def context(self) -> ssl.SSLContext:
+        """Returns the same for a connection without gRPC's own transport.
+
+        Raises:
+          UserError: a file can't be read or holds no certificate, or only one of `certificate` and `key` is given.
+        """
+        self._check()
+        try:
+            context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except ssl.SSLError as error:
+            files = ", ".join(str(file) for file in (self.ca, self.certificate, self.key) if file is not None)
+            raise UserError(f"TLS files {files} can't be used: {error.reason or error}") from None
+        # As gRPC: certificates of small private authorities seldom have all that the strict reading asks for.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def _check(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise UserError(
                 f"TLS needs `certificate` and `key` together. Received: {self.certificate} and {self.key}"
             )
-        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.certificate))
+        for file in (self.ca, self.certificate, self.key):
+            _read(file)
 
 
 def channel_options(tls: Tls | None) -> list[tuple[str, int | str]]:

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 
+from serving.gateway.channel import Metadata, Reply
 from serving.gateway.metrics import Metrics
 from serving.gateway.pace import Budget, Pace
 from serving.gateway.routing import Router
-from serving.gateway.upstream import Metadata, Reply, Upstream
+from serving.gateway.upstream import Upstream
 
 # What says something of the caller's patience, not of a replica.
 _CALLERS = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})
@@ -72,7 +73,7 @@ class Forwarder:
         call = _Call(path, request, metadata, None if remaining is None else time.monotonic() + remaining)
         self._budget.earn()
         self._try_again(call, besides=waiting[0], patience=2 * pace.late_after)
-        asked: dict[asyncio.Task[Reply], str] = {}
+        asked: dict[asyncio.Future[Reply], str] = {}
         complaint: tuple[str, Reply] | None = None
         last = (waiting[0], Reply("UNAVAILABLE"))
         try:
@@ -120,8 +121,8 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._trials, return_exceptions=True)
 
-    def _ask(self, name: str, call: _Call, asked: dict[asyncio.Task[Reply], str]) -> None:
-        asked[asyncio.create_task(call.to(self._upstreams[name]))] = name
+    def _ask(self, name: str, call: _Call, asked: dict[asyncio.Future[Reply], str]) -> None:
+        asked[call.to(self._upstreams[name])] = name
 
     def _pass_over(self, complaint: tuple[str, Reply] | None, overtaken: list[str]) -> None:
         if complaint:
@@ -147,7 +148,9 @@ class Forwarder:
         upstream.settle(reply, ok=good and reply.latency < patience)
 
 
-async def _first(asked: Collection[asyncio.Task[Reply]], timeout: float | None) -> asyncio.Task[Reply] | None:
+async def _first(
+    asked: Collection[asyncio.Future[Reply]], timeout: float | None
+) -> asyncio.Future[Reply] | None:
     """The task that is done, the one begun first where several are; None after `timeout` seconds."""
     await asyncio.wait(asked, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     return next((task for task in asked if task.done()), None)
@@ -158,6 +161,6 @@ class _Call:
         self.path, self.request, self.metadata = path, request, metadata
         self._expires = expires
 
-    async def to(self, upstream: Upstream) -> Reply:
+    def to(self, upstream: Upstream) -> asyncio.Future[Reply]:
         timeout = None if self._expires is None else max(self._expires - time.monotonic(), 0.0)
-        return await upstream.ask(self.path, self.request, self.metadata, timeout)
+        return upstream.ask(self.path, self.request, self.metadata, timeout)

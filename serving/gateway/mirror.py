@@ -110,7 +110,7 @@ class Mirror:
     async def _ask(self, upstream: Upstream, call: Sampled, asked: Question) -> ReplicaAnswer:
         if not upstream.breaker.allows(time.monotonic()):
             return failed_answer(asked, upstream.name, 0.0, "BREAKER_OPEN")
-        metadata = (("x-request-id", call.request_id),) if call.request_id.isascii() else ()
+        metadata = ((b"x-request-id", call.request_id.encode()),) if call.request_id.isascii() else ()
         reply = await upstream.call(wire.PREDICT.path, call.request, metadata, self._deadline)
         if reply.code != "OK":
             return failed_answer(asked, upstream.name, reply.latency, reply.code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,29 @@ class ServerTls:
     certificate: Path | str
     key: Path | str
     client_ca: Path | str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Returns what a listening socket needs.
+
+        Raises:
+          UserError: a file can't be read, or holds no certificate or key.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            for file in (self.certificate, self.key, self.client_ca):
+                if file is not None:
+                    Path(file).read_bytes()  # the errors of the calls below do not name it
+            context.load_cert_chain(self.certificate, self.key)
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except ssl.SSLError as error:
+            raise UserError(f"TLS files of the gateway can't be used: {error.reason or error}") from None
+        except OSError as error:
+            raise UserError(f"TLS file {error.filename} can't be read: {error.strerror}") from None
+        context.set_alpn_protocols(["h2"])
+        return context
 
 
 @dataclass(frozen=True)

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-
-import grpc
-import grpc.aio
+from collections.abc import Callable
+from dataclasses import replace
 
 from serving import wire
+from serving.gateway.channel import Reply
 from serving.gateway.compare import Sampled
 from serving.gateway.forward import Forwarder
+from serving.gateway.listener import Handler
 from serving.gateway.metrics import Metrics
 from serving.gateway.sampling import is_sampled, request_id
-from serving.gateway.upstream import Reply
+from serving.http2.stream import Stream
 
 REQUEST_ID = "x-request-id"
-REPLICA = "x-ranker-replica"
+REPLICA = b"x-ranker-replica"
 
 # A reload through a gateway would change one replica of several: it belongs at the replica's own address.
 _FORWARDED = frozenset(method.path for method in wire.METHODS) - {wire.RELOAD_CONFIG.path}
 # The hop's own metadata, which gRPC writes anew.
-_HOP = ("grpc-", ":", "user-agent", "content-type", "te")
-
-Handler = Callable[[bytes, Any], Awaitable[bytes]]
+_HOP = (b"grpc-", b":", b"user-agent", b"content-type", b"te")
 
 
-class Proxy(grpc.GenericRpcHandler):
+class Proxy:
     """Forwards each call to a replica and passes its answer on untouched.
 
     The trailing metadata `x-ranker-replica` names who answered.
@@ -55,44 +52,32 @@ class Proxy(grpc.GenericRpcHandler):
         self._sticky = sticky
         self._rate = rate
         self._mirror = mirror
-        self._handlers = {
-            path: grpc.unary_unary_rpc_method_handler(self._handler(path)) for path in _FORWARDED
-        }
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """Returns the handler of a forwarded method; gRPC answers UNIMPLEMENTED to the others."""
-        return self._handlers.get(handler_call_details.method)
+    def handlers(self) -> dict[str, Handler]:
+        """The forwarded methods by path."""
+        return {path: self._handler(path) for path in _FORWARDED}
 
     def _handler(self, path: str) -> Handler:
         method = path.rpartition("/")[2]
         is_predict = path == wire.PREDICT.path
 
-        async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        async def handle(request: bytes, call: Stream) -> Reply:
             clock, arrived = time.time(), time.monotonic()
-            metadata = context.invocation_metadata() or ()
-            # For look-ups; what is forwarded keeps keys that stand twice.
-            given = dict(metadata)
-            key = given.get(self._sticky) if self._sticky else None
-            passed_on = tuple((name, value) for name, value in metadata if not name.startswith(_HOP))
-            name, reply = await self._forward(
-                path, request, passed_on, key if isinstance(key, str) else None, context.time_remaining()
-            )
+            # Keys that stand twice are passed on twice; for look-ups the last one counts.
+            passed_on = [header for header in call.headers if not header[0].startswith(_HOP)]
+            key = call.metadata.get(self._sticky) if self._sticky else None
+            remaining = None if call.deadline is None else call.deadline - arrived
+            name, reply = await self._forward(path, request, passed_on, key, remaining)
             self._metrics.call(method, name, reply.code, time.monotonic() - arrived)
-            trailers = (*reply.trailers, (REPLICA, name))
-            if reply.code != "OK":
-                await context.abort(grpc.StatusCode[reply.code], reply.details, trailers)
-            context.set_trailing_metadata(trailers)
-            if is_predict and self._rate > 0:
+            if is_predict and self._rate > 0 and reply.code == "OK":
                 # After this handler's return has sent the answer.
-                asyncio.get_running_loop().call_soon(self._sample, clock, name, request, reply, given)
-            return reply.body
+                sent = call.metadata.get(REQUEST_ID)
+                asyncio.get_running_loop().call_soon(self._sample, clock, name, request, reply, sent)
+            return replace(reply, trailers=(*reply.trailers, (REPLICA, name.encode())))
 
         return handle
 
-    def _sample(
-        self, clock: float, name: str, request: bytes, reply: Reply, given: Mapping[str, Any]
-    ) -> None:
-        sent = given.get(REQUEST_ID)
-        identifier = request_id(sent if isinstance(sent, str) else None, request)
+    def _sample(self, clock: float, name: str, request: bytes, reply: Reply, sent: str | None) -> None:
+        identifier = request_id(sent, request)
         if is_sampled(identifier, self._rate):
             self._mirror(Sampled(identifier, clock, name, reply.latency, request, reply.body))

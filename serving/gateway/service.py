@@ -9,20 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
-import grpc
-import grpc.aio
 from prometheus_client import start_http_server
 
 from ranker.errors import UserError
 from serving import wire
-from serving.client.connection import MAX_MESSAGE
 from serving.gateway.breaker import Breaker
 from serving.gateway.compare import is_plausible
 from serving.gateway.forward import Forwarder
-from serving.gateway.health import Health
+from serving.gateway.health import CHECK, health
+from serving.gateway.listener import Listener
 from serving.gateway.metrics import Metrics
 from serving.gateway.mirror_link import MirrorLink
-from serving.gateway.options import GatewayOptions, ServerTls, split_address
+from serving.gateway.options import GatewayOptions, split_address
 from serving.gateway.proxy import Proxy
 from serving.gateway.routing import Router
 from serving.gateway.upstream import Upstream
@@ -64,6 +62,7 @@ class Gateway:
         try:
             await self._listen()
         except UserError:
+            await self._listener.stop(0.0)
             await self._mirror.stop(0.0)
             await self._disconnect()
             raise
@@ -83,16 +82,10 @@ class Gateway:
             rate=options.mirror.rate,
             mirror=self._mirror.offer,
         )
-        self._server = grpc.aio.server(
-            handlers=(proxy, Health(self._is_ready)),
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE),
-                ("grpc.max_send_message_length", MAX_MESSAGE),
-                # A second gateway on the same port is a mistake, not a partner.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
-        self.port = _bind(self._server, options)
+        self._listener = Listener({**proxy.handlers(), CHECK: health(self._is_ready)})
+        tls = None if options.tls is None else options.tls.context()
+        await self._listener.start(*split_address("listen", options.listen), tls)
+        self.port = self._listener.port
         if options.metrics is not None:
             host, port = split_address("metrics", options.metrics)
             try:
@@ -100,13 +93,12 @@ class Gateway:
             except OSError as error:
                 raise UserError(f"cannot listen on {options.metrics} for metrics: {error.strerror}") from None
             self.metrics_port = self._http.server_port
-        await self._server.start()
         self._connecting = asyncio.create_task(self._keep_connected())
 
     async def stop(self) -> None:
         """Refuses new calls, lets those under way finish within `drain` seconds, finishes the mirror's queue."""
         self._draining = True
-        await self._server.stop(self.options.drain)
+        await self._listener.stop(self.options.drain)
         self._connecting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._connecting
@@ -162,24 +154,6 @@ async def _run(options: GatewayOptions, announce: Callable[[str], None]) -> None
     announce(f"gateway on {host}:{gateway.port} for {names}; mirrors {options.mirror.rate:.1%}{metrics}")
     await asked_to_stop.wait()
     await gateway.stop()
-
-
-def _bind(server: grpc.aio.Server, options: GatewayOptions) -> int:
-    try:
-        if options.tls is None:
-            return server.add_insecure_port(options.listen)
-        return server.add_secure_port(options.listen, _credentials(options.tls))
-    except RuntimeError:
-        raise UserError(f"cannot listen on {options.listen}: the address is taken or not ours") from None
-
-
-def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    try:
-        chain, key = Path(tls.certificate).read_bytes(), Path(tls.key).read_bytes()
-        client_ca = None if tls.client_ca is None else Path(tls.client_ca).read_bytes()
-    except OSError as error:
-        raise UserError(f"TLS file {error.filename} can't be read: {error.strerror}") from None
-    return grpc.ssl_server_credentials([(key, chain)], client_ca, require_client_auth=client_ca is not None)
 
 
 def _writable(spool: Path) -> None:

@@ -1,33 +1,17 @@
-"""One replica behind the gateway: a channel that carries bytes both ways."""
+"""One replica behind the gateway: a channel to it, and what its answers say of it."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-import grpc
-import grpc.aio
-
-from serving.client.connection import Tls, channel_options
+from serving.client.connection import Tls
 from serving.deployment import Replica
 from serving.gateway.breaker import Breaker
-
-Metadata = Sequence[tuple[str, str | bytes]]
+from serving.gateway.channel import Channel, Metadata, Reply
 
 # Failures that say something of the replica; the others say something of the request.
 _FAULTS = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS", "ABORTED"})
-
-
-@dataclass(frozen=True)
-class Reply:
-    """How a call ended: the answer's bytes with code "OK", or a status and its text."""
-
-    code: str
-    body: bytes = b""
-    details: str = ""
-    trailers: Metadata = ()
-    latency: float = 0.0
 
 
 class Upstream:
@@ -44,22 +28,16 @@ class Upstream:
         self.name = replica.name
         self.breaker = breaker
         self._slow = slow
-        options = channel_options(tls)
-        self._channel = (
-            grpc.aio.secure_channel(replica.target, tls.credentials(), options)
-            if tls
-            else grpc.aio.insecure_channel(replica.target, options)
-        )
-        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable] = {}
+        self._channel = Channel(replica.target, tls)
 
     def connect(self) -> None:
-        """Starts connecting if the channel is idle."""
-        self._channel.get_state(try_to_connect=True)
+        """Starts connecting if there is no connection."""
+        self._channel.connect()
 
     @property
     def is_connected(self) -> bool:
         """Whether calls reach it."""
-        return self._channel.get_state() == grpc.ChannelConnectivity.READY
+        return self._channel.is_connected
 
     @property
     def is_healthy(self) -> bool:
@@ -86,22 +64,12 @@ class Upstream:
         """Tells the breaker that another replica, asked later, answered first."""
         self.breaker.record(False, time.monotonic())
 
-    async def ask(self, path: str, request: bytes, metadata: Metadata, timeout: float | None) -> Reply:
-        """Sends one request; a failure is a Reply too. Only cancellation raises."""
-        method = self._methods.get(path)
-        if method is None:
-            method = self._methods[path] = self._channel.unary_unary(path)
-        started = time.monotonic()
-        self.breaker.begin(started)
-        call = method(request, timeout=timeout, metadata=metadata)
-        try:
-            body = await call
-            trailers = tuple(await call.trailing_metadata() or ())
-            return Reply("OK", body, trailers=trailers, latency=time.monotonic() - started)
-        except grpc.aio.AioRpcError as error:
-            trailers = tuple(error.trailing_metadata() or ())
-            latency = time.monotonic() - started
-            return Reply(error.code().name, b"", error.details() or "", trailers, latency)
+    def ask(
+        self, path: str, request: bytes, metadata: Metadata, timeout: float | None
+    ) -> asyncio.Future[Reply]:
+        """Sends one request; a failure is a Reply too. To cancel the future is to cancel the call."""
+        self.breaker.begin(time.monotonic())
+        return self._channel.call(path, request, metadata, timeout)
 
     async def close(self) -> None:
         """Closes the channel."""

@@ -12,7 +12,7 @@ from serving.server.core import ServerCore
 from serving.server.endpoints import Call
 from serving.server.metrics import Metrics
 from serving.server.model_config import from_proto
-from serving.server.status import Code, ServingError, invalid
+from serving.status import Code, ServingError, invalid
 
 PATH = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 

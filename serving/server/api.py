@@ -41,9 +41,9 @@ from serving.server.profiler import Profiler
 from serving.server.request_log import RequestLog
 from serving.server.rest import RestApi
 from serving.server.servable import Servable
-from serving.server.status import ServingError, invalid
 from serving.server.tls import server_credentials
 from serving.server.warmup import Warmup
+from serving.status import ServingError, invalid
 
 __all__ = ["RunningServer", "ServerOptions", "run", "start"]
 

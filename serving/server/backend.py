@@ -31,8 +31,8 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from ranker.backend import tf
 from serving.server.pace import Pace
 from serving.server.signatures import Feeds, Signature, TensorSpec
-from serving.server.status import Code, ServingError
 from serving.server.steps import Done
+from serving.status import Code, ServingError
 
 try:
     from tensorflow.python.client import pywrap_tf_session as _native

@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 
-from serving.server.status import ServingError
 from serving.server.steps import Done, Outputs
+from serving.status import ServingError
 
 
 class Answer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serving.server.signatures import Feeds
-from serving.server.status import Code, ServingError, invalid
+from serving.status import Code, ServingError, invalid
 
 
 def rows_of(feeds: Feeds) -> int:

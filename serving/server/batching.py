@@ -26,8 +26,8 @@ from serving.server.batching_options import BatchingOptions
 from serving.server.metrics import Metrics
 from serving.server.predict import Model
 from serving.server.signatures import Feeds, Signature, TensorSpec
-from serving.server.status import Code, ServingError, invalid
 from serving.server.steps import Done
+from serving.status import Code, ServingError, invalid
 
 _QUEUE_BUCKETS = tuple(100 * 1.2**power for power in range(52))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from serving.server.status import invalid
+from serving.status import invalid
 
 
 @dataclass(frozen=True)

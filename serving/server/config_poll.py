@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from serving.server.model_config import ModelConfig
-from serving.server.status import ServingError
+from serving.status import ServingError
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from serving.server.manager import Loader, LoadOptions, VersionManager
 from serving.server.model_config import ModelConfig, check_change
 from serving.server.servable import Handle
 from serving.server.source import FileSystemSource
-from serving.server.status import Code, ServingError, invalid
+from serving.status import Code, ServingError, invalid
 
 
 class ServerCore:

@@ -27,9 +27,9 @@ from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.request_log import REQUEST_ID, RequestLog
 from serving.server.signatures import DEFAULT_SIGNATURE, Signature
-from serving.server.status import Code, ServingError, invalid
 from serving.server.steps import Steps, finish
 from serving.server.tensors import decode, encode
+from serving.status import Code, ServingError, invalid
 
 _INT32_MAX = 2**31 - 1
 

@@ -22,9 +22,9 @@ from serving.server.signatures import (
     Signature,
     TensorSpec,
 )
-from serving.server.status import Code, ServingError, invalid
 from serving.server.tensors import DTYPE_ENUM
 from serving.server.type_names import dtype_name, shape_text
+from serving.status import Code, ServingError, invalid
 
 _FLOAT, _STRING = 1, 7
 

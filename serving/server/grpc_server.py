@@ -12,7 +12,7 @@ import grpc
 
 from serving.server.endpoints import Call, Method
 from serving.server.http2.connection import StreamMethod
-from serving.server.status import Code, ServingError
+from serving.status import Code, ServingError
 
 _LOG = logging.getLogger(__name__)
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from serving.server.endpoints import Call
-from serving.server.status import Code, ServingError
 from serving.server.wire import declare
+from serving.status import Code, ServingError
 
 _messages = declare("steady_ranker.health", {"Request": ["string service 1"], "Response": ["int32 status 1"]})
 CHECK = "/grpc.health.v1.Health/Check"

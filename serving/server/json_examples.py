@@ -10,7 +10,7 @@ from tensorflow_serving.apis import input_pb2
 
 from serving.server.json_output import json_text
 from serving.server.json_tensors import decode_base64, is_base64, json_type
-from serving.server.status import invalid
+from serving.status import invalid
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 _FLOAT_INTEGERS = 2**24 - 1

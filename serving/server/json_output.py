@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.server.status import invalid
 from serving.server.tensors import DTYPE_ENUM
 from serving.server.type_names import short_dtype_name
+from serving.status import invalid
 
 
 def decimal(value: float, single: bool = False) -> str:

@@ -19,9 +19,9 @@ import numpy as np
 
 from serving.server.json_output import json_text
 from serving.server.signatures import TensorSpec
-from serving.server.status import Code, ServingError, invalid
 from serving.server.tensors import STRING
 from serving.server.type_names import shape_text, short_dtype_name
+from serving.status import Code, ServingError, invalid
 
 _FLOATS: dict[int, tuple[np.dtype[Any], int, float]] = {
     1: (np.dtype("f4"), 2**24 - 1, float(np.finfo("f4").max)),

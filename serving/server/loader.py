@@ -10,7 +10,7 @@ from serving.server.backend import SessionModel
 from serving.server.metrics import Metrics
 from serving.server.predict import Model
 from serving.server.servable import Servable
-from serving.server.status import ServingError
+from serving.status import ServingError
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.server.servable import Handle, Servable
-from serving.server.status import Code, ServingError
 from serving.server.version_policy import State, VersionView, next_step
+from serving.status import Code, ServingError
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1

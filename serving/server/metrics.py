@@ -11,7 +11,7 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from serving.server.status import Code, ServingError
+from serving.status import Code, ServingError
 
 LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
 """Upper bounds in microseconds, as TF Serving's."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.server.status import Code, ServingError, invalid
 from serving.server.version_policy import VersionPolicy
+from serving.status import Code, ServingError, invalid
 
 PLATFORM = "tensorflow"
 

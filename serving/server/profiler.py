@@ -22,8 +22,8 @@ from tensorflow.python.profiler.internal import _pywrap_profiler
 
 from ranker.backend import tf
 from serving.server.endpoints import Call, Method
-from serving.server.status import Code, ServingError, invalid
 from serving.server.wire import declare
+from serving.status import Code, ServingError, invalid
 
 _SERVICE = "/tensorflow.ProfilerService/"
 _messages = declare(

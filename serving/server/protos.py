@@ -12,8 +12,8 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server.status import invalid
 from serving.server.wire import declare
+from serving.status import invalid
 
 _WRAPPERS = {
     "Int64Value": ["int64 value 1"],

@@ -20,7 +20,7 @@ from serving.server.json_examples import examples_input
 from serving.server.json_output import classification_results, error_body, predictions, regression_results
 from serving.server.json_tensors import parse_object, predict_inputs, signature_name
 from serving.server.signatures import DEFAULT_SIGNATURE
-from serving.server.status import HTTP_STATUS, ServingError, invalid
+from serving.status import HTTP_STATUS, ServingError, invalid
 
 _WHICH = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
 _POST = re.compile(r"/v1/models/([^/:]+)" + _WHICH + r":(classify|regress|predict)", re.IGNORECASE)

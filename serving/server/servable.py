@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from serving.server.status import ServingError
 from serving.server.version_policy import State
+from serving.status import ServingError
 
 
 class Servable:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.server.status import Code, ServingError, invalid
 from serving.server.tensors import TensorError
+from serving.status import Code, ServingError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY_METHOD = "tensorflow/serving/classify"

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from serving.server.status import ServingError
+from serving.status import ServingError
 
 _T = TypeVar("_T")
 

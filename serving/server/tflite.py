@@ -23,10 +23,10 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from ranker.backend import tf
 from serving.server.signatures import DEFAULT_SIGNATURE, PREDICT_METHOD, Feeds, Signature, TensorSpec
-from serving.server.status import Code, ServingError, invalid
 from serving.server.steps import Done
 from serving.server.tensors import STRING
 from serving.server.type_names import short_dtype_name
+from serving.status import Code, ServingError, invalid
 
 FILE = "model.tflite"
 _METADATA = b"signature_defs_metadata"

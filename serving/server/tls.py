@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from serving.server import protos
-from serving.server.status import ServingError, invalid
+from serving.status import ServingError, invalid
 
 
 def server_credentials(path: str) -> grpc.ServerCredentials:

@@ -18,9 +18,9 @@ from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.servable import Servable
-from serving.server.status import Code, ServingError, invalid
 from serving.server.steps import finish
 from serving.server.tensors import decode
+from serving.status import Code, ServingError, invalid
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000

@@ -17,17 +17,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from serving.http2 import frames, messages
+from serving.http2.books import Books
+from serving.http2.frames import ProtocolError
+from serving.http2.outgoing import Outgoing
+from serving.http2.requests import RequestReader
+from serving.http2.stream import Stream
 from serving.server.endpoints import Call, Method
-from serving.server.http2 import frames, messages
-from serving.server.http2.books import Books
-from serving.server.http2.frames import ProtocolError
 from serving.server.http2.loop import BUGS, READ, WRITE, Loop
 from serving.server.http2.outbox import Outbox
-from serving.server.http2.reader import Reader
-from serving.server.http2.stream import Stream
 from serving.server.http2.workers import Workers
-from serving.server.status import Code, ServingError
 from serving.server.steps import Outputs, Run, Steps, attempt, resume
+from serving.status import Code, ServingError
 
 _LOG = logging.getLogger(__name__)
 _RECEIVE_BYTES = 256 * 1024
@@ -81,9 +82,9 @@ class Connection:
         self._books = Books()
         self._outbox = Outbox(sock, partial(loop.call, self._watch_for_room))
         paths = {*service.methods, *service.streams}
-        self._reader = Reader(self._books, self._outbox.send, paths, service.max_message_bytes)
+        self._reader = RequestReader(self._books, self._outbox.send, paths, service.max_message_bytes)
         self._began = time.monotonic()
-        self._held: dict[int, Stream] = {}
+        self._outgoing = Outgoing(self._books, self._outbox.send, lambda: self._outbox.empty)
         self._count_lock = threading.Lock()
         self._working = 0
         self._backlog: deque[Callable[[], None]] = deque()
@@ -110,26 +111,24 @@ class Connection:
         self._loop.forget(self._socket)
         self._outbox.close()
         self._books.end()
-        self._held.clear()
+        self._outgoing.clear()
         self._on_close(self)
 
     def sweep(self, now: float) -> None:
         """Ends what has waited too long: a peer that never greeted, answers that nobody takes."""
         if not self._reader.greeted and now - self._began > _GREETING_SECONDS:
             self.close()
-        stalled = [stream for stream in self._held.values() if now - stream.moved > _STALL_SECONDS]
-        for stream in stalled:
+            return
+        for stream in self._outgoing.give_up(now - _STALL_SECONDS):
             self._release(stream, frames.rst_stream(stream.number, frames.CANCEL))
             stream.cancelled = True
-        if stalled:
-            self._pump()
 
     # Reading
 
     def _ready(self, events: int) -> None:
         if events & WRITE and self._outbox.flush():
             self._loop.watch(self._socket, self._ready)
-            self._pump()
+            self._outgoing.pump()
         if events & READ:
             self._read()
 
@@ -155,8 +154,7 @@ class Connection:
             self._outbox.send(frames.goaway(self._reader.last_stream, error.code, str(error)))
             self.close()
             return
-        if self._held:
-            self._pump()
+        self._outgoing.pump()
 
     # Answering
 
@@ -240,11 +238,11 @@ class Connection:
             self._outbox.send(messages.opening(stream.number))
             for answer in self._service.streams[stream.path](request, lambda: not stream.cancelled):
                 sent = threading.Event()
-                self._loop.call(partial(self._hold, stream, messages.pack(answer), sent.set))
+                self._loop.call(partial(self._outgoing.hold, stream, messages.pack(answer), sent.set))
                 while not sent.wait(0.1):
                     if stream.cancelled:
                         return
-            self._loop.call(partial(self._hold, stream, b"", None))
+            self._loop.call(partial(self._release, stream, messages.ending(stream.number)))
 
         self._guard(stream, send_all)
 
@@ -256,7 +254,8 @@ class Connection:
                 self._outbox.send(messages.unary_answer(stream.number, answer))
         else:
             self._outbox.send(messages.opening(stream.number))
-            self._loop.call(partial(self._hold, stream, messages.pack(answer), None))
+            ended = partial(self._release, stream, messages.ending(stream.number))
+            self._loop.call(partial(self._outgoing.hold, stream, messages.pack(answer), ended))
 
     def _refuse(self, stream: Stream, error: ServingError) -> None:
         self._release(stream, messages.refusal(stream.number, error))
@@ -265,28 +264,3 @@ class Connection:
         self._books.forget(stream)
         if not stream.cancelled:
             self._outbox.send(last_frame)
-
-    def _hold(self, stream: Stream, data: bytes, sent: Callable[[], None] | None) -> None:
-        """Has a message written as the peer's windows allow; without `sent`, it is the last."""
-        stream.rest += data
-        stream.sent = sent
-        stream.moved = time.monotonic()
-        self._held[stream.number] = stream
-        self._pump()
-
-    def _pump(self) -> None:
-        """Writes of each answer held back what the windows and the socket take."""
-        for stream in list(self._held.values()):
-            while stream.rest and not stream.cancelled and self._outbox.empty:
-                size = self._books.take(stream, len(stream.rest))
-                if not size:
-                    break
-                self._outbox.send(frames.frame(frames.DATA, 0, stream.number, bytes(stream.rest[:size])))
-                del stream.rest[:size]
-                stream.moved = time.monotonic()
-            if stream.cancelled or not stream.rest:
-                del self._held[stream.number]
-                if stream.sent is not None:
-                    stream.sent()
-                else:
-                    self._release(stream, messages.ending(stream.number))

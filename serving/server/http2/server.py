@@ -15,7 +15,7 @@ from pathlib import Path
 from serving.server.http2.connection import Connection, Service
 from serving.server.http2.loop import Loop
 from serving.server.http2.workers import Workers
-from serving.server.status import ServingError, invalid
+from serving.status import ServingError, invalid
 
 _LOG = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 1024

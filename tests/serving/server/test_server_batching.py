@@ -16,7 +16,7 @@ from serving.server.batching_options import BatchingOptions, from_proto
 from serving.server.metrics import Metrics
 from serving.server.protos import BatchingParameters
 from serving.server.signatures import Signature, TensorSpec
-from serving.server.status import ServingError
+from serving.status import ServingError
 from tests.serving.server.server_client import Code, failure
 
 X, Y, Z = (TensorSpec(name, f"{name}:0", 1, (-1,)) for name in "xyz")

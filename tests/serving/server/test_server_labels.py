@@ -7,8 +7,8 @@ import time
 import pytest
 
 from serving.server.loader import BundleLoader
-from serving.server.status import ServingError
 from serving.server.version_policy import State
+from serving.status import ServingError
 from tests.serving.server.saved_models import install
 from tests.serving.server.server_client import (
     TWO,

@@ -19,7 +19,7 @@ from ranker.errors import UserError
 from serving.server import flags
 from serving.server.api import start
 from serving.server.options import ServerOptions
-from serving.server.status import ServingError
+from serving.status import ServingError
 from tests.serving.server.server_client import predict_request
 
 

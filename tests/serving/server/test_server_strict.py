@@ -17,7 +17,7 @@ from tensorflow_serving.apis import prediction_log_pb2, prediction_service_pb2_g
 
 from ranker.backend import tf
 from serving.server.request_log import is_sampled
-from serving.server.status import ServingError
+from serving.status import ServingError
 from tests.serving.server.server_client import (
     TWO,
     Code,

@@ -12,8 +12,8 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 
 from ranker.backend import tf
-from serving.server.status import Code, ServingError
 from serving.server.tflite import TfLiteModel
+from serving.status import Code, ServingError
 from tests.serving.server.server_client import failure
 
 

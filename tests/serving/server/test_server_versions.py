@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.server.status import ServingError
 from serving.server.version_policy import (
     State,
     VersionPolicy,
@@ -22,6 +21,7 @@ from serving.server.version_policy import (
     next_step,
     parse_versions,
 )
+from serving.status import ServingError
 from tests.serving.server.saved_models import install
 from tests.serving.server.server_client import (
     TWO,

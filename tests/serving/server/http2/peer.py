@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import time
 
-from serving.server.http2 import frames, hpack, messages
-from serving.server.status import Code, ServingError
+from serving.http2 import frames, hpack, messages
+from serving.status import Code, ServingError
 
 ECHO, FAIL, SLOW, STREAM = "/t.T/Echo", "/t.T/Fail", "/t.T/Slow", "/t.T/Stream"
 LARGEST = 8 * 2**20

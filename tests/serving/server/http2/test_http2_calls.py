@@ -13,10 +13,10 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server.http2 import messages
+from serving.http2 import messages
 from serving.server.http2.connection import Service
 from serving.server.http2.server import Http2Server
-from serving.server.status import ServingError
+from serving.status import ServingError
 from tests.serving.server.http2.peer import ECHO, FAIL, LARGEST, SLOW, STREAM
 from tests.serving.server.server_client import failure
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.server.http2 import connection, frames, hpack, messages
+from serving.http2 import frames, hpack, messages
+from serving.server.http2 import connection
 from tests.serving.server.http2.peer import ECHO, Raw, call_frames, request_headers
 
 

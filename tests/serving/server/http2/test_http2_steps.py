@@ -10,7 +10,7 @@ import pytest
 
 from serving.server.http2.connection import Service
 from serving.server.http2.server import Http2Server
-from serving.server.status import Code, ServingError
+from serving.status import Code, ServingError
 from tests.serving.server.http2.peer import ECHO, SLOW, Nothing, echo
 from tests.serving.server.server_client import failure
 

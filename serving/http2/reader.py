@@ -1,34 +1,34 @@
-"""Bytes of one connection to complete requests."""
+"""Bytes of one connection to complete messages: what both sides of HTTP/2 have in common."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Container, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
-from serving.server.http2 import frames, hpack, messages
-from serving.server.http2.books import MAX_STREAMS, Books
-from serving.server.http2.frames import ProtocolError
-from serving.server.http2.stream import Stream
-from serving.server.status import Code, ServingError
+from serving.http2 import frames, hpack, messages
+from serving.http2.books import Books
+from serving.http2.frames import ProtocolError
+from serving.http2.stream import Stream
+from serving.status import Code, ServingError
 
 _WINDOW = 16 * 2**20
 _FRAME_BYTES = 2**20
 _REMEMBERED_BLOCKS = 64
 
 
-class Reader:
-    """Takes what arrives on one socket."""
+class Reader(ABC):
+    """Takes what arrives on one socket; what its headers mean is for the side to say."""
 
-    def __init__(
-        self,
-        books: Books,
-        send: Callable[[bytes], None],
-        known_paths: Container[str],
-        max_message_bytes: int,
-    ):
+    def __init__(self, books: Books, send: Callable[[bytes], object], max_message_bytes: int):
+        """Nothing is sent yet.
+
+        Args:
+            books: the connection's.
+            send: writes bytes to the peer.
+            max_message_bytes: largest message taken.
+        """
         self._books = books
         self._send = send
-        self._known_paths = known_paths
         self._max_message_bytes = max_message_bytes
         self._rest = b""
         self._decoder = hpack.Decoder()
@@ -38,10 +38,9 @@ class Reader:
         self._header_block: tuple[int, int, bytearray] | None = None
         self.greeted = False
         self.last_stream = 0
-        self.draining = False
 
     def feed(self, data: bytes) -> Iterator[Stream]:
-        """Takes the next bytes; gives each request that they complete.
+        """Takes the next bytes; gives the stream of each message that they complete.
 
         Raises:
             ProtocolError: the peer broke the protocol.
@@ -68,20 +67,34 @@ class Reader:
                 yield stream
         self._rest = data[position:]
 
+    @abstractmethod
     def _greet(self, data: bytes) -> int:
-        if not frames.PREFACE.startswith(data[: len(frames.PREFACE)]):
-            raise ProtocolError(frames.PROTOCOL_ERROR, "not HTTP/2")
-        if len(data) < len(frames.PREFACE):
-            return 0
-        self.greeted = True
+        """Sets `greeted` once the peer's first bytes are there; gives how many they are."""
+
+    @abstractmethod
+    def _on_header_list(self, number: int, ends: bool, headers: list[hpack.Header]) -> Stream | None:
+        """Takes a stream's headers; gives the stream if they complete it."""
+
+    @abstractmethod
+    def _refuse(self, stream: Stream, error: ServingError) -> Stream | None:
+        """Ends a stream whose message is not taken; gives it if somebody waits for the message."""
+
+    @abstractmethod
+    def _on_reset(self, number: int, payload: bytes) -> Stream | None:
+        """Takes RST_STREAM; gives the stream if somebody waits for its message."""
+
+    @abstractmethod
+    def _on_goaway(self, payload: bytes) -> None:
+        """Takes GOAWAY."""
+
+    def _hello(self, *more: tuple[int, int]) -> bytes:
+        """Our settings."""
         ours = [
-            (frames.MAX_CONCURRENT_STREAMS, MAX_STREAMS),
             (frames.INITIAL_WINDOW_SIZE, _WINDOW),
             (frames.MAX_FRAME_SIZE, _FRAME_BYTES),
             (frames.MAX_HEADER_LIST_SIZE, hpack.MAX_LIST_BYTES),
         ]
-        self._send(frames.settings(ours) + frames.window_update(0, _WINDOW - 65535))
-        return len(frames.PREFACE)
+        return frames.settings([*more, *ours]) + frames.window_update(0, _WINDOW - 65535)
 
     def _on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> Stream | None:
         if self._header_block is not None and kind != frames.CONTINUATION:
@@ -92,6 +105,8 @@ class Reader:
             return self._on_headers(number, flags, payload)
         if kind == frames.CONTINUATION:
             return self._on_continuation(number, flags, payload)
+        if kind == frames.RST_STREAM:
+            return self._on_reset(number, payload)
         self._on_other(kind, flags, number, payload)
         return None
 
@@ -108,22 +123,22 @@ class Reader:
                 raise ProtocolError(frames.FRAME_SIZE_ERROR, "PING of a wrong length")
             if not flags & frames.ACK:
                 self._send(frames.frame(frames.PING, frames.ACK, 0, payload))
-        elif kind == frames.RST_STREAM:
-            self._books.reset(number)
+        elif kind == frames.GOAWAY:
+            self._on_goaway(payload)
         elif kind == frames.PUSH_PROMISE:
-            raise ProtocolError(frames.PROTOCOL_ERROR, "a client can't push")
-        # GOAWAY, PRIORITY and unknown kinds ask for nothing.
+            raise ProtocolError(frames.PROTOCOL_ERROR, "nobody asked for a push")
+        # PRIORITY and unknown kinds ask for nothing.
 
     def _on_headers(self, number: int, flags: int, payload: bytes) -> Stream | None:
         payload = frames.unpad(flags, payload)
         if flags & frames.HAS_PRIORITY:
             payload = payload[5:]
-        if number % 2 == 0:
+        if number % 2 == 0:  # clients' streams are odd, and a server's are pushes, which nobody asks for
             raise ProtocolError(frames.PROTOCOL_ERROR, "HEADERS on a stream that is no client's")
         if not flags & frames.END_HEADERS:
             self._header_block = (number, flags, bytearray(payload))
             return None
-        return self._on_header_block(number, flags, payload)
+        return self._on_header_list(number, bool(flags & frames.END_STREAM), self._decode(payload))
 
     def _on_continuation(self, number: int, flags: int, payload: bytes) -> Stream | None:
         if self._header_block is None or self._header_block[0] != number:
@@ -135,30 +150,7 @@ class Reader:
         if not flags & frames.END_HEADERS:
             return None
         self._header_block = None
-        return self._on_header_block(number, first_flags, bytes(block))
-
-    def _on_header_block(self, number: int, flags: int, block: bytes) -> Stream | None:
-        headers = self._decode(block)
-        ends = bool(flags & frames.END_STREAM)
-        if number <= self.last_stream:  # trailers of a request; gRPC has none
-            known = self._books.arriving(number)
-            return self._complete(known) if known is not None and ends else None
-        self.last_stream = number
-        metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        timeout = messages.timeout_seconds(metadata.get("grpc-timeout", ""))
-        deadline = None if timeout is None else time.monotonic() + timeout
-        stream = Stream(number, metadata.get(":path", ""), metadata, deadline)
-        is_post = metadata.get(":method") == "POST"
-        if not is_post or not metadata.get("content-type", "").startswith("application/grpc"):
-            answer = hpack.encode([(b":status", b"415" if is_post else b"405")])
-            self._send(frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, number, answer))
-        elif self.draining or not self._books.open(stream):
-            self._send(frames.rst_stream(number, frames.REFUSED_STREAM))
-        elif stream.path not in self._known_paths:
-            self._refuse(stream, ServingError(Code.UNIMPLEMENTED, "Method not found!"))
-        elif ends:
-            return self._complete(stream)
-        return None
+        return self._on_header_list(number, bool(first_flags & frames.END_STREAM), self._decode(bytes(block)))
 
     def _decode(self, block: bytes) -> list[hpack.Header]:
         # Clients send the same few blocks again and again, as indices into a table that no longer changes.
@@ -192,8 +184,7 @@ class Reader:
         buffered = self._books.append(stream, frames.unpad(flags, payload))
         problem = self._problem(stream, buffered)
         if problem is not None:
-            self._refuse(stream, problem)
-            return None
+            return self._refuse(stream, problem)
         if flags & frames.END_STREAM:
             return self._complete(stream)
         stream.unacknowledged += size
@@ -216,7 +207,3 @@ class Reader:
     def _complete(self, stream: Stream) -> Stream:
         self._books.complete(stream)
         return stream
-
-    def _refuse(self, stream: Stream, error: ServingError) -> None:
-        self._books.forget(stream)
-        self._send(messages.refusal(stream.number, error))

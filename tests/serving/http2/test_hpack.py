@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.server.http2 import hpack, huffman
+from serving.http2 import hpack, huffman
 
 
 @given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=200)), max_size=10))

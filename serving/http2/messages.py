@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
-from serving.server.http2 import frames, hpack
-from serving.server.status import Code, ServingError
+from serving.http2 import frames, hpack
+from serving.status import Code, ServingError
 
 PREFIX_BYTES = 5
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -28,6 +29,18 @@ def timeout_seconds(text: str) -> float | None:
     if len(text) < 2 or text[-1] not in _UNITS or not text[:-1].isdigit() or len(text) > 9:
         return None
     return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def timeout_text(seconds: float) -> bytes:
+    """A `grpc-timeout` header, rounded down; at most eight digits.
+
+    >>> timeout_text(0.25), timeout_text(3600.0), timeout_text(0.0)
+    (b'250000u', b'3600000m', b'1u')
+    """
+    for unit, scale in (("u", 1e6), ("m", 1e3)):
+        if seconds * scale < 1e8:
+            return b"%d%s" % (max(int(seconds * scale), 1), unit.encode())
+    return b"%dS" % min(int(seconds), 99_999_999)
 
 
 def pack(message: bytes) -> bytes:
@@ -76,35 +89,31 @@ def too_large(size: int, limit: int) -> ServingError:
     )
 
 
-def error_trailers(error: ServingError) -> bytes:
-    """The header block of an answer that is only a status."""
-    text = "".join(
-        chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in error.wire_message.encode("utf-8")
+def status_only(code: int, text: str, more: Sequence[hpack.Header] = ()) -> bytes:
+    """The header block of an answer that is only a status, `more` its metadata."""
+    escaped = "".join(
+        chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in text.encode("utf-8", "replace")
     )
+    status = (b"grpc-status", str(int(code)).encode())
     return hpack.encode(
-        [
-            (b":status", b"200"),
-            _CONTENT_TYPE,
-            (b"grpc-status", str(int(error.code)).encode()),
-            (b"grpc-message", text.encode()),
-        ]
+        [(b":status", b"200"), _CONTENT_TYPE, status, (b"grpc-message", escaped.encode()), *more]
     )
 
 
-def unary_answer(stream: int, message: bytes) -> bytes:
+def unary_answer(stream: int, message: bytes, trailers: bytes = OK_TRAILERS) -> bytes:
     """All frames of a short answer at once."""
     return b"".join(
         (
             frames.frame(frames.HEADERS, frames.END_HEADERS, stream, RESPONSE_HEADERS),
             frames.frame(frames.DATA, 0, stream, pack(message)),
-            frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, OK_TRAILERS),
+            ending(stream, trailers),
         )
     )
 
 
 def refusal(stream: int, error: ServingError) -> bytes:
     """The frame of an answer that is only a status."""
-    return frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, error_trailers(error))
+    return ending(stream, status_only(error.code, error.wire_message))
 
 
 def opening(stream: int) -> bytes:
@@ -112,6 +121,6 @@ def opening(stream: int) -> bytes:
     return frames.frame(frames.HEADERS, frames.END_HEADERS, stream, RESPONSE_HEADERS)
 
 
-def ending(stream: int) -> bytes:
-    """The last frame of an answer sent piece by piece."""
-    return frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, OK_TRAILERS)
+def ending(stream: int, trailers: bytes = OK_TRAILERS) -> bytes:
+    """The last frame of an answer."""
+    return frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, trailers)

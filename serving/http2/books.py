@@ -12,9 +12,9 @@ import threading
 import time
 from collections import deque
 
-from serving.server.http2 import frames, messages
-from serving.server.http2.frames import ProtocolError
-from serving.server.http2.stream import Stream
+from serving.http2 import frames, messages
+from serving.http2.frames import ProtocolError
+from serving.http2.stream import Stream
 
 MAX_STREAMS = 1000
 _MAX_WINDOW = 2**31 - 1
@@ -104,8 +104,11 @@ class Books:
             elif (stream := self._running.get(number) or self._arriving.get(number)) is not None:
                 stream.window += increment
 
-    def reset(self, number: int) -> None:
+    def reset(self, number: int) -> Stream | None:
         """Applies the peer's RST_STREAM.
+
+        Returns:
+            The stream, if its call is not over.
 
         Raises:
             ProtocolError: too many in a second.
@@ -124,6 +127,7 @@ class Books:
                 stream = self._running.get(number)
             if stream is not None:
                 stream.cancelled = True
+            return stream
 
     def end(self) -> None:
         """The connection is over: nobody waits for any answer."""

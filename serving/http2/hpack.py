@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from serving.server.http2 import huffman
+from serving.http2 import huffman
 
 Header = tuple[bytes, bytes]
 
