@@ -10,9 +10,9 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from ranker.errors import UserError
 from serving.client.connection import MAX_MESSAGE, Tls
@@ -30,9 +30,11 @@ _CONNECT_SECONDS = 20.0
 _PAUSE_SECONDS = 0.05
 
 Metadata = Sequence[hpack.Header]
+Cancel = Callable[[], object]
+"""Ends a call whose reply nobody waits for; once it is there, without effect."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """How a call ended: the answer's bytes with code "OK", or a status and its text.
 
@@ -46,6 +48,9 @@ class Reply:
     details: str = ""
     trailers: Metadata = ()
     latency: float = 0.0
+
+
+Done = Callable[[Reply], None]
 
 
 class Channel:
@@ -83,8 +88,8 @@ class Channel:
         self._attempt = asyncio.ensure_future(self._connect())
 
     def call(
-        self, path: str, request: bytes, metadata: Metadata, timeout: float | None
-    ) -> asyncio.Future[Reply]:
+        self, path: str, request: bytes, metadata: Metadata, timeout: float | None, done: Done
+    ) -> Cancel:
         """Sends one request; waits for a connection if there is none. A failure is a Reply too.
 
         Args:
@@ -92,13 +97,14 @@ class Channel:
           request: the message's bytes.
           metadata: headers that go with it.
           timeout: seconds; None: without end.
+          done: told the reply, once, later. Must not raise.
 
         Returns:
-          The reply to come; to cancel it is to cancel the call.
+          What cancels the call.
         """
         if self._connection is not None and self._connection.takes_calls:
-            return self._connection.call(path, request, metadata, timeout)
-        return asyncio.ensure_future(self._call_when_connected(path, request, metadata, timeout))
+            return self._connection.call(path, request, metadata, timeout, done)
+        return asyncio.ensure_future(self._call_when_connected(path, request, metadata, timeout, done)).cancel
 
     async def close(self) -> None:
         """Ends the connection; calls under way fail."""
@@ -111,8 +117,8 @@ class Channel:
             await self._connection.close()
 
     async def _call_when_connected(
-        self, path: str, request: bytes, metadata: Metadata, timeout: float | None
-    ) -> Reply:
+        self, path: str, request: bytes, metadata: Metadata, timeout: float | None, done: Done
+    ) -> None:
         began = time.monotonic()
         # What failed a moment ago fails again: a caller that asks in a circle must not connect in one.
         if self._attempt is not None or began - self._last_attempt >= _PAUSE_SECONDS:
@@ -122,14 +128,23 @@ class Channel:
         waited = time.monotonic() - began
         connection = self._connection
         if connection is not None and connection.takes_calls:
-            return await connection.call(
-                path, request, metadata, None if timeout is None else timeout - waited
+            left = None if timeout is None else timeout - waited
+            reply = asyncio.get_running_loop().create_future()
+            cancel = connection.call(path, request, metadata, left, reply.set_result)
+            try:
+                done(await reply)
+            finally:
+                cancel()
+        elif timeout is not None and waited >= timeout:
+            done(Reply("DEADLINE_EXCEEDED", details="Deadline Exceeded", latency=waited))
+        else:
+            done(
+                Reply(
+                    "UNAVAILABLE",
+                    details=f"{self._target}: {self._problem or 'not connected'}",
+                    latency=waited,
+                )
             )
-        if timeout is not None and waited >= timeout:
-            return Reply("DEADLINE_EXCEEDED", details="Deadline Exceeded", latency=waited)
-        return Reply(
-            "UNAVAILABLE", details=f"{self._target}: {self._problem or 'not connected'}", latency=waited
-        )
 
     async def _connect(self) -> None:
         try:
@@ -172,7 +187,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, authority: str) -> None:
         self._authority = authority.encode()
         self._books = Books()
-        self._calls: dict[int, tuple[Stream, asyncio.Future[Reply], float]] = {}
+        self._calls: dict[int, _Waiting] = {}
         self._has_room = True
         # A listening kernel accepts for a process that hangs: only the server's first frame says that it is there.
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -190,21 +205,16 @@ class _Connection(asyncio.Protocol):
         self._reader = ResponseReader(self._books, transport.write, MAX_MESSAGE)
 
     def call(
-        self, path: str, request: bytes, metadata: Metadata, timeout: float | None
-    ) -> asyncio.Future[Reply]:
+        self, path: str, request: bytes, metadata: Metadata, timeout: float | None, done: Done
+    ) -> Cancel:
         loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Reply] = loop.create_future()
-        if timeout is not None and timeout <= 0:
-            reply.set_result(Reply("DEADLINE_EXCEEDED", details="Deadline Exceeded"))
-            return reply
         stream = self._reader.open(path)
         if stream is None:
-            reply.set_result(Reply("UNAVAILABLE", details="The connection takes no more calls"))
-            return reply
+            full = Reply("UNAVAILABLE", details="The connection takes no more calls")
+            return loop.call_soon(done, full).cancel
         number = stream.number
-        self._calls[number] = stream, reply, time.monotonic()
         timer = None if timeout is None else loop.call_later(timeout, self._late, number)
-        reply.add_done_callback(partial(self._done, number, timer))
+        self._calls[number] = _Waiting(stream, done, timer, time.monotonic())
         head = frames.frame(
             frames.HEADERS, frames.END_HEADERS, number, self._headers(path, metadata, timeout)
         )
@@ -215,7 +225,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._outgoing.hold(stream, messages.pack(request), partial(self._sent, stream))
-        return reply
+        return partial(self._cancel, number)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -242,8 +252,9 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._books.end()
         self._outgoing.clear()
-        self._fail(list(self._calls), f"The connection was lost: {error or 'closed by the server'}")
         self._lost.set_result(None)
+        for number in list(self._calls):
+            self._end(number, "UNAVAILABLE", f"The connection was lost: {error or 'closed by the server'}")
         if not self.greeted.done():
             self.greeted.set_exception(error or ConnectionError("closed by the server"))
 
@@ -256,18 +267,8 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _headers(self, path: str, metadata: Metadata, timeout: float | None) -> bytes:
-        headers = [
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b":path", path.encode()),
-            (b":authority", self._authority),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-            (b"user-agent", b"steady-ranker-gateway"),
-        ]
-        if timeout is not None:
-            headers.append((b"grpc-timeout", messages.timeout_text(timeout)))
-        return hpack.encode([*headers, *metadata])
+        limit = [] if timeout is None else [(b"grpc-timeout", messages.timeout_text(timeout))]
+        return _same_headers(path.encode(), self._authority) + hpack.encode([*limit, *metadata])
 
     def _sent(self, stream: Stream) -> None:
         if stream.cancelled:  # answered, or given up, before it was all there
@@ -276,52 +277,76 @@ class _Connection(asyncio.Protocol):
             self._transport.write(frames.frame(frames.DATA, frames.END_STREAM, stream.number))
 
     def _answered(self, stream: Stream) -> None:
-        _, reply, began = self._calls[stream.number]
-        if reply.done():  # given up a moment ago
-            return
-        latency = time.monotonic() - began
         try:
             body = result(stream, MAX_MESSAGE)
-            reply.set_result(Reply("OK", body, "", trailers(stream), latency))
         except ServingError as error:
-            reply.set_result(Reply(error.code.name, b"", error.message, trailers(stream), latency))
+            self._end(stream.number, error.code.name, error.message, stream=stream)
+        else:
+            self._end(stream.number, "OK", body=body, stream=stream)
 
     def _late(self, number: int) -> None:
-        _, reply, began = self._calls[number]
-        if reply.done():
-            return
         self._give_up(number)
-        reply.set_result(
-            Reply("DEADLINE_EXCEEDED", details="Deadline Exceeded", latency=time.monotonic() - began)
-        )
+        self._end(number, "DEADLINE_EXCEEDED", "Deadline Exceeded")
 
-    def _done(self, number: int, timer: asyncio.TimerHandle | None, reply: asyncio.Future[Reply]) -> None:
-        if timer is not None:
-            timer.cancel()
-        if reply.cancelled():
+    def _cancel(self, number: int) -> None:
+        if number in self._calls:
             self._give_up(number)
-        self._calls.pop(number, None)
-        if self._reader.draining:
-            self._drain()
+            self._forget(number)
 
     def _give_up(self, number: int) -> None:
-        stream = self._calls[number][0]
+        stream = self._calls[number].stream
         stream.cancelled = True
         self._books.forget(stream)
-        if not self._lost.done():
-            self._transport.write(frames.rst_stream(number, frames.CANCEL))
+        self._transport.write(frames.rst_stream(number, frames.CANCEL))
 
     def _drain(self) -> None:
         refused = [number for number in self._calls if number > self._reader.last_taken]
-        self._fail(refused, "The server takes no more calls on this connection")
+        for number in refused:
+            self._end(number, "UNAVAILABLE", "The server takes no more calls on this connection")
         if not self._calls:
             self._transport.close()
 
-    def _fail(self, numbers: Sequence[int], why: str) -> None:
-        for number in numbers:
-            _, reply, began = self._calls[number]
-            if not reply.done():
-                reply.set_result(Reply("UNAVAILABLE", details=why, latency=time.monotonic() - began))
+    def _end(
+        self, number: int, code: str, details: str = "", body: bytes = b"", stream: Stream | None = None
+    ) -> None:
+        call = self._forget(number)
+        if call is not None:
+            metadata = trailers(stream) if stream is not None else ()
+            call.done(Reply(code, body, details, metadata, time.monotonic() - call.began))
+
+    def _forget(self, number: int) -> _Waiting | None:
+        call = self._calls.pop(number, None)
+        if call is not None and call.timer is not None:
+            call.timer.cancel()
+        if self._reader.draining and not self._calls:
+            self._transport.close()
+        return call
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A call without an answer yet."""
+
+    stream: Stream
+    done: Done
+    timer: asyncio.TimerHandle | None
+    began: float
+
+
+@cache
+def _same_headers(path: bytes, authority: bytes) -> bytes:
+    """What stands at the head of all calls of a method. Both are of small closed sets."""
+    return hpack.encode(
+        [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", path),
+            (b":authority", authority),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+            (b"user-agent", b"steady-ranker-gateway"),
+        ]
+    )
 
 
 def tune(transport: asyncio.Transport, user_timeout_ms: int) -> None:

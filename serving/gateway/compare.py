@@ -52,13 +52,8 @@ def question(request: bytes, model_name: str, item: str, features: Sequence[str]
     """
     try:
         message = wire.PredictRequest.FromString(request)
-        signature = message.model_spec.signature_name or "serving_default"
-        if (
-            message.model_spec.name != model_name
-            or signature not in _COMPARABLE
-            or item not in message.inputs
-            or (message.output_filter and "score" not in message.output_filter)
-        ):
+        signature = _ranking_signature(message, model_name, item)
+        if signature is None:
             return None
         kept = {name: _values(message.inputs[name]) for name in features if name in message.inputs}
         return Question(signature, _texts(message.inputs[item]), kept)
@@ -76,7 +71,7 @@ def usable_answer(asked: Question, replica: str, chosen: bool, latency: float, b
     try:
         message = wire.PredictResponse.FromString(body)
         version = message.model_spec.version.value
-        scores = _scores(asked, message)
+        scores = _scores(asked, message, len(asked.item_ids))
     except (DecodeError, ValueError):
         pass
     error = "MALFORMED" if scores is None else ""
@@ -88,10 +83,19 @@ def is_plausible(request: bytes, answer: bytes, model_name: str, item: str) -> b
 
     True for requests that rank nothing: there is nothing to hold the answer against.
     """
-    asked = question(request, model_name, item)
-    if asked is None:
+    try:
+        message = wire.PredictRequest.FromString(request)
+        signature = _ranking_signature(message, model_name, item)
+        if signature is None:
+            return True
+        candidates = wire.to_array(message.inputs[item])
+    except (DecodeError, ValueError):
         return True
-    scores = usable_answer(asked, "", True, 0.0, answer).scores
+    asked = Question(signature, () if signature == "serving_default" else _decoded(candidates))
+    try:
+        scores = _scores(asked, wire.PredictResponse.FromString(answer), candidates.size)
+    except (DecodeError, ValueError):
+        return False
     return scores is not None and bool(np.isfinite(scores).all())
 
 
@@ -108,11 +112,23 @@ def comparison(call: Sampled, asked: Question, answers: Sequence[ReplicaAnswer])
     )
 
 
-def _scores(asked: Question, message: Any) -> np.ndarray | None:
+def _ranking_signature(message: Any, model_name: str, item: str) -> str | None:
+    signature: str = message.model_spec.signature_name or "serving_default"
+    if (
+        message.model_spec.name != model_name
+        or signature not in _COMPARABLE
+        or item not in message.inputs
+        or (message.output_filter and "score" not in message.output_filter)
+    ):
+        return None
+    return signature
+
+
+def _scores(asked: Question, message: Any, candidates: int) -> np.ndarray | None:
     if "score" not in message.outputs:
         return None
     scores = wire.to_array(message.outputs["score"])
-    if scores.size != len(asked.item_ids) or scores.dtype.kind != "f":
+    if scores.size != candidates or scores.dtype.kind != "f":
         return None
     scores = scores.astype(np.float32, copy=False).ravel()
     if asked.signature == "serving_default":
@@ -139,7 +155,11 @@ def _values(tensor: Any) -> tuple[Value, ...]:
 
 
 def _texts(tensor: Any) -> tuple[str, ...]:
-    return tuple(
-        value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        for value in wire.to_array(tensor).ravel().tolist()
-    )
+    return _decoded(wire.to_array(tensor))
+
+
+def _decoded(array: np.ndarray) -> tuple[str, ...]:
+    values = array.ravel().tolist()
+    if array.dtype == object:  # text
+        return tuple([value.decode(errors="replace") for value in values])
+    return tuple(map(str, values))

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from serving.gateway.channel import Metadata, Reply
+from serving.gateway.channel import Cancel, Metadata, Reply
 from serving.gateway.metrics import Metrics
 from serving.gateway.pace import Budget, Pace
 from serving.gateway.routing import Router
 from serving.gateway.upstream import Upstream
+
+_LOG = logging.getLogger(__name__)
+
+Done = Callable[[str, Reply], None]
+"""Takes who answered, and what."""
 
 # What says something of the caller's patience, not of a replica.
 _CALLERS = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})
@@ -35,6 +43,10 @@ class Forwarder:
       metrics: counts who was passed over.
       slow: seconds; an answer is late after this in any case.
       is_good: whether an OK answer's bytes can be an answer to a request's: (path, request, answer).
+
+    Attributes:
+      upstreams, metrics: as given.
+      budget: how many more calls may be asked twice.
     """
 
     def __init__(
@@ -45,19 +57,25 @@ class Forwarder:
         slow: float,
         is_good: Callable[[str, bytes, bytes], bool],
     ) -> None:
-        self._upstreams = upstreams
+        self.upstreams = upstreams
         self._router = router
-        self._metrics = metrics
+        self.metrics = metrics
         self._slow = slow
         self._is_good = is_good
         self._paces: dict[tuple[str, int], Pace] = {}
-        self._budget = Budget()
-        self._trials: set[asyncio.Task[None]] = set()
+        self.budget = Budget()
+        self._trials: dict[str, Cancel] = {}
 
-    async def __call__(
-        self, path: str, request: bytes, metadata: Metadata, key: str | None, remaining: float | None
-    ) -> tuple[str, Reply]:
-        """Returns who answered, and what.
+    def __call__(
+        self,
+        path: str,
+        request: bytes,
+        metadata: Metadata,
+        key: str | None,
+        remaining: float | None,
+        done: Done,
+    ) -> Cancel:
+        """Sends a call on its way.
 
         Args:
           path: the method.
@@ -65,102 +83,153 @@ class Forwarder:
           metadata: what goes with it.
           key: what decides the replica; None: in turn.
           remaining: seconds the caller waits; None: without end.
+          done: told the answer, once, later.
+
+        Returns:
+          What ends the call without an answer.
         """
         # Requests of one method and about one size take about as long.
         pace = self._paces.setdefault((path, len(request).bit_length()), Pace(longest=self._slow))
-        healthy = {name for name, upstream in self._upstreams.items() if upstream.is_healthy}
+        healthy = {name for name, upstream in self.upstreams.items() if upstream.is_healthy}
         waiting = self._router.order(key, healthy)
         call = _Call(path, request, metadata, None if remaining is None else time.monotonic() + remaining)
-        self._budget.earn()
+        self.budget.earn()
         self._try_again(call, besides=waiting[0], patience=2 * pace.late_after)
-        asked: dict[asyncio.Future[Reply], str] = {}
-        complaint: tuple[str, Reply] | None = None
-        last = (waiting[0], Reply("UNAVAILABLE"))
-        try:
-            while asked or waiting:
-                if not asked:
-                    self._ask(waiting.pop(0), call, asked)
-                may_ask_more = len(asked) == 1 and bool(waiting) and waiting[0] in healthy
-                task = await _first(asked, pace.late_after if may_ask_more else None)
-                if task is None and self._budget.spend():
-                    self._ask(waiting.pop(0), call, asked)
-                    continue
-                task = task or await _first(asked, None)
-                if task is None:  # never: `asked` is not empty
-                    continue
-                earlier = list(asked)[: list(asked).index(task)]
-                name, reply = asked.pop(task), task.result()
-                upstream = self._upstreams[name]
-                if reply.code == "OK" and self._is_good(path, request, reply.body):
-                    upstream.settle(reply)
-                    pace.observe(reply.latency)
-                    self._pass_over(complaint, [asked[task] for task in earlier])
-                    return name, reply
-                if reply.code == "UNAVAILABLE" or reply.code in _CALLERS:
-                    upstream.settle(reply)
-                    last = (name, reply)
-                    if reply.code == "UNAVAILABLE":
-                        self._metrics.retry(name)
-                    else:
-                        waiting.clear()
-                elif complaint:
-                    upstream.settle(reply)
-                    break
-                else:
-                    complaint = (name, reply)
-            if complaint:
-                self._upstreams[complaint[0]].settle(complaint[1])
-            return complaint or last
-        finally:
-            for task in asked:
-                task.cancel()
+        journey = _Journey(self, call, pace, waiting, healthy, done)
+        journey.ask_next()
+        return journey.end
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Ends the trials under way."""
-        for task in self._trials:
-            task.cancel()
-        await asyncio.gather(*self._trials, return_exceptions=True)
-
-    def _ask(self, name: str, call: _Call, asked: dict[asyncio.Future[Reply], str]) -> None:
-        asked[call.to(self._upstreams[name])] = name
-
-    def _pass_over(self, complaint: tuple[str, Reply] | None, overtaken: list[str]) -> None:
-        if complaint:
-            name, reply = complaint
-            self._upstreams[name].settle(reply, ok=False)
-            self._metrics.passed_over(name, "error")
-        for name in overtaken:
-            self._upstreams[name].late()
-            self._metrics.passed_over(name, "late")
+        for cancel in self._trials.values():
+            cancel()
 
     def _try_again(self, call: _Call, besides: str, patience: float) -> None:
-        for name, upstream in self._upstreams.items():
+        for name, upstream in self.upstreams.items():
             if name != besides and upstream.wants_trial:
-                # Claimed at once, or every call of this moment would be copied.
-                upstream.breaker.begin(time.monotonic())
-                task = asyncio.create_task(self._trial(upstream, call, patience))
-                self._trials.add(task)
-                task.add_done_callback(self._trials.discard)
+                # The breaker has begun its trial when `ask` returns, or every call of this moment would be copied.
+                tried = partial(self._tried, upstream, call, patience)
+                self._trials[name] = call.to(upstream, tried, self._slow)
 
-    async def _trial(self, upstream: Upstream, call: _Call, patience: float) -> None:
-        reply = await upstream.ask(call.path, call.request, call.metadata, self._slow)
-        good = reply.code == "OK" and self._is_good(call.path, call.request, reply.body)
-        upstream.settle(reply, ok=good and reply.latency < patience)
+    def _tried(self, upstream: Upstream, call: _Call, patience: float, reply: Reply) -> None:
+        self._trials.pop(upstream.name, None)
+        upstream.settle(reply, ok=self.is_answer(call, reply) and reply.latency < patience)
 
-
-async def _first(
-    asked: Collection[asyncio.Future[Reply]], timeout: float | None
-) -> asyncio.Future[Reply] | None:
-    """The task that is done, the one begun first where several are; None after `timeout` seconds."""
-    await asyncio.wait(asked, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    return next((task for task in asked if task.done()), None)
+    def is_answer(self, call: _Call, reply: Reply) -> bool:
+        """Whether a reply is a good answer to the call."""
+        return reply.code == "OK" and self._is_good(call.path, call.request, reply.body)
 
 
+@dataclass(frozen=True, slots=True)
 class _Call:
-    def __init__(self, path: str, request: bytes, metadata: Metadata, expires: float | None) -> None:
-        self.path, self.request, self.metadata = path, request, metadata
-        self._expires = expires
+    path: str
+    request: bytes
+    metadata: Metadata
+    expires: float | None
 
-    def to(self, upstream: Upstream) -> asyncio.Future[Reply]:
-        timeout = None if self._expires is None else max(self._expires - time.monotonic(), 0.0)
-        return upstream.ask(self.path, self.request, self.metadata, timeout)
+    def to(self, upstream: Upstream, done: Callable[[Reply], None], timeout: float | None = None) -> Cancel:
+        if timeout is None and self.expires is not None:
+            timeout = max(self.expires - time.monotonic(), 0.0)
+        return upstream.ask(self.path, self.request, self.metadata, timeout, done)
+
+
+class _Journey:
+    """One call's way from replica to replica."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        call: _Call,
+        pace: Pace,
+        waiting: list[str],
+        healthy: set[str],
+        done: Done,
+    ) -> None:
+        self._forwarder, self._call, self._pace, self._done = forwarder, call, pace, done
+        self._waiting, self._healthy = waiting, healthy
+        self._asked: dict[str, Cancel] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._complaint: tuple[str, Reply] | None = None
+
+    def ask_next(self) -> None:
+        """Asks the replica whose turn it is."""
+        name = self._waiting.pop(0)
+        self._asked[name] = self._call.to(self._forwarder.upstreams[name], partial(self._answered, name))
+        self._watch_the_clock()
+
+    def end(self) -> None:
+        """Gives up whoever has not answered."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for cancel in self._asked.values():
+            cancel()
+        self._asked.clear()
+
+    def _watch_the_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if len(self._asked) == 1 and self._waiting and self._waiting[0] in self._healthy:
+            self._timer = asyncio.get_running_loop().call_later(self._pace.late_after, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._forwarder.budget.spend():
+            self.ask_next()
+
+    def _answered(self, name: str, reply: Reply) -> None:
+        earlier = list(self._asked)[: list(self._asked).index(name)]
+        del self._asked[name]
+        try:
+            final = self._judge(name, reply, earlier)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller must hear of it
+            _LOG.exception("%s could not be forwarded", self._call.path)
+            final = (name, Reply("UNKNOWN", details="Unexpected error in the gateway"))
+        if final is None and self._asked:
+            self._watch_the_clock()
+        elif final is None:
+            self.ask_next()
+        else:
+            self.end()
+            self._done(*final)
+
+    def _judge(self, name: str, reply: Reply, earlier: Sequence[str]) -> tuple[str, Reply] | None:
+        """What the caller gets; None if others are to be heard first."""
+        upstream, metrics = self._forwarder.upstreams[name], self._forwarder.metrics
+        if self._forwarder.is_answer(self._call, reply):
+            upstream.settle(reply)
+            self._pace.observe(reply.latency)
+            self._pass_over(earlier)
+            return name, reply
+        if reply.code == "UNAVAILABLE" or reply.code in _CALLERS:
+            upstream.settle(reply)
+            if reply.code == "UNAVAILABLE":
+                metrics.retry(name)
+            else:
+                self._waiting.clear()
+            ended = (name, reply)
+        elif self._complaint is not None:
+            upstream.settle(reply)
+            return self._give_in()
+        else:
+            self._complaint = ended = (name, reply)
+        if self._asked or self._waiting:
+            return None
+        return self._give_in() or ended
+
+    def _give_in(self) -> tuple[str, Reply] | None:
+        """The first complaint is right: nobody has answered."""
+        if self._complaint is not None:
+            name, reply = self._complaint
+            self._forwarder.upstreams[name].settle(reply)
+        return self._complaint
+
+    def _pass_over(self, overtaken: Sequence[str]) -> None:
+        upstreams, metrics = self._forwarder.upstreams, self._forwarder.metrics
+        if self._complaint is not None:
+            name, reply = self._complaint
+            upstreams[name].settle(reply, ok=False)
+            metrics.passed_over(name, "error")
+        for name in overtaken:
+            upstreams[name].late()
+            metrics.passed_over(name, "late")

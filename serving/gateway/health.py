@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serving.gateway.channel import Reply
+from serving.gateway.channel import Cancel, Reply
 from serving.gateway.listener import Handler
 from serving.http2.stream import Stream
 
@@ -18,7 +18,8 @@ def health(is_ready: Callable[[], bool]) -> Handler:
     The answer has one enum field, number 1; its two forms are spelled as bytes.
     """
 
-    async def check(request: bytes, call: Stream) -> Reply:
-        return Reply("OK", _SERVING if is_ready() else _NOT_SERVING)
+    def check(request: bytes, call: Stream, done: Callable[[Reply], None]) -> Cancel:
+        done(Reply("OK", _SERVING if is_ready() else _NOT_SERVING))
+        return lambda: None
 
     return check

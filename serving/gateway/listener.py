@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 
 from ranker.errors import UserError
 from serving.client.connection import MAX_MESSAGE
-from serving.gateway.channel import Reply, tune
+from serving.gateway.channel import Cancel, Reply, tune
 from serving.http2 import frames, hpack, messages
 from serving.http2.books import Books
 from serving.http2.frames import ProtocolError
@@ -29,8 +28,9 @@ _STALL_SECONDS = 60.0
 _USER_TIMEOUT_MS = 60_000
 _MAX_CONNECTIONS = 1024
 
-Handler = Callable[[bytes, Stream], Awaitable[Reply]]
-"""A unary method: (request, its stream's headers and deadline) to the reply, whose latency says nothing here."""
+Handler = Callable[[bytes, Stream, Callable[[Reply], None]], Cancel]
+"""A unary method: takes the request, its stream for headers and deadline, and what to call with the reply; gives
+what to call if the caller goes away."""
 
 
 class Listener:
@@ -114,7 +114,7 @@ class _Caller(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._books = Books()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._cancels: dict[int, Cancel] = {}
         self._has_room = True
         self._began = time.monotonic()
 
@@ -149,8 +149,9 @@ class _Caller(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._books.end()
         self._outgoing.clear()
-        for task in self._tasks.values():
-            task.cancel()
+        for cancel in list(self._cancels.values()):
+            cancel()
+        self._cancels.clear()
         self._listener.left(self)
 
     @property
@@ -179,23 +180,26 @@ class _Caller(asyncio.Protocol):
             self._end(stream, messages.refusal(stream.number, error))
             return
         stream.body = bytearray()
-        task = asyncio.ensure_future(self._answer(stream, request))
-        self._tasks[stream.number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(stream.number, None))
-
-    async def _answer(self, stream: Stream, request: bytes) -> None:
+        handler = self._listener.handlers[stream.path]
+        self._cancels[stream.number] = lambda: None  # until the handler has said how
         try:
-            reply = await self._listener.handlers[stream.path](request, stream)
+            cancel = handler(request, stream, partial(self._answer, stream))
         except Exception:  # noqa: BLE001 - whatever it is, the caller must hear of it
             _LOG.exception("%s failed", stream.path)
-            reply = Reply("UNKNOWN", details="Unexpected error in the gateway")
+            self._answer(stream, Reply("UNKNOWN", details="Unexpected error in the gateway"))
+            return
+        if stream.number in self._cancels:  # not answered at once
+            self._cancels[stream.number] = cancel
+
+    def _answer(self, stream: Stream, reply: Reply) -> None:
+        self._cancels.pop(stream.number, None)
         if reply.code != "OK":
             block = messages.status_only(Code[reply.code], reply.details, reply.trailers)
             self._end(stream, messages.ending(stream.number, block))
             return
         block = messages.OK_TRAILERS
         if reply.trailers:
-            block += hpack.encode(list(reply.trailers))
+            block += _encoded(tuple(reply.trailers))
         if self._books.take_whole(stream, reply.body):
             self._end(stream, messages.unary_answer(stream.number, reply.body, block))
         else:
@@ -209,5 +213,13 @@ class _Caller(asyncio.Protocol):
             self._transport.write(last)
 
     def _cancel(self, stream: Stream) -> None:
-        with contextlib.suppress(KeyError):
-            self._tasks[stream.number].cancel()
+        cancel = self._cancels.pop(stream.number, None)
+        if cancel is not None:
+            cancel()
+            self._books.forget(stream)
+
+
+# Nearly all answers of a replica carry the same few.
+@lru_cache(256)
+def _encoded(headers: tuple[hpack.Header, ...]) -> bytes:
+    return hpack.encode(list(headers))

@@ -21,6 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._of_call: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._calls = Counter(
             "ranker_gateway_requests",
             "Calls answered, by method, replica that answered and gRPC status.",
@@ -50,8 +51,14 @@ class Metrics:
 
     def call(self, method: str, replica: str, code: str, seconds: float) -> None:
         """Notes an answered call."""
-        self._calls.labels(method, replica, code).inc()
-        self._latency.labels(method).observe(seconds)
+        # Looking labels up costs more than counting, and there are few of them.
+        children = self._of_call.get((method, replica, code))
+        if children is None:
+            children = self._calls.labels(method, replica, code), self._latency.labels(method)
+            self._of_call[method, replica, code] = children
+        counter, latency = children
+        counter.inc()
+        latency.observe(seconds)
 
     def retry(self, replica: str) -> None:
         """Notes a replica that was not there."""

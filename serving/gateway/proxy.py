@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from serving import wire
-from serving.gateway.channel import Reply
+from serving.gateway.channel import Cancel, Reply
 from serving.gateway.compare import Sampled
 from serving.gateway.forward import Forwarder
 from serving.gateway.listener import Handler
@@ -61,19 +59,21 @@ class Proxy:
         method = path.rpartition("/")[2]
         is_predict = path == wire.PREDICT.path
 
-        async def handle(request: bytes, call: Stream) -> Reply:
+        def handle(request: bytes, call: Stream, done: Callable[[Reply], None]) -> Cancel:
             clock, arrived = time.time(), time.monotonic()
             # Keys that stand twice are passed on twice; for look-ups the last one counts.
             passed_on = [header for header in call.headers if not header[0].startswith(_HOP)]
             key = call.metadata.get(self._sticky) if self._sticky else None
             remaining = None if call.deadline is None else call.deadline - arrived
-            name, reply = await self._forward(path, request, passed_on, key, remaining)
-            self._metrics.call(method, name, reply.code, time.monotonic() - arrived)
-            if is_predict and self._rate > 0 and reply.code == "OK":
-                # After this handler's return has sent the answer.
-                sent = call.metadata.get(REQUEST_ID)
-                asyncio.get_running_loop().call_soon(self._sample, clock, name, request, reply, sent)
-            return replace(reply, trailers=(*reply.trailers, (REPLICA, name.encode())))
+
+            def answered(name: str, reply: Reply) -> None:
+                trailers = (*reply.trailers, (REPLICA, name.encode()))
+                done(Reply(reply.code, reply.body, reply.details, trailers))
+                self._metrics.call(method, name, reply.code, time.monotonic() - arrived)
+                if is_predict and self._rate > 0 and reply.code == "OK":
+                    self._sample(clock, name, request, reply, call.metadata.get(REQUEST_ID))
+
+            return self._forward(path, request, passed_on, key, remaining, answered)
 
         return handle
 

@@ -102,7 +102,7 @@ class Gateway:
         self._connecting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._connecting
-        await self._forward.close()
+        self._forward.close()
         await self._mirror.stop(self.options.drain)
         await self._disconnect()
 

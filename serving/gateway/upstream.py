@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from serving.client.connection import Tls
 from serving.deployment import Replica
 from serving.gateway.breaker import Breaker
-from serving.gateway.channel import Channel, Metadata, Reply
+from serving.gateway.channel import Cancel, Channel, Metadata, Reply
 
 # Failures that say something of the replica; the others say something of the request.
 _FAULTS = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS", "ABORTED"})
@@ -51,7 +52,12 @@ class Upstream:
 
     async def call(self, path: str, request: bytes, metadata: Metadata, timeout: float | None) -> Reply:
         """Sends one request and tells the breaker how it went."""
-        reply = await self.ask(path, request, metadata, timeout)
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        cancel = self.ask(path, request, metadata, timeout, answer.set_result)
+        try:
+            reply = await answer
+        finally:
+            cancel()
         self.settle(reply)
         return reply
 
@@ -65,11 +71,16 @@ class Upstream:
         self.breaker.record(False, time.monotonic())
 
     def ask(
-        self, path: str, request: bytes, metadata: Metadata, timeout: float | None
-    ) -> asyncio.Future[Reply]:
-        """Sends one request; a failure is a Reply too. To cancel the future is to cancel the call."""
+        self,
+        path: str,
+        request: bytes,
+        metadata: Metadata,
+        timeout: float | None,
+        done: Callable[[Reply], None],
+    ) -> Cancel:
+        """Sends one request and calls `done` later; a failure is a Reply too. Returns what cancels the call."""
         self.breaker.begin(time.monotonic())
-        return self._channel.call(path, request, metadata, timeout)
+        return self._channel.call(path, request, metadata, timeout, done)
 
     async def close(self) -> None:
         """Closes the channel."""
