@@ -1,56 +1,17 @@
-"""One connection to one replica, made again when it is lost: gRPC's bytes both ways, on the event loop.
-
-A hop through the asyncio of `grpcio` costs more than a millisecond; this one costs a third of that.
-"""
+"""The way to one replica: a connection, made again when it is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
 
 from ranker.errors import UserError
-from serving.client.connection import MAX_MESSAGE, Tls
-from serving.http2 import frames, hpack, messages
-from serving.http2.books import Books
-from serving.http2.frames import ProtocolError
-from serving.http2.outgoing import Outgoing
-from serving.http2.responses import ResponseReader, result, trailers
-from serving.http2.stream import Stream
-from serving.status import ServingError
+from serving.client.connection import Tls
+from serving.gateway.connection import Cancel, Connection, Done, Metadata, Reply
 
-_LOG = logging.getLogger(__name__)
-_USER_TIMEOUT_MS = 20_000
 _CONNECT_SECONDS = 20.0
 _PAUSE_SECONDS = 0.05
-
-Metadata = Sequence[hpack.Header]
-Cancel = Callable[[], object]
-"""Ends a call whose reply nobody waits for; once it is there, without effect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How a call ended: the answer's bytes with code "OK", or a status and its text.
-
-    Attributes:
-      trailers: the metadata that came with the status, as it came.
-      latency: seconds.
-    """
-
-    code: str
-    body: bytes = b""
-    details: str = ""
-    trailers: Metadata = ()
-    latency: float = 0.0
-
-
-Done = Callable[[Reply], None]
 
 
 class Channel:
@@ -69,7 +30,7 @@ class Channel:
         self._where = _address(target)
         self._tls = tls
         self._context = tls.context() if tls else None
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._attempt: asyncio.Task[None] | None = None
         self._last_attempt = -_PAUSE_SECONDS
         self._problem = ""
@@ -157,10 +118,11 @@ class Channel:
         finally:
             self._attempt = None
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> Connection:
         loop = asyncio.get_running_loop()
-        connection = _Connection(self._authority)
-        name = self._authority.rpartition(":")[0].strip("[]") if self._context else None
+        host, authority = self._names()
+        name = host if self._context else None
+        connection = Connection("https" if self._context else "http", authority)
         if isinstance(self._where, str):
             await loop.create_unix_connection(
                 lambda: connection, self._where, ssl=self._context, server_hostname=name
@@ -176,187 +138,14 @@ class Channel:
             raise
         return connection
 
-    @property
-    def _authority(self) -> str:
+    def _names(self) -> tuple[str, str]:
+        """The name in the server's certificate, and the calls' authority."""
         if self._tls and self._tls.server_name:
-            return f"{self._tls.server_name}:443"
-        return "localhost:0" if isinstance(self._where, str) else f"{self._where[0]}:{self._where[1]}"
-
-
-class _Connection(asyncio.Protocol):
-    def __init__(self, authority: str) -> None:
-        self._authority = authority.encode()
-        self._books = Books()
-        self._calls: dict[int, _Waiting] = {}
-        self._has_room = True
-        # A listening kernel accepts for a process that hangs: only the server's first frame says that it is there.
-        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    @property
-    def takes_calls(self) -> bool:
-        return not self._lost.done() and not self._reader.draining
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        tune(transport, _USER_TIMEOUT_MS)
-        self._outgoing = Outgoing(self._books, transport.write, lambda: self._has_room)
-        self._reader = ResponseReader(self._books, transport.write, MAX_MESSAGE)
-
-    def call(
-        self, path: str, request: bytes, metadata: Metadata, timeout: float | None, done: Done
-    ) -> Cancel:
-        loop = asyncio.get_running_loop()
-        stream = self._reader.open(path)
-        if stream is None:
-            full = Reply("UNAVAILABLE", details="The connection takes no more calls")
-            return loop.call_soon(done, full).cancel
-        number = stream.number
-        timer = None if timeout is None else loop.call_later(timeout, self._late, number)
-        self._calls[number] = _Waiting(stream, done, timer, time.monotonic())
-        head = frames.frame(
-            frames.HEADERS, frames.END_HEADERS, number, self._headers(path, metadata, timeout)
-        )
-        if self._books.take_whole(stream, request):
-            self._transport.write(
-                head + frames.frame(frames.DATA, frames.END_STREAM, number, messages.pack(request))
-            )
-        else:
-            self._transport.write(head)
-            self._outgoing.hold(stream, messages.pack(request), partial(self._sent, stream))
-        return partial(self._cancel, number)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for stream in self._reader.feed(data):
-                self._answered(stream)
-        except ProtocolError as error:
-            _LOG.warning("a replica broke the protocol: %s", error)
-            self._transport.write(frames.goaway(0, error.code, str(error)))
-            self._transport.close()
-            return
-        if self._reader.greeted and not self.greeted.done():
-            self.greeted.set_result(None)
-        self._outgoing.pump()
-        if self._reader.draining:
-            self._drain()
-
-    def pause_writing(self) -> None:
-        self._has_room = False
-
-    def resume_writing(self) -> None:
-        self._has_room = True
-        self._outgoing.pump()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._books.end()
-        self._outgoing.clear()
-        self._lost.set_result(None)
-        for number in list(self._calls):
-            self._end(number, "UNAVAILABLE", f"The connection was lost: {error or 'closed by the server'}")
-        if not self.greeted.done():
-            self.greeted.set_exception(error or ConnectionError("closed by the server"))
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    async def close(self) -> None:
-        self._transport.close()
-        await asyncio.wait([self._lost], timeout=1.0)
-        self._transport.abort()
-
-    def _headers(self, path: str, metadata: Metadata, timeout: float | None) -> bytes:
-        limit = [] if timeout is None else [(b"grpc-timeout", messages.timeout_text(timeout))]
-        return _same_headers(path.encode(), self._authority) + hpack.encode([*limit, *metadata])
-
-    def _sent(self, stream: Stream) -> None:
-        if stream.cancelled:  # answered, or given up, before it was all there
-            self._transport.write(frames.rst_stream(stream.number, frames.CANCEL))
-        else:
-            self._transport.write(frames.frame(frames.DATA, frames.END_STREAM, stream.number))
-
-    def _answered(self, stream: Stream) -> None:
-        try:
-            body = result(stream, MAX_MESSAGE)
-        except ServingError as error:
-            self._end(stream.number, error.code.name, error.message, stream=stream)
-        else:
-            self._end(stream.number, "OK", body=body, stream=stream)
-
-    def _late(self, number: int) -> None:
-        self._give_up(number)
-        self._end(number, "DEADLINE_EXCEEDED", "Deadline Exceeded")
-
-    def _cancel(self, number: int) -> None:
-        if number in self._calls:
-            self._give_up(number)
-            self._forget(number)
-
-    def _give_up(self, number: int) -> None:
-        stream = self._calls[number].stream
-        stream.cancelled = True
-        self._books.forget(stream)
-        self._transport.write(frames.rst_stream(number, frames.CANCEL))
-
-    def _drain(self) -> None:
-        refused = [number for number in self._calls if number > self._reader.last_taken]
-        for number in refused:
-            self._end(number, "UNAVAILABLE", "The server takes no more calls on this connection")
-        if not self._calls:
-            self._transport.close()
-
-    def _end(
-        self, number: int, code: str, details: str = "", body: bytes = b"", stream: Stream | None = None
-    ) -> None:
-        call = self._forget(number)
-        if call is not None:
-            metadata = trailers(stream) if stream is not None else ()
-            call.done(Reply(code, body, details, metadata, time.monotonic() - call.began))
-
-    def _forget(self, number: int) -> _Waiting | None:
-        call = self._calls.pop(number, None)
-        if call is not None and call.timer is not None:
-            call.timer.cancel()
-        if self._reader.draining and not self._calls:
-            self._transport.close()
-        return call
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A call without an answer yet."""
-
-    stream: Stream
-    done: Done
-    timer: asyncio.TimerHandle | None
-    began: float
-
-
-@cache
-def _same_headers(path: bytes, authority: bytes) -> bytes:
-    """What stands at the head of all calls of a method. Both are of small closed sets."""
-    return hpack.encode(
-        [
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b":path", path),
-            (b":authority", authority),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-            (b"user-agent", b"steady-ranker-gateway"),
-        ]
-    )
-
-
-def tune(transport: asyncio.Transport, user_timeout_ms: int) -> None:
-    """Has the kernel send at once, and notice a peer that went away without a word."""
-    sock: socket.socket = transport.get_extra_info("socket")
-    if sock.family != socket.AF_UNIX:
-        # asyncio does so itself only for sockets that were made with the protocol's number, which accepted ones are not.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout_ms)
+            return self._tls.server_name, self._tls.server_name
+        if isinstance(self._where, str):
+            return "localhost", "localhost"
+        host, port = self._where
+        return host, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _address(target: str) -> str | tuple[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from serving.gateway.channel import Cancel, Metadata, Reply
+from serving.gateway.connection import Cancel, Metadata, Reply
 from serving.gateway.metrics import Metrics
 from serving.gateway.pace import Budget, Pace
 from serving.gateway.routing import Router

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serving.gateway.channel import Cancel, Reply
+from serving.gateway.connection import Cancel, Reply
 from serving.gateway.listener import Handler
 from serving.http2.stream import Stream
 

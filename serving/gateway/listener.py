@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 
 from ranker.errors import UserError
 from serving.client.connection import MAX_MESSAGE
-from serving.gateway.channel import Cancel, Reply, tune
+from serving.gateway.connection import Cancel, Reply, tune
 from serving.http2 import frames, hpack, messages
 from serving.http2.books import Books
 from serving.http2.frames import ProtocolError
@@ -27,6 +27,7 @@ _GREETING_SECONDS = 20.0
 _STALL_SECONDS = 60.0
 _USER_TIMEOUT_MS = 60_000
 _MAX_CONNECTIONS = 1024
+_MOST_BYTES = 64 * 2**20
 
 Handler = Callable[[bytes, Stream, Callable[[Reply], None]], Cancel]
 """A unary method: takes the request, its stream for headers and deadline, and what to call with the reply; gives
@@ -137,6 +138,10 @@ class _Caller(asyncio.Protocol):
             self._transport.write(frames.goaway(self._reader.last_stream, error.code, str(error)))
             self._transport.close()
             return
+        if (
+            self._transport.get_write_buffer_size() > _MOST_BYTES
+        ):  # a caller that asks and asks, and reads nothing
+            self._transport.abort()
         self._outgoing.pump()
 
     def pause_writing(self) -> None:

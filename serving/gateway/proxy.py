@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from serving import wire
-from serving.gateway.channel import Cancel, Reply
 from serving.gateway.compare import Sampled
+from serving.gateway.connection import Cancel, Reply
 from serving.gateway.forward import Forwarder
 from serving.gateway.listener import Handler
 from serving.gateway.metrics import Metrics

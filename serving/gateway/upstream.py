@@ -9,7 +9,8 @@ from collections.abc import Callable
 from serving.client.connection import Tls
 from serving.deployment import Replica
 from serving.gateway.breaker import Breaker
-from serving.gateway.channel import Cancel, Channel, Metadata, Reply
+from serving.gateway.channel import Channel
+from serving.gateway.connection import Cancel, Metadata, Reply
 
 # Failures that say something of the replica; the others say something of the request.
 _FAULTS = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS", "ABORTED"})

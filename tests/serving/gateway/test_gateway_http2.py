@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.errors import UserError
-from serving.gateway.channel import Channel, Reply
+from serving.gateway.channel import Channel, _address
+from serving.gateway.connection import Reply
 from serving.gateway.listener import Listener
-from serving.http2 import frames, messages
+from serving.http2 import frames, hpack, messages
 
 ECHO, FAIL, SLOW, META, NEVER = (f"/t.T/{name}" for name in ("Echo", "Fail", "Slow", "Meta", "Never"))
 TEXT = "100% b\u00e4d\nluck"
@@ -283,8 +284,6 @@ def peer():
 
 
 def head(number, headers, flags=frames.END_HEADERS):
-    from serving.http2 import hpack
-
     return frames.frame(frames.HEADERS, flags, number, hpack.encode(headers))
 
 
@@ -338,8 +337,6 @@ def test_random_answers_end_the_call_one_way_or_the_other(loop, data):
 
 
 def test_addresses():
-    from serving.gateway.channel import _address
-
     assert _address("a.b:80") == ("a.b", 80)
     assert _address("[::1]:80") == ("::1", 80)
     assert _address("dns:///a:80") == _address("dns:a:80") == ("a", 80)
