@@ -126,6 +126,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
             strict=options.strict,
             tensor_content=options.enable_serialization_as_tensor_content,
             max_batch_size=options.max_batch_size or (100_000 if options.strict else 0),
+            check_method_names=options.enable_signature_method_name_check,
         )
         endpoints = Endpoints(core, api_options, metrics, request_log)
         admin = Admin(core, _admin_options(options, core), metrics)

@@ -26,7 +26,13 @@ from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.request_log import REQUEST_ID, RequestLog
-from serving.server.signatures import DEFAULT_SIGNATURE, Signature
+from serving.server.signatures import (
+    CLASSIFY_METHOD,
+    DEFAULT_SIGNATURE,
+    REGRESS_METHOD,
+    Signature,
+    check_method_name,
+)
 from serving.server.steps import Steps, finish
 from serving.server.tensors import decode, encode
 from serving.status import Code, ServingError, invalid
@@ -77,11 +83,13 @@ class ApiOptions:
         strict: check shapes against the signature.
         tensor_content: numeric outputs of Predict as `tensor_content`.
         max_batch_size: most rows (first dimension) of an input; 0 for no limit.
+        check_method_names: hold a signature's method_name against the method that is called.
     """
 
     strict: bool = False
     tensor_content: bool = False
     max_batch_size: int = 0
+    check_method_names: bool = False
 
 
 class Endpoints:
@@ -127,6 +135,7 @@ class Endpoints:
         ):
             record.version = handle.version
             record.signature = _known(spec, handle.bundle)
+            self._check_method("Predict", handle.bundle, spec.signature_name)
             name, outputs = yield from predict(
                 handle.bundle,
                 spec.signature_name,
@@ -171,6 +180,7 @@ class Endpoints:
         ):
             record.version = handle.version
             record.signature = _known(spec, handle.bundle)
+            self._check_method("Predict", handle.bundle, spec.signature_name)
             inputs = read(handle.bundle.signatures)
             steps = predict(
                 handle.bundle,
@@ -206,6 +216,7 @@ class Endpoints:
         ):
             record.version = handle.version
             record.signature = _known(spec, handle.bundle)
+            self._check_method(api, handle.bundle, spec.signature_name)
             response.result.CopyFrom(
                 run(handle.bundle, spec.signature_name, request.input, call.timeout_ms())
             )
@@ -218,11 +229,20 @@ class Endpoints:
             raise invalid("ModelSpec has no name specified.")
         response = inference_pb2.MultiInferenceResponse()
         with self._core.handle(request.tasks[0].model_spec) as handle:
+            for task in request.tasks:
+                api = {CLASSIFY_METHOD: "Classify", REGRESS_METHOD: "Regress"}.get(task.method_name)
+                if api is not None:
+                    self._check_method(api, handle.bundle, task.model_spec.signature_name)
             results = multi_inference(handle.bundle, request.tasks, request.input, call.timeout_ms())
             for task, result in zip(request.tasks, results, strict=True):
                 _fill_spec(result.model_spec, task.model_spec, handle.version)
                 response.results.append(result)
         return response.SerializeToString()
+
+    def _check_method(self, api: str, model: Model, signature_name: str) -> None:
+        signature = model.signatures.get(signature_name or DEFAULT_SIGNATURE)
+        if self._options.check_method_names and signature is not None:
+            check_method_name(api, signature)
 
     def get_model_metadata(self, data: bytes, call: Call) -> bytes:
         """PredictionService.GetModelMetadata."""

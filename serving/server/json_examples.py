@@ -56,7 +56,7 @@ def _add(name: str, value: Any, feature: feature_pb2.Feature) -> None:
     if isinstance(value, bool):
         _list(name, feature, "int64_list").append(int(value))
     elif isinstance(value, str):
-        _list(name, feature, "bytes_list").append(value.encode("utf-8", "surrogatepass"))
+        _list(name, feature, "bytes_list").append(value.encode("utf-8", "surrogateescape"))
     elif is_base64(value):
         _list(name, feature, "bytes_list").append(decode_base64(value))
     elif isinstance(value, float) or (isinstance(value, int) and not -(2**63) <= value < 2**64):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,38 +36,6 @@ _INTEGERS: dict[int, tuple[np.dtype[Any], int, int]] = {
     22: (np.dtype("u4"), 0, 2**32 - 1),
     23: (np.dtype("u8"), 0, 2**64 - 1),
 }
-_PARSE_ERRORS = (
-    ("Extra data", "The document root must not be followed by other values."),
-    ("Expecting property name", "Missing a name for object member."),
-    ("Illegal trailing comma", "Missing a name for object member."),
-    ("Expecting ':'", "Missing a colon after a name of object member."),
-    ("Expecting ','", "Missing a comma or } or ] after an element."),
-    ("Unterminated string", "Missing a closing quotation mark in string."),
-    ("Invalid control", "Invalid encoding in string."),
-    ("Invalid \\", "Invalid escape character in string."),
-)
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request body.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT if it is not JSON or not an object.
-    """
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
-    try:
-        document = json.loads(body.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        text = next((text for start, text in _PARSE_ERRORS if error.msg.startswith(start)), "Invalid value.")
-        raise invalid(f"JSON Parse error: {text} at offset: {error.pos}") from None
-    except UnicodeDecodeError as error:
-        raise invalid(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from None
-    except (RecursionError, ValueError):
-        raise invalid("JSON Parse error: Terminate parsing due to Handler error. at offset: 0") from None
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {json_text(document)} Is not object")
-    return document
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -294,7 +261,7 @@ def _leaf(value: Any, dtype: int) -> Any:
     if dtype == STRING:
         if not isinstance(value, str):
             raise _type_error(value, dtype)
-        return value.encode("utf-8", "surrogatepass")
+        return value.encode("utf-8", "surrogateescape")
     if dtype == 10:
         if not isinstance(value, bool):
             raise _type_error(value, dtype)

@@ -65,6 +65,9 @@ class ServerOptions:
     enable_serialization_as_tensor_content: bool = _flag(
         False, "numeric outputs of Predict as tensor_content"
     )
+    enable_signature_method_name_check: bool = _flag(
+        False, "hold a signature's method_name against the method that is called"
+    )
     version: bool = _flag(False, "print versions and exit")
 
     strict: bool = _flag(

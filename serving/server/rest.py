@@ -16,9 +16,10 @@ from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, 
 
 from serving.server.endpoints import Call, Endpoints
 from serving.server.http_server import Request, Response
+from serving.server.json_body import parse_object
 from serving.server.json_examples import examples_input
 from serving.server.json_output import classification_results, error_body, predictions, regression_results
-from serving.server.json_tensors import parse_object, predict_inputs, signature_name
+from serving.server.json_tensors import predict_inputs, signature_name
 from serving.server.signatures import DEFAULT_SIGNATURE
 from serving.status import HTTP_STATUS, ServingError, invalid
 

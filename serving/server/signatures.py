@@ -52,6 +52,28 @@ class Signature:
 Feeds = list[tuple[TensorSpec, np.ndarray]]
 
 
+def check_method_name(api: str, signature: Signature) -> None:
+    """Holds a signature's method name against the method called, as `--enable_signature_method_name_check` asks.
+
+    Args:
+        api: "Predict", which runs all three kinds, "Classify" or "Regress".
+        signature: the one to run.
+
+    Raises:
+        ServingError: it is of another kind: INTERNAL for Predict, INVALID_ARGUMENT for the others.
+    """
+    name = signature.method_name
+    if api == "Predict" and name not in (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD):
+        kinds = f"{PREDICT_METHOD}, {CLASSIFY_METHOD}, {REGRESS_METHOD}"
+        raise ServingError(
+            Code.INTERNAL, f"Expected prediction signature method_name to be one of {{{kinds}}}. Was: {name}"
+        )
+    if api == "Classify" and name != CLASSIFY_METHOD:
+        raise invalid(f"Expected classification signature method_name to be {CLASSIFY_METHOD}. Was: {name}")
+    if api == "Regress" and name != REGRESS_METHOD:
+        raise invalid(f"Expected regression signature method_name to be {REGRESS_METHOD}. Was: {name}")
+
+
 def prepare_feeds(
     signature: Signature,
     names: Iterable[str],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -187,3 +189,27 @@ def test_status_mistakes(shared):
         Code.INVALID_ARGUMENT,
         "Missing ModelSpec",
     )
+
+
+def test_method_names_are_held_against_the_method_only_if_asked(serve, base):
+    path = base / "1" / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    definitions = saved.meta_graphs[0].signature_def
+    definitions["odd"].CopyFrom(definitions["serving_default"])
+    definitions["odd"].method_name = "not/supported/method"
+    path.write_bytes(saved.SerializeToString())
+    options = {"model_name": MODEL, "model_base_path": str(base)}
+    loose, checked = serve(**options), serve(enable_signature_method_name_check=True, **options)
+    x = np.array([[2.0]], np.float32)
+    assert list(loose.predict(MODEL, "odd", x=x).outputs["y"].float_val) == [3.0]
+    assert failure(checked.predict, MODEL, "odd", x=x) == (
+        Code.INTERNAL,
+        "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
+        "tensorflow/serving/classify, tensorflow/serving/regress}. Was: not/supported/method",
+    )
+    kept = "Expected {} signature method_name to be tensorflow/serving/{}. Was: tensorflow/serving/predict"
+    for call, words in ((classify, ("classification", "classify")), (regress, ("regression", "regress"))):
+        code, text = failure(call, checked, "serving_default", examples(2.0))
+        assert (code, text) == (Code.INVALID_ARGUMENT, kept.format(*words))
+    assert regress(checked, "regress_x_to_y", examples(2.0)).result.regressions[0].value == 3.0
+    assert checked.predict(MODEL, x=x).outputs["y"].float_val == [3.0]
