@@ -98,6 +98,7 @@ def test_status_and_metadata(shared):
             PREDICT,
             b'{"instances": [Inf, "\xff"]}',
             400,
+            "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
             'JSON Value: "\udcff" Type: String is not of expected type: float',
         ),
         (PREDICT, b"[1]", 400, "JSON Value: [\n    1\n] Is not object"),
