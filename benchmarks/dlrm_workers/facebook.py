@@ -8,8 +8,9 @@ import sys
 
 import numpy as np
 import torch
-from load import ACCUMULATOR, BATCH, BOTTOM, DENSE, DIM, EPSILON, IDS, RATE, ROWS, TOP, rows, serve
+from load import BATCH, BOTTOM, DENSE, DIM, IDS, TOP, rows
 from torch import nn
+from torch_loop import rule, train
 
 
 def main(optimizer: str, vocabulary: int, checkout: str) -> None:
@@ -28,30 +29,12 @@ def main(optimizer: str, vocabulary: int, checkout: str) -> None:
         arch_interaction_op="dot",
         sigmoid_top=len(TOP) - 1,
     )
-    if optimizer == "sgd":
-        rule = torch.optim.SGD(model.parameters(), lr=RATE)
-    else:
-        rule = torch.optim.Adagrad(
-            model.parameters(), lr=RATE, initial_accumulator_value=ACCUMULATOR, eps=EPSILON
-        )
+    update = rule(optimizer, model.parameters())
     dense, ids, label = (torch.from_numpy(part) for part in rows(vocabulary))
     ids, offsets = ids.long().t().contiguous(), torch.arange(BATCH).expand(IDS, BATCH)
-    loss_of, at = nn.BCELoss(), 0
+    loss_of = nn.BCELoss()
 
-    def advance(steps: int) -> float:
-        nonlocal at
-        total = 0.0
-        for _ in range(steps):
-            part = slice(at, at + BATCH)
-            at = (at + BATCH) % ROWS
-            loss = loss_of(model(dense[part], offsets, ids[:, part]), label[part, None])
-            rule.zero_grad()
-            loss.backward()
-            rule.step()
-            total += loss.item()
-        return total / steps
-
-    serve(advance)
+    train(lambda part: loss_of(model(dense[part], offsets, ids[:, part]), label[part, None]), update)
 
 
 if __name__ == "__main__":

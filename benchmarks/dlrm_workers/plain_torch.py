@@ -3,8 +3,9 @@
 import sys
 
 import torch
-from load import ACCUMULATOR, BATCH, BOTTOM, DENSE, DIM, EPSILON, IDS, RATE, ROWS, TOP, rows, serve
+from load import BOTTOM, DENSE, DIM, IDS, TOP, rows
 from torch import nn
+from torch_loop import rule, train
 
 
 def tower(width: int, sizes: tuple[int, ...], last: bool) -> nn.Sequential:
@@ -41,29 +42,11 @@ def main(optimizer: str, vocabulary: int, gradients: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     model = Dlrm(vocabulary, gradients == "sparse")
-    if optimizer == "sgd":
-        rule = torch.optim.SGD(model.parameters(), lr=RATE)
-    else:
-        rule = torch.optim.Adagrad(
-            model.parameters(), lr=RATE, initial_accumulator_value=ACCUMULATOR, eps=EPSILON
-        )
+    update = rule(optimizer, model.parameters())
     dense, ids, label = (torch.from_numpy(part) for part in rows(vocabulary))
-    ids, loss_of, at = ids.long(), nn.BCEWithLogitsLoss(), 0
+    ids, loss_of = ids.long(), nn.BCEWithLogitsLoss()
 
-    def advance(steps: int) -> float:
-        nonlocal at
-        total = 0.0
-        for _ in range(steps):
-            part = slice(at, at + BATCH)
-            at = (at + BATCH) % ROWS
-            rule.zero_grad(set_to_none=True)
-            loss = loss_of(model(dense[part], ids[part]), label[part])
-            loss.backward()
-            rule.step()
-            total += loss.item()
-        return total / steps
-
-    serve(advance)
+    train(lambda part: loss_of(model(dense[part], ids[part]), label[part]), update)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ tables are updated in the backward pass, only the rows touched.
 import sys
 
 import torch
-from load import ACCUMULATOR, BATCH, BOTTOM, DENSE, DIM, EPSILON, IDS, RATE, ROWS, TOP, rows, serve
+from load import BATCH, BOTTOM, DENSE, DIM, EPSILON, IDS, RATE, TOP, rows
 from torch import nn
+from torch_loop import rule, train
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 from torchrec.models.dlrm import DLRM
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
@@ -23,37 +24,24 @@ def main(optimizer: str, vocabulary: int, tables: str) -> None:
         for n in names
     ]
     collection = EmbeddingBagCollection(configs)
-    rules = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
-    numbers = {"lr": RATE}
-    if optimizer == "adagrad":
-        numbers |= {"initial_accumulator_value": ACCUMULATOR, "eps": EPSILON}
     if tables == "fused":
         own = {"lr": RATE} if optimizer == "sgd" else {"lr": RATE, "eps": EPSILON}
-        collection = FusedEmbeddingBagCollection(configs, rules[optimizer], own)
+        kind = torch.optim.SGD if optimizer == "sgd" else torch.optim.Adagrad
+        collection = FusedEmbeddingBagCollection(configs, kind, own)
     model = DLRM(collection, DENSE, list(BOTTOM), list(TOP))
     for name, weight in model.named_parameters():
         if "id" in name:
             nn.init.normal_(weight.data, 0.0, 0.01)
-    rule = rules[optimizer]((p for p in model.parameters() if p.requires_grad), **numbers)
+    update = rule(optimizer, (p for p in model.parameters() if p.requires_grad))
     dense, ids, label = (torch.from_numpy(part) for part in rows(vocabulary))
     ids, lengths = ids.long(), torch.ones(IDS * BATCH, dtype=torch.long)
-    loss_of, at = nn.BCEWithLogitsLoss(), 0
+    loss_of = nn.BCEWithLogitsLoss()
 
-    def advance(steps: int) -> float:
-        nonlocal at
-        total = 0.0
-        for _ in range(steps):
-            part = slice(at, at + BATCH)
-            at = (at + BATCH) % ROWS
-            sparse = KeyedJaggedTensor(names, ids[part].t().reshape(-1), lengths=lengths)
-            rule.zero_grad(set_to_none=True)
-            loss = loss_of(model(dense[part], sparse)[:, 0], label[part])
-            loss.backward()
-            rule.step()
-            total += loss.item()
-        return total / steps
+    def loss_at(part: slice) -> torch.Tensor:
+        sparse = KeyedJaggedTensor(names, ids[part].t().reshape(-1), lengths=lengths)
+        return loss_of(model(dense[part], sparse)[:, 0], label[part])
 
-    serve(advance)
+    train(loss_at, update)
 
 
 if __name__ == "__main__":

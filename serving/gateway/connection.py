@@ -6,23 +6,18 @@ A hop through the asyncio of `grpcio` costs more than a millisecond; this one co
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
 from serving.client.connection import MAX_MESSAGE
+from serving.gateway.protocol import Http2Protocol
 from serving.http2 import frames, hpack, messages
-from serving.http2.books import Books
-from serving.http2.frames import ProtocolError
-from serving.http2.outgoing import Outgoing
 from serving.http2.responses import ResponseReader, result, trailers
 from serving.http2.stream import Stream
 from serving.status import ServingError
 
-_LOG = logging.getLogger(__name__)
 _USER_TIMEOUT_MS = 20_000
 
 Metadata = Sequence[hpack.Header]
@@ -49,7 +44,7 @@ class Reply:
 Done = Callable[[Reply], None]
 
 
-class Connection(asyncio.Protocol):
+class Connection(Http2Protocol):
     """Calls over one connection, from the server's greeting to its end.
 
     Args:
@@ -61,10 +56,9 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, scheme: str, authority: str) -> None:
+        super().__init__(_USER_TIMEOUT_MS)
         self._scheme, self._authority = scheme.encode(), authority.encode()
-        self._books = Books()
         self._calls: dict[int, _Waiting] = {}
-        self._has_room = True
         # A listening kernel accepts for a process that hangs: only the server's first frame says that it is there.
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -74,13 +68,12 @@ class Connection(asyncio.Protocol):
         """Whether new calls may be sent."""
         return not self._lost.done() and not self._reader.draining
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greets the server; called by asyncio."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        tune(transport, _USER_TIMEOUT_MS)
-        self._outgoing = Outgoing(self._books, transport.write, lambda: self._has_room)
-        self._reader = ResponseReader(self._books, transport.write, MAX_MESSAGE)
+    @property
+    def _reader(self) -> ResponseReader:
+        return self._responses
+
+    def _greet(self, send: Callable[[bytes], object]) -> None:
+        self._responses = ResponseReader(self._books, send, MAX_MESSAGE)
 
     def call(
         self, path: str, request: bytes, metadata: Metadata, timeout: float | None, done: Done
@@ -107,34 +100,16 @@ class Connection(asyncio.Protocol):
         return partial(self._cancel, number)
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
-        try:
-            for stream in self._reader.feed(data):
-                self._answered(stream)
-        except ProtocolError as error:
-            _LOG.warning("a replica broke the protocol: %s", error)
-            self._transport.write(frames.goaway(0, error.code, str(error)))
-            self._transport.close()
-            return
+        """Takes answers."""
+        super().data_received(data)
         if self._reader.greeted and not self.greeted.done():
             self.greeted.set_result(None)
-        self._outgoing.pump()
         if self._reader.draining:
             self._drain()
 
-    def pause_writing(self) -> None:
-        """Called by asyncio."""
-        self._has_room = False
-
-    def resume_writing(self) -> None:
-        """Called by asyncio."""
-        self._has_room = True
-        self._outgoing.pump()
-
     def connection_lost(self, error: Exception | None) -> None:
-        """Fails the calls under way; called by asyncio."""
-        self._books.end()
-        self._outgoing.clear()
+        """Fails the calls under way."""
+        super().connection_lost(error)
         self._lost.set_result(None)
         for number in list(self._calls):
             self._end(number, "UNAVAILABLE", f"The connection was lost: {error or 'closed by the server'}")
@@ -161,7 +136,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(frames.frame(frames.DATA, frames.END_STREAM, stream.number))
 
-    def _answered(self, stream: Stream) -> None:
+    def _take(self, stream: Stream) -> None:
         try:
             body = result(stream, MAX_MESSAGE)
         except ServingError as error:
@@ -232,13 +207,3 @@ def _same_headers(path: bytes, scheme: bytes, authority: bytes) -> bytes:
             (b"user-agent", b"steady-ranker-gateway"),
         ]
     )
-
-
-def tune(transport: asyncio.Transport, user_timeout_ms: int) -> None:
-    """Has the kernel send at once, and notice a peer that went away without a word."""
-    sock: socket.socket = transport.get_extra_info("socket")
-    if sock.family != socket.AF_UNIX:
-        # asyncio does so itself only for sockets that were made with the protocol's number, which accepted ones are not.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout_ms)

@@ -12,11 +12,9 @@ from functools import lru_cache, partial
 
 from ranker.errors import UserError
 from serving.client.connection import MAX_MESSAGE
-from serving.gateway.connection import Cancel, Reply, tune
+from serving.gateway.connection import Cancel, Reply
+from serving.gateway.protocol import Http2Protocol
 from serving.http2 import frames, hpack, messages
-from serving.http2.books import Books
-from serving.http2.frames import ProtocolError
-from serving.http2.outgoing import Outgoing
 from serving.http2.requests import RequestReader
 from serving.http2.stream import Stream
 from serving.status import Code, ServingError
@@ -109,51 +107,33 @@ class Listener:
                 connection.sweep(now)
 
 
-class _Caller(asyncio.Protocol):
+class _Caller(Http2Protocol):
     """One caller's connection."""
 
     def __init__(self, listener: Listener) -> None:
+        super().__init__(_USER_TIMEOUT_MS)
         self._listener = listener
-        self._books = Books()
         self._cancels: dict[int, Cancel] = {}
-        self._has_room = True
         self._began = time.monotonic()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._outgoing = Outgoing(self._books, transport.write, lambda: self._has_room)
-        self._reader = RequestReader(
-            self._books, transport.write, self._listener.handlers, MAX_MESSAGE, self._cancel
-        )
-        tune(transport, _USER_TIMEOUT_MS)
+    @property
+    def _reader(self) -> RequestReader:
+        return self._requests
+
+    def _greet(self, send: Callable[[bytes], object]) -> None:
+        self._requests = RequestReader(self._books, send, self._listener.handlers, MAX_MESSAGE, self._cancel)
         if not self._listener.joined(self):
-            transport.abort()
+            self.cut()
 
     def data_received(self, data: bytes) -> None:
-        try:
-            for stream in self._reader.feed(data):
-                self._begin(stream)
-        except ProtocolError as error:
-            self._transport.write(frames.goaway(self._reader.last_stream, error.code, str(error)))
-            self._transport.close()
-            return
+        super().data_received(data)
         if (
             self._transport.get_write_buffer_size() > _MOST_BYTES
         ):  # a caller that asks and asks, and reads nothing
-            self._transport.abort()
-        self._outgoing.pump()
-
-    def pause_writing(self) -> None:
-        self._has_room = False
-
-    def resume_writing(self) -> None:
-        self._has_room = True
-        self._outgoing.pump()
+            self.cut()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._books.end()
-        self._outgoing.clear()
+        super().connection_lost(error)
         for cancel in list(self._cancels.values()):
             cancel()
         self._cancels.clear()
@@ -177,7 +157,7 @@ class _Caller(asyncio.Protocol):
             self._end(stream, frames.rst_stream(stream.number, frames.CANCEL))
             stream.cancelled = True
 
-    def _begin(self, stream: Stream) -> None:
+    def _take(self, stream: Stream) -> None:
         try:
             encoding = stream.metadata.get("grpc-encoding", "")
             request = messages.unpack(bytes(stream.body), encoding, MAX_MESSAGE)
