@@ -6,6 +6,7 @@ A hop through the asyncio of `grpcio` costs more than a millisecond; this one co
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from serving.http2.responses import ResponseReader, result, trailers
 from serving.http2.stream import Stream
 from serving.status import ServingError
 
+_LOG = logging.getLogger(__name__)
 _USER_TIMEOUT_MS = 20_000
 
 Metadata = Sequence[hpack.Header]
@@ -172,7 +174,10 @@ class Connection(Http2Protocol):
         call = self._forget(number)
         if call is not None:
             metadata = trailers(stream) if stream is not None else ()
-            call.done(Reply(code, body, details, metadata, time.monotonic() - call.began))
+            try:
+                call.done(Reply(code, body, details, metadata, time.monotonic() - call.began))
+            except Exception:  # noqa: BLE001 - one call's mistake must not end all others of the connection
+                _LOG.exception("a reply could not be taken")
 
     def _forget(self, number: int) -> _Waiting | None:
         call = self._calls.pop(number, None)

@@ -67,9 +67,9 @@ class Proxy:
             remaining = None if call.deadline is None else call.deadline - arrived
 
             def answered(name: str, reply: Reply) -> None:
+                self._metrics.call(method, name, reply.code, time.monotonic() - arrived)
                 trailers = (*reply.trailers, (REPLICA, name.encode()))
                 done(Reply(reply.code, reply.body, reply.details, trailers))
-                self._metrics.call(method, name, reply.code, time.monotonic() - arrived)
                 if is_predict and self._rate > 0 and reply.code == "OK":
                     self._sample(clock, name, request, reply, call.metadata.get(REQUEST_ID))
 
