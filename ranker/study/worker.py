@@ -120,8 +120,10 @@ class Worker:
             price = cost(architecture, own, self._serving_time(point.recipe, own))
             scores = predict(architecture, own.components, self._data.eval)
             kept = path(self._cache, point)
-            temporary = kept.with_suffix(f".{os.getpid()}.tmp.npz")
-            np.savez(temporary, scores=scores, cost=json.dumps(asdict(price)))
+            # Of another suffix: what a killed process leaves half-written must not look kept.
+            temporary = kept.with_suffix(f".{os.getpid()}.tmp")
+            with temporary.open("wb") as half:
+                np.savez(half, scores=scores, cost=json.dumps(asdict(price)))
             temporary.replace(kept)
 
     def _serving_time(self, recipe: Experiment, learned: Learned) -> float:
