@@ -29,7 +29,9 @@ _OF_RESET = {
     frames.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
 }
 _CODES = frozenset(Code)
-_STATUS_KEYS = (b":", b"grpc-", b"content-type")
+_NOT_METADATA = frozenset(
+    {b":status", b"content-type", b"grpc-status", b"grpc-message", b"grpc-encoding", b"grpc-accept-encoding"}
+)
 
 
 class ResponseReader(Reader):
@@ -127,4 +129,4 @@ def result(stream: Stream, max_message_bytes: int) -> bytes:
 
 def trailers(stream: Stream) -> list[hpack.Header]:
     """The metadata that came with the status."""
-    return [header for header in stream.headers if not header[0].startswith(_STATUS_KEYS)]
+    return [header for header in stream.headers if header[0] not in _NOT_METADATA]

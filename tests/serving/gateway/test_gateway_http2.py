@@ -317,6 +317,15 @@ def test_what_is_no_answer_is_an_error(loop, peer, answer, code):
     loop.run(channel.close())
 
 
+def test_an_errors_details_are_metadata(loop, peer):
+    details = (b"grpc-status-details-bin", b"CAMSAmhp")
+    status = [(b":status", b"200"), (b"grpc-status", b"5"), (b"grpc-message", b"a%20b"), details]
+    channel = loop.run(_channel(peer(head(1, status, END)).target))
+    reply = loop.run(ask(channel, ECHO, b"x"))
+    assert (reply.code, reply.details, reply.trailers) == ("NOT_FOUND", "a b", [details])
+    loop.run(channel.close())
+
+
 def test_a_server_that_accepts_and_says_nothing_is_not_connected(loop, peer):
     channel = loop.run(_channel(peer(b"", hangs=True).target))
     assert loop.run(ask(channel, ECHO, timeout=0.3)).code == "DEADLINE_EXCEEDED"
