@@ -99,6 +99,7 @@ class RunnerOptions:
         # Beam flushes workers' output from a timer thread, which can lose bytes that are being written
         # (seen in 2.77); by size alone it does not.
         worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
+        worker_handlers.ControlConnection = _ControlConnection  # type: ignore[misc]
         if not self.is_local:
             # Beam's LOOPBACK workers are started as `python`, whichever comes first.
             os.environ["PATH"] = os.pathsep.join(
@@ -129,6 +130,19 @@ def _raise_original(trace: str) -> None:
     failure = re.search(r"OSError: \[Errno (\d+)\] ([^\n]*)", trace)
     if failure:
         raise OSError(int(failure[1]), failure[2]) from None
+
+
+class _ControlConnection(worker_handlers.ControlConnection):  # type: ignore[misc]
+    """The runner's end of a worker's control stream, which a worker that comes late finds closed.
+
+    Beam's own (seen in 2.77) tells only a worker that is already there: one that starts while another's mistake
+    ends the run would wait for work for ever, and the run for it.
+    """
+
+    def close(self) -> None:
+        """Ends the stream, now or when it begins."""
+        self.push(worker_handlers.BeamFnControlServicer._DONE_MARKER)
+        super().close()
 
 
 @contextmanager

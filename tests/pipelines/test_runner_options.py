@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import apache_beam as beam
@@ -96,6 +97,28 @@ def test_a_mistake_found_by_a_worker_arrives_as_it_was_raised(workers):
         options.run(pipeline)
     assert str(raised.value).startswith("element: must not be x. Received: 'x'")
     assert "\n" not in str(raised.value)
+
+
+LATE = """#!/bin/sh
+mkdir '{mark}' 2>/dev/null || sleep 4
+exec '{python}' "$@"
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_comes_after_the_mistake_ends_too(tmp_path, monkeypatch):
+    """The second of two workers starts so late that the first one's mistake has already ended the run."""
+    python = tmp_path / "python"
+    python.write_text(LATE.format(mark=tmp_path / "first", python=sys.executable))
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    for _ in range(2):  # Beam gives the work to another worker each time
+        options = RunnerOptions(workers=2)
+        pipeline = options.pipeline()
+        _ = pipeline | beam.Create(["x"]) | beam.Map(refuse)
+        with pytest.raises(UserError, match="must not be x"):
+            options.run(pipeline)
+        (tmp_path / "first").rmdir()
 
 
 def test_a_full_disk_is_an_os_error():
