@@ -40,7 +40,8 @@ class ServerTls:
                 context.load_verify_locations(self.client_ca)
                 context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
-            raise UserError(f"TLS files of the gateway can't be used: {error.reason or error}") from None
+            files = ", ".join(str(f) for f in (self.certificate, self.key, self.client_ca) if f is not None)
+            raise UserError(f"TLS files {files} can't be used: {error.reason or error}") from None
         except OSError as error:
             raise UserError(f"TLS file {error.filename} can't be read: {error.strerror}") from None
         context.set_alpn_protocols(["h2"])

@@ -54,7 +54,6 @@ class Gateway:
           UserError: an address is taken, or a TLS file can't be read.
         """
         options = self.options
-        # Before any gRPC thread exists: the process is forked.
         self._mirror = MirrorLink(options)
         if options.mirror.rate > 0:
             _writable(Path(options.mirror.spool))

@@ -26,7 +26,7 @@ def timeout_seconds(text: str) -> float | None:
     >>> timeout_seconds("100m"), timeout_seconds("2S"), timeout_seconds("x")
     (0.1, 2.0, None)
     """
-    if len(text) < 2 or text[-1] not in _UNITS or not text[:-1].isdigit() or len(text) > 9:
+    if len(text) < 2 or text[-1] not in _UNITS or not text[:-1].isdecimal() or len(text) > 9:
         return None
     return int(text[:-1]) * _UNITS[text[-1]]
 

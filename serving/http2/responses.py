@@ -28,7 +28,7 @@ _OF_RESET = {
     frames.CANCEL: Code.CANCELLED,
     frames.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
 }
-_CODES = frozenset(Code)
+_CODES = {str(int(code)): code for code in Code}
 _NOT_METADATA = frozenset(
     {b":status", b"content-type", b"grpc-status", b"grpc-message", b"grpc-encoding", b"grpc-accept-encoding"}
 )
@@ -117,13 +117,13 @@ def result(stream: Stream, max_message_bytes: int) -> bytes:
         ServingError: the call failed: the server's status, or what is wrong with the answer.
     """
     status = stream.metadata.get("grpc-status", "")
-    if not status.isdigit():
+    if not status:
         http = stream.metadata.get(":status", "")
         code = Code.INTERNAL if http == "200" else _OF_HTTP.get(http, Code.UNKNOWN)
         raise ServingError(code, f"The answer has no gRPC status; its HTTP status is {http or 'missing'}")
-    if int(status) != 0:
-        known = int(status) if int(status) in _CODES else Code.UNKNOWN
-        raise ServingError(known, unquote(stream.metadata.get("grpc-message", "")))
+    code = _CODES.get(status, Code.UNKNOWN)
+    if code != Code.OK:
+        raise ServingError(code, unquote(stream.metadata.get("grpc-message", "")))
     return messages.unpack(bytes(stream.body), stream.metadata.get("grpc-encoding", ""), max_message_bytes)
 
 

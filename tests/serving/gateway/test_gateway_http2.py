@@ -302,6 +302,8 @@ END = frames.END_HEADERS | frames.END_STREAM
         (head(1, [(b":status", b"404")], END), "UNIMPLEMENTED"),
         (head(1, [(b":status", b"200")], END), "INTERNAL"),
         (head(1, [(b":status", b"200"), (b"grpc-status", b"99")], END), "UNKNOWN"),
+        (head(1, [(b":status", b"200"), (b"grpc-status", b"\xb2")], END), "UNKNOWN"),
+        (head(1, [(b":status", b"200"), (b"grpc-status", b"9" * 5000)], END), "UNKNOWN"),
         (head(1, [(b":status", b"200"), (b"grpc-status", b"0")], END), "INTERNAL"),
         (head(1, [(b":status", b"200")]) + frames.frame(frames.DATA, 0, 1, messages.pack(b"a") * 2), "INTERNAL"),
         (head(1, [(b":status", b"200")]) + frames.frame(frames.DATA, 0, 1, b"\0\xff\xff\xff\xff"), "RESOURCE_EXHAUSTED"),

@@ -90,7 +90,16 @@ def test_many_connections_with_quick_calls(server):
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("1S", 1.0), ("250m", 0.25), ("3M", 180.0), ("7u", 7e-6), ("", None), ("1", None), ("-1S", None)],
+    [
+        ("1S", 1.0),
+        ("250m", 0.25),
+        ("3M", 180.0),
+        ("7u", 7e-6),
+        ("", None),
+        ("1", None),
+        ("-1S", None),
+        ("\u00b2S", None),
+    ],
 )
 def test_timeouts(text, seconds):
     assert messages.timeout_seconds(text) == seconds
