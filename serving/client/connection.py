@@ -54,7 +54,9 @@ class Tls:
                 context.load_cert_chain(self.certificate, self.key)
         except ssl.SSLError as error:
             files = ", ".join(str(file) for file in (self.ca, self.certificate, self.key) if file is not None)
-            raise UserError(f"TLS files {files} can't be used: {error.reason or error}") from None
+            raise UserError(
+                f"TLS files {files} must hold PEM certificates and the matching key: {error.reason or error}"
+            ) from None
         # As gRPC: certificates of small private authorities seldom have all that the strict reading asks for.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.set_alpn_protocols(["h2"])

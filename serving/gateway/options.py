@@ -41,7 +41,9 @@ class ServerTls:
                 context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
             files = ", ".join(str(f) for f in (self.certificate, self.key, self.client_ca) if f is not None)
-            raise UserError(f"TLS files {files} can't be used: {error.reason or error}") from None
+            raise UserError(
+                f"TLS files {files} must hold PEM certificates and the matching key: {error.reason or error}"
+            ) from None
         except OSError as error:
             raise UserError(f"TLS file {error.filename} can't be read: {error.strerror}") from None
         context.set_alpn_protocols(["h2"])
