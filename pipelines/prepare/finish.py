@@ -12,17 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.prepare import sources, statistics
-from pipelines.prepare.expectations import refuse_violations
-from pipelines.prepare.join import ReadTable
+from pipelines.prepare.clean.expectations import refuse_violations
+from pipelines.prepare.clean.join import ReadTable
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan
-from pipelines.prepare.probe import write_probe
-from pipelines.prepare.rejects import write_rejected
+from pipelines.prepare.read import sources
 from pipelines.prepare.rows import PLACE
-from pipelines.prepare.shards import Shard
 from pipelines.prepare.stages import Directories, Tally, read_batch
-from pipelines.prepare.vocabulary import TokenSummary
+from pipelines.prepare.write import statistics
+from pipelines.prepare.write.probe import write_probe
+from pipelines.prepare.write.rejects import write_rejected
+from pipelines.prepare.write.shards import Shard
+from pipelines.prepare.write.vocabulary import TokenSummary
 from ranker.config import Categorical
 from ranker.errors import UserError
 from ranker.layout import LABEL, REQUEST, WEIGHT

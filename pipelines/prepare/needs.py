@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.prepare import label
+from pipelines.prepare.clean import label
 from ranker.config import Experiment, expression
 
 

@@ -7,12 +7,13 @@ from collections import Counter
 import apache_beam as beam
 import pyarrow as pa
 
-from pipelines.prepare import sources, stages
-from pipelines.prepare.clean import Cleaner
+from pipelines.prepare import stages
+from pipelines.prepare.clean.cleaner import Cleaner
 from pipelines.prepare.plan import Plan
+from pipelines.prepare.read import sources
 from pipelines.prepare.rows import ArrowBatchCoder  # noqa: F401  (registers the coder)
 from pipelines.prepare.stages import Directories
-from pipelines.prepare.vocabulary import MergeCounts
+from pipelines.prepare.write.vocabulary import MergeCounts
 from ranker.config.data import TimeSplit
 
 

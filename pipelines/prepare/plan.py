@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.prepare import derive, expectations, label, sources
+from pipelines.prepare.clean import derive, expectations, label
 from pipelines.prepare.needs import Needs, needs
-from pipelines.prepare.sources import Opened
+from pipelines.prepare.read import sources
+from pipelines.prepare.read.sources import Opened
 from ranker.config import Experiment, Table, fingerprint
 from ranker.errors import UserError
 

@@ -7,13 +7,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipelines.prepare import pipeline, sources
-from pipelines.prepare.clean import Cleaner
+from pipelines.prepare import pipeline
+from pipelines.prepare.clean.cleaner import Cleaner
+from pipelines.prepare.clean.join import read_table
 from pipelines.prepare.drift import drift
 from pipelines.prepare.finish import finish
-from pipelines.prepare.join import read_table
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan, make_plan
+from pipelines.prepare.read import sources
 from pipelines.prepare.remote import Store
 from pipelines.prepare.stages import Directories
 from pipelines.prepare.watch import watched

@@ -14,15 +14,16 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from pipelines.prepare import runs, sources
-from pipelines.prepare.clean import Cleaner
-from pipelines.prepare.expectations import count_violations
+from pipelines.prepare.clean.cleaner import Cleaner
+from pipelines.prepare.clean.expectations import count_violations
+from pipelines.prepare.order import runs
+from pipelines.prepare.order.threshold import is_held_out, threshold
 from pipelines.prepare.plan import Plan
+from pipelines.prepare.read import sources
+from pipelines.prepare.read.sources import Block
 from pipelines.prepare.rows import EVAL, ORDER, PLACE, TIME
-from pipelines.prepare.shards import Shard, write_shard
-from pipelines.prepare.sources import Block
-from pipelines.prepare.threshold import is_held_out, threshold
-from pipelines.prepare.vocabulary import TokenSummary, count_tokens, write_vocabulary
+from pipelines.prepare.write.shards import Shard, write_shard
+from pipelines.prepare.write.vocabulary import TokenSummary, count_tokens, write_vocabulary
 from ranker.config import Categorical, Experiment
 
 Tally = Counter[tuple[Any, ...]]

@@ -7,9 +7,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.prepare import hashing, runs
+from pipelines.prepare.order import hashing, runs
+from pipelines.prepare.order.threshold import is_held_out, threshold
 from pipelines.prepare.rows import EVAL, ORDER
-from pipelines.prepare.threshold import is_held_out, threshold
 from ranker.layout import REQUEST
 
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.prepare import lines, prepare, sources
+from pipelines.prepare import prepare
 from pipelines.prepare.needs import Needs
+from pipelines.prepare.read import lines, sources
 from pipelines.prepare.rows import LINE, PLACE
 from ranker.config import Data, Source
 from ranker.errors import UserError

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.prepare import examples, tfrecord
-from pipelines.prepare.crc32c import crc32c
+from pipelines.prepare.write import examples, tfrecord
+from pipelines.prepare.write.crc32c import crc32c
 from ranker.backend import tf
 
 TEXTS = ["", "a", "é" * 3, "x" * 127, "y" * 128, "z" * 20_000, "tab\tand\nline"]

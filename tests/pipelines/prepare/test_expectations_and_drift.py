@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.prepare import drift, prepare
-from pipelines.prepare.statistics import Distribution, NumericStatistics, merge
+from pipelines.prepare.write.statistics import Distribution, NumericStatistics, merge
 from ranker.errors import UserError
 
 

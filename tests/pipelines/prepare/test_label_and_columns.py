@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.prepare.columns import as_numbers, as_text, as_times
-from pipelines.prepare.label import check, label, reads_numbers
+from pipelines.prepare.clean.label import check, label, reads_numbers
+from pipelines.prepare.read.columns import as_numbers, as_text, as_times
 
 COLUMNS = {
     "rating": pa.array(["5", "3", "", "x", "4.0", " 4 "]),

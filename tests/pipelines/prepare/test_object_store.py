@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipelines.prepare import lines, prepare, sources
+from pipelines.prepare import prepare
+from pipelines.prepare.read import lines, sources
 from pipelines.runner import RunnerOptions
 from ranker.config import dump
 from ranker.errors import UserError

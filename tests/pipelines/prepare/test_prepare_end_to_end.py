@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.prepare import Manifest, lines, prepare, runs, sources
+from pipelines.prepare import Manifest, prepare
+from pipelines.prepare.order import runs
+from pipelines.prepare.read import lines, sources
 from pipelines.runner import RunnerOptions
 from tests.pipelines.prepare.small_log import (
     contents,

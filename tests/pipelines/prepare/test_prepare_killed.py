@@ -40,14 +40,14 @@ prepare(load(config), run)
 """
 ROOT = Path(__file__).parents[3]
 MOMENTS = [
-    ("pipelines.prepare.runs", "write_run", "1", "after"),
-    ("pipelines.prepare.tfrecord", "Writer.write", "2", "before"),
+    ("pipelines.prepare.order.runs", "write_run", "1", "after"),
+    ("pipelines.prepare.write.tfrecord", "Writer.write", "2", "before"),
     ("pipelines.staging", "_replace", "1", "before"),
     ("shutil", "rmtree", "2", "before"),  # between the renames and the removal of the earlier data
 ]
 MORE_MOMENTS = [
     ("pipelines.prepare.run", "read_table", "2", "before"),
-    ("pipelines.prepare.clean", "Cleaner.__call__", "1", "after"),
+    ("pipelines.prepare.clean.cleaner", "Cleaner.__call__", "1", "after"),
     ("pipelines.prepare.stages", "write_vocabulary", "3", "after"),
     ("pipelines.prepare.stages", "write_shard", "3", "before"),
     ("pipelines.prepare.manifest", "Manifest.write", "1", "before"),

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from pipelines.prepare import prepare, tfrecord
+from pipelines.prepare import prepare
+from pipelines.prepare.write import tfrecord
 from ranker.errors import UserError
 
 EVENTS = {"path": "u.data", "delimiter": "\t", "columns": ["user_id", "item_id", "rating", "timestamp"]}

@@ -6,7 +6,8 @@ import time
 import psutil
 import pytest
 
-from pipelines.prepare import prepare, sources
+from pipelines.prepare import prepare
+from pipelines.prepare.read import sources
 from pipelines.runner import RunnerOptions
 from ranker.errors import UserError
 from tests.pipelines.prepare.small_log import contents

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.columns import decode
-from pipelines.prepare.examples import wire_text
-from pipelines.prepare.hashing import hash_text
+from pipelines.prepare.order.hashing import hash_text
+from pipelines.prepare.read.columns import decode
 from pipelines.prepare.rows import EVAL, ORDER, TIME
+from pipelines.prepare.write.examples import wire_text
 from ranker.layout import REQUEST
 
 RANGE_ROWS = 131_072

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.prepare import delimited, lines, parquet, quoted
-from pipelines.prepare.delimited import Delimited
-from pipelines.prepare.files import File, find, open_input
 from pipelines.prepare.needs import Needs
+from pipelines.prepare.read import delimited, lines, parquet, quoted
+from pipelines.prepare.read.delimited import Delimited
+from pipelines.prepare.read.files import File, find, open_input
+from pipelines.prepare.read.streams import is_line_safe
 from pipelines.prepare.rows import FILE_SHIFT, rejected
-from pipelines.prepare.streams import is_line_safe
 from ranker.config import Data, Source
 from ranker.errors import UserError
 

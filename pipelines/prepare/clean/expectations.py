@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.columns import decode
+from pipelines.prepare.read.columns import decode
 from ranker.config import Expectation, Experiment
 from ranker.errors import UserError
 

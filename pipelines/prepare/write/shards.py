@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare import probe, runs
-from pipelines.prepare.examples import encode, is_empty, wire_text
+from pipelines.prepare.order import runs
 from pipelines.prepare.rows import ORDER
-from pipelines.prepare.statistics import NumericStatistics
-from pipelines.prepare.tfrecord import Writer
+from pipelines.prepare.write import probe
+from pipelines.prepare.write.examples import encode, is_empty, wire_text
+from pipelines.prepare.write.statistics import NumericStatistics
+from pipelines.prepare.write.tfrecord import Writer
 from ranker import layout
 from ranker.config import Experiment
 

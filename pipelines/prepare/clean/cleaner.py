@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare import derive
-from pipelines.prepare.columns import as_numbers, as_text, as_times, decode
-from pipelines.prepare.faults import Faults
-from pipelines.prepare.hashing import hash_columns, mix
-from pipelines.prepare.label import label
+from pipelines.prepare.clean import derive
+from pipelines.prepare.clean.faults import Faults
+from pipelines.prepare.clean.label import label
+from pipelines.prepare.clean.tables import SideTable, look_up
+from pipelines.prepare.order.hashing import hash_columns, mix
+from pipelines.prepare.read.columns import as_numbers, as_text, as_times, decode
 from pipelines.prepare.rows import EVAL, LINE, ORDER, PLACE, TEXT, TIME, rejected
-from pipelines.prepare.tables import SideTable, look_up
 from ranker import layout
 from ranker.config import Categorical, Experiment
 from ranker.config.data import ColumnSplit, HashSplit

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipelines.prepare.read.sources import Opened
 from pipelines.prepare.rows import FILE_SHIFT, LINE, PLACE
-from pipelines.prepare.sources import Opened
 
 
 def write_rejected(

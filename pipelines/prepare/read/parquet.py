@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.prepare.files import open_input
+from pipelines.prepare.read.files import open_input
 from pipelines.prepare.rows import LINE, PLACE, rejected
 
 _BATCH_ROWS = 65_536

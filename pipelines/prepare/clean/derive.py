@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.columns import as_text, decode
+from pipelines.prepare.read.columns import as_text, decode
 from ranker.config import Extract, Flags
 
 

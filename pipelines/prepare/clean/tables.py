@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.columns import as_text, decode
+from pipelines.prepare.read.columns import as_text, decode
 
 
 @dataclass(frozen=True)

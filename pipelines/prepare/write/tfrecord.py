@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.prepare.crc32c import masked_crc32c
+from pipelines.prepare.write.crc32c import masked_crc32c
 
 
 class Writer:

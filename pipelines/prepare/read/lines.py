@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipelines.prepare.files import open_input
-from pipelines.prepare.streams import Gunzip, Prepended, Transcode, is_line_safe
+from pipelines.prepare.read.files import open_input
+from pipelines.prepare.read.streams import Gunzip, Prepended, Transcode, is_line_safe
 
 PIECE_BYTES = 4 << 20
 """Lines are handed on in pieces of about this size."""

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.prepare import derive, sources
-from pipelines.prepare.columns import as_numbers, as_text
+from pipelines.prepare.clean import derive
+from pipelines.prepare.clean.tables import SideTable, write_table
 from pipelines.prepare.needs import Needs
 from pipelines.prepare.plan import Plan, TablePlan
+from pipelines.prepare.read import sources
+from pipelines.prepare.read.columns import as_numbers, as_text
 from pipelines.prepare.rows import LINE, PLACE, TEXT, rejected
-from pipelines.prepare.tables import SideTable, write_table
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.prepare.lines import Readable
+    from pipelines.prepare.read.lines import Readable
 
 _INPUT_BYTES = 1 << 20
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.columns import as_numbers, as_text, decode
+from pipelines.prepare.read.columns import as_numbers, as_text, decode
 from ranker.config import expression
 
 _ORDER = {ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal,

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.prepare.examples import plain_text
-from pipelines.prepare.hashing import hash_text
+from pipelines.prepare.order.hashing import hash_text
 from pipelines.prepare.rows import ORDER
+from pipelines.prepare.write.examples import plain_text
 from ranker.config import Experiment
 from ranker.layout import LABEL, REQUEST
 

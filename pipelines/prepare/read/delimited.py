@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from pipelines.prepare import quoted
-from pipelines.prepare.columns import TEXT_TYPE
-from pipelines.prepare.lines import MAX_LINE_BYTES, TOO_LONG, Lines
+from pipelines.prepare.read import quoted
+from pipelines.prepare.read.columns import TEXT_TYPE
+from pipelines.prepare.read.lines import MAX_LINE_BYTES, TOO_LONG, Lines
 from pipelines.prepare.rows import FILE_SHIFT, LINE, PLACE, TEXT, rejected
 
 _UNKNOWN = "\ufffd".encode()  # what a decoder leaves where bytes are no text

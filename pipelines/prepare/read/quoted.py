@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pipelines.prepare.lines import MAX_LINE_BYTES, Lines
+from pipelines.prepare.read.lines import MAX_LINE_BYTES, Lines
 
 csv.field_size_limit(MAX_LINE_BYTES)
 _STAND_IN = "\x1f"

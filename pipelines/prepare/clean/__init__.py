@@ -1,0 +1,1 @@
+"""Raw rows into example rows: joined, labelled, split, checked."""

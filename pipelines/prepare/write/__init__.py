@@ -1,0 +1,1 @@
+"""Shards, vocabularies, statistics, probe requests and rejected rows, as files."""
