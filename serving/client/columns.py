@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ranker.errors import UserError
+from ranker.text import texts
 from serving.client.answers import Signature
 
 _NUMERIC = {
@@ -79,7 +80,7 @@ def _convert(name: str, values: Any, dtype: str) -> np.ndarray:
     if dtype in _NUMERIC:
         return _numbers(name, values, _NUMERIC[dtype])
     if dtype == "DT_STRING" or _holds_text(values):
-        return _texts(values)
+        return texts(values, name=f"column `{name}`")
     return _numbers(name, values, np.float32)
 
 
@@ -87,23 +88,6 @@ def _holds_text(values: Any) -> bool:
     if isinstance(values, np.ndarray) and values.dtype.kind != "O":
         return values.dtype.kind in "SU"
     return any(isinstance(value, (str, bytes)) for value in values)
-
-
-def _texts(values: Any) -> np.ndarray:
-    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    array = np.empty(len(listed), object)
-    array[:] = [value if isinstance(value, (str, bytes)) else _text(value) for value in listed]
-    return array
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (float, np.floating)):
-        if math.isnan(value):
-            return ""
-        return str(int(value)) if float(value).is_integer() else str(value)
-    return str(value)
 
 
 def _numbers(name: str, values: Any, dtype: type[np.generic]) -> np.ndarray:

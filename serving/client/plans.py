@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ranker.errors import UserError
+from ranker.text import text
 from serving import wire
 from serving.client.answers import Prediction, Ranking, Signature, TensorSpec, VersionStatus
 from serving.client.columns import as_columns, length, to_arrays
@@ -120,7 +121,7 @@ def rank(
                 raise
             known.ranks = False
         else:
-            ids = tuple(_text(value) for value in _output(known, answer, "item_id").ravel())
+            ids = tuple(text(value) for value in _output(known, answer, "item_id").ravel())
             scores = _output(known, answer, "score").astype(np.float32, copy=False).ravel()
             if len(ids) != count or len(scores) != count:
                 raise _malformed(known, f"{len(ids)} items and {len(scores)} scores for {count} candidates")
@@ -129,7 +130,7 @@ def rank(
     count = length(items)
     repeated = {name: [column[0]] * count for name, column in columns.items()}
     prediction = yield from predict(known, repeated | dict(candidates), version, label)
-    ids = tuple(_text(value) for value in items[known.item])
+    ids = tuple(text(value) for value in items[known.item])
     order = sorted(range(count), key=lambda place: (-prediction.scores[place], ids[place].encode()))[:k]
     return Ranking(
         tuple(ids[place] for place in order), prediction.scores[order], prediction.version, prediction.latency
@@ -139,13 +140,13 @@ def rank(
 def describe(known: Knowledge, version: int | None, label: str | None) -> Plan:
     """Asks who is served; returns the description with `served_version` added."""
     answer = yield Call(wire.PREDICT, wire.PredictRequest(model_spec=known.spec("describe", version, label)))
-    text = _text(_output(known, answer, "description").ravel()[0])
+    written = text(_output(known, answer, "description").ravel()[0])
     try:
-        description = json.loads(text)
+        description = json.loads(written)
     except ValueError:
-        raise _malformed(known, f"a description that is not JSON: {text[:80]!r}") from None
+        raise _malformed(known, f"a description that is not JSON: {written[:80]!r}") from None
     if not isinstance(description, dict):
-        raise _malformed(known, f"a description that is not an object: {text[:80]!r}")
+        raise _malformed(known, f"a description that is not an object: {written[:80]!r}")
     return description | {"served_version": _version(answer)}
 
 
@@ -221,10 +222,6 @@ def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
 
 def _version(answer: Answer) -> int:
     return answer.message.model_spec.version.value
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _malformed(known: Knowledge, what: str) -> MalformedAnswer:

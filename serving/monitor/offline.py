@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ranker.errors import UserError
+from ranker.text import texts
 from serving.monitor.collect import Answers
 from serving.monitor.requests import Array, ProbeSet
 
@@ -88,14 +89,8 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
 
 def _as(values: Array, dtype: Any) -> Any:
     if dtype.name == "string":
-        return [value if isinstance(value, (str, bytes)) else _text(value) for value in values]
+        return texts(values).tolist()
     return values.astype(dtype.as_numpy_dtype)
-
-
-def _text(value: float) -> str:
-    if np.isnan(value):
-        return ""
-    return str(int(value)) if float(value).is_integer() else str(value)
 
 
 def _describe(model: Any) -> dict[str, Any]:

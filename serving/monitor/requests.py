@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ranker.errors import UserError
+from ranker.text import arrow_texts, text, texts
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
@@ -48,7 +49,7 @@ class ProbeSet:
     @cached_property
     def items(self) -> Array:
         """Item id of each row, text [R]."""
-        return np.array([_text(value) for value in self.columns[self.item]], dtype=object)
+        return texts(self.columns[self.item])
 
     @cached_property
     def owner(self) -> Array:
@@ -107,8 +108,8 @@ def probe_set(
     if not len(requests):
         raise UserError("there must be at least one probe request. Received: none")
     place: dict[str, int] = {}
-    code = np.array([place.setdefault(str(request), len(place)) for request in requests])
-    ids = [_text(value) for value in columns[item]]
+    code = np.array([place.setdefault(text(request), len(place)) for request in requests])
+    ids = texts(columns[item]).tolist()
     seen: set[tuple[int, str]] = set()
     first = np.zeros(len(code), dtype=bool)
     limit = len(place) if count is None else min(count, len(place))
@@ -123,7 +124,10 @@ def probe_set(
             first[row] = True
     kept = np.flatnonzero(first)
     kept = kept[np.argsort(code[kept], kind="stable")]
-    taken = {name: _column(values)[kept] for name, values in columns.items()}
+    taken = {
+        name: (np.array(ids, object) if name == item else _column(values))[kept]
+        for name, values in columns.items()
+    }
     sizes = np.bincount(code[kept], minlength=limit)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     names = tuple(place)[:limit]
@@ -147,11 +151,11 @@ def load_probe(path: Path, item: str, count: int | None = None) -> ProbeSet:
             f"the probe requests must have a column `request`. Received: {path} with {table.column_names}"
         )
     columns = {
-        name: _numpy(table.column(name))
+        name: _text_column(table.column(name)) if name == item else _numpy(table.column(name))
         for name in table.column_names
         if name not in ("request", "label", "weight")
     }
-    return probe_set(_numpy(table.column("request")), columns, item, count)
+    return probe_set(_text_column(table.column("request")), columns, item, count)
 
 
 def _numpy(column: pa.ChunkedArray) -> Array:
@@ -159,24 +163,22 @@ def _numpy(column: pa.ChunkedArray) -> Array:
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         return pc.fill_null(column.cast(pa.float32()), math.nan).to_numpy().astype(np.float32)
-    return pc.fill_null(column.cast(pa.string()), "").to_numpy().astype(object)
+    return _text_column(column)
+
+
+def _text_column(column: pa.ChunkedArray) -> Array:
+    return arrow_texts(column.combine_chunks()).fill_null("").to_numpy(zero_copy_only=False).astype(object)
 
 
 def _column(values: Any) -> Array:
     array = np.asarray(values, dtype=object) if not isinstance(values, np.ndarray) else values
     if array.dtype.kind in "fiu":
         return array.astype(np.float32)
-    if array.dtype.kind == "O" and all(isinstance(value, (int, float)) for value in array):
+    if array.dtype.kind == "O" and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in array
+    ):
         return array.astype(np.float32)
     return array.astype(object)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _hash(requests: Sequence[str], offsets: Array, columns: Columns) -> str:
@@ -187,6 +189,6 @@ def _hash(requests: Sequence[str], offsets: Array, columns: Columns) -> str:
         if values.dtype.kind == "f":
             digest.update(np.where(np.isnan(values), np.float32("nan"), values).astype("<f4").tobytes())
         else:
-            digest.update("\x1e".join(map(_text, values)).encode())
+            digest.update("\x1e".join(texts(values)).encode())
     digest.update("\x1e".join(requests).encode() + offsets.astype("<i8").tobytes())
     return digest.hexdigest()[:16]

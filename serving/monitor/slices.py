@@ -7,7 +7,7 @@ those of the probe.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ranker.errors import UserError
+from ranker.text import texts
 from serving.monitor.requests import Array, ProbeSet
 
 MOST_VALUES = 5
@@ -64,9 +65,8 @@ class Cut:
     def parts(self, values: Sequence[Any] | Array) -> Array:
         """The part of each value, text (object) [R]."""
         if not self.numeric:
-            texts = np.array([_text(value) for value in values], dtype=object)
-            known = np.isin(texts, [*self.names, MISSING])
-            return np.where(known, texts, OTHER)
+            names = _named(values)
+            return np.where(np.isin(names, [*self.names, MISSING]), names, OTHER)
         numbers = np.array([_number(value) for value in values], dtype=np.float32)
         found = np.full(len(numbers), OTHER, dtype=object)
         found[np.isnan(numbers)] = MISSING
@@ -108,7 +108,7 @@ def cuts(probe: ProbeSet, features: Sequence[str]) -> tuple[Cut, ...]:
         values = probe.columns[feature]
         numeric = values.dtype.kind == "f"
         if not numeric:
-            values = np.array([_text(value) for value in values], dtype=object)
+            values = _named(values)
         first = values[probe.offsets[:-1]][probe.owner]
         by_request = bool(
             ((values == first) | (values != values) & (first != first)).all()
@@ -131,9 +131,9 @@ def slices(probe: ProbeSet, features: Sequence[str]) -> tuple[Slice, ...]:
     )
 
 
-def _text(value: Any) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return MISSING if value is None else text or MISSING
+def _named(values: Iterable[Any]) -> Array:
+    names = texts(values)
+    return np.where(names == "", MISSING, names)
 
 
 def _number(value: Any) -> float:

@@ -20,6 +20,7 @@ from pipelines.prepare.rows import EVAL, LINE, ORDER, PLACE, TEXT, TIME, rejecte
 from ranker import layout
 from ranker.config import Categorical, Experiment
 from ranker.config.data import ColumnSplit, HashSplit
+from ranker.text import refused_lists
 
 NOT_BINARY = "label is not 0 or 1"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -138,6 +139,8 @@ class Cleaner:
     def _features(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
         for name, feature in self.experiment.features.items():
             if isinstance(feature, Categorical):
+                refused = refused_lists(columns[name], feature.multivalued)
+                faults.add(refused, _shown(columns[name], _list_rule(name, feature.multivalued)))
                 out[name] = as_text(columns[name], feature.multivalued or "|")
                 continue
             values, bad = as_numbers(columns[name])
@@ -152,6 +155,12 @@ def _shown(column: pa.Array, rule: str) -> Callable[[int], str]:
         return f"{rule}: {str(value)[:80]!r}" if value not in (None, "") else f"{rule}: empty"
 
     return reason
+
+
+def _list_rule(name: str, separator: str | None) -> str:
+    if separator is None:
+        return f"{name} is a list, but the feature is not multivalued"
+    return f"{name} has a list item that holds the separator {separator!r}"
 
 
 def _is_empty(column: pa.DictionaryArray) -> np.ndarray:

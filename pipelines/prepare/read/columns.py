@@ -8,28 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ranker.text import arrow_texts
+
 TEXT_TYPE = pa.dictionary(pa.int32(), pa.string())
 _NUMERIC_HINT = r"[0-9]|(?i:nan|inf)"
 _ISO_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?")
 
 
 def as_text(column: pa.Array, separator: str = "|") -> pa.DictionaryArray:
-    """The column as dictionary-encoded text; a list becomes its items joined by `separator`.
-
-    Whole floating-point numbers are written without a fraction: an id column with gaps often arrives as floats.
-    """
-    kind = column.type
-    if kind == TEXT_TYPE:
+    """The column as dictionary-encoded text by the rule of `ranker.text`; a list's items are joined by `separator`."""
+    if column.type == TEXT_TYPE:
         return column
-    if pa.types.is_dictionary(kind):
-        return as_text(column.dictionary_decode(), separator)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        items = decode(as_text(column.flatten(), separator))
-        rows = pa.ListArray.from_arrays(_list_offsets(column), items)
-        column = pc.binary_join(rows, separator)
-    elif pa.types.is_floating(kind):
-        column = _float_text(column)
-    return pc.dictionary_encode(column.cast(pa.string())).cast(TEXT_TYPE)
+    return pc.dictionary_encode(arrow_texts(column, separator)).cast(TEXT_TYPE)
 
 
 def as_numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -118,15 +108,3 @@ def _iso_seconds(text: str) -> float | None:
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def _list_offsets(column: pa.Array) -> pa.Array:
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-
-
-def _float_text(column: pa.Array) -> pa.Array:
-    column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type)).cast(pa.float64())
-    whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
-    whole_text = pc.if_else(whole, column, 0.0).cast(pa.int64()).cast(pa.string())
-    return pc.if_else(whole, whole_text, column.cast(pa.string()))

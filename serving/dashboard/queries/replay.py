@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from ranker import layout
 from ranker.errors import UserError
+from ranker.text import text
 from serving.deployment import Deployment
 from serving.monitor.exemplars import Exemplar
 from serving.monitor.requests import ProbeSet, load_probe
@@ -110,12 +110,8 @@ def _load(path: Path, changed: int, item: str) -> ProbeSet:
 
 
 def _text(value: Any) -> str:
-    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
-        return ""
-    if not isinstance(value, (float, np.floating)):
-        return str(value)
-    number = np.float32(value)  # what a numeric feature is: the shortest text that reads back as the same
-    return str(int(number)) if number.is_integer() else str(number)
+    # A numeric feature is float32, whatever width the store kept it in.
+    return text(np.float32(value) if isinstance(value, float) else value)
 
 
 def context_text(context: Mapping[str, Any]) -> list[tuple[str, str]]:
