@@ -1,7 +1,8 @@
 """One round: every probe request to every replica, each replica on its own time.
 
 A replica that is down or slow costs the others nothing: it has its own threads, a deadline a request, and an
-end of the round after which what is missing counts as `deadline`.
+end of the round after which what is missing counts as `deadline`. A replica that comes back within the round is
+asked what it did not answer.
 """
 
 from __future__ import annotations
@@ -37,7 +38,15 @@ ERROR_KINDS = (
 the server has no such model; another feature spec or vocabulary; another version than the round's; the server turned the
 request down; anything else."""
 
-_GIVE_UP_AFTER = 3
+_FAILURES_IN_ROW = 3
+"""Calls in a row without an answer after which a replica is asked one request at a time until it answers again."""
+_ATTEMPTS = 3
+"""How often a request is sent whose calls end with a status of `_SENT_AGAIN`, while the replica answers others."""
+_SENT_AGAIN = frozenset({"UNAVAILABLE", "ABORTED", "CANCELLED"})
+"""gRPC statuses of calls that may do better at once: the connection broke, or the server turned the call away.
+A call past its deadline is not sent again: to a caller it is as late."""
+_LONGEST_PAUSE = 2.0
+
 _KINDS: tuple[tuple[type[ServingError], str], ...] = (
     (DeadlineExceeded, "deadline"),
     (Unavailable, "down"),
@@ -91,6 +100,7 @@ class Limits:
         concurrency: requests under way at a time, per replica.
         floor: requests that are asked again, alone and (with `batched`) inside a batch.
         batched: whether to ask inside a batch.
+        patience: seconds without any answer after which a replica is given up for the round.
     """
 
     deadline: float = 5.0
@@ -98,6 +108,7 @@ class Limits:
     concurrency: int = 4
     floor: int = 50
     batched: bool = True
+    patience: float = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,37 +176,50 @@ def collect(
     """
     started, clock = time.time(), time.monotonic()
     with ThreadPoolExecutor(max_workers=max(len(targets), 1), thread_name_prefix="replica") as pool:
-        answers = tuple(pool.map(lambda target: _ask(target, probe, connect, expected, limits), targets))
-    common = _common(answers, expected, usual or Expected())
-    answers = tuple(_held_to(common, one, probe) for one in answers)
+        answers = tuple(
+            pool.map(lambda target: _ask_replica(target, probe, connect, expected, limits), targets)
+        )
+    majority = _majority(answers, expected, usual or Expected())
+    answers = tuple(_refuse_unexpected(majority, answer, probe) for answer in answers)
     return Collected(probe, started, time.monotonic() - clock, answers)
 
 
-def _common(answers: Sequence[Answers], expected: Expected, usual: Expected) -> Expected:
+def _majority(answers: Sequence[Answers], expected: Expected, usual: Expected) -> Expected:
     """What to expect where `expected` does not say: what most replicas say of themselves, of equals the usual."""
 
-    def most(key: str, before: str) -> str:
-        told = Counter(
-            str(one.description[key]) for one in answers if one.version and one.description.get(key)
+    def most_frequent(key: str, preferred: str) -> str:
+        votes = Counter(
+            str(answer.description[key])
+            for answer in answers
+            if answer.version and answer.description.get(key)
         )
-        best = [value for value, count in told.items() if count == max(told.values())]
-        return before if before in best else next(iter(best), "")
+        winners = [value for value, count in votes.items() if count == max(votes.values())]
+        return preferred if preferred in winners else next(iter(winners), "")
 
     return Expected(
-        expected.feature_spec or most("feature_spec", usual.feature_spec),
-        expected.vocabulary or most("vocabulary", usual.vocabulary),
+        expected.feature_spec or most_frequent("feature_spec", usual.feature_spec),
+        expected.vocabulary or most_frequent("vocabulary", usual.vocabulary),
     )
 
 
-def _held_to(expected: Expected, one: Answers, probe: ProbeSet) -> Answers:
-    refused = expected.refuses(one.description)
-    if one.refused or not refused:
-        return one
-    return _nothing(one.replica, one.labels, probe, "incompatible", one.version, one.description, refused)
+def _refuse_unexpected(expected: Expected, answer: Answers, probe: ProbeSet) -> Answers:
+    reason = expected.refuses(answer.description)
+    if answer.refused or not reason:
+        return answer
+    return _no_answers(
+        answer.replica, answer.labels, probe, "incompatible", answer.version, answer.description, reason
+    )
 
 
-class _Sheet:
-    """One replica's answers as they come in."""
+class _Scores:
+    """One replica's scores as they come in.
+
+    Attributes:
+        scores: float64 [R], nan where there is none.
+        versions: the version that answered each request, int64 [N]; 0: none.
+        kinds: why a request has no usable answer [N]; empty: it has one, or it was not asked.
+        latencies: seconds of each answered call.
+    """
 
     def __init__(self, probe: ProbeSet) -> None:
         self.scores = np.full(int(probe.offsets[-1]), np.nan)
@@ -204,36 +228,64 @@ class _Sheet:
         self.latencies: list[float] = []
 
 
-def _ask(target: Target, probe: ProbeSet, connect: Connect, expected: Expected, limits: Limits) -> Answers:
+class _Silence:
+    """How long a replica has not answered; paces the calls that find out whether it is back.
+
+    Args:
+        patience: seconds of silence after which it is given up.
+        ends: the end of the round, by the monotonic clock.
+    """
+
+    def __init__(self, patience: float, ends: float) -> None:
+        self._patience, self._ends = patience, ends
+        self.end()
+
+    def end(self) -> None:
+        """The replica answered."""
+        self._since = time.monotonic()
+        self._pause = 0.1
+
+    def wait(self) -> bool:
+        """Sleeps until the next call is due; False (at once) if none is due before patience or the round ends."""
+        if time.monotonic() + self._pause >= min(self._since + self._patience, self._ends):
+            return False
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        return True
+
+
+def _ask_replica(
+    target: Target, probe: ProbeSet, connect: Connect, expected: Expected, limits: Limits
+) -> Answers:
     ends = time.monotonic() + limits.round
     labels = {**{key: str(value) for key, value in target.labels.items()}, "server": target.target}
     try:
         client = connect(target)
     except UserError:
-        return _nothing(target.name, labels, probe, "error")
+        return _no_answers(target.name, labels, probe, "error")
     with client:
         try:
-            description = client.describe()
+            description = _describe(client, _Silence(limits.patience, ends))
         except (FailedPrecondition, InvalidArgument, MalformedAnswer):
             description = {}  # not an export of ours: it may still be asked for scores
         except ServingError as error:
-            return _nothing(target.name, labels, probe, _kind(error))
+            return _no_answers(target.name, labels, probe, _kind(error))
         # what it serves now knows its seeds better than the deployment that was written before a refresh
         labels = {**labels, **{k: str(description[k]) for k in LABELS if k in description}}
-        refused = expected.refuses(description)
-        if refused:
+        reason = expected.refuses(description)
+        if reason:
             version = int(description.get("served_version", 0))
-            return _nothing(target.name, labels, probe, "incompatible", version, description, refused)
+            return _no_answers(target.name, labels, probe, "incompatible", version, description, reason)
         positions = list(range(len(probe)))
         alone = _send(client, probe, [(n,) for n in positions], ends, limits)
         versions = np.unique(alone.versions[alone.versions > 0])
         version = int(versions[-1]) if len(versions) else 0
-        again, batched = _Sheet(probe), _Sheet(probe)
+        again, batched = _Scores(probe), _Scores(probe)
         if len(versions) == 1 and limits.floor:
             floor = positions[: limits.floor]
             again = _send(client, probe, [(n,) for n in floor], ends, limits)
             if limits.batched:
-                batched = _send(client, probe, [(n, (n + 1) % len(probe)) for n in floor], ends, limits)
+                batched = _send(client, probe, [(n, probe.companion(n)) for n in floor], ends, limits)
     return _answers(target.name, labels, version, description, probe, alone, again, batched)
 
 
@@ -241,56 +293,98 @@ LABELS = ("arm", "replica", "init_seed", "shuffle_seed", "data", "hardware", "vo
 """What is kept of a replica's description."""
 
 
+def _describe(client: RankerClient, silence: _Silence) -> dict[str, Any]:
+    while True:
+        try:
+            return client.describe()
+        except ServingError as error:
+            if not _is_silent(error) or not silence.wait():
+                raise
+
+
 def _send(
     client: RankerClient, probe: ProbeSet, batches: Sequence[tuple[int, ...]], ends: float, limits: Limits
-) -> _Sheet:
-    """Asks batches of requests; of each batch the first request's scores are kept."""
-    sheet = _Sheet(probe)
-    failures: list[str] = []  # since the last answer
+) -> _Scores:
+    """Asks batches of requests; of each batch the first request's scores are kept.
 
-    def one(batch: tuple[int, ...]) -> None:
+    Calls that were turned away are sent again. After some calls in a row without an answer the rest waits until the
+    replica answers a request that it answered before.
+    """
+    result = _Scores(probe)
+    silence = _Silence(limits.patience, ends)
+    attempts: Counter[int] = Counter()
+    failures: list[str] = []  # kinds, since the replica last gave an answer or an error of its own
+    trial = batches[0]
+
+    def is_settled(batch: tuple[int, ...]) -> bool:
+        """Asks one batch; False if it must wait."""
+        nonlocal trial
+        if time.monotonic() >= ends or len(failures) >= _FAILURES_IN_ROW:
+            return False
         n = batch[0]
-        if time.monotonic() >= ends:
-            sheet.kinds[n] = "deadline"
-            return
-        if len(failures) >= _GIVE_UP_AFTER:  # it does not answer: the rest of the round is not worth the wait
-            sheet.kinds[n] = failures[-1]
-            return
+        result.kinds[n] = ""
         try:
             prediction = client.predict(probe.rows(*batch))
         except ServingError as error:
-            sheet.kinds[n] = _kind(error)
-            if isinstance(error, (DeadlineExceeded, Unavailable)):
-                failures.append(sheet.kinds[n])
-            return
+            result.kinds[n] = _kind(error)
+            if _is_silent(error):
+                failures.append(result.kinds[n])
+                attempts[n] += 1
+                return error.code not in _SENT_AGAIN or attempts[n] >= _ATTEMPTS
         except UserError:
-            sheet.kinds[n] = "error"
-            return
+            result.kinds[n] = "error"  # the request cannot be sent
+            return True
+        else:
+            trial = batch
+            scores = prediction.scores[: probe.size(n)].astype(np.float64)
+            result.scores[probe.row_slice(n)] = scores
+            result.versions[n] = prediction.version
+            result.latencies.append(prediction.latency)
+            if not (np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all()):
+                result.kinds[n] = "invalid_score"
         failures.clear()
-        scores = prediction.scores[: probe.size(n)].astype(np.float64)
-        sheet.scores[probe.row_slice(n)] = scores
-        sheet.versions[n] = prediction.version
-        sheet.latencies.append(prediction.latency)
-        if not (np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all()):
-            sheet.kinds[n] = "invalid_score"
+        return True
 
+    def is_back() -> bool:
+        try:
+            client.predict(probe.rows(*trial))
+        except ServingError as error:
+            return not _is_silent(error)
+        return True
+
+    waiting, kind = list(batches), "deadline"
     with ThreadPoolExecutor(max_workers=limits.concurrency) as pool:
-        for _ in pool.map(one, batches):
-            pass
-    return sheet
+        while waiting and time.monotonic() < ends:
+            failures.clear()
+            silence.end()
+            settled = list(pool.map(is_settled, waiting))
+            waiting = [batch for batch, done in zip(waiting, settled, strict=True) if not done]
+            if waiting and failures and not _returns(is_back, silence):
+                kind = failures[-1]
+                break
+    for n, *_ in waiting:
+        result.kinds[n] = result.kinds[n] or kind
+    return result
+
+
+def _returns(is_back: Callable[[], bool], silence: _Silence) -> bool:
+    while not is_back():
+        if not silence.wait():
+            return False
+    return True
 
 
 def _answers(
-    replica: str, labels: dict[str, str], version: int, description: dict[str, Any], probe: ProbeSet, alone: _Sheet,
-    again: _Sheet, batched: _Sheet,
+    replica: str, labels: dict[str, str], version: int, description: dict[str, Any], probe: ProbeSet, alone: _Scores,
+    again: _Scores, batched: _Scores,
 ) -> Answers:  # fmt: skip
     kinds = alone.kinds.copy()
     for n in np.flatnonzero((alone.versions > 0) & (alone.versions != version)):
         kinds[n] = "version_change"  # a refresh in mid-round: the round is the newer version's
 
-    def of(sheet: _Sheet) -> tuple[Array, Array]:
-        answered = (sheet.versions == version) & (version > 0)
-        return np.where(answered[probe.owner], sheet.scores, np.nan), answered
+    def of(result: _Scores) -> tuple[Array, Array]:
+        answered = (result.versions == version) & (version > 0)
+        return np.where(answered[probe.owner], result.scores, np.nan), answered
 
     scores, answered = of(alone)
     again_scores, again_answered = of(again)
@@ -301,7 +395,7 @@ def _answers(
     )  # fmt: skip
 
 
-def _nothing(
+def _no_answers(
     replica: str,
     labels: dict[str, str],
     probe: ProbeSet,
@@ -330,3 +424,8 @@ def _nothing(
 
 def _kind(error: ServingError) -> str:
     return next((kind for type_, kind in _KINDS if isinstance(error, type_)), "error")
+
+
+def _is_silent(error: ServingError) -> bool:
+    """Whether a failure looks like that of a replica that is away."""
+    return isinstance(error, DeadlineExceeded) or error.code in _SENT_AGAIN

@@ -1,4 +1,4 @@
-"""The frozen probe requests: what every replica is asked each round."""
+"""The requests of a round: the frozen probe, or a sample of live traffic."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class ProbeSet:
         item: the feature that identifies a candidate.
         hash: of the contents, 16 hex digits: the same requests give the same hash.
         repeated: candidates left out because their request has the item already.
+        fields: the features that each request carries [N]; None: all of them.
     """
 
     requests: tuple[str, ...]
@@ -42,6 +43,7 @@ class ProbeSet:
     item: str
     hash: str
     repeated: int = 0
+    fields: tuple[frozenset[str], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -62,11 +64,19 @@ class ProbeSet:
         return np.unique(self.items, return_inverse=True)[1]
 
     def rows(self, *positions: int) -> Columns:
-        """The columns of one request's candidates, or of several requests' one after the other."""
+        """The columns of one request's candidates, or of several requests' (of the same fields) one after the other."""
         spans = [slice(self.offsets[n], self.offsets[n + 1]) for n in positions]
         return {
-            name: np.concatenate([values[span] for span in spans]) for name, values in self.columns.items()
+            name: np.concatenate([values[span] for span in spans])
+            for name, values in self.columns.items()
+            if self.fields is None or name in self.fields[positions[0]]
         }
+
+    def companion(self, position: int) -> int:
+        """The next request that can share a batch with this one: it has the same fields; itself if there is no other."""
+        count = len(self)
+        following = ((position + step) % count for step in range(1, count + 1))
+        return next(n for n in following if self.fields is None or self.fields[n] == self.fields[position])
 
     def contexts(self, features: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Request id -> values of its context features, those of its first candidate."""

@@ -35,6 +35,9 @@ from serving.monitor.store.write import write_round
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 10.0
+"""Seconds of silence after which a replica is given up for the round: a server that restarts is back in less."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -94,9 +97,8 @@ class Monitor:
         # no more than usual: a refresh on new data has another vocabulary, and is compared once most replicas have it
         self.usual = Expected(deployment.feature_spec, deployment.vocabulary)
         # three quarters of the interval for asking leaves the rest for measuring and storing
-        self.limits = Limits(
-            deadline=settings.deadline, round=max(settings.interval * 0.75, settings.deadline)
-        )
+        asking = max(settings.interval * 0.75, settings.deadline)
+        self.limits = Limits(settings.deadline, asking, patience=min(_PATIENCE, asking / 3))
         self._memory = exemplars.directory / "served.npz" if exemplars is not None else None
         self.served: dict[str, Served] = load_served(self._memory, probe) if self._memory is not None else {}
         self._gaps_at = -1

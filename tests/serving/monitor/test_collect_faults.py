@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from serving.deployment import Replica
 from serving.monitor.collect import Expected, Limits, collect
 from serving.monitor.measure import measure
 
-LIMITS = Limits(deadline=2.0, round=10.0, floor=10)
+LIMITS = Limits(deadline=2.0, round=10.0, floor=10, patience=1.0)
 
 
 def connect(target):
@@ -149,6 +150,90 @@ def test_a_replica_that_grows_slow_is_given_up(fake_replica, probe):
     assert 0 < answer.errors["deadline"] < len(probe)
     assert answer.answered.sum() == len(probe) - answer.errors["deadline"]
     assert len(fake.requests()) < 20
+
+
+PATIENT = replace(
+    LIMITS, round=60.0, patience=30.0
+)  # generous: a busy machine takes its time to restart a server
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "ABORTED", "CANCELLED"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_first_calls_fail_and_the_round_is_whole(fake_replica, probe, code, count):
+    fake = fake_replica(name="a", error=(getattr(grpc.StatusCode, code), "not yet"), error_count=count)
+    (answer,) = ask(probe, fake, limits=PATIENT).answers
+    assert answer.errors.total() == 0
+    assert answer.answered.all()
+    assert answer.again_answered.sum() == answer.batched_answered.sum() == LIMITS.floor
+
+
+def test_a_replica_that_restarts_within_the_round_is_asked_what_it_did_not_answer(fake_replica, probe):
+    fake = fake_replica(name="a")
+    restarting = threading.Event()
+
+    def mangle(response):
+        if score_of(response) and len(fake.calls) > 10 and not restarting.is_set():
+            restarting.set()
+            threading.Thread(target=restart).start()
+        return response
+
+    def restart():
+        fake.stop()
+        fake.start()
+
+    fake.mangle = mangle
+    (answer,) = ask(probe, fake, limits=PATIENT).answers
+    assert restarting.is_set()
+    assert answer.errors.total() == 0
+    assert answer.answered.all()
+
+
+def test_a_replica_that_hangs_for_a_while_is_late_for_few_requests(fake_replica, probe):
+    fake = fake_replica(name="a")
+    limits = replace(PATIENT, deadline=0.5, concurrency=2)
+    late = []
+
+    def mangle(response):
+        if score_of(response) and len(fake.calls) > 10 and len(late) < 4:
+            late.append(1)
+            time.sleep(1.0)
+        return response
+
+    fake.mangle = mangle
+    (answer,) = ask(probe, fake, limits=limits).answers
+    assert set(answer.errors) == {"deadline"}
+    assert 0 < answer.errors["deadline"] < len(probe) / 2
+    assert answer.answered.sum() == len(probe) - answer.errors.total()
+
+
+def test_one_request_that_is_always_turned_away_costs_no_other(fake_replica, probe):
+    fake = fake_replica(name="a")
+    refused = probe.rows(7)["user_id"][0].encode()
+
+    def mangle(response):
+        request = fake.calls[-1][1]
+        if score_of(response) and wire.to_array(request.inputs["user_id"])[0] == refused:
+            raise ConnectionResetError
+        return response
+
+    def answer_or_abort(path, request, context):
+        try:
+            return answer_all(path, request, context)
+        except ConnectionResetError:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "queue full")
+
+    answer_all, fake.answer = fake.answer, answer_or_abort
+    fake.mangle = mangle
+    limits = replace(PATIENT, concurrency=1, floor=0)
+    (answer,) = ask(probe, fake, limits=limits).answers
+    assert answer.errors == {"down": 1}
+    assert np.flatnonzero(~answer.answered).tolist() == [7]
+    sent = [
+        r
+        for r in fake.requests()
+        if "user_id" in r.inputs and wire.to_array(r.inputs["user_id"])[0] == refused
+    ]
+    assert len(sent) == 3
 
 
 def test_another_model_name_is_wrong_model(fake_replica, probe):
