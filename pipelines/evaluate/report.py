@@ -12,7 +12,7 @@ from pipelines.evaluate.quality import MEASURES, K
 from pipelines.evaluate.replicas import Replica
 from pipelines.evaluate.sentence import sentence
 from pipelines.evaluate.shard import ShardResult
-from ranker.divergence import Statistic, bounded
+from ranker.divergence import Statistic, measure_interval
 from ranker.divergence.near_ties import EDGES
 
 Values = Mapping[str, float]
@@ -84,7 +84,9 @@ def build(
             {
                 "arm": arm,
                 "against": first,
-                "measures": {label: statistic.interval()._asdict() for label, statistic in contrast.items()},
+                "measures": {
+                    label: difference.interval()._asdict() for label, difference in contrast.items()
+                },
             }
             for arm, contrast in result.contrasts.items()
         ],
@@ -106,7 +108,7 @@ def plain(value: Any) -> Any:
 
 
 def _intervals(statistics: Mapping[str, Statistic]) -> dict[str, dict[str, float]]:
-    return {label: bounded(label, statistic.interval())._asdict() for label, statistic in statistics.items()}
+    return {label: measure_interval(label, statistic)._asdict() for label, statistic in statistics.items()}
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
@@ -116,7 +118,7 @@ def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
 
 def _by_gap(bins: Sequence[Statistic]) -> list[dict[str, Any]]:
     return [
-        {"from": low, "to": high, "requests": s.n, **bounded("top1_swap", s.interval())._asdict()}
+        {"from": low, "to": high, "requests": s.n, **measure_interval("top1_swap", s)._asdict()}
         for low, high, s in zip(EDGES, EDGES[1:], bins, strict=False)
         if s.n
     ]

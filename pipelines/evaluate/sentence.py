@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Interval = Mapping[str, float]
+from ranker.divergence import Interval, standing
 
 
 def sentence(report: Mapping[str, Any]) -> str:
@@ -39,17 +39,17 @@ def agreement(arm: str, found: Mapping[str, Any], budget: Mapping[str, float], r
     )
 
 
-def budget_verdict(divergence: Mapping[str, Interval], budget: Mapping[str, float]) -> str:
+def budget_verdict(divergence: Mapping[str, Mapping[str, float]], budget: Mapping[str, float]) -> str:
     """`over` if a measure is surely above its budget, `within` if all surely keep theirs, else `open`."""
-    bounds = [
-        (interval, limit)
+    standings = [
+        standing(Interval(interval["value"], interval["low"], interval["high"]), limit)
         for name, limit in budget.items()
         for label, interval in divergence.items()
         if name in (label, label.split("@")[0])
     ]
-    if any(interval["low"] > limit for interval, limit in bounds):
+    if "above" in standings:
         return "over"
-    return "within" if all(interval["high"] <= limit for interval, limit in bounds) else "open"
+    return "open" if "undecided" in standings else "within"
 
 
 def contest(contrast: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
@@ -76,7 +76,7 @@ def contest(contrast: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
     )
 
 
-def _percent(interval: Interval) -> str:
+def _percent(interval: Mapping[str, float]) -> str:
     return f"{100 * interval['value']:.1f}% ({100 * interval['low']:.1f}% to {100 * interval['high']:.1f}%)"
 
 

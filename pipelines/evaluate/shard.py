@@ -16,6 +16,7 @@ from pipelines.evaluate.exemplars import Exemplar, costliest, pick
 from pipelines.evaluate.quality import K, Means, merge_quality, shard_quality
 from ranker.divergence import (
     Comparison,
+    PairedDifference,
     RequestBatch,
     RequestMeasures,
     Settings,
@@ -28,8 +29,8 @@ from ranker.divergence.ranked import logit
 
 CHUNK = 8192
 """Requests whose values, a number a pair and measure, are in memory at a time."""
-Contrast = dict[str, Statistic]
-"""Measure -> statistic of an arm's value minus the first arm's, request by request."""
+Contrast = dict[str, PairedDifference]
+"""Measure -> an arm's value minus the first arm's, request by request."""
 
 
 @dataclass
@@ -78,7 +79,7 @@ class ShardResult:
             },
             {arm: Comparison.from_dict(c) for arm, c in data["comparisons"].items()},
             {
-                arm: {label: Statistic.from_dict(s) for label, s in contrast.items()}
+                arm: {label: PairedDifference.from_dict(s) for label, s in contrast.items()}
                 for arm, contrast in data["contrasts"].items()
             },
             {arm: [Statistic.from_dict(s) for s in bins] for arm, bins in data["gaps"].items()},
@@ -171,7 +172,12 @@ def _contrast(arm: RequestMeasures, first: RequestMeasures) -> Contrast:
     """
     sizes = {"request": np.ones(len(arm.batch)), "example": arm.batch.sizes}
     return {
-        label: Statistic.of(arm.request_mean(label) - first.request_mean(label), sizes[definition.weight])
+        label: PairedDifference.of(
+            arm.request_mean(label),
+            first.request_mean(label),
+            sizes[definition.weight],
+            bound=definition.bounds[1] - definition.bounds[0],
+        )
         for label, (definition, _) in arm.settings.measures.items()
         if definition.weight in sizes and definition.better != "zero"
     }
@@ -204,7 +210,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 def _merge_contrasts(contrasts: Sequence[Contrast]) -> Contrast:
     result = dict(contrasts[0])
     for contrast in contrasts[1:]:
-        result = {label: result[label].merge(statistic) for label, statistic in contrast.items()}
+        result = {label: result[label].merge(difference) for label, difference in contrast.items()}
     return result
 
 

@@ -13,21 +13,21 @@ Two models, one function a measure, on scores [K] or [n, K]:
 Ranking quality with labels: auc, logloss, ranking_loss, gauc, ndcg.
 What a measure is: `CATALOGUE`, `definition`, `Definition`.
 
-Uncertainty: `Interval`, wilson, difference, poisson_bootstrap_quantile, `Histogram`, confidence_sequence;
-holm, exceeds, replicas_then_pairs.
+Uncertainty: `Interval`, wilson, measure_interval, `PairedDifference`, difference, standing (an interval against a
+limit), poisson_bootstrap_quantile, `Histogram`, confidence_sequence; holm, exceeds, replicas_then_pairs.
 Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, gap_deciles, gap_noise,
 inversion_probability, inversion_probability_given_mean.
 Gate: decide, overall_verdict, `Decision`, `Verdict`.
 """
 
 from ranker.divergence.attribution import OddOne, noise_components, odd_ones
-from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, bounded, definition
+from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, definition, measure_interval
 from ranker.divergence.compare import RequestMeasures, compare, measure_requests
 from ranker.divergence.comparison import Comparison, Coverage, merge
 from ranker.divergence.gaps import gap_deciles, gap_noise
 from ranker.divergence.gate import Decision, Verdict, decide, overall_verdict
 from ranker.divergence.histogram import Histogram
-from ranker.divergence.intervals import Interval, difference, poisson_bootstrap_quantile, wilson
+from ranker.divergence.intervals import Interval, difference, poisson_bootstrap_quantile, standing, wilson
 from ranker.divergence.ladder import FLOOR, LEVELS, level
 from ranker.divergence.multiple import exceeds, holm, replicas_then_pairs
 from ranker.divergence.near_ties import (
@@ -36,6 +36,7 @@ from ranker.divergence.near_ties import (
     inversion_probability_given_mean,
     near_ties,
 )
+from ranker.divergence.paired import PairedDifference
 from ranker.divergence.prediction import (
     bias,
     d1,
@@ -77,6 +78,7 @@ __all__ = [
     "Interval",
     "NearTies",
     "OddOne",
+    "PairedDifference",
     "RequestBatch",
     "RequestMeasures",
     "Settings",
@@ -85,7 +87,6 @@ __all__ = [
     "adjacent_swap",
     "auc",
     "bias",
-    "bounded",
     "compare",
     "confidence_sequence",
     "consensus",
@@ -105,6 +106,7 @@ __all__ = [
     "kendall_topk",
     "level",
     "logloss",
+    "measure_interval",
     "measure_requests",
     "med_dcg",
     "merge",
@@ -127,6 +129,7 @@ __all__ = [
     "rpd_sym",
     "set_churn",
     "slot_change",
+    "standing",
     "tie_share",
     "top1_swap",
     "visible_inversion",

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from ranker.divergence import prediction, quality, regret, swaps
 from ranker.divergence.bits import Array
-from ranker.divergence.intervals import Interval
+from ranker.divergence.intervals import Interval, nonnegative
 from ranker.divergence.pairs import Pair
+from ranker.divergence.statistics import Statistic
 from ranker.errors import UserError
 
 Family = Literal["prediction", "swap", "regret", "quality"]
@@ -148,18 +149,24 @@ def definition(label: str) -> Definition:
     raise UserError(f"a measure must be one of {', '.join(CATALOGUE)}. Received: {label!r}")
 
 
-def bounded(label: str, interval: Interval) -> Interval:
-    """An interval without the part that no value of the measure can have: a rate is not below 0.
+def measure_interval(label: str, statistic: Statistic, level: float = 0.95) -> Interval:
+    """A measure's mean with its confidence interval, which holds no value that the measure cannot have.
+
+    Of 0/1 values it is Wilson's, of others that are never negative `nonnegative`, of signed ones Student's.
 
     Args:
-        label: a measure's; of another statistic (a noise component, say) the interval is returned as it is.
-        interval: of the measure's mean.
+        label: a measure's; of another statistic (a noise component, say) the interval is Student's.
+        statistic: of the measure.
+        level: of the interval.
 
     Example:
-        >>> bounded("top1_swap", Interval(0.01, -0.002, 0.022))
-        Interval(value=0.01, low=0.0, high=0.022)
+        >>> [round(x, 3) for x in measure_interval("set_churn@10", Statistic.of([0.0, 0.0, 0.1, 0.0]))]
+        [0.025, 0.002, 0.105]
     """
     least, most = _bounds(label)
+    interval = statistic.interval(level)
+    if least == 0 and statistic.value > 0 and not statistic.zero_or_one:
+        interval = nonnegative(statistic.value, statistic.standard_error, statistic.n, level)
     return Interval(interval.value, max(interval.low, least), min(interval.high, most))
 
 

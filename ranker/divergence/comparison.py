@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ranker.divergence.bits import Array
-from ranker.divergence.catalogue import bounded
+from ranker.divergence.catalogue import measure_interval
 from ranker.divergence.statistics import Statistic
 from ranker.errors import UserError
 
@@ -97,7 +97,7 @@ class Comparison:
         """Label -> {value, low, high, min, max}: overall with its interval, and the range over pairs."""
         result = {}
         for label, statistic in self.overall.items():
-            interval, (least, most) = bounded(label, statistic.interval(level)), self.spread(label)
+            interval, (least, most) = measure_interval(label, statistic, level), self.spread(label)
             result[label] = {**interval._asdict(), "min": least, "max": most}
         return result
 

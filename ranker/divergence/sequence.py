@@ -52,10 +52,15 @@ def confidence_sequence(
 ) -> Interval:
     """Value and ends of the sequence after the statistic's n requests; unbounded for fewer than two.
 
-    Ratios use the delta method's deviation, sqrt(n) times the standard error.
+    Ratios use the delta method's deviation, sqrt(n) times the standard error. Of 0/1 values it is that of one request
+    more with 0 and one more with 1: two requests that agree do not make it certain that all do.
     """
     n, value, error = statistic.n, statistic.value, statistic.standard_error
     if n < 2:
         return Interval(value, -math.inf, math.inf)
-    half = half_width(error * math.sqrt(n), n, alpha=alpha, tightest_at=tightest_at)
+    deviation = error * math.sqrt(n)
+    if statistic.zero_or_one:
+        rate = (statistic.total + 1) / (n + 2)
+        deviation = max(deviation, math.sqrt(rate * (1 - rate)))
+    half = half_width(deviation, n, alpha=alpha, tightest_at=tightest_at)
     return Interval(value, value - half, value + half)

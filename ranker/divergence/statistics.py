@@ -92,12 +92,12 @@ class Statistic:
         """Value with its confidence interval at `level`.
 
         Wilson where every request's value is 0 or 1 (so that "never seen" is not taken for "never"), else
-        normal at request level, by the delta method for weighted means. Without a value: (nan, nan, nan);
+        Student's at request level, by the delta method for weighted means. Without a value: (nan, nan, nan);
         with one request of another value no spread is known: (value, -inf, inf).
         """
         if self.n and self.zero_or_one:
             return intervals.wilson(self.total, self.n, level)
-        return intervals.normal(self.value, self.standard_error, level)
+        return intervals.normal(self.value, self.standard_error, level, self.n)
 
     def quantile(self, q: float) -> float:
         """Quantile of the requests' absolute values, to half a bucket (9%)."""

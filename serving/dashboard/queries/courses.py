@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranker.divergence import bounded
+from ranker.divergence import measure_interval
 from serving.monitor.record import PROBE
 from serving.monitor.store import Store, packing
 from serving.monitor.store.cells import Row, read_cells, resolution_for
@@ -52,7 +52,7 @@ def courses(
             first = course[0]
             statistics = [(row, row.statistic(label, stream)) for row in course]
             marks = tuple(
-                Point(row.time, *bounded(label, one.interval(level)), n=one.n, rounds=row.rounds)
+                Point(row.time, *measure_interval(label, one, level), n=one.n, rounds=row.rounds)
                 for row, one in statistics
             )
             lines.append(
@@ -95,7 +95,7 @@ def floor_course(
         ]
         statistic = packing.to_statistic(np.sum(sums, axis=0))
         rounds = max(row.rounds for row in here)
-        found.append(Point(time, *bounded(label, statistic.interval(level)), n=statistic.n, rounds=rounds))
+        found.append(Point(time, *measure_interval(label, statistic, level), n=statistic.n, rounds=rounds))
     return tuple(found)
 
 

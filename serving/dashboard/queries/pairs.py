@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import or_
 from sqlalchemy.orm import aliased
 
-from ranker.divergence import Statistic, bounded, difference
+from ranker.divergence import Statistic, difference, measure_interval
 from serving.monitor.store import Store, query
 from serving.monitor.store.cells import load_window, merge
 from serving.monitor.store.results import Cellwise
@@ -45,7 +45,7 @@ def pair_measures(
     floor: dict[str, Statistic] = merge(row.statistics(stream) for row in floors)
     found = {}
     for label, statistic in whole.statistics(stream).items():
-        value = bounded(label, statistic.interval(level))
+        value = measure_interval(label, statistic, level)
         under = floor.get(label)
         excess = difference(value, under.interval(level)) if under is not None and under.n else value
         found[label] = Cellwise(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ranker.divergence import Interval
+from ranker.divergence import Interval, standing
 from serving.monitor.store import Store, query
 from serving.monitor.store.results import Line
 
@@ -82,8 +82,7 @@ def held(churn: Interval, baseline: Interval | None) -> Held:
     """
     if baseline is None:
         return "no baseline"
-    limit = baseline.value * (1 + MARGIN)
-    return "within" if churn.high <= limit else "above" if churn.low > limit else "undecided"
+    return standing(churn, baseline.value * (1 + MARGIN))
 
 
 def _baseline(lines: tuple[Line, ...], time: int) -> Interval | None:

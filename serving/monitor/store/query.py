@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import aliased
 
-from ranker.divergence import Statistic, bounded, difference, odd_ones
+from ranker.divergence import Statistic, difference, measure_interval, odd_ones
 from serving.monitor.record import PROBE
 from serving.monitor.store import packing
 from serving.monitor.store.cells import (
@@ -138,8 +138,8 @@ def matrix(
     for row in rows:
         statistic = row.statistic(label, stream)
         theirs = [one for name in (row.a, row.b) for one in own.get(name, ())]
-        floor = bounded(label, _sum(theirs).interval(level)) if theirs else None
-        measured = bounded(label, statistic.interval(level))
+        floor = measure_interval(label, _sum(theirs), level) if theirs else None
+        measured = measure_interval(label, statistic, level)
         excess = difference(measured, floor) if floor else measured
         cells[row.a, row.b] = Cellwise(
             row.a, row.b, row.a_version, row.b_version, row.level, measured, excess, statistic.n, row.rounds
@@ -187,7 +187,7 @@ def lines(
     result = []
     for course in found.values():
         points_of_it = [
-            Point(row.time, *bounded(label, statistic.interval(level)), n=statistic.n, rounds=row.rounds)
+            Point(row.time, *measure_interval(label, statistic, level), n=statistic.n, rounds=row.rounds)
             for row, statistic in ((row, row.statistic(label, stream)) for row in course)
         ]
         first = course[0]
@@ -236,7 +236,7 @@ def slices(
         if label in row.labels:
             statistic = row.statistic(label, stream)
             found.append(
-                SliceRow(row.feature, row.value, bounded(label, statistic.interval(level)), statistic.n)
+                SliceRow(row.feature, row.value, measure_interval(label, statistic, level), statistic.n)
             )
     return tuple(sorted(found, key=lambda row: (row.feature, row.value)))
 
@@ -291,7 +291,7 @@ def ladder(
         rungs.append(
             Rung(
                 name,
-                bounded(label, packing.to_statistic(mean, counts.sum(axis=0)).interval(level)),
+                measure_interval(label, packing.to_statistic(mean, counts.sum(axis=0)), level),
                 len(found),
                 int(mean[0]),
             )
@@ -327,8 +327,8 @@ def quantiles(
 def _measured(
     label: str, statistic: Statistic, floor: Statistic | None, rounds: int, level: float
 ) -> Measured:
-    value = bounded(label, statistic.interval(level))
-    under = bounded(label, floor.interval(level)) if floor is not None and floor.n else None
+    value = measure_interval(label, statistic, level)
+    under = measure_interval(label, floor, level) if floor is not None and floor.n else None
     return Measured(label, value, under, difference(value, under) if under else value, statistic.n, rounds)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, inspect, select, text
 
-from ranker.divergence import Settings, Statistic
+from ranker.divergence import Settings, Statistic, measure_interval
 from ranker.errors import UserError
 from serving.monitor.measure import measure
 from serving.monitor.record import RoundRecord, SeriesKey, Subject
@@ -258,7 +258,7 @@ def test_measured_rounds_come_back_whole(store, simulate, start):
     comparison = measured.requests.summarise()
     now = query.verdict(store, start + 10)
     for label, statistic in comparison.means.items():
-        assert now.measures[label].value == pytest.approx(statistic.interval(), nan_ok=True)
+        assert now.measures[label].value == pytest.approx(measure_interval(label, statistic), nan_ok=True)
     matrix = query.matrix(store, "rpd_sym", start + 10)
     assert matrix.replicas == ("m0", "m1", "m2")
     np.testing.assert_allclose(matrix.values, comparison.matrix("rpd_sym"))
