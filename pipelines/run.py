@@ -48,7 +48,8 @@ def run_stages(
     for stage in stages:
         began = time.monotonic()
         if stage == "prepare":
-            results["prepare"] = {"counts": prepare(experiment, run, options, progress.update).counts}
+            manifest = prepare(experiment, run, options, progress.update)
+            results["prepare"] = {"counts": manifest.counts, "remarks": manifest.remarks}
             # The next stage may be another command, which finds the experiment here.
             write_config(experiment, run)
         elif stage == "train":

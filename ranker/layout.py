@@ -59,6 +59,11 @@ def rejected_dir(run: Path) -> Path:
     return data_dir(run) / "rejected"
 
 
+def failed_rejected_dir(run: Path) -> Path:
+    """The bad rows of a `prepare` that a mistake ended."""
+    return run / "rejected"
+
+
 def shard_name(index: int, count: int) -> str:
     """The file name of shard `index` of `count`, for example `part-00000-of-00004.tfrecord`."""
     return f"part-{index:05d}-of-{count:05d}.tfrecord"

@@ -17,11 +17,12 @@ from pipelines.prepare.clean.join import ReadTable
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan
 from pipelines.prepare.read import sources
+from pipelines.prepare.remarks import Limits, Remark, feature_remarks, join_remark, rejected_remark
 from pipelines.prepare.rows import PLACE
 from pipelines.prepare.stages import Directories, Tally, read_batch
 from pipelines.prepare.write import statistics
 from pipelines.prepare.write.probe import write_probe
-from pipelines.prepare.write.rejects import write_rejected
+from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
 from pipelines.prepare.write.shards import Shard
 from pipelines.prepare.write.vocabulary import TokenSummary
 from ranker.config import Categorical
@@ -54,12 +55,19 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
             tally.update(counted)
     shards = sorted((r for r in results if isinstance(r, Shard)), key=lambda s: (s.split, s.index))
     tokens = [result for result in results if isinstance(result, TokenSummary)]
-    reasons = _write_rejected(plan, tally, work / "rejected", data / "rejected" / "events.jsonl")
-    counts = _counts(tally, shards, reasons)
+    locator = _locator(plan, tally)
+    path = data / "rejected" / "events.jsonl"
+    rejections = write_rejected(_in_order(work / "rejected"), locator, path)
+    counts = _counts(tally, shards, rejections)
     positives = {split: sum(s.positives for s in shards if s.split == split) for split in ("train", "eval")}
-    _check(plan, counts, positives, tally, reasons)
-    table_counts = _write_table_rejects(plan, tables, data / "rejected" / "tables")
-    _write_statistics(plan, counts, shards, tokens, data)
+    limits = Limits(plan.experiment.data.max_rejected, plan.experiment.data.min_joined)
+    split = f": {counts['train']:,} train, {counts['eval']:,} eval"
+    remarks = [rejected_remark("events", counts["read"], rejections, split)]
+    remarks += [table.remark for table in tables.values()]
+    remarks += _join_remarks(plan, tables, tally, locator)
+    _check(plan, counts, positives, tally, remarks, limits)
+    described = _write_statistics(plan, counts, shards, tokens, data)
+    remarks += _feature_remarks(plan, described, tally, shards)
     probe_requests = write_probe(list(work.glob("probe-*.parquet")), plan.experiment, data / "probe.parquet")
     manifest = Manifest(
         counts=counts,
@@ -76,8 +84,11 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
             for split in ("train", "eval")
         },
         unmatched={name: tally["unmatched", name] for name in tables},
-        tables=table_counts,
-        reasons=dict(reasons.most_common()),
+        tables={
+            name: {"rows": table.rows, "rejected": table.rejections.rows} for name, table in tables.items()
+        },
+        reasons=dict(rejections.reasons.most_common()),
+        remarks=[remark.as_dict() for remark in remarks],
         damaged=[{"file": one.file.name, "reason": one.fault} for one in plan.events if one.fault],
         probe_requests=probe_requests,
     )
@@ -85,10 +96,10 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
     return manifest
 
 
-def _counts(tally: Tally, shards: list[Shard], reasons: Counter[str]) -> dict[str, int]:
+def _counts(tally: Tally, shards: list[Shard], rejections: Rejections) -> dict[str, int]:
     rows = {split: sum(s.rows for s in shards if s.split == split) for split in ("train", "eval")}
     counts = {"read": tally["good",] + tally["rejected",], **rows, "rejected": tally["rejected",]}
-    written = sum(reasons.values())
+    written = rejections.rows
     if (
         counts["read"] != counts["train"] + counts["eval"] + counts["rejected"]
         or written != counts["rejected"]
@@ -98,10 +109,14 @@ def _counts(tally: Tally, shards: list[Shard], reasons: Counter[str]) -> dict[st
 
 
 def _check(
-    plan: Plan, counts: dict[str, int], positives: dict[str, int], tally: Tally, reasons: Counter[str]
-) -> None:  # fmt: skip
+    plan: Plan,
+    counts: dict[str, int],
+    positives: dict[str, int],
+    tally: Tally,
+    remarks: list[Remark],
+    limits: Limits,
+) -> None:
     data, path = plan.experiment.data, plan.events[0].file.path
-    top = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
     if tally["not_binary",] > _NOT_BINARY_SHARE * counts["read"]:
         raise UserError(
             f"data.label: must give 0 or 1, for example 'rating >= 4'; {tally['not_binary',]:,} of {counts['read']:,}"
@@ -110,14 +125,9 @@ def _check(
     if counts["read"] == 0:
         raise UserError(f"{path}: no rows")
     if counts["rejected"] == counts["read"]:
-        raise UserError(f"{path}: all {counts['read']:,} rows were rejected{top}")
-    limit = data.max_rejected
-    allowed = None if limit is None else limit if limit >= 1 else limit * counts["read"]
-    if allowed is not None and counts["rejected"] > allowed:
-        raise UserError(
-            f"data.max_rejected: {counts['rejected']:,} of {counts['read']:,} rows were rejected{top}."
-            f" Received: {limit:g}"
-        )
+        raise UserError(f"{path}: all {counts['read']:,} rows were rejected: {remarks[0]}")
+    for remark in remarks:
+        limits.refuse(remark)
     refuse_violations(tally, counts["read"] - counts["rejected"], plan.experiment)
     for split in ("train", "eval"):
         if counts[split] == 0:
@@ -130,10 +140,9 @@ def _check(
         )
 
 
-def _write_rejected(plan: Plan, tally: Tally, directory: Path, path: Path) -> Counter[str]:
+def _locator(plan: Plan, tally: Tally) -> Locator:
     lines = {key[1:]: count for key, count in tally.items() if key[0] == "lines"}
-    before = sources.lines_before(list(plan.events), lines)
-    return write_rejected(_in_order(directory), before, plan.events, path)
+    return Locator(plan.events, sources.lines_before(list(plan.events), lines))
 
 
 def _in_order(directory: Path) -> Iterator[pa.RecordBatch]:
@@ -151,24 +160,33 @@ def _in_order(directory: Path) -> Iterator[pa.RecordBatch]:
         yield held
 
 
-def _write_table_rejects(
-    plan: Plan, tables: dict[str, ReadTable], directory: Path
-) -> dict[str, dict[str, int]]:
-    result = {}
-    for planned in plan.tables:
-        table = tables[planned.name]
-        rejected = sum(batch.num_rows for batch in table.rejected)
-        result[planned.name] = {"rows": table.rows, "rejected": rejected}
-        if rejected:
-            directory.mkdir(exist_ok=True)
-            batch = pa.concat_batches(table.rejected).sort_by(PLACE)
-            write_rejected([batch], table.before, planned.files, directory / f"{planned.name}.jsonl")
-    return result
+def _join_remarks(plan: Plan, tables: dict[str, ReadTable], tally: Tally, locator: Locator) -> list[Remark]:
+    remarks = []
+    for name, table in tables.items():
+        misses = [key[2:] for key in tally if key[:2] == ("first_unmatched", name)]
+        example = None
+        if misses:
+            place, line, value = min(misses)
+            file, number = locator.locate(place, line)
+            example = {"file": file, "line": number, "value": value}
+        unmatched = tally["unmatched", name]
+        remarks.append(join_remark(name, table.side.key, tally["looked_up",], unmatched, example, table.keys))
+    return remarks
+
+
+def _feature_remarks(
+    plan: Plan, described: dict[str, Any], tally: Tally, shards: list[Shard]
+) -> list[Remark]:
+    inexact = {name: tally["inexact", name] for name in plan.experiment.features}
+    held_out = [shard for shard in shards if shard.split == "eval"]
+    varying = sum((shard.varying for shard in held_out), Counter())
+    requests = sum(shard.requests for shard in held_out)
+    return feature_remarks(described, inexact, varying, requests, plan.experiment)
 
 
 def _write_statistics(
     plan: Plan, counts: dict[str, int], shards: list[Shard], tokens: list[TokenSummary], data: Path
-) -> None:  # fmt: skip
+) -> dict[str, Any]:
     summaries = {summary.feature: summary for summary in tokens}
     train = [shard for shard in shards if shard.split == "train"]
     features: dict[str, Any] = {}
@@ -184,8 +202,10 @@ def _write_statistics(
             }  # fmt: skip
         else:
             features[name] = statistics.merge([s.numeric[name] for s in train if name in s.numeric]).result()
-    text = json.dumps({"rows": counts["train"], "features": features}, indent=1, ensure_ascii=False)
+    described = {"rows": counts["train"], "features": features}
+    text = json.dumps(described, indent=1, ensure_ascii=False)
     (data / "statistics.json").write_text(text + "\n", encoding="utf-8")
+    return described
 
 
 def _schema(plan: Plan) -> dict[str, str]:

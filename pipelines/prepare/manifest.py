@@ -22,6 +22,7 @@ class Manifest:
         unmatched: rows without a match, by side table.
         tables: `rows` and `rejected` by side table.
         reasons: rejected rows by reason.
+        remarks: what is to be said about the rows, as `Remark.as_dict` gives it.
         damaged: files that could not be read to their end, and why.
         probe_requests: requests in `probe.parquet`.
     """
@@ -35,6 +36,7 @@ class Manifest:
     unmatched: dict[str, int] = field(default_factory=dict)
     tables: dict[str, dict[str, int]] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
+    remarks: list[dict[str, Any]] = field(default_factory=list)
     damaged: list[dict[str, str]] = field(default_factory=list)
     probe_requests: int = 0
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.prepare import pipeline
 from pipelines.prepare.clean.cleaner import Cleaner
-from pipelines.prepare.clean.join import read_table
+from pipelines.prepare.clean.join import ReadTable, read_table
 from pipelines.prepare.drift import drift
 from pipelines.prepare.finish import finish
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan, make_plan
 from pipelines.prepare.read import sources
+from pipelines.prepare.remarks import Limits
 from pipelines.prepare.remote import Store
 from pipelines.prepare.stages import Directories
 from pipelines.prepare.watch import watched
@@ -59,11 +63,14 @@ def prepare(
     there = store.manifest() if store else Manifest.read(layout.manifest_path(Path(run_dir)))
     if there is not None and there.inputs == plan.inputs and (store or there.is_whole(target)):
         progress("prepare: data unchanged, nothing to do", 1.0)
+        _speak(there, progress)
         return there
     if store is None:
         began = time.monotonic()
-        manifest, counters = _prepare(plan, target, options, progress)
+        kept = layout.failed_rejected_dir(Path(run_dir))
+        manifest, counters = _prepare(plan, target, kept, options, progress)
         keep(Path(run_dir), "prepare", time.monotonic() - began, counters)
+        _speak(manifest, progress)
         return manifest
     if not options.is_local:
         raise UserError(
@@ -71,31 +78,64 @@ def prepare(
             " filesystem that all of them mount"
         )
     with tempfile.TemporaryDirectory(prefix="ranker-prepare-") as scratch:
-        manifest, _ = _prepare(plan, Path(scratch) / "data", options, progress)
+        kept = Path(tempfile.gettempdir()) / f"ranker-rejected-{plan.inputs}"
+        manifest, _ = _prepare(plan, Path(scratch) / "data", kept, options, progress)
         progress(f"prepare: uploading to {store.uri}")
         store.upload(Path(scratch) / "data")
+    _speak(manifest, progress)
     return manifest
 
 
+def _speak(manifest: Manifest, progress: Progress) -> None:
+    for remark in manifest.remarks:
+        progress(f"prepare: {remark['subject']}: {remark['text']}", 1.0)
+
+
 def _prepare(
-    plan: Plan, target: Path, options: RunnerOptions, progress: Progress
+    plan: Plan, target: Path, kept: Path, options: RunnerOptions, progress: Progress
 ) -> tuple[Manifest, dict[str, int]]:
     with staging(target) as data, explained(target):
         directories = Directories(data, data / ".work")
         for name in _DIRECTORIES:
             (data / name).mkdir(parents=True)
-        tables = {table.name: read_table(plan, table, directories.work / "tables") for table in plan.tables}
-        cleaner = Cleaner(plan.experiment, {name: table.side for name, table in tables.items()}, plan.derives)
-        graph = options.pipeline()
-        pipeline.build(graph, plan, cleaner, directories)
-        with watched(directories, sources.batches(list(plan.events)), progress):
-            counters = options.run(graph)
-        progress("prepare: writing the manifest")
-        manifest = finish(plan, tables, directories)
+        with _rejected_rows_kept(data / "rejected", kept):
+            tables = _read_tables(plan, directories)
+            cleaner = Cleaner(
+                plan.experiment, {name: table.side for name, table in tables.items()}, plan.derives
+            )
+            graph = options.pipeline()
+            pipeline.build(graph, plan, cleaner, directories)
+            with watched(directories, sources.batches(list(plan.events)), progress):
+                counters = options.run(graph)
+            progress("prepare: writing the manifest")
+            manifest = finish(plan, tables, directories)
         for line in _changes(target / "statistics.json", data / "statistics.json"):
             progress(f"prepare: since the last run, {line}", 1.0)
         directories.clear()
     return manifest, counters
+
+
+def _read_tables(plan: Plan, directories: Directories) -> dict[str, ReadTable]:
+    limits = Limits(plan.experiment.data.max_rejected, plan.experiment.data.min_joined)
+    tables = {}
+    for table in plan.tables:
+        bad = directories.data / "rejected" / "tables" / f"{table.name}.jsonl"
+        tables[table.name] = read_table(plan, table, directories.work / "tables", bad)
+        limits.refuse(tables[table.name].remark)
+    return tables
+
+
+@contextmanager
+def _rejected_rows_kept(rejected: Path, kept: Path) -> Iterator[None]:
+    """Saves the rejected rows of a run that a mistake ends, and says where; those of an earlier run go."""
+    shutil.rmtree(kept, ignore_errors=True)
+    try:
+        yield
+    except UserError as error:
+        if not any(path.stat().st_size for path in rejected.rglob("*.jsonl")):
+            raise
+        shutil.copytree(rejected, kept)
+        raise UserError(f"{error}. The rejected rows are in {kept}") from None
 
 
 def _changes(old: Path, new: Path) -> list[str]:

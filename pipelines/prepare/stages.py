@@ -87,7 +87,10 @@ class CleanRows(beam.DoFn):
         """Cleans one batch."""
         cleaned = self._cleaner(raw)
         tally: Tally = Counter({("unmatched", name): rows for name, rows in cleaned.unmatched.items()})
+        tally.update({("first_unmatched", name, *key): 1 for name, key in cleaned.first_unmatched.items()})
+        tally.update({("inexact", name): numbers for name, numbers in cleaned.inexact.items()})
         tally["not_binary",] = cleaned.not_binary
+        tally["looked_up",] = raw.num_rows
         if cleaned.rows is not None:
             tally["good",] = cleaned.rows.num_rows
             count("rows", cleaned.rows.num_rows)

@@ -48,7 +48,7 @@ def prepare(
         manifest = prepare_data(load(config, overrides or ()), run_dir, options, reporter.update)
     reporter.line(f"prepare: {manifest.counts['read']:,} rows in {run_dir}")
     if as_json:
-        emit({"prepare": {"counts": manifest.counts}})
+        emit({"prepare": {"counts": manifest.counts, "remarks": manifest.remarks}})
 
 
 def train(

@@ -125,7 +125,8 @@ class Data(Section):
     item: Name | None = None
     timestamp: Name | None = None
     split: Split
-    max_rejected: Annotated[float, Field(ge=0)] | None = None
+    max_rejected: Annotated[float, Field(ge=0)] | None = 0.01
+    min_joined: Annotated[float, Field(ge=0, le=1)] = 0.5
     order_seed: int = 0
     shards: Annotated[int, Field(ge=1, le=10_000)] = 4
     expectations: dict[Name, Expectation] = {}

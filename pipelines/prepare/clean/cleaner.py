@@ -18,12 +18,13 @@ from pipelines.prepare.order.hashing import hash_columns, mix
 from pipelines.prepare.read.columns import as_numbers, as_text, as_times, decode
 from pipelines.prepare.rows import EVAL, LINE, ORDER, PLACE, TEXT, TIME, rejected
 from ranker import layout
-from ranker.config import Categorical, Experiment
+from ranker.config import Categorical, Experiment, expression
 from ranker.config.data import ColumnSplit, HashSplit
 from ranker.text import refused_lists
 
 NOT_BINARY = "label is not 0 or 1"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT32_WHOLE = 2.0**24  # float32 holds every whole number up to here
 _SPLIT_SEED = 0x5EED
 
 
@@ -36,13 +37,17 @@ class Cleaned:
             (bool) or `__time__` (float64) if the split goes by time.
         rejected: the bad rows, or None.
         unmatched: rows without a match, by side table.
+        first_unmatched: of these the first, by side table: its place, its line and its key.
         not_binary: rows whose label is a number other than 0 and 1.
+        inexact: whole numbers that float32 changes, by numeric feature.
     """
 
     rows: pa.RecordBatch | None
     rejected: pa.RecordBatch | None
     unmatched: dict[str, int]
+    first_unmatched: dict[str, tuple[int, int, str]]
     not_binary: int
+    inexact: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,19 @@ class Cleaner:
         """Cleans one batch."""
         data, rows = self.experiment.data, raw.num_rows
         columns = dict(zip(raw.schema.names, raw.columns, strict=True))
-        unmatched = {}
+        unmatched, first_unmatched = {}, {}
         for name, table in self.tables.items():
             brought, missing = look_up(table, columns[table.key])
             columns.update(brought)
             unmatched[name] = int(missing.sum())
+            if unmatched[name]:
+                first = int(np.argmax(missing))
+                key = as_text(columns[table.key])[first].as_py() or ""
+                first_unmatched[name] = (
+                    raw.column(PLACE)[first].as_py(),
+                    raw.column(LINE)[first].as_py(),
+                    key,
+                )
         for name in self.derives:
             columns[name] = derive.derive(data.derive[name], columns)
         faults = Faults(rows)
@@ -77,13 +90,13 @@ class Cleaner:
         self._weight(columns, out, faults)
         self._request(columns, out, faults)
         self._split(columns, out, faults)
-        self._features(columns, out, faults)
-        good = pa.RecordBatch.from_pydict(out)
-        if not faults.any:
-            return Cleaned(good, None, unmatched, not_binary)
-        kept = faults.good
-        bad = _rejected(raw, faults)
-        return Cleaned(good.take(pa.array(kept)) if len(kept) else None, bad, unmatched, not_binary)
+        inexact = self._features(columns, out, faults)
+        rows_out = pa.RecordBatch.from_pydict(out)
+        good, bad = rows_out, None
+        if faults.any:
+            good = rows_out.take(pa.array(faults.good)) if len(faults.good) else None
+            bad = _rejected(raw, faults)
+        return Cleaned(good, bad, unmatched, first_unmatched, not_binary, inexact)
 
     def _label(
         self, columns: dict[str, pa.Array], rows: int, out: dict[str, pa.Array], faults: Faults
@@ -92,7 +105,13 @@ class Cleaner:
         values = label(text, columns, rows)
         missing = np.isnan(values)
         wrong = ~missing & (values != 0) & (values != 1)
-        faults.add(missing, lambda row: f"label cannot be computed: {text}")
+        names = expression.columns(text)
+
+        def inputs(row: int) -> str:
+            shown = ", ".join(f"{name}={str(columns[name][row].as_py() or '')[:40]!r}" for name in names)
+            return f"label cannot be computed: {shown}"
+
+        faults.add(missing, inputs)
         faults.add(wrong, lambda row: f"{NOT_BINARY}: {values[row]:g}")
         out[layout.LABEL] = pa.array(values.astype(np.float32))
         return int(wrong.sum())
@@ -136,7 +155,10 @@ class Cleaner:
             faults.add(bad, _shown(columns[name], f"{name} is not a time"))
             out[TIME] = pa.array(values)
 
-    def _features(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
+    def _features(
+        self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults
+    ) -> dict[str, int]:
+        inexact = {}
         for name, feature in self.experiment.features.items():
             if isinstance(feature, Categorical):
                 refused = refused_lists(columns[name], feature.multivalued)
@@ -144,9 +166,15 @@ class Cleaner:
                 out[name] = as_text(columns[name], feature.multivalued or "|")
                 continue
             values, bad = as_numbers(columns[name])
-            bad = bad | (np.abs(values) > _FLOAT32_MAX)
+            magnitudes = np.abs(values)
+            bad = bad | (magnitudes > _FLOAT32_MAX)
             faults.add(bad, _shown(columns[name], f"{name} is not a finite number"))
-            out[name] = pa.array(np.where(bad, np.nan, values).astype(np.float32))
+            single = np.where(bad, np.nan, values).astype(np.float32)
+            large = np.flatnonzero(~bad & (magnitudes > _FLOAT32_WHOLE))
+            whole = large[values[large] == np.floor(values[large])]
+            inexact[name] = int(np.count_nonzero(single[whole] != values[whole]))
+            out[name] = pa.array(single)
+        return inexact
 
 
 def _shown(column: pa.Array, rule: str) -> Callable[[int], str]:

@@ -14,7 +14,11 @@ from pipelines.prepare.needs import Needs
 from pipelines.prepare.plan import Plan, TablePlan
 from pipelines.prepare.read import sources
 from pipelines.prepare.read.columns import as_numbers, as_text
+from pipelines.prepare.remarks import Remark, rejected_remark
 from pipelines.prepare.rows import LINE, PLACE, TEXT, rejected
+from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
+
+_SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True)
@@ -24,18 +28,27 @@ class ReadTable:
     Attributes:
         side: where workers find it.
         rows: rows in it.
-        rejected: its bad rows, and those whose key an earlier row had.
-        before: lines before each of its blocks.
+        rejections: its bad rows, and those whose key an earlier row had.
+        keys: some of its keys.
+        remark: what is to be said about it.
     """
 
     side: SideTable
     rows: int
-    rejected: list[pa.RecordBatch]
-    before: dict[tuple[int, int], int]
+    rejections: Rejections
+    keys: list[str]
+    remark: Remark
 
 
-def read_table(plan: Plan, table: TablePlan, directory: Path) -> ReadTable:
-    """Reads one side table and writes it below `directory`."""
+def read_table(plan: Plan, table: TablePlan, directory: Path, rejected_rows: Path) -> ReadTable:
+    """Reads one side table.
+
+    Args:
+        plan: what is to be done.
+        table: the table.
+        directory: where to write it.
+        rejected_rows: where to write its bad rows, if it has any.
+    """
     rules = plan.experiment.data.derive
     columns = {
         table.source.key,
@@ -72,8 +85,15 @@ def read_table(plan: Plan, table: TablePlan, directory: Path) -> ReadTable:
             rejected(merged[PLACE].take(at), merged[LINE].take(at), reasons, [texts[i] for i in dropped])
         )
     side = SideTable(table.source.key, tuple(brought), str(path))
-    before = sources.lines_before(list(table.files), lines)
-    return ReadTable(side, len(merged[table.source.key]) - len(dropped), bad, before)
+    rejections = Rejections()
+    if bad:
+        rejected_rows.parent.mkdir(exist_ok=True)
+        locator = Locator(table.files, sources.lines_before(list(table.files), lines))
+        rejections = write_rejected([pa.concat_batches(bad).sort_by(PLACE)], locator, rejected_rows)
+    rows = len(merged[table.source.key]) - len(dropped)
+    remark = rejected_remark(f"tables.{table.name}", rows + rejections.rows, rejections)
+    keys = [str(key) for key in merged[table.source.key][:_SHOWN_KEYS].to_pylist()]
+    return ReadTable(side, rows, rejections, keys, remark)
 
 
 def _texts(rows: pa.RecordBatch) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class Shard:
         sha256: of the file.
         numeric: statistics of numeric features (training split).
         missing: missing values of categorical features (training split).
+        requests: how many it has, and
+        varying: in how many a context feature has more than one value (eval split).
     """
 
     split: str
@@ -46,6 +49,8 @@ class Shard:
     sha256: str = ""
     numeric: dict[str, NumericStatistics] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    varying: Counter[str] = field(default_factory=Counter)
 
 
 def write_shard(
@@ -73,6 +78,7 @@ def write_shard(
         for batch in merged(sorted(paths), index, count):
             if sample is not None:
                 sample.add(batch)
+                _count_varying(batch, shard, experiment)
             batch = batch.drop_columns([ORDER])
             batch = batch if left is None else pa.concat_batches([left, batch])
             whole = batch.num_rows - batch.num_rows % layout.BLOCK_ROWS
@@ -84,6 +90,24 @@ def write_shard(
     if sample is not None:
         sample.write(work / f"probe-{index:05d}.parquet")
     return shard
+
+
+def _count_varying(rows: pa.RecordBatch, shard: Shard, experiment: Experiment) -> None:
+    """Counts the requests of a batch, whole and side by side, in which a context feature changes."""
+    if not rows.num_rows:
+        return
+    request = rows.column(layout.REQUEST)
+    is_next = pc.not_equal(request[1:], request[:-1]).to_numpy(zero_copy_only=False)
+    number = np.concatenate([[0], np.cumsum(is_next)])
+    shard.requests += int(number[-1]) + 1
+    for name in experiment.context_features:
+        column = rows.column(name)
+        if pa.types.is_floating(column.type):
+            values = column.to_numpy()
+            differs = (values[1:] != values[:-1]) & ~(np.isnan(values[1:]) & np.isnan(values[:-1]))
+        else:
+            differs = pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+        shard.varying[name] += len(np.unique(number[1:][differs & ~is_next]))
 
 
 def _write(rows: pa.RecordBatch, shard: Shard, writer: Writer, experiment: Experiment) -> None:

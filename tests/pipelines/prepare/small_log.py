@@ -107,6 +107,7 @@ SETTINGS = {
         "timestamp": "timestamp",
         "split": {"by": "hash", "of": ["user_id", "item_id"], "eval": 0.2},
         "shards": 2,
+        "max_rejected": None,
     },
     "features": {
         "user_id": {"kind": "categorical", "role": "context"},

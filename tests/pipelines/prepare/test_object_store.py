@@ -110,10 +110,10 @@ def test_the_command_takes_a_uri_for_its_run_directory(log, make, bucket, tmp_pa
     config.write_text(dump(make()))
     monkeypatch.chdir(tmp_path)
     app(["prepare", f"--config={config}", "--run-dir=s3://logs/runs/two", "--json"], standalone_mode=False)
-    counts = json.loads(bucket.get_object(Bucket="logs", Key="runs/two/data/manifest.json")["Body"].read())[
-        "counts"
-    ]
-    assert json.loads(capfd.readouterr().out) == {"prepare": {"counts": counts}}
+    manifest = json.loads(bucket.get_object(Bucket="logs", Key="runs/two/data/manifest.json")["Body"].read())
+    assert json.loads(capfd.readouterr().out) == {
+        "prepare": {"counts": manifest["counts"], "remarks": manifest["remarks"]}
+    }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "log"]
 
 
