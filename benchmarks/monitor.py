@@ -157,7 +157,7 @@ def pages(store: Store, now: float, days: int) -> dict[str, Callable[[], object]
     pair: dict[str, Any] = {"kind": "pair", "a": "smelu-0", "b": "smelu-7"}
 
     def overview() -> None:
-        query.verdict(store, now)
+        query.snapshot(store, now)
         query.matrix(store, "top1_swap", now)
         query.lines(store, "top1_swap", now - day, now + 60, points=300)
         query.odd_one_out(store, now)
@@ -166,7 +166,7 @@ def pages(store: Store, now: float, days: int) -> dict[str, Callable[[], object]
 
     return {
         "overview": overview,
-        "verdict": lambda: query.verdict(store, now),
+        "verdict": lambda: query.snapshot(store, now),
         "matrix": lambda: query.matrix(store, "top1_swap", now),
         "pair, a day": lambda: query.lines(store, "top1_swap", now - day, now + 60, **pair),
         "pair, all days": lambda: query.lines(store, "top1_swap", now - month, now + 60, **pair),

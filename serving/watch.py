@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ranker import layout
+from ranker import layout, wording
 from ranker.config.deployment import Monitor, seconds
+from ranker.divergence import Interval
 from ranker.errors import UserError
 from serving.deployment import Deployment
 from serving.run_directory import experiment_of
@@ -46,19 +47,25 @@ def store_of(run: Path, store: str | None) -> str | Path:
 
 
 def sentence(summary: Summary, settings: Monitor) -> str:
-    """One round in one line."""
-    parts = []
-    for label in settings.budget:
-        found = summary.measures.get(label)
-        if found is not None:
-            parts.append(
-                f"{label} {found['value']:.3g} ({found['low']:.3g}-{found['high']:.3g},"
-                f" budget {settings.budget[label]:g})"
-            )
-    for replica, kinds in summary.errors.items():
-        parts.append(f"{replica}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
-    for replica, why in summary.refused.items():
-        parts.append(f"{replica} is not compared: {why}")
-    return f"{len(summary.replicas)} replicas, {summary.requests} requests: " + (
-        "; ".join(parts) or "nothing to compare"
+    """One round in one line: the verdict, then the round's own numbers."""
+    numbers = [
+        f"{wording.title(label)} {wording.with_interval(label, Interval(found['value'], found['low'], found['high']))}"
+        for label, found in ((name, summary.measures.get(name)) for name in budget_labels(settings))
+        if found is not None
+    ]
+    errors = [
+        f"{replica}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        for replica, kinds in summary.errors.items()
+    ]
+    refused = [f"{replica} is not compared: {why}" for replica, why in summary.refused.items()]
+    answered = (
+        f"{wording.count(len(summary.replicas), 'replica')}, {wording.count(summary.requests, 'request')}"
     )
+    return f"{summary.verdict.line} [{'; '.join([answered, *numbers, *errors, *refused])}]"
+
+
+def budget_labels(settings: Monitor) -> list[str]:
+    """Labels of the measures that have a budget."""
+    from serving.monitor.status import label_in_store
+
+    return [label_in_store(name, settings.k) for name in settings.budget]

@@ -30,7 +30,7 @@ _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config),
     *(endpoint.serve, endpoint.rank, endpoint.gateway),
-    *(watch.dashboard, watch.gate),
+    *(watch.status, watch.dashboard, watch.gate),
 )
 for _command in _commands:
     app.command()(_command)

@@ -136,6 +136,45 @@ def replay(
     print(f"{len(told)} changes of alerts")
 
 
+def status(
+    run_dir: RunDir,
+    store: Store = None,
+    stream: Annotated[str, typer.Option(help="probe, or live: requests of real traffic.")] = "probe",
+    as_json: Json = False,
+) -> None:
+    """Say in one sentence whether the replicas agree, as the dashboard does.
+
+    Exit code 0 STABLE, 1 UNSTABLE, 2 NOT ENOUGH DATA, 3 STALE, 4 for a mistake, such as a store that does not exist.
+
+    Example: ranker status --run-dir runs/ml
+    """
+    from serving.monitor.plain import plain
+    from serving.monitor.status import read_status, summary_of
+    from serving.monitor.store import open_store
+    from serving.watch import monitor_settings, store_of
+
+    try:
+        if stream not in ("probe", "live"):
+            raise UserError(f"--stream must be probe or live. Received: {stream!r}")
+        settings = monitor_settings(run_dir)
+        opened = open_store(store_of(run_dir, store), create=False)
+    except UserError as error:
+        error.exit_code = 4
+        raise
+    try:
+        found = read_status(opened, settings.budget, time.time(), k=settings.k, stream=stream)
+    finally:
+        opened.close()
+    if as_json:
+        emit(plain(summary_of(found)))
+    else:
+        print(found.verdict.line)
+        for note in found.verdict.notes:
+            if note not in found.verdict.sentence:
+                print(note)
+    raise typer.Exit(found.verdict.exit_code)
+
+
 def dashboard(
     run_dir: RunDir,
     store: Store = None,
@@ -175,7 +214,6 @@ def dashboard(
             token=token,
             budget=settings.budget,
             k=settings.k,
-            stale_after=max(5 * settings.interval, 60.0),
             refresh=min(30.0, settings.interval),
         ),
         host=host,

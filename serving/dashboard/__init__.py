@@ -2,7 +2,7 @@
 
 From the outside in: `serve` (the process), `app` (what answers which path), `shell` (one layout, one callback), `frame`
 (what is around every page), `live` (what a refresh changes), `pages` (a file a page: from a `Context` to panels),
-`figures` and `parts` (what pages are made of), `words` (numbers as sentences), `queries` (questions to the store and to
+`figures` and `parts` (what pages are made of), `queries` (questions to the store and to
 files that only pages ask).
 """
 

@@ -14,8 +14,9 @@ from serving.dashboard.context import Context, Panel
 from serving.dashboard.figures.picture import picture_of
 from serving.dashboard.figures.style import palette
 from serving.dashboard.pages import PAGES
-from serving.dashboard.plain import plain, to_csv
 from serving.dashboard.settings import DashboardSettings
+from serving.monitor.plain import plain, to_csv
+from serving.monitor.status import standing_alerts, summary_of
 from serving.monitor.store import Store, query
 
 Stream = Annotated[
@@ -41,17 +42,7 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
     )
     def summary(stream: Stream = "probe") -> JSONResponse:
         here = context(Address(stream=stream))
-        odd = query.odd_one_out(store, here.now, stream=stream, window=usual)
-        return _json(
-            {
-                "state": here.finding.state,
-                "sentence": f"{here.finding.state}: {here.finding.sentence}",
-                "measure": here.finding.measure,
-                "budget": settings.budget,
-                "odd": odd.odd,
-                **plain(here.verdict),
-            }
-        )
+        return _json(summary_of(here.status) | {"budget": settings.budget})
 
     @router.get("/measures", summary="Labels of the measures that the newest round has")
     def measures(stream: Stream = "probe") -> JSONResponse:
@@ -107,7 +98,10 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         state: Literal["pending", "firing", "resolved"] | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> JSONResponse:
-        return _json(query.alerts(store, state=state, limit=limit))
+        standing = standing_alerts(store, clock())
+        stored = query.alerts(store, state=state, limit=limit)
+        raised = [alert for alert in standing if alert.id is None and state in (None, alert.state)]
+        return _json([*raised, *stored][:limit])
 
     @router.get("/events", summary="Refreshes and replicas that may not be compared, the newest first")
     def events(

@@ -10,11 +10,12 @@ from dash.development.base_component import Component
 
 from serving.dashboard.address import Address
 from serving.dashboard.figures.style import Figure, Palette
-from serving.dashboard.plain import Rows
 from serving.dashboard.settings import DashboardSettings
-from serving.dashboard.words import Finding, finding
-from serving.monitor.store import Store, query
-from serving.monitor.store.results import Verdict
+from serving.monitor.plain import Rows
+from serving.monitor.status import Status, read_status
+from serving.monitor.store import Store
+from serving.monitor.store.results import Snapshot
+from serving.monitor.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,25 +37,34 @@ class Context:
     now: float
 
     @cached_property
-    def verdict(self) -> Verdict:
-        """Every measure now; read once a rendering."""
-        return query.verdict(
-            self.store, self.now, stream=self.address.stream, window=self.settings.monitor_window
-        )
-
-    @cached_property
-    def finding(self) -> Finding:
-        """The verdict in words."""
+    def status(self) -> Status:
+        """How it is now; read once a rendering."""
         settings = self.settings
-        return finding(
-            self.verdict, settings.budget, stale_after=settings.stale_after, enough=settings.enough
+        return read_status(
+            self.store,
+            settings.budget,
+            self.now,
+            k=settings.k,
+            stream=self.address.stream,
+            window=settings.monitor_window,
+            enough=settings.enough,
         )
 
-    @cached_property
+    @property
+    def verdict(self) -> Verdict:
+        """The first sentence."""
+        return self.status.verdict
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Every measure now."""
+        return self.status.snapshot
+
+    @property
     def end(self) -> float:
         """Where the charts end: now, or the newest round where that is long ago."""
-        time = self.verdict.freshness.time
-        return self.now if time is None or self.now - time < self.settings.stale_after else time + 60
+        fresh = self.snapshot.freshness
+        return fresh.time + 60 if fresh.stale and fresh.time is not None else self.now
 
     @property
     def start(self) -> float:

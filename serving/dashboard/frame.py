@@ -8,8 +8,9 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
+from ranker import wording
 from ranker.errors import UserError
-from serving.dashboard import parts, words
+from serving.dashboard import parts
 from serving.dashboard.address import STREAMS, WINDOWS, Address
 from serving.dashboard.context import Content, Context, Page, Panel
 from serving.dashboard.live import live
@@ -20,7 +21,7 @@ from serving.monitor.store import query
 def rendered(context: Context) -> tuple[list[Component], bool]:
     """A page in its frame; and whether it shows old data."""
     page = PAGES.get(context.address.page)
-    stale = context.finding.state == "STALE"
+    stale = context.verdict.state == "STALE"
     if page is None:
         body: list[Component] = [
             html.H1("No such page"),
@@ -45,7 +46,7 @@ def rendered(context: Context) -> tuple[list[Component], bool]:
 
 
 def _header(context: Context) -> Component:
-    firing = len(query.alerts(context.store, state="firing", limit=100))
+    firing = len(context.status.firing)
     address = context.address
     entries = []
     for page in PAGES.values():
@@ -54,8 +55,8 @@ def _header(context: Context) -> Component:
             text.append(html.Span(str(firing), className="badge", title=f"{firing} firing"))
         chosen = {"className": "chosen"} if page.name == address.page else {}
         entries.append(parts.link(text, address.to(page.name), **chosen))
-    fresh = context.verdict.freshness
-    age = f"measured {words.duration(fresh.age)} ago" if fresh.age is not None else "never measured"
+    fresh = context.snapshot.freshness
+    age = f"measured {wording.duration(fresh.age)} ago" if fresh.age is not None else "never measured"
     return html.Header(
         [
             html.Div(
@@ -81,9 +82,9 @@ def _controls(context: Context, page: Page) -> Component:
         found.append(
             parts.menu(
                 "Measure",
-                words.title(address.measure),
+                wording.title(address.measure),
                 [
-                    (words.title(label), address.to(measure=label), label == address.measure)
+                    (wording.title(label), address.to(measure=label), label == address.measure)
                     for label in labels
                 ],
             )

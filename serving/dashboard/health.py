@@ -26,7 +26,7 @@ def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[],
         except SQLAlchemyError as error:
             return JSONResponse({"status": "store unreachable", "detail": type(error).__name__}, 503)
         # a stale store is the monitor's trouble: restarting the dashboard would not help, so that the answer stays 200
-        stale = fresh.age is None or fresh.age > settings.stale_after
+        stale = fresh.age is None or fresh.stale
         return JSONResponse(
             {
                 "status": "ok",
@@ -34,13 +34,14 @@ def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[],
                 "newest_round": fresh.time,
                 "age_seconds": fresh.age,
                 "stale": stale,
+                "stale_after_seconds": fresh.limit,
             }
         )
 
     @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:
         registry = CollectorRegistry()
-        registry.register(StoreCollector(store, settings.budget, clock))
+        registry.register(StoreCollector(store, settings.budget, clock, k=settings.k))
         return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

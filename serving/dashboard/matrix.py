@@ -8,7 +8,8 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
-from serving.dashboard import parts, words
+from ranker import wording
+from serving.dashboard import parts
 from serving.dashboard.address import Address
 from serving.dashboard.clustering import clustered
 from serving.monitor.store.results import Matrix
@@ -51,9 +52,9 @@ def matrix_table(found: Matrix, address: Address, *, enough: int, budget: float 
                     _cell(found.label, a, b, float(excess[i, j]), int(n[i, j]), end, enough, address)
                 )
         rows.append(html.Tr(cells))
-    unit = " in %" if words.is_share(found.label) else ""
+    unit = " in %" if wording.is_share(found.label) else ""
     scale = [html.Span("0"), html.Span(className="ramp")]
-    scale += [html.Span(words.amount(found.label, end) + (" = 2 × budget" if budget else ""))]
+    scale += [html.Span(wording.amount(found.label, end) + (" = 2 × budget" if budget else ""))]
     return html.Div(
         [
             html.Div(
@@ -61,7 +62,7 @@ def matrix_table(found: Matrix, address: Address, *, enough: int, budget: float 
                 className="scroll",
                 tabIndex=0,
                 role="region",
-                **parts.attributes(aria_label=f"{words.title(found.label)} above the floor{unit}, by pair"),
+                **parts.attributes(aria_label=f"{wording.title(found.label)} above the floor{unit}, by pair"),
             ),
             html.P([*scale, html.Span("hatched: too few requests", className="few-key")], className="scale"),
         ]
@@ -75,8 +76,8 @@ def _cell(
         return html.Td("–", className="few", title=f"{a} and {b}: not compared")
     first, second = sorted((a, b))
     share = min(abs(excess) / end, 1.0) if end > 0 else 0.0
-    said = words.percent(excess) if words.is_share(label) else words.number(excess)
-    title = f"{parts.short(a)} and {parts.short(b)}: {words.amount(label, excess)} above the floor, {n:,} requests"
+    said = wording.percent(excess) if wording.is_share(label) else wording.number(excess)
+    title = f"{parts.short(a)} and {parts.short(b)}: {wording.amount(label, excess)} above the floor, {n:,} requests"
     return html.Td(
         parts.link(said.replace("-", "−"), address.to("pair", a=first, b=second), title=title),
         className="few" if n < enough else "",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ranker.divergence import CATALOGUE
 from ranker.errors import UserError
 from serving.deployment import Deployment
+from serving.monitor.status import label_in_store
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class DashboardSettings:
         gateway: `host:port` of the gateway's metrics page; None: there is no gateway.
         token: what a caller must present; None: nobody is asked. For anything but loopback, set one.
         refresh: seconds between refreshes of an open page.
-        stale_after: seconds after which the newest round is stale, and everything turns grey.
         budget: measure's label -> how much excess over the floor is tolerated; the first one leads the verdict.
         k: depth of the top of a list, as the monitor measures it.
         enough: requests below which nothing is concluded.
@@ -41,7 +40,6 @@ class DashboardSettings:
     gateway: str | None = None
     token: str | None = None
     refresh: float = 30.0
-    stale_after: float = 300.0
     budget: Mapping[str, float] = field(
         default_factory=lambda: {"top1_swap": 0.05, "consensus_regret": 0.005}
     )
@@ -50,7 +48,7 @@ class DashboardSettings:
     monitor_window: float = 900.0
 
     def __post_init__(self) -> None:
-        for name in ("refresh", "stale_after", "monitor_window", "k", "enough"):
+        for name in ("refresh", "monitor_window", "k", "enough"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UserError(f"`{name}` must be a positive number. Received: {name}={value!r}")
@@ -60,12 +58,8 @@ class DashboardSettings:
         if self.token is not None and not self.token.strip():
             raise UserError("`token` must not be empty: leave it out to ask nobody. Received: ''")
         # the configuration may leave the depth out of a measure's name; the store never does
-        labels = {self.label(name): value for name, value in self.budget.items()}
+        labels = {label_in_store(name, self.k): value for name, value in self.budget.items()}
         object.__setattr__(self, "budget", labels)
-
-    def label(self, name: str) -> str:
-        """A measure's label in the store: `set_churn` is `set_churn@10`."""
-        return f"{name}@{self.k}" if f"{name}@k" in CATALOGUE else name
 
     @property
     def kept(self) -> Path | None:

@@ -7,6 +7,7 @@ window. Labels are names of replicas, measures and kinds: as many as the deploym
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http.server import HTTPServer
 from threading import Thread
@@ -17,7 +18,9 @@ from prometheus_client.registry import Collector
 
 from ranker.errors import UserError
 from serving.monitor.record import LIVE, PROBE
+from serving.monitor.status import label_in_store, read_status
 from serving.monitor.store import Store, query
+from serving.monitor.verdict import STATES, answered_shares
 
 _PLACES = {
     "pair": ("divergence", ["stream", "measure", "a", "b"]),
@@ -33,12 +36,13 @@ class StoreCollector(Collector):
         store: the monitor's.
         budget: measure -> what the configuration allows.
         now: the clock, seconds since 1970.
+        k: depth of the top of a list, for budgets that name a measure without one.
     """
 
     def __init__(
-        self, store: Store, budget: Mapping[str, float], now: Callable[[], float] = time.time
+        self, store: Store, budget: Mapping[str, float], now: Callable[[], float] = time.time, *, k: int = 10
     ) -> None:
-        self.store, self.budget, self.now = store, budget, now
+        self.store, self.budget, self.now, self.k = store, budget, now, k
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not read the store."""
@@ -109,36 +113,71 @@ class StoreCollector(Collector):
                 newest.add_metric([stream], found)
             for one in query.odd_one_out(self.store, now, stream=stream).components:
                 noise.add_metric([stream, one.replica], one.value.value)
+        status = read_status(self.store, self.budget, now, k=self.k)
+        verdict = GaugeMetricFamily(
+            "ranker_verdict",
+            "1 for the state that the verdict on the probe is in, 0 for all others.",
+            labels=["state"],
+        )
+        for state in STATES:
+            verdict.add_metric([state], float(state == status.verdict.state))
+        named = GaugeMetricFamily(
+            "ranker_verdict_replica",
+            "1 for each replica that the verdict names as the cause.",
+            labels=["replica"],
+        )
+        for replica_name in status.verdict.replicas:
+            named.add_metric([replica_name], 1.0)
+        limit_of_age = GaugeMetricFamily(
+            "ranker_monitor_stale_after_seconds",
+            "Age of the newest probe round beyond which the monitor is taken for silent: three of its intervals.",
+        )
+        limit_of_age.add_metric([], status.snapshot.freshness.limit)
+        coverage = GaugeMetricFamily(
+            "ranker_replica_coverage",
+            "Share of the newest probe round that a replica answered.",
+            labels=["replica"],
+        )
+        for replica_name, share in answered_shares(status.snapshot.freshness.outcomes).items():
+            coverage.add_metric([replica_name], share)
         served = GaugeMetricFamily(
             "ranker_replica_version", "The version a replica served last.", labels=["replica"]
         )
         for replica in query.replicas(self.store, now):
             served.add_metric([replica.replica], replica.version)
         firing = GaugeMetricFamily(
-            "ranker_alerts", "Alerts by rule and state.", labels=["rule", "severity", "state"]
+            "ranker_alerts",
+            "Alerts as the monitor decided them. muted: silenced, or somebody has taken it on.",
+            labels=["rule", "severity", "state", "replica", "measure", "muted"],
         )
-        standing: dict[tuple[str, str, str], int] = {}
-        for state in ("pending", "firing"):
-            for alert in query.alerts(self.store, state=state):
-                key = (alert.rule, alert.severity, alert.state)
-                standing[key] = standing.get(key, 0) + 1
+        standing = Counter(
+            (
+                alert.rule,
+                alert.severity,
+                alert.state,
+                alert.labels.get("replica", ""),
+                alert.labels.get("measure", ""),
+                str(alert.muted).lower(),
+            )
+            for alert in status.alerts
+        )
         for key, count in standing.items():
             firing.add_metric(list(key), count)
         budget = GaugeMetricFamily("ranker_budget", "What the configuration allows.", labels=["measure"])
         for measure, limit in self.budget.items():
-            budget.add_metric([measure], limit)
-        yield from (newest, noise, served, firing, budget)
+            budget.add_metric([label_in_store(measure, self.k)], limit)
+        yield from (newest, noise, served, firing, budget, verdict, named, limit_of_age, coverage)
 
 
-def render(store: Store, budget: Mapping[str, float]) -> bytes:
+def render(store: Store, budget: Mapping[str, float], now: Callable[[], float] = time.time) -> bytes:
     """The metrics page, in Prometheus's text form."""
     registry = CollectorRegistry()
-    registry.register(StoreCollector(store, budget))
+    registry.register(StoreCollector(store, budget, now))
     return generate_latest(registry)
 
 
 def serve_metrics(
-    store: Store, budget: Mapping[str, float], host: str = "127.0.0.1", port: int = 0
+    store: Store, budget: Mapping[str, float], host: str = "127.0.0.1", port: int = 0, *, k: int = 10
 ) -> tuple[HTTPServer, Thread]:
     """Answers `/metrics` on a thread of its own; port 0: any free one (`server.server_port`).
 
@@ -146,7 +185,7 @@ def serve_metrics(
         UserError: the port is in use.
     """
     registry = CollectorRegistry()
-    registry.register(StoreCollector(store, budget))
+    registry.register(StoreCollector(store, budget, k=k))
     try:
         return start_http_server(port, host, registry)
     except OSError as error:

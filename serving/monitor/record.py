@@ -78,6 +78,7 @@ class RoundRecord:
         statistics: series -> measure's label -> sums.
         counts: (replica, kind) -> requests; kinds are `asked`, `answered` and those of `collect.ERROR_KINDS`.
         marks: what happened.
+        interval: seconds from round to round; None: unknown, or there is no next one.
     """
 
     key: str
@@ -90,3 +91,12 @@ class RoundRecord:
     statistics: Mapping[SeriesKey, Mapping[str, Statistic]]
     counts: Mapping[tuple[str, str], int]
     marks: tuple[Mark, ...] = ()
+    interval: float | None = None
+
+    @property
+    def outcomes(self) -> dict[str, dict[str, int]]:
+        """The counts by replica: replica -> kind -> requests."""
+        outcomes: dict[str, dict[str, int]] = {}
+        for (replica, kind), count in self.counts.items():
+            outcomes.setdefault(replica, {})[kind] = int(count)
+        return outcomes

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,9 +29,11 @@ from serving.monitor.record import PROBE, Subject
 from serving.monitor.requests import ProbeSet
 from serving.monitor.served import load_served, save_served
 from serving.monitor.slices import cuts, slices
+from serving.monitor.status import read_status
 from serving.monitor.store import Store, open_store
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.store.write import write_round
+from serving.monitor.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Summary:
         measures: label -> value, low, high: the mean over pairs with its 95% interval, and min and max over the pairs.
         errors: replica -> kind -> requests.
         refused: replica -> why it may not be compared.
+        verdict: the first sentence: state, sentence, replicas it names, since when (seconds since 1970), what changed.
     """
 
     replicas: dict[str, int]
@@ -56,6 +59,7 @@ class Summary:
     measures: dict[str, dict[str, float]]
     errors: dict[str, dict[str, int]]
     refused: dict[str, str]
+    verdict: Verdict
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -104,8 +108,8 @@ class Monitor:
         self._gaps_at = -1
         self._kept: tuple[int, str] | None = None
 
-    def round(self) -> Summary:
-        """Asks, measures and stores once."""
+    def round(self, *, once: bool = False) -> Summary:
+        """Asks, measures and stores; `once`: no other round follows after the interval."""
         collected = collect(
             self.deployment.replicas, self.probe, self._connect, Expected(), self.limits, self.usual
         )
@@ -115,7 +119,7 @@ class Monitor:
             hour,
         )  # the probe is frozen: once an hour says as much as every minute
         measured = measure(collected, self.measures, self.slices, self.served, gaps=gaps)
-        write_round(self.store, measured.record)
+        write_round(self.store, replace(measured.record, interval=None if once else self.settings.interval))
         self._remember(measured.served)
         for answer in collected.answers:
             if answer.refused:
@@ -137,7 +141,8 @@ class Monitor:
                 self.store, self.rules, self.settings.budget, time.time(), self.deployment.model_name
             ):
                 log.warning("%s %s: %s", alert.state, alert.rule, alert.summary)
-        return summarise(collected, measured)
+        verdict = read_status(self.store, self.settings.budget, time.time(), k=self.settings.k).verdict
+        return summarise(collected, measured, verdict)
 
     def _remember(self, served: dict[str, Served]) -> None:
         def told(some: dict[str, Served]) -> set[tuple[Subject, int]]:
@@ -187,7 +192,7 @@ def _measuring_goes_on(what: str) -> Iterator[None]:
         log.warning("%s cannot be kept: %s", what, error)
 
 
-def summarise(collected: Collected, measured: Measured) -> Summary:
+def summarise(collected: Collected, measured: Measured, verdict: Verdict) -> Summary:
     """A round in a few numbers."""
     comparison = measured.requests.summarise() if measured.requests is not None else None
     return Summary(
@@ -200,6 +205,7 @@ def summarise(collected: Collected, measured: Measured) -> Summary:
         measures=comparison.summary() if comparison is not None and comparison.pairs else {},
         errors={answer.replica: dict(answer.errors) for answer in collected.answers if answer.errors},
         refused={answer.replica: answer.refused for answer in collected.answers if answer.refused},
+        verdict=verdict,
     )
 
 
@@ -248,11 +254,11 @@ def run(
             deployment, settings, probe, store, rules=rules, exemplars=exemplars, spool=spool, tls=tls
         )
         if metrics is not None:
-            exporter, _ = serve_metrics(store, settings.budget, *_address(metrics))
+            exporter, _ = serve_metrics(store, settings.budget, *_address(metrics), k=settings.k)
         summary = None
         while not stop.is_set():
             started = time.monotonic()
-            summary = monitor.round()
+            summary = monitor.round(once=once)
             if on_round is not None:
                 on_round(summary)
             if once:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from ranker import wording
 from ranker.divergence import Interval
-from serving.dashboard import words
 from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short
 from serving.monitor.store.results import EventRow, Line, Point
 
@@ -56,7 +56,7 @@ def course(
         height: pixels.
         revision: see `drawn`.
     """
-    unit = "%" if words.is_share(label) else ""
+    unit = "%" if wording.is_share(label) else ""
     traces: list[dict[str, Any]] = []
     for position, (name, parts) in enumerate(lines):
         color = colors.color(position)
@@ -109,7 +109,7 @@ def course(
 
 
 def _line(points: Sequence[Point], label: str, name: str, color: str, *, shown: bool) -> dict[str, Any]:
-    scale = 100.0 if words.is_share(label) else 1.0
+    scale = 100.0 if wording.is_share(label) else 1.0
     return {
         "type": "scatter",
         "mode": "lines+markers" if len(points) == 1 else "lines",
@@ -119,15 +119,15 @@ def _line(points: Sequence[Point], label: str, name: str, color: str, *, shown: 
         "x": moments(point.time for point in points),
         "y": [scale * point.value for point in points],
         "line": {"color": color, "width": 2},
-        "customdata": [[words.amount(label, p.value), _range(label, p), p.n, p.rounds] for p in points],
+        "customdata": [[wording.amount(label, p.value), _range(label, p), p.n, p.rounds] for p in points],
         "hovertemplate": "%{customdata[0]} (%{customdata[1]}), %{customdata[2]:,} requests",
     }
 
 
 def _band(points: Sequence[Point], label: str, color: str, colors: Palette) -> dict[str, Any]:
-    scale = 100.0 if words.is_share(label) else 1.0
+    scale = 100.0 if wording.is_share(label) else 1.0
     times = moments(point.time for point in points)
-    ends = [words.clipped(label, Interval(p.value, p.low, p.high)) for p in points]
+    ends = [wording.clipped(label, Interval(p.value, p.low, p.high)) for p in points]
     return {
         "type": "scatter",
         "mode": "none",
@@ -141,7 +141,7 @@ def _band(points: Sequence[Point], label: str, color: str, colors: Palette) -> d
 
 
 def _range(label: str, point: Point) -> str:
-    return words.between(label, Interval(point.value, point.low, point.high))
+    return wording.between(label, Interval(point.value, point.low, point.high))
 
 
 def _marks(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.dashboard.context import Panel
 from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, short
-from serving.dashboard.plain import plain
+from serving.monitor.plain import plain
 
 _MOST_ROWS = 60
 _LONGEST = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serving.dashboard import words
+from ranker import wording
 from serving.dashboard.figures.course import moments
 from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, short, whiskers
 from serving.dashboard.queries.refreshes import MARGIN, Refresh
@@ -12,7 +12,7 @@ from serving.dashboard.queries.refreshes import MARGIN, Refresh
 
 def refresh_chart(found: Sequence[Refresh], label: str, colors: Palette) -> Figure:
     """A row a refresh, the newest on top: churn with its interval, and the baseline's limit as a tick."""
-    scale, unit = (100.0, "%") if words.is_share(label) else (1.0, "")
+    scale, unit = (100.0, "%") if wording.is_share(label) else (1.0, "")
     shown = list(reversed(found))
     places = list(range(len(shown)))
     tone = {"above": colors.warning, "within": colors.accent}
@@ -26,7 +26,7 @@ def refresh_chart(found: Sequence[Refresh], label: str, colors: Palette) -> Figu
     churn = {
         "type": "scatter", "mode": "markers", "name": "new against old", "x": [scale * one.churn.value for one in shown],
         "y": places, "marker": {"size": 10, "color": [tone.get(one.held, colors.muted) for one in shown]},
-        "error_x": whiskers([words.clipped(label, one.churn) for one in shown], colors.ink, scale=scale),
+        "error_x": whiskers([wording.clipped(label, one.churn) for one in shown], colors.ink, scale=scale),
         "customdata": [[plain_text(short(one.replica)), one.old, one.new] for one in shown],
         "hovertemplate": "%{customdata[0]} %{customdata[1]} → %{customdata[2]}: %{x:.3g}" + unit + "<extra></extra>",
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serving.dashboard import words
+from ranker import wording
 from serving.dashboard.figures.bars import interval_bars
 from serving.dashboard.figures.style import Figure, Palette
 from serving.monitor.store.results import SliceRow
@@ -14,10 +14,10 @@ def slice_bars(found: Sequence[SliceRow], label: str, colors: Palette) -> Figure
     """One bar a slice, a colour a feature, in the order given from the top."""
     features = list(dict.fromkeys(row.feature for row in found))
     shown = list(reversed(found))
-    share = words.is_share(label)
+    share = wording.is_share(label)
     return interval_bars(
         [f"{row.feature}: {row.value}" for row in shown],
-        [words.clipped(label, row.measured) for row in shown],
+        [wording.clipped(label, row.measured) for row in shown],
         [colors.color(features.index(row.feature)) for row in shown],
         colors,
         scale=100.0 if share else 1.0,

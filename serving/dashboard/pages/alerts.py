@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from dash import html
 
-from serving.dashboard import parts, words
+from ranker import wording
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.alerts import alert_chart
-from serving.dashboard.plain import flat
+from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import AlertRow
 
@@ -45,7 +46,7 @@ def _table(context: Context, key: str, title: str, found: Sequence[AlertRow]) ->
             parts.name(one.rule, 40),
             parts.name(one.summary, 300),
             f"{parts.clock(one.started)}",
-            words.duration((one.resolved or context.now) - one.started),
+            wording.duration((one.resolved or context.now) - one.started),
         ]
         for one in found[:100]
     ]

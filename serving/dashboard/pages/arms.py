@@ -7,11 +7,12 @@ import math
 from dash import html
 from dash.development.base_component import Component
 
-from serving.dashboard import parts, words
+from ranker import wording
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.arms import plane
-from serving.dashboard.plain import flat
 from serving.dashboard.queries.report import Arm, Report, read_report
+from serving.monitor.plain import flat
 
 _QUALITY = {
     "auc": "AUC",
@@ -92,11 +93,11 @@ def _divergence(context: Context, report: Report) -> Panel:
     labels = list(dict.fromkeys(label for arm in report.arms for label in arm.divergence))
     cells = []
     for label in labels:
-        row: list[object] = [words.title(label)]
+        row: list[object] = [wording.title(label)]
         for arm in report.arms:
             found = arm.divergence.get(label)
             row.append(
-                f"{words.amount(label, found.value)} ({words.between(label, found)})" if found else "n/a"
+                f"{wording.amount(label, found.value)} ({wording.between(label, found)})" if found else "n/a"
             )
         cells.append(row)
     rows = [

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
+from ranker import wording
 from ranker.divergence import FLOOR, LEVELS
-from serving.dashboard import parts, words
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bars import interval_bars
 from serving.dashboard.figures.course import course
-from serving.dashboard.plain import flat
+from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import Rung
 
@@ -30,17 +31,17 @@ def build(context: Context) -> Content:
 
 
 def _ladder(context: Context, label: str, rungs: Sequence[Rung]) -> Panel:
-    title = f"{words.title(label)} by level of noise"
+    title = f"{wording.title(label)} by level of noise"
     if not rungs:
         return Panel("ladder", title, parts.message("Nothing has been compared yet."))
-    share = words.is_share(label)
+    share = wording.is_share(label)
     shown = list(reversed(rungs))
     figure = interval_bars(
         [
             f"{rung.level}  {LEVELS.get(rung.level, '')}" if len(rung.level) < 4 else rung.level
             for rung in shown
         ],
-        [words.clipped(label, rung.value) for rung in shown],
+        [wording.clipped(label, rung.value) for rung in shown],
         [context.palette.muted if rung.level in FLOOR else context.palette.accent for rung in shown],
         context.palette,
         scale=100.0 if share else 1.0,
@@ -68,7 +69,7 @@ def _rungs(label: str, rungs: Sequence[Rung]) -> Panel:
             [
                 html.Strong(level),
                 meaning,
-                f"{words.amount(label, rung.value.value)}" if rung else "–",
+                f"{wording.amount(label, rung.value.value)}" if rung else "–",
                 str(rung.pairs) if rung else "–",
             ]
         )

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from dash import html
 
-from serving.dashboard import parts, words
+from ranker import wording
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.slices import slice_bars
-from serving.dashboard.plain import flat
 from serving.dashboard.queries.items import Swapped, swapped_contexts, swapped_items, total
 from serving.dashboard.queries.kept import uniform_sample
+from serving.monitor.plain import flat
 from serving.monitor.store import query
 
 SUPPORT = 5
@@ -42,7 +43,7 @@ def build(context: Context) -> Content:
                 "Users whose first item changes most often",
                 swapped_contexts(kept, SUPPORT),
                 ["Context", "Requests", "First item differs", "95%", "Clicks lost"],
-                lambda one: words.amount("consensus_regret", one.moved),
+                lambda one: wording.amount("consensus_regret", one.moved),
             ),
             _slices(context),
         ],
@@ -57,8 +58,8 @@ def _listing(key: str, title: str, found: Sequence[Swapped], columns: list[str],
         [
             parts.name(one.name, 34),
             f"{one.requests:,}",
-            f"{words.percent(one.share.value)}%",
-            words.between("top1_swap", one.share),
+            f"{wording.percent(one.share.value)}%",
+            wording.between("top1_swap", one.share),
             moved(one),  # type: ignore[operator]
         ]
         for one in found[:_LISTED]
@@ -76,7 +77,7 @@ def _slices(context: Context) -> Panel:
         stream=context.address.stream,
         window=context.settings.monitor_window,
     )
-    title = f"{words.title(label)} by slice, over all requests"
+    title = f"{wording.title(label)} by slice, over all requests"
     if not found:
         return Panel(
             "slices",

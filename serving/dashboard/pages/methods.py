@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dash import html
 
+from ranker import wording
 from ranker.divergence import CATALOGUE, LEVELS
 from ranker.divergence.attribution import noise_components
 from ranker.divergence.gaps import gap_noise
 from ranker.divergence.near_ties import inversion_probability_given_mean
 from ranker.divergence.sequence import half_width
-from serving.dashboard import parts, words
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 
 _WEIGHTS = {
@@ -31,7 +32,7 @@ def _measures(context: Context) -> Panel:
         label = name.replace("@k", f"@{context.settings.k}").replace("@t", "@0.5")
         cells.append(
             [
-                [html.Strong(words.title(label)), html.Br(), html.Code(name)],
+                [html.Strong(wording.title(label)), html.Br(), html.Code(name)],
                 [one.title.replace("`", ""), html.Br(), html.Code(one.formula, className="formula")],
                 [one.range, html.Br(), html.Span(f"{one.unit}; {_WEIGHTS[one.weight]}", className="note")],
             ]
@@ -39,7 +40,7 @@ def _measures(context: Context) -> Panel:
         rows.append(
             {
                 "measure": name,
-                "title": words.title(label),
+                "title": wording.title(label),
                 "what": one.title,
                 "formula": one.formula,
                 "range": one.range,
@@ -58,7 +59,7 @@ def _measures(context: Context) -> Panel:
 def _uncertainty(context: Context) -> Panel:
     settings = context.settings
     budgets = ", ".join(
-        f"{words.title(label)} {words.amount(label, value)}" for label, value in settings.budget.items()
+        f"{wording.title(label)} {wording.amount(label, value)}" for label, value in settings.budget.items()
     )
     entries = [
         (
@@ -66,7 +67,7 @@ def _uncertainty(context: Context) -> Panel:
             f"A measure's excess over its floor is held to its budget ({budgets}). Unstable: the interval's lower end is "
             "above it. Stable: the upper end is within it. Else, or with fewer than "
             f"{settings.enough} requests, there is not enough data. "
-            f"Older than {words.duration(settings.stale_after)}: stale.",
+            f"Older than {wording.duration(context.snapshot.freshness.limit)} (three intervals of the monitor): stale.",
         ),
         (
             "Floor",

@@ -8,20 +8,21 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
-from serving.dashboard import parts, words
+from ranker import wording
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bars import component_bars
 from serving.dashboard.figures.course import course
 from serving.dashboard.figures.sparkline import sparkline
 from serving.dashboard.matrix import matrix_table
-from serving.dashboard.plain import flat
 from serving.dashboard.queries.courses import courses, floor_course, joined
 from serving.dashboard.queries.gateway import dropped_mirrors
-from serving.dashboard.words import TOO_FEW
+from serving.monitor.plain import flat
 from serving.monitor.record import PROBE
 from serving.monitor.store import query
 from serving.monitor.store.results import Line, Point
 from serving.monitor.store.schema import DAY
+from serving.monitor.verdict import KINDS, TOO_FEW, answered_shares
 
 
 def headlines(context: Context) -> tuple[str, ...]:
@@ -54,24 +55,42 @@ _GLYPHS = {"STABLE": "●", "UNSTABLE": "▲", "NOT ENOUGH DATA": "◌", "STALE"
 
 
 def _verdict(context: Context) -> Component:
-    found, verdict = context.finding, context.verdict
-    fresh, replicas = verdict.freshness, verdict.replicas
-    state = found.state.lower().replace(" ", "-")
+    verdict, fresh = context.verdict, context.snapshot.freshness
+    state = verdict.state.lower().replace(" ", "-")
+    # who is in the newest round counts; a replica that was taken away is of the past
+    replicas = [
+        one for one in context.snapshot.replicas if one.replica in fresh.outcomes or not fresh.outcomes
+    ]
     versions = sorted({replica.version for replica in replicas})
-    known = {replica.replica for replica in replicas} | set(verdict.coverage)
-    answer = sum(share > 0 for share in verdict.coverage.values())
-    of = f"{answer} of {len(known)} replicas answer" if answer < len(known) else f"{answer} replicas"
-    said = [f"{of}, {answer * (answer - 1) // 2} pairs"]
+    answer, pairs = verdict.answering, verdict.answering * (verdict.answering - 1) // 2
+    of = (
+        f"{answer} of {wording.count(verdict.asked, 'replica')} answer"
+        if answer < verdict.asked
+        else wording.count(answer, "replica")
+    )
+    said = [f"{of}, {wording.count(pairs, 'pair')}"]
     if fresh.time is not None:
-        said.append(f"{fresh.requests:,} requests a round")
+        said.append(f"{wording.count(fresh.requests, 'request')} a round")
     if versions:
         said.append(f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}")
-    if found.sentence.endswith(TOO_FEW) and context.address.stream == PROBE:
+    firing = len(context.status.firing)
+    if firing:
+        said.append(f"{wording.count(firing, 'alert')} firing")
+    if verdict.sentence.endswith(TOO_FEW) and context.address.stream == PROBE:
         said.append("monitor.requests sets how many are asked")
+    said += [note[0].upper() + note[1:] for note in verdict.notes if note not in verdict.sentence]
     return html.Section(
         [
-            html.P([html.Span(_GLYPHS[found.state], className="glyph"), f"{found.state}"], className="state"),
-            html.P(found.sentence, className="sentence"),
+            html.P(
+                [
+                    html.Span(
+                        _GLYPHS[verdict.state], className="glyph", **parts.attributes(aria_hidden="true")
+                    ),
+                    verdict.state,
+                ],
+                className="state",
+            ),
+            html.P(verdict.sentence[0].upper() + verdict.sentence[1:], className="sentence"),
             html.P(" · ".join(said), className="aside"),
         ],
         className=f"verdict {state}",
@@ -88,23 +107,23 @@ def _tiles(context: Context, day: Mapping[str, Sequence[Line]]) -> Component:
 
 
 def _tile(context: Context, label: str, points: Sequence[Point]) -> Component:
-    measured = context.verdict.measures.get(label)
-    heading = parts.link(words.title(label), context.address.to(measure=label), className="tile-title")
+    measured = context.snapshot.measures.get(label)
+    heading = parts.link(wording.title(label), context.address.to(measure=label), className="tile-title")
     chosen = " chosen" if context.address.measure == label else ""
     if measured is None:
         return html.Article([heading, html.P("n/a", className="figure")], className=f"tile{chosen}")
     budget = context.settings.budget.get(label)
     over = budget is not None and measured.excess.low > budget
-    detail = words.between(label, measured.value) + (
-        f" · budget {words.limit(label, budget)}" if budget is not None else ""
+    detail = wording.between(label, measured.value) + (
+        f" · budget {wording.limit(label, budget)}" if budget is not None else ""
     )
     children: list[Component] = [
         heading,
-        html.P(words.amount(label, measured.value.value), className="figure over" if over else "figure"),
+        html.P(wording.amount(label, measured.value.value), className="figure over" if over else "figure"),
     ]
     if len(points) > 1:
-        since = words.duration(points[-1].time - points[0].time)
-        moved = words.change(label, measured.value.value, points[0].value)
+        since = wording.duration(points[-1].time - points[0].time)
+        moved = wording.change(label, measured.value.value, points[0].value)
         line = sparkline(
             [point.time for point in points],
             [point.value for point in points],
@@ -113,7 +132,7 @@ def _tile(context: Context, label: str, points: Sequence[Point]) -> Component:
         children += [
             html.P(f"{moved} in {since}", className="change"),
             html.P(detail, className="detail"),
-            html.Img(src=line, className="sparkline", alt=f"{words.title(label)} over {since}: {moved}"),
+            html.Img(src=line, className="sparkline", alt=f"{wording.title(label)} over {since}: {moved}"),
         ]
     else:
         children.append(html.P(detail, className="detail"))
@@ -133,7 +152,7 @@ def _matrix(context: Context) -> Panel:
     budget = context.settings.budget.get(label)
     return Panel(
         "matrix",
-        f"{words.title(label)} between replicas, above the floor",
+        f"{wording.title(label)} between replicas, above the floor",
         matrix_table(found, context.address, enough=context.settings.enough, budget=budget),
         rows,
         note="Alike replicas stand together. Select a cell to see the pair.",
@@ -155,18 +174,18 @@ def _course(context: Context, lines: Sequence[Line]) -> Panel:
         height=330,
     )
     rows = [{"resolution": line.resolution, **flat(point)} for line in lines for point in line.points]
-    title = f"{words.title(label)}, last {address.window}"
+    title = f"{wording.title(label)}, last {address.window}"
     note = "Mean over all pairs with its 95% interval; UTC."
     return Panel("course", title, parts.chart("course", figure, title), rows, figure, note, "wide")
 
 
 def _odd_one_out(context: Context) -> Panel:
-    found = query.odd_one_out(
-        context.store, context.now, stream=context.address.stream, window=context.settings.monitor_window
-    )
+    found = context.status.odd
     title = "Odd one out: each replica's own noise"
     if not found.components:
-        return Panel("odd-one-out", title, parts.message("Three replicas or more are needed."), size="wide")
+        two = " With two replicas a difference shows, not which of them is the odd one."
+        text = "Three replicas or more are needed." + (two if context.verdict.asked == 2 else "")
+        return Panel("odd-one-out", title, parts.message(text), size="wide")
     figure = component_bars(found, context.palette)
     odd = [one.replica for one in found.odd]
     said = f"{' and '.join(odd)} stand{'s' if len(odd) == 1 else ''} out." if odd else "Nobody stands out."
@@ -183,48 +202,61 @@ def _odd_one_out(context: Context) -> Panel:
 
 
 def _health(context: Context) -> Panel:
-    verdict = context.verdict
-    fresh = verdict.freshness
+    snapshot = context.snapshot
+    fresh = snapshot.freshness
+    newest = answered_shares(fresh.outcomes)
+    seen = {replica.replica: replica for replica in snapshot.replicas}
+    # one that was asked and never answered has no version, and is the first that a reader should see
+    names = sorted({*newest, *snapshot.coverage, *seen}, key=lambda name: (name in seen, name))
     rows: list[dict[str, Any]] = [
         {
-            "replica": replica.replica,
-            "version": replica.version,
-            "coverage": verdict.coverage.get(replica.replica),
-            "last_seen": replica.last_seen,
+            "replica": name,
+            "version": seen[name].version if name in seen else None,
+            "newest_round": newest.get(name),
+            "coverage": snapshot.coverage.get(name),
+            "last_seen": seen[name].last_seen if name in seen else None,
         }
-        for replica in verdict.replicas
+        for name in names
     ]
-    # one that was asked and never answered has no version, and is the first that a reader should see
-    silent = sorted(set(verdict.coverage) - {row["replica"] for row in rows})
-    rows = [
-        {"replica": name, "version": None, "coverage": verdict.coverage[name], "last_seen": None}
-        for name in silent
-    ] + rows
     dropped = dropped_mirrors(context.settings.gateway)
     body = [
         parts.facts(
             [
-                ("Newest round", f"{words.duration(fresh.age)} ago" if fresh.age is not None else "never"),
+                ("Newest round", f"{wording.duration(fresh.age)} ago" if fresh.age is not None else "never"),
                 ("Rounds, last hour", str(fresh.rounds)),
                 ("Dropped mirrors", _dropped(context, dropped)),
             ]
         ),
         parts.table(
-            ["Replica", "Version", "Coverage", "Last answer"],
+            [
+                "Replica",
+                "Version",
+                "Newest round",
+                f"Last {wording.duration(context.settings.monitor_window)}",
+                "Last answer",
+            ],
             [
                 [
                     parts.name(row["replica"], 30),
                     str(row["version"] or "\u2013"),
+                    _coverage(row["newest_round"], fresh.outcomes.get(row["replica"], {})),
                     _coverage(row["coverage"]),
                     _last(context, row["last_seen"]),
                 ]
                 for row in rows
             ],
-            numeric=(1, 2, 3),
+            numeric=(1, 2, 3, 4),
             caption="Replicas",
         ),
     ]
-    return Panel("health", "Freshness and coverage", body, rows, size="narrow")
+    return Panel(
+        "health",
+        "Freshness and coverage",
+        body,
+        rows,
+        note="Coverage: share of the requests asked that were answered well.",
+        size="narrow",
+    )
 
 
 def _dropped(context: Context, count: int | None) -> Component:
@@ -236,10 +268,16 @@ def _dropped(context: Context, count: int | None) -> Component:
 
 
 def _last(context: Context, seen: float | None) -> str:
-    return "never" if seen is None else f"{words.duration(max(context.now - seen, 0))} ago"
+    return "never" if seen is None else f"{wording.duration(max(context.now - seen, 0))} ago"
 
 
-def _coverage(share: float | None) -> Component:
+def _coverage(share: float | None, outcomes: Mapping[str, int] | None = None) -> Component:
+    """A share; `outcomes` say on hover why it is not whole."""
     if share is None:
-        return html.Span("n/a", className="bad")
-    return html.Span(f"{100 * share:.1f}%", className="bad" if share < 0.9 else "")
+        return html.Span("not asked" if outcomes is not None else "n/a", className="muted")
+    why = "; ".join(
+        f"{count:,}: {KINDS.get(kind, kind)}"
+        for kind, count in (outcomes or {}).items()
+        if kind not in ("asked", "answered") and count
+    )
+    return html.Span(f"{100 * share:.1f}%", className="bad" if share < 0.9 else "", title=why)

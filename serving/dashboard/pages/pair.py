@@ -6,16 +6,17 @@ import math
 
 from dash import html
 
+from ranker import wording
 from ranker.divergence import LEVELS
-from serving.dashboard import parts, words
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.course import course
 from serving.dashboard.figures.gaps import gap_chart
 from serving.dashboard.figures.slices import slice_bars
-from serving.dashboard.plain import flat
 from serving.dashboard.queries.gaps import gaps
 from serving.dashboard.queries.kept import kept_requests, most_apart
 from serving.dashboard.queries.pairs import pair_measures
+from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import Cellwise
 
@@ -73,12 +74,12 @@ def _facts(context: Context, cell: Cellwise) -> html.Dl:
     return parts.facts(
         [
             (
-                words.title(label),
-                f"{words.amount(label, cell.value.value)} ({words.between(label, cell.value)})",
+                wording.title(label),
+                f"{wording.amount(label, cell.value.value)} ({wording.between(label, cell.value)})",
             ),
             (
                 "Above the floor",
-                f"{words.amount(label, cell.excess.value)} ({words.between(label, cell.excess)})",
+                f"{wording.amount(label, cell.excess.value)} ({wording.between(label, cell.excess)})",
             ),
             ("Requests", f"{cell.n:,}"),
             ("Versions", f"{cell.a_version} and {cell.b_version}"),
@@ -119,7 +120,7 @@ def _course(context: Context, cell: Cellwise) -> Panel:
         for line in lines
         for point in line.points
     ]
-    title = f"{words.title(label)}, last {address.window}"
+    title = f"{wording.title(label)}, last {address.window}"
     return Panel(
         "course",
         title,
@@ -161,7 +162,7 @@ def _slices(context: Context, cell: Cellwise) -> Panel:
         a=cell.a,
         b=cell.b,
     )
-    title = f"{words.title(label)} by slice"
+    title = f"{wording.title(label)} by slice"
     if not found:
         text = "This measure is not kept by slice, or `monitor.slices` names no feature."
         return Panel("slices", title, parts.message(text), size="half")
@@ -196,7 +197,7 @@ def _requests(context: Context, cell: Cellwise) -> Panel:
                 context.address.to("request", request=one.request, a=cell.a, b=cell.b),
             ),
             str(rank),
-            words.amount("consensus_regret", one.cost),
+            wording.amount("consensus_regret", one.cost),
         ]
         for one, rank in apart
     ]
@@ -216,10 +217,10 @@ def _measures(context: Context, cell: Cellwise) -> Panel:
     rows = [{"measure": label, **flat(one.value)} for label, one in found.items()]
     cells = [
         [
-            parts.link(words.title(label), context.address.to(measure=label)),
-            words.amount(label, one.value.value),
-            words.between(label, one.value),
-            words.amount(label, one.excess.value),
+            parts.link(wording.title(label), context.address.to(measure=label)),
+            wording.amount(label, one.value.value),
+            wording.between(label, one.value),
+            wording.amount(label, one.excess.value),
         ]
         for label, one in found.items()
     ]

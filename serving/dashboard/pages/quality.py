@@ -7,25 +7,14 @@ from typing import Any
 
 from dash import html
 
-from serving.dashboard import parts, words
+from ranker import wording
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.counts import coverage_chart
-from serving.dashboard.plain import flat
+from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import CountRow
-
-KINDS = {
-    "down": "nothing listens",
-    "deadline": "too late",
-    "invalid_score": "a score is no probability",
-    "coverage_mismatch": "other candidates than asked",
-    "wrong_model": "no such model there",
-    "incompatible": "other features or vocabulary",
-    "version_change": "another version than the round's",
-    "refused": "the server turned it down",
-    "error": "anything else",
-}
-"""Why a request has no usable answer."""
+from serving.monitor.verdict import KINDS
 
 
 def build(context: Context) -> Content:
@@ -33,11 +22,11 @@ def build(context: Context) -> Content:
     stream = context.address.stream
     sums = query.error_kinds(context.store, context.start, context.end, stream=stream)
     course = query.count_course(context.store, context.start, context.end, stream=stream)
-    fresh = context.verdict.freshness
+    fresh = context.snapshot.freshness
     head = parts.facts(
         [
             ("Newest round", f"{parts.clock(fresh.time)} UTC"),
-            ("Age", words.duration(fresh.age) if fresh.age is not None else "n/a"),
+            ("Age", wording.duration(fresh.age) if fresh.age is not None else "n/a"),
             ("It took", f"{fresh.duration:.1f} s"),
             ("Rounds, last hour", str(fresh.rounds)),
             ("Probe", html.Code(fresh.probe or "n/a")),

@@ -9,12 +9,13 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
+from ranker import wording
 from ranker.divergence import Interval
-from serving.dashboard import parts, words
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.refreshes import refresh_chart
-from serving.dashboard.plain import flat
 from serving.dashboard.queries.refreshes import MARGIN, Refresh, gate_result, refreshes
+from serving.monitor.plain import flat
 
 _TONES = {"within": "good", "above": "bad", "undecided": "", "no baseline": ""}
 
@@ -36,7 +37,7 @@ def build(context: Context) -> Content:
 
 
 def _chart(context: Context, label: str, found: Sequence[Refresh]) -> Panel:
-    title = f"{words.title(label)}: new version against old"
+    title = f"{wording.title(label)}: new version against old"
     if not found:
         text = "When a replica serves another version, what changed is held to what replicas differ by anyway, here."
         return Panel("churn", title, parts.message(text), size="wide")
@@ -59,9 +60,9 @@ def _table(label: str, found: Sequence[Refresh]) -> Panel:
             parts.clock(one.time),
             parts.name(one.replica, 30),
             f"{one.old} → {one.new}",
-            words.amount(label, one.churn.value),
-            words.between(label, one.churn),
-            words.amount(label, one.baseline.value) if one.baseline else "n/a",
+            wording.amount(label, one.churn.value),
+            wording.between(label, one.churn),
+            wording.amount(label, one.baseline.value) if one.baseline else "n/a",
             html.Span(one.held, className=_TONES[one.held]),
             f"{one.n:,}",
         ]
@@ -91,10 +92,10 @@ def _gate(context: Context) -> Panel:
         ends = Interval(*(churn.get(key) or math.nan for key in ("value", "low", "high")))
         cells.append(
             [
-                words.title(label),
-                words.amount(label, churn.get("value")),
-                words.between(label, ends),
-                words.amount(label, one.get("limit")),
+                wording.title(label),
+                wording.amount(label, churn.get("value")),
+                wording.between(label, ends),
+                wording.amount(label, one.get("limit")),
                 one.get("verdict", ""),
             ]
         )
@@ -116,7 +117,7 @@ def _evidence(context: Context, found: Mapping[str, Any]) -> list[tuple[str, Com
         for side in sides
     ]
     return [
-        ("Asked", f"{words.duration(max(context.now - found['asked'], 0))} ago"),
+        ("Asked", f"{wording.duration(max(context.now - found['asked'], 0))} ago"),
         ("Requests", f"{found.get('requests', '?')}"),
         ("Probe", html.Code(str(found.get("probe", "?")))),
         ("Candidate", html.Div(named[0])),

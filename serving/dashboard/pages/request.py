@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from serving.dashboard import parts, words
+from ranker import wording
+from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bump import bump_chart
-from serving.dashboard.plain import flat
 from serving.dashboard.queries.kept import kept_requests
 from serving.dashboard.queries.replay import context_text, replay
 from serving.dashboard.rankings import Placed, SideBySide, side_by_side, swaps
 from serving.monitor.exemplars import Exemplar
+from serving.monitor.plain import flat
 
 _SHOWN = 15
 
@@ -98,7 +99,7 @@ def _facts(found: Exemplar, everyone: SideBySide, shown: Sequence[str]) -> Compo
         ("Different top items", str(len(set(tops.values())))),
         (
             "Clicks lost, mean",
-            words.amount("consensus_regret", sum(everyone.regret[n] for n in shown) / max(len(shown), 1)),
+            wording.amount("consensus_regret", sum(everyone.regret[n] for n in shown) / max(len(shown), 1)),
         ),
         ("Kept as", found.why),
     ]
@@ -145,7 +146,7 @@ def _table(context: Context, everyone: SideBySide, shown: Sequence[str]) -> Pane
         ]
         for one in items
     ]
-    regret = [words.amount("consensus_regret", found.regret[name]) for name in shown]
+    regret = [wording.amount("consensus_regret", found.regret[name]) for name in shown]
     rows.append(["", html.Strong("Clicks lost"), "", *(html.Strong(text) for text in regret)])
     exported = [
         {
@@ -178,7 +179,7 @@ def _swaps(everyone: SideBySide, shown: Sequence[str]) -> Panel:
                 className="order",
                 start=str(one.first),
             ),
-            words.amount("consensus_regret", one.cost),
+            wording.amount("consensus_regret", one.cost),
         ]
         for one in found[:20]
     ]
@@ -223,7 +224,7 @@ def _others(context: Context, kept: Sequence[Exemplar], found: Exemplar | None) 
                 context.address.to("request", request=one.request, a=context.address.a, b=context.address.b),
                 className="chosen" if found is not None and one.request == found.request else "",
             ),
-            words.amount("consensus_regret", one.cost),
+            wording.amount("consensus_regret", one.cost),
             one.why,
         ]
         for one in here

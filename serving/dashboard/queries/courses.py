@@ -52,7 +52,7 @@ def courses(
             first = course[0]
             statistics = [(row, row.statistic(label, stream)) for row in course]
             marks = tuple(
-                Point(row.time, *measure_interval(label, one, level), n=one.n, rounds=row.rounds)
+                Point(row.moment, *measure_interval(label, one, level), n=one.n, rounds=row.rounds)
                 for row, one in statistics
             )
             lines.append(
@@ -95,6 +95,7 @@ def floor_course(
         ]
         statistic = packing.to_statistic(np.sum(sums, axis=0))
         rounds = max(row.rounds for row in here)
+        time += round(sum(row.elapsed for row in here) / max(sum(row.rounds for row in here), 1))
         found.append(Point(time, *measure_interval(label, statistic, level), n=statistic.n, rounds=rounds))
     return tuple(found)
 

@@ -153,11 +153,10 @@ def _coverage(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[F
 def _no_data(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Finding]:
     if now.age is None:
         return [Finding({}, True, False, None, rule.window, f"the {rule.stream} stream has no round yet")]
-    late = now.age > rule.window
+    limit = max(rule.window, now.limit)
+    late = now.age > limit
     return [
-        Finding(
-            {}, late, not late, now.age, rule.window, f"the newest {rule.stream} round is {now.age:.0f} s old"
-        )
+        Finding({}, late, not late, now.age, limit, f"the newest {rule.stream} round is {now.age:.0f} s old")
     ]
 
 

@@ -30,7 +30,8 @@ class Alert:
         fired, resolved: when it reached that state.
         updated: when the condition last held.
         notified: the last state that was sent on; empty: none.
-        silenced: nobody is told, at the moment.
+        silenced: nobody is notified, at the moment.
+        acknowledged, acknowledged_by: when and who took it on; None: nobody did.
         id: its row in the store; None: not stored yet.
     """
 
@@ -47,6 +48,8 @@ class Alert:
     value: float | None = None
     threshold: float | None = None
     summary: str = ""
+    acknowledged: int | None = None
+    acknowledged_by: str | None = None
     id: int | None = field(default=None, compare=False)
 
     @property
@@ -59,9 +62,9 @@ class Alert:
         """Whether its state is one that somebody should hear and has not."""
         if self.silenced:
             return False
-        return (self.state == FIRING and not self.notified) or (
-            self.state == RESOLVED and self.notified == FIRING
-        )
+        if self.state == FIRING:
+            return not self.notified and self.acknowledged is None
+        return self.state == RESOLVED and self.notified == FIRING
 
 
 def key_of(rule: str, labels: Mapping[str, str]) -> str:

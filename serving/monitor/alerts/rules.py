@@ -33,7 +33,9 @@ class Rule(Section):
       by at least `at_least`.
     - `version_skew`: replicas serve different versions.
     - `coverage`: a replica answers less than a share `below` of its requests.
-    - `no_data`: there is no round for longer than `window`.
+    - `no_data`: there is no round for longer than `window`, or three of the monitor's intervals where that is longer.
+
+    A `window` is never shorter than two rounds of the monitor.
     """
 
     name: Name
@@ -70,6 +72,7 @@ class Silence(Section):
     start: datetime
     end: datetime
     comment: str = ""
+    author: str = ""
 
     @field_validator("start", "end")
     @classmethod

@@ -23,6 +23,7 @@ class Situation:
     Attributes:
         now: seconds since 1970.
         age: seconds since the newest round; None: there is none.
+        limit: seconds after which the monitor must be taken for silent, from its own interval.
         whole: measure -> mean over pairs, in the rule's window.
         floors: replica -> measure -> how it differs from itself, in the window.
         floors_before: the same over the day before the window.
@@ -34,6 +35,7 @@ class Situation:
 
     now: float
     age: float | None = None
+    limit: float = 0.0
     whole: Statistics = field(default_factory=dict)
     floors: Mapping[str, Statistics] = field(default_factory=dict)
     floors_before: Mapping[str, Statistics] = field(default_factory=dict)
@@ -46,15 +48,17 @@ class Situation:
 def situation(store: Store, rule: Rule, now: float) -> Situation:
     """Reads what a rule needs."""
     fresh = query.freshness(store, now, rule.stream)
+    # a monitor with long intervals would have no round in a short window
+    rule = rule.model_copy(update={"window": max(rule.window, 2 * (fresh.interval or 0.0) + fresh.duration)})
     marks = query.events(store, now - 3600, now + 1)
     if rule.condition == "no_data" or fresh.time is None:
-        return Situation(now, fresh.age, events=marks)
+        return Situation(now, fresh.age, fresh.limit if fresh.interval is not None else 0.0, events=marks)
     if rule.condition == "coverage":
         counts: dict[str, dict[str, int]] = {}
         for row in query.error_kinds(store, now - rule.window, now + 1, stream=rule.stream):
             counts.setdefault(row.replica, {})[row.kind] = row.count
         return Situation(now, fresh.age, counts=counts, events=marks)
-    if fresh.age is not None and fresh.age > max(rule.window, 15 * MINUTE):
+    if fresh.age is not None and fresh.age > max(rule.window, fresh.limit, 15 * MINUTE):
         return Situation(now, fresh.age, events=marks)  # old facts are no facts
     if rule.condition == "odd_replica":
         known = _components(store, rule, now)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from serving.monitor.alerts import webhook
 from serving.monitor.alerts.conditions import findings
-from serving.monitor.alerts.keep import load_alerts, mark_sent, save_alerts
+from serving.monitor.alerts.keep import load_alerts, mark_sent, save_alerts, stored_silences
 from serving.monitor.alerts.machine import Alert, step
 from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.situation import situation
@@ -16,12 +16,16 @@ from serving.monitor.store import Store
 def evaluate(
     store: Store, rules: Rules, budget: Mapping[str, float], before: Mapping[str, Alert], now: float
 ) -> dict[str, Alert]:
-    """The newest alert of each key after looking at every rule at `now`; reads the store, writes nothing."""
+    """The newest alert of each key after looking at every rule at `now`; reads the store, writes nothing.
+
+    Silences are those of the rule file and those that were set from the dashboard.
+    """
+    silences = (*rules.silences, *(stored.silence for stored in stored_silences(store, now)))
     after: dict[str, Alert] = {}
     for rule in rules.rules:
         mine = {key: alert for key, alert in before.items() if alert.rule == rule.name}
         known = situation(store, rule, now)
-        after.update(step(mine, rule, findings(rule, known, budget), now, rules.silences, known.events))
+        after.update(step(mine, rule, findings(rule, known, budget), now, silences, known.events))
     return after
 
 

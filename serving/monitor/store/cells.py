@@ -16,7 +16,7 @@ from ranker.errors import UserError
 from serving.monitor.record import PROBE
 from serving.monitor.requests import Array
 from serving.monitor.store import packing
-from serving.monitor.store.rollup import Retention
+from serving.monitor.store.rollup import Retention, elapsed_since
 from serving.monitor.store.schema import (
     DAY,
     HOUR,
@@ -62,13 +62,18 @@ class Row:
         self.series, self.stream, self.kind, self.level = row.series, row.stream, row.kind, row.level
         self.a, self.b, self.a_version, self.b_version = row.a_name, row.b_name, row.a_version, row.b_version
         self.feature, self.value, self.labels = row.feature, row.value, row.labels
-        self.time, self.rounds = time, 0
+        self.time, self.rounds, self.elapsed = time, 0, 0
         self.sums: Array = np.zeros((len(row.labels), len(COLUMNS)))
         self.counts: Array | None = None
 
-    def add(self, sums: Array, rounds: int, counts: Array | None = None) -> None:
-        """Adds another cell of the series."""
-        self.sums, self.rounds = self.sums + sums, self.rounds + rounds
+    @property
+    def moment(self) -> int:
+        """The mean time of its rounds: where a point of it stands."""
+        return self.time + round(self.elapsed / self.rounds) if self.rounds else self.time
+
+    def add(self, sums: Array, rounds: int, elapsed: int, counts: Array | None = None) -> None:
+        """Adds another cell of the series; `elapsed` adds up the seconds from `time` to each of its rounds."""
+        self.sums, self.rounds, self.elapsed = self.sums + sums, self.rounds + rounds, self.elapsed + elapsed
         if counts is not None:
             self.counts = counts if self.counts is None else self.counts + counts
 
@@ -191,7 +196,14 @@ def _read(
     )
     # the series first, then their cells by key: a join leaves it to the planner, who may scan every minute there is
     known = {row.series: row for row in connection.execute(named)}
-    columns = [Cell.series, Cell.time, Cell.rounds, Cell.sums, *([Cell.histogram] if histograms else [])]
+    columns = [
+        Cell.series,
+        Cell.time,
+        Cell.rounds,
+        Cell.elapsed,
+        Cell.sums,
+        *([Cell.histogram] if histograms else []),
+    ]
     statement = select(*columns).where(Cell.series.in_(known)).order_by(Cell.time, Cell.series)
     found: dict[tuple[int, int], Row] = {}
     for step, since, to in parts:
@@ -201,7 +213,12 @@ def _read(
             one = found.pop((time, row.series), None) or Row(known[row.series], time)
             found[time, row.series] = one  # now the last
             counts = packing.unpack_histograms(row.histogram, len(one.labels)) if histograms else None
-            one.add(packing.unpack_sums([row.sums], len(one.labels))[0], row.rounds, counts)
+            one.add(
+                packing.unpack_sums([row.sums], len(one.labels))[0],
+                row.rounds,
+                elapsed_since(time, row, step),
+                counts,
+            )
     return list(found.values())
 
 

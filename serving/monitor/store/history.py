@@ -32,7 +32,15 @@ def freshness(store: Store, now: float, stream: str = PROBE) -> Freshness:
     if row is None:
         return Freshness(stream, None, None, 0.0, 0, "", 0)
     return Freshness(
-        stream, row.time, max(now - row.time, 0.0), row.duration, row.requests, row.probe, rounds
+        stream,
+        row.time,
+        max(now - row.time, 0.0),
+        row.duration,
+        row.requests,
+        row.probe,
+        rounds,
+        row.interval_seconds,
+        row.outcomes or {},
     )
 
 
@@ -136,8 +144,7 @@ def alerts(
             .limit(_bounded(limit))
         ).all()
     return tuple(
-        AlertRow(**{key: value for key, value in row._mapping.items() if key not in ("id", "key")})
-        for row in rows
+        AlertRow(**{key: value for key, value in row._mapping.items() if key != "key"}) for row in rows
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import aliased
 
 from ranker.divergence import Statistic, difference, measure_interval, odd_ones
@@ -46,17 +46,18 @@ from serving.monitor.store.results import (
     Point,
     Rung,
     SliceRow,
-    Verdict,
+    Snapshot,
 )
 from serving.monitor.store.schema import (
     Layout,
+    Round,
     Series,
     Subject,
 )
 
 __all__ = [
-    "WINDOW", "alerts", "count_course", "coverage", "error_kinds", "events", "freshness", "ladder", "lines", "matrix",
-    "measures", "odd_one_out", "quantiles", "replicas", "resolution_for", "slices", "totals", "verdict",
+    "WINDOW", "alerts", "compared_since", "count_course", "coverage", "error_kinds", "events", "freshness", "ladder",
+    "lines", "matrix", "measures", "odd_one_out", "pairs", "quantiles", "replicas", "resolution_for", "slices", "snapshot", "totals",
 ]  # fmt: skip
 
 
@@ -80,9 +81,9 @@ def measures(store: Store, now: float, stream: str = PROBE) -> tuple[str, ...]:
     return tuple(labels or ())
 
 
-def verdict(
+def snapshot(
     store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW, level: float = 0.95
-) -> Verdict:
+) -> Snapshot:
     """Every measure over all pairs of the newest group of replicas, with floor and excess; versions; coverage."""
     fresh = freshness(store, now, stream)
     end = now if fresh.time is None else fresh.time + 1
@@ -107,7 +108,7 @@ def verdict(
             for row in whole[-1:]:
                 for label, statistic in row.statistics(stream).items():
                     found[label] = _measured(label, statistic, floor.get(label), row.rounds, level)
-    return Verdict(fresh, found, replicas(store, now), coverage(store, now, stream=stream, window=window))
+    return Snapshot(fresh, found, replicas(store, now), coverage(store, now, stream=stream, window=window))
 
 
 def matrix(
@@ -157,6 +158,51 @@ def matrix(
     return Matrix(label, names, values, over, n, tuple(cells.values()))
 
 
+def pairs(
+    store: Store, labels: Sequence[str], now: float, *, stream: str = PROBE, window: float = WINDOW, level: float = 0.95
+) -> dict[str, tuple[Cellwise, ...]]:  # fmt: skip
+    """Some measures between all pairs of the newest versions: label -> pairs; their intervals hold together at `level`."""
+    end = _end(store, now, stream)
+    with store.read() as connection:
+        everyone = newest_group(connection, stream, now)
+        if everyone is None:
+            return {}
+        members = group_members(connection, stream, everyone)
+        whole = (Series.a.in_(members), Series.b.in_(members), Series.feature == "")
+        rows = load_window(connection, stream, end, window, Series.kind == "pair", *whole)
+        floors = load_window(connection, stream, end, window, Series.kind.in_(("again", "batch")), *whole)
+    level = 1 - (1 - level) / max(len(rows), 1)
+    result: dict[str, tuple[Cellwise, ...]] = {}
+    for label in labels:
+        cells = []
+        for row in (row for row in rows if label in row.labels):
+            statistic = row.statistic(label, stream)
+            own = [floor.statistic(label, stream) for floor in floors
+                   if floor.a in (row.a, row.b) and label in floor.labels]  # fmt: skip
+            value = measure_interval(label, statistic, level)
+            excess = difference(value, measure_interval(label, _sum(own), level)) if own else value
+            cells.append(
+                Cellwise(row.a, row.b, row.a_version, row.b_version, row.level, value, excess, statistic.n, row.rounds)
+            )  # fmt: skip
+        result[label] = tuple(cells)
+    return result
+
+
+def compared_since(store: Store, now: float, stream: str = PROBE) -> int | None:
+    """When the versions that serve now were first compared without another set of them since; None: nothing was."""
+    with store.read() as connection:
+        everyone = newest_group(connection, stream, now)
+        if everyone is None:
+            return None
+        until = (Round.stream == stream, Round.time <= now, Round.everyone.is_not(None))
+        before = connection.execute(
+            select(func.max(Round.time)).where(*until, Round.everyone != everyone)
+        ).scalar()
+        return connection.execute(
+            select(func.min(Round.time)).where(*until, Round.everyone == everyone, Round.time > (before or 0))
+        ).scalar()
+
+
 def lines(
     store: Store, label: str, start: float, end: float, *, stream: str = PROBE, kind: str = "all", a: str | None = None,
     b: str | None = None, feature: str = "", value: str = "", points: int = 400, level: float = 0.95,
@@ -187,7 +233,7 @@ def lines(
     result = []
     for course in found.values():
         points_of_it = [
-            Point(row.time, *measure_interval(label, statistic, level), n=statistic.n, rounds=row.rounds)
+            Point(row.moment, *measure_interval(label, statistic, level), n=statistic.n, rounds=row.rounds)
             for row, statistic in ((row, row.statistic(label, stream)) for row in course)
         ]
         first = course[0]

@@ -9,10 +9,27 @@ from typing import Any
 from ranker.divergence import Interval, OddOne
 from serving.monitor.requests import Array
 
+UNKNOWN_LIMIT = 300.0
+"""Seconds after which a round is old whose monitor did not say when the next one comes."""
+SHORTEST_LIMIT = 15.0
+"""Seconds that a busy machine may delay a round of the shortest interval."""
+
 
 @dataclass(frozen=True)
 class Freshness:
-    """The newest round of a stream. `age` in seconds; `time` None: there is none."""
+    """The newest round of a stream.
+
+    Attributes:
+        stream: `probe` or `live`.
+        time: its start, seconds since 1970; None: there is none.
+        age: seconds since then.
+        duration: seconds it took.
+        requests: that were asked.
+        probe: hash of the frozen requests.
+        rounds: in the last hour.
+        interval: seconds from round to round, as its monitor said; None: unknown.
+        outcomes: its counts, replica -> kind -> requests.
+    """
 
     stream: str
     time: int | None
@@ -21,6 +38,23 @@ class Freshness:
     requests: int
     probe: str
     rounds: int
+    interval: float | None = None
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which its monitor must be taken for silent: two rounds are missing.
+
+        A round is stored when it is over, so that in good health the newest is up to an interval and a duration old.
+        """
+        if self.interval is None:
+            return UNKNOWN_LIMIT
+        return max(3 * self.interval + self.duration, SHORTEST_LIMIT)
+
+    @property
+    def stale(self) -> bool:
+        """Whether there was a round, and the next two are missing."""
+        return self.age is not None and self.age > self.limit
 
 
 @dataclass(frozen=True)
@@ -47,8 +81,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the first sentence of the dashboard is made of."""
+class Snapshot:
+    """How it is now: every measure over all pairs, replicas by name, coverage of the window."""
 
     freshness: Freshness
     measures: Mapping[str, Measured]
@@ -85,7 +119,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Point:
-    """A measure over [time, time + resolution)."""
+    """A measure over some rounds; `time` is their mean time."""
 
     time: int
     value: float
@@ -171,8 +205,9 @@ class EventRow:
 
 @dataclass(frozen=True)
 class AlertRow:
-    """An alert, as it stands."""
+    """An alert, as it stands; `id` is its row (None: the store does not have it)."""
 
+    id: int | None
     rule: str
     labels: Mapping[str, str]
     severity: str
@@ -186,3 +221,10 @@ class AlertRow:
     value: float | None
     threshold: float | None
     summary: str
+    acknowledged: int | None = None
+    acknowledged_by: str | None = None
+
+    @property
+    def muted(self) -> bool:
+        """Whether nobody is to be notified: it is silenced, or somebody has taken it on."""
+        return self.silenced or self.acknowledged is not None

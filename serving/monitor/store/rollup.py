@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -124,7 +125,7 @@ def _set_until(connection: Connection, resolution: int, until: int) -> None:
 def _roll(connection: Connection, fine: int, coarse: int, start: int) -> None:
     inside = (Cell.time >= start, Cell.time < start + coarse)
     rows = connection.execute(
-        select(Cell.series, Cell.rounds, Cell.sums, Cell.histogram, Layout.labels)
+        select(Cell.series, Cell.time, Cell.rounds, Cell.elapsed, Cell.sums, Cell.histogram, Layout.labels)
         .join(Series, Series.id == Cell.series)
         .join(Layout, Layout.id == Series.layout)
         .where(Cell.resolution == fine, _ANY_SERIES, *inside)
@@ -144,7 +145,7 @@ def _roll(connection: Connection, fine: int, coarse: int, start: int) -> None:
         histogram = packing.pack_histograms(np.sum(kept, axis=0)) if kept else None
         cells.append(
             {"resolution": coarse, "series": series, "time": start, "rounds": rounds, "sums": packing.pack_sums(sums),
-             "histogram": histogram}
+             "elapsed": sum(elapsed_since(start, part, fine) for part in parts), "histogram": histogram}
         )  # fmt: skip
     connection.execute(delete(Cell).where(Cell.resolution == coarse, _ANY_SERIES, Cell.time == start))
     if cells:
@@ -165,6 +166,12 @@ def _roll(connection: Connection, fine: int, coarse: int, start: int) -> None:
                 for row in totals
             ],
         )
+
+
+def elapsed_since(start: int, cell: Any, resolution: int) -> int:
+    """Seconds from `start` to each round of a cell, added up; rounds of an old cell stand in its middle."""
+    inside = cell.elapsed if cell.elapsed is not None else cell.rounds * (resolution // 2)
+    return int(inside + cell.rounds * (cell.time - start))
 
 
 def _plain(value: object) -> object:

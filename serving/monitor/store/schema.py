@@ -84,7 +84,10 @@ class Series(Base):
 
 
 class Cell(Base):
-    """The sums of one series over [time, time + resolution); rounds counts the rounds in it."""
+    """The sums of one series over [time, time + resolution); rounds counts the rounds in it.
+
+    `elapsed` adds up the seconds from `time` to each of its rounds; None: the cell was written before this was kept.
+    """
 
     __tablename__ = "cell"
     # rows lie in the order of time, which fills pages; the key finds a time range of one series
@@ -96,6 +99,7 @@ class Cell(Base):
     rounds: Mapped[int] = mapped_column(Integer)
     sums: Mapped[bytes]
     histogram: Mapped[bytes | None]
+    elapsed: Mapped[int | None]
 
 
 class Count(Base):
@@ -112,7 +116,11 @@ class Count(Base):
 
 
 class Round(Base):
-    """A round that was written; `key` makes writing it again change nothing. `everyone`: the group that was compared."""
+    """A round that was written; `key` makes writing it again change nothing. `everyone`: the group that was compared.
+
+    `interval_seconds` is the monitor's at that time (None: a single round, or unknown); `outcomes` are the round's own
+    counts, replica -> kind -> requests.
+    """
 
     __tablename__ = "round"
     __table_args__ = (Index("round_by_time", "stream", "time"),)
@@ -124,6 +132,8 @@ class Round(Base):
     requests: Mapped[int]
     probe: Mapped[str]
     everyone: Mapped[int | None] = mapped_column(ForeignKey("subject.id"))
+    interval_seconds: Mapped[float | None]
+    outcomes: Mapped[dict[str, Any] | None] = mapped_column(JSON)
 
 
 class RolledUp(Base):
@@ -148,7 +158,10 @@ class Event(Base):
 
 
 class Alert(Base):
-    """One alert's life: pending, firing, resolved; `notified` is the last state that was sent on, or empty."""
+    """One alert's life: pending, firing, resolved; `notified` is the last state that was sent on, or empty.
+
+    `acknowledged`: when somebody took it on, and `acknowledged_by` who.
+    """
 
     __tablename__ = "alert"
     __table_args__ = (Index("alert_by_time", "started"),)
@@ -167,3 +180,18 @@ class Alert(Base):
     value: Mapped[float | None]
     threshold: Mapped[float | None]
     summary: Mapped[str] = mapped_column(Text)
+    acknowledged: Mapped[int | None]
+    acknowledged_by: Mapped[str | None]
+
+
+class SilenceEntry(Base):
+    """Alerts of a rule (or `*`) with these labels are kept, but nobody is notified, from `start` until `until`."""
+
+    __tablename__ = "silence"
+    id: Mapped[int] = _key()
+    rule: Mapped[str]
+    labels: Mapped[dict[str, Any]] = mapped_column(JSON)
+    start: Mapped[int]
+    until: Mapped[int]
+    author: Mapped[str]
+    comment: Mapped[str] = mapped_column(Text)

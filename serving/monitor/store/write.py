@@ -47,17 +47,22 @@ def write_round(store: Store, record: RoundRecord) -> bool:
     with store.write() as connection:
         _check_age(connection, minute)
         if not _claim(connection, Round, key=record.key, stream=record.stream, time=record.time, duration=record.duration,
-                      requests=record.requests, probe=record.probe, everyone=None):  # fmt: skip
+                      requests=record.requests, probe=record.probe, everyone=None, interval_seconds=record.interval,
+                      outcomes=record.outcomes):  # fmt: skip
             return False
         subjects = _subjects(connection, record)
         series = _series(connection, record, subjects)
         _add_cells(
-            connection, MINUTE, minute, {series[key]: (key, s) for key, s in record.statistics.items()}
+            connection,
+            MINUTE,
+            minute,
+            {series[key]: (key, s) for key, s in record.statistics.items()},
+            elapsed=record.time - minute,
         )
         totals = {
             series[k]: (k, s) for k, s in record.statistics.items() if k.kind in _COUNTED and not k.feature
         }
-        _add_cells(connection, TOTAL, 0, totals)
+        _add_cells(connection, TOTAL, 0, totals, elapsed=0)
         _add_counts(connection, record, minute)
         for mark in record.marks:
             _claim(connection, Event, key=f"{record.stream}/{mark.key}"[:250], time=record.time, kind=mark.kind,
@@ -160,6 +165,8 @@ def _add_cells(
     resolution: int,
     time: int,
     cells: Mapping[int, tuple[SeriesKey, Mapping[str, Statistic]]],
+    *,
+    elapsed: int,
 ) -> None:
     where = (Cell.resolution == resolution, Cell.time == time, Cell.series.in_(cells))
     there = {row.series: row for row in connection.execute(select(Cell.__table__).where(*where))}
@@ -169,24 +176,31 @@ def _add_cells(
     for series, (key, statistics) in cells.items():
         sums, counts = packing.to_arrays(statistics)
         keep = key.kind in _KEEP_HISTOGRAM and not key.feature and resolution != TOTAL
-        rounds = 1
+        rounds, total_elapsed = 1, elapsed
         if series in there:
             old = there[series]
             sums = sums + packing.unpack_sums([old.sums], len(sums))[0]
             counts = counts + packing.unpack_histograms(old.histogram, len(sums)) if keep else counts
             rounds += old.rounds
-        rows.append(cell_row(resolution, series, time, rounds, sums, counts if keep else None))
+            total_elapsed += old.elapsed or 0
+        rows.append(cell_row(resolution, series, time, rounds, total_elapsed, sums, counts if keep else None))
     if rows:
         connection.execute(insert(Cell), rows)
 
 
 def cell_row(
-    resolution: int, series: int, time: int, rounds: int, sums: Array, counts: Array | None
+    resolution: int,
+    series: int,
+    time: int,
+    rounds: int,
+    elapsed: int,
+    sums: Array,
+    counts: Array | None,
 ) -> dict[str, Any]:
     """A row of `cell`."""
     histogram = packing.pack_histograms(counts) if counts is not None else None
-    return {"resolution": resolution, "series": series, "time": time, "rounds": rounds, "sums": packing.pack_sums(sums),
-            "histogram": histogram}  # fmt: skip
+    return {"resolution": resolution, "series": series, "time": time, "rounds": rounds, "elapsed": elapsed,
+            "sums": packing.pack_sums(sums), "histogram": histogram}  # fmt: skip
 
 
 def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> None:

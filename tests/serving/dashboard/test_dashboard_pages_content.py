@@ -22,13 +22,13 @@ from serving.dashboard.figures.style import DARK, LIGHT
 from serving.dashboard.frame import rendered
 from serving.dashboard.live import Shown, changes
 from serving.dashboard.pages import PAGES
-from serving.dashboard.plain import to_csv
 from serving.dashboard.queries.pairs import pair_measures
 from serving.dashboard.queries.refreshes import held, refreshes
 from serving.dashboard.queries.replay import replay
 from serving.dashboard.queries.report import read_report
 from serving.deployment import Deployment, Replica
 from serving.monitor.exemplars import Exemplar
+from serving.monitor.plain import to_csv
 from serving.monitor.store import Store, open_store, query
 from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE
 

@@ -26,6 +26,7 @@ def test_healthz_says_how_old_the_newest_round_is(client: httpx.Client) -> None:
     assert answer.status_code == 200
     assert answer.json() == {
         "status": "ok", "store": "reachable", "newest_round": NOW - 20, "age_seconds": 20, "stale": False,
+        "stale_after_seconds": 300.0,
     }  # fmt: skip
 
 
@@ -42,6 +43,8 @@ def test_summary_has_the_verdict_and_every_measure(client: httpx.Client) -> None
     assert swap["value"]["low"] <= swap["value"]["value"] <= swap["value"]["high"]
     assert swap["n"] == 120
     assert {replica["replica"] for replica in summary["replicas"]} == {f"smelu-{i}" for i in range(5)}
+    assert summary["newest_coverage"] == {f"smelu-{i}": 1.0 for i in range(5)}
+    assert summary["sentence"].startswith(summary["state"] + ": ")
 
 
 def test_series_are_bounded_in_points_and_time(client: httpx.Client) -> None:
@@ -131,7 +134,7 @@ def test_a_port_in_use_is_one_line(client: httpx.Client, quiet_store: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"refresh": 0}, {"stale_after": -1}, {"token": " "}, {"budget": {"top1_swap": float("nan")}}]
+    "wrong", [{"refresh": 0}, {"monitor_window": -1}, {"token": " "}, {"budget": {"top1_swap": float("nan")}}]
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match="Received"):

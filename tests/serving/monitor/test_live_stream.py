@@ -47,7 +47,7 @@ def test_a_file_is_a_round_and_is_gone_afterwards(store, tmp_path, start):
     fill(tmp_path / "spool", start)
     assert ingest(store, tmp_path / "spool", Settings(), {}) == 10
     assert finished(tmp_path / "spool") == []
-    verdict = query.verdict(store, start + 60, stream="live")
+    verdict = query.snapshot(store, start + 60, stream="live")
     assert verdict.measures["top1_swap"].n == 10
     assert verdict.coverage == {"a": 1.0, "b": 1.0}
     assert query.freshness(store, start + 60, "probe").time is None  # the streams are kept apart
@@ -96,7 +96,7 @@ def test_a_kill_between_storing_and_deleting_doubles_nothing(store, tmp_path, st
     path.write_bytes(kept)  # as if the kill had come before the delete
     assert ingest(store, tmp_path / "spool", Settings(), {}) == 0
     assert finished(tmp_path / "spool") == []
-    assert query.verdict(store, start + 60, stream="live").measures["top1_swap"].n == 10
+    assert query.snapshot(store, start + 60, stream="live").measures["top1_swap"].n == 10
 
 
 def test_errors_versions_and_bad_scores_are_counted_and_left_out(start):

@@ -48,7 +48,7 @@ def test_one_round_gives_a_summary_and_fills_the_store(replicas, probe, tmp_path
     json.dumps(summary.as_dict(), allow_nan=False)
     store = open_store(tmp_path / "monitor.db")
     now = time.time()
-    verdict = query.verdict(store, now)
+    verdict = query.snapshot(store, now)
     assert verdict.measures["top1_swap"].value.value == pytest.approx(summary.measures["top1_swap"]["value"])
     assert verdict.coverage == {"a": 1.0, "b": 1.0, "c": 1.0}
     assert read_exemplars(tmp_path / "exemplars", "probe", now - 7200, now + 60)
@@ -80,7 +80,7 @@ def test_rounds_go_on_until_stopped_and_take_in_live_requests(replicas, probe, t
     assert len(seen) == 3
     store = open_store(tmp_path / "monitor.db")
     assert query.freshness(store, time.time()).rounds == 3
-    assert query.verdict(store, time.time(), stream="live").measures["top1_swap"].value.value == 1.0
+    assert query.snapshot(store, time.time(), stream="live").measures["top1_swap"].value.value == 1.0
     store.close()
 
 

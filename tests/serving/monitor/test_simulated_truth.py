@@ -70,8 +70,8 @@ def test_the_course_is_flat_and_the_same_at_every_resolution(watched):
 def test_repeated_rounds_do_not_narrow_the_interval(watched):
     """The same requests again and again are no new requests."""
     store, _, now = watched
-    short = query.verdict(store, now, window=60).measures["top1_swap"]
-    long = query.verdict(store, now, window=40 * 60).measures["top1_swap"]
+    short = query.snapshot(store, now, window=60).measures["top1_swap"]
+    long = query.snapshot(store, now, window=40 * 60).measures["top1_swap"]
     assert short.n == long.n == 80
     assert long.rounds == 40
     width = [one.value.high - one.value.low for one in (short, long)]
@@ -80,7 +80,7 @@ def test_repeated_rounds_do_not_narrow_the_interval(watched):
 
 def test_slices_and_ladder_and_quantiles_agree_with_the_whole(watched):
     store, _, now = watched
-    whole = query.verdict(store, now).measures["rpd_sym"].value.value
+    whole = query.snapshot(store, now).measures["rpd_sym"].value.value
     rows = query.slices(store, "rpd_sym", now)
     assert sum(row.n for row in rows) == 80
     assert np.average([row.measured.value for row in rows], weights=[row.n for row in rows]) == pytest.approx(
@@ -102,7 +102,7 @@ def test_no_interval_leaves_the_values_a_measure_can_have(sqlite_store, simulate
         sqlite_store,
         measure(simulation.round(start), Settings(), slices(simulation.probe, ("age",)), {}).record,
     )
-    for label, one in query.verdict(sqlite_store, start + 5).measures.items():
+    for label, one in query.snapshot(sqlite_store, start + 5).measures.items():
         least, most = definition(label).bounds
         assert least <= one.value.low <= one.value.value <= one.value.high <= most
     assert all(row.measured.low >= 0 for row in query.slices(sqlite_store, "top1_swap", start + 5))
@@ -147,7 +147,7 @@ def test_questions_without_an_answer_are_one_line(watched, call):
 
 def test_an_empty_store_answers_every_question(sqlite_store, start):
     assert query.freshness(sqlite_store, start).time is None
-    assert query.verdict(sqlite_store, start).measures == {}
+    assert query.snapshot(sqlite_store, start).measures == {}
     assert query.matrix(sqlite_store, "rpd_sym", start).replicas == ()
     assert query.lines(sqlite_store, "rpd_sym", start - 60, start) == ()
     assert query.slices(sqlite_store, "rpd_sym", start) == ()

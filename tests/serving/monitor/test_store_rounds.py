@@ -256,7 +256,7 @@ def test_measured_rounds_come_back_whole(store, simulate, start):
     measured = measure(simulation.round(start), Settings(), slices(simulation.probe, ("age",)), {})
     write_round(store, measured.record)
     comparison = measured.requests.summarise()
-    now = query.verdict(store, start + 10)
+    now = query.snapshot(store, start + 10)
     for label, statistic in comparison.means.items():
         assert now.measures[label].value == pytest.approx(measure_interval(label, statistic), nan_ok=True)
     matrix = query.matrix(store, "rpd_sym", start + 10)

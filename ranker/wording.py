@@ -1,19 +1,12 @@
-"""The verdict in words, and numbers as people read them. Pure."""
+"""Measures and numbers in words, the same in reports, on the dashboard and in messages. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from ranker.divergence import CATALOGUE, Interval, definition
 from ranker.errors import UserError
-from serving.monitor.store.results import Measured, Verdict
 
-State = Literal["STABLE", "UNSTABLE", "NOT ENOUGH DATA", "STALE"]
-
-TOO_FEW = "too few requests to tell"
 _SENTENCES = {
     "top1_swap": "replicas swap the top item on {} of requests",
     "consensus_regret": "replicas lose {} of expected clicks against their consensus",
@@ -50,70 +43,21 @@ _TITLES = {
     "ndcg@k": "NDCG@{k}",
 }
 _SAME = "\u00b1"
+_LEAST_SHARE = 1e-5
+"""A share below this is shown as "under"."""
 _AS_NUMBER = ("log-odds", "log-odds squared", "nats", "similarity", "distance")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The first thing the dashboard says.
+def statement(label: str, value: Interval) -> str:
+    """A sentence that says what a measure over all pairs came to.
 
-    Attributes:
-        state: one of four.
-        sentence: why, with interval, budget and floor.
-        measure: label of the measure that decided; empty if none did.
+    Example:
+        >>> statement("top1_swap", Interval(0.018, 0.016, 0.02))
+        'replicas swap the top item on 1.8% (95%: 1.6 to 2.0) of requests'
     """
-
-    state: State
-    sentence: str
-    measure: str = ""
-
-
-def finding(verdict: Verdict, budget: Mapping[str, float], *, stale_after: float, enough: int) -> Finding:
-    """Judges the newest rounds.
-
-    A measure's excess over the floor is held to its budget by its interval: above it with its lower end is unstable,
-    within it with its upper end is stable, else there are too few requests to tell.
-    """
-    fresh = verdict.freshness
-    if fresh.time is None or fresh.age is None:
-        return Finding("NOT ENOUGH DATA", "no round has been measured yet")
-    if fresh.age > stale_after:
-        return Finding(
-            "STALE", f"the newest round is {duration(fresh.age)} old; what follows is what was last known"
-        )
-    if len(verdict.replicas) < 2:
-        return Finding("NOT ENOUGH DATA", "fewer than two replicas answered: there is nothing to compare")
-    known = {label: verdict.measures[label] for label in budget if label in verdict.measures}
-    if not known:
-        return Finding("NOT ENOUGH DATA", "no measure with a budget has been measured")
-    few = min(known.values(), key=lambda one: one.n)
-    if few.n < enough:
-        return Finding(
-            "NOT ENOUGH DATA",
-            f"{few.n} requests compared, {enough} needed: {_describe(few, budget)}",
-            few.label,
-        )
-    above = [one for one in known.values() if one.excess.low > budget[one.label]]
-    if above:
-        worst = max(above, key=lambda one: one.excess.value / max(budget[one.label], 1e-12))
-        return Finding("UNSTABLE", _describe(worst, budget), worst.label)
-    open_ones = [one for one in known.values() if not one.excess.high <= budget[one.label]]
-    if open_ones:
-        first = open_ones[0]
-        return Finding("NOT ENOUGH DATA", f"{_describe(first, budget)}: {TOO_FEW}", first.label)
-    first = next(iter(known.values()))
-    return Finding("STABLE", _describe(first, budget), first.label)
-
-
-def _describe(measured: Measured, budget: Mapping[str, float]) -> str:
-    label = measured.label
     stem, depth = _stem(label)
     sentence = _SENTENCES.get(stem, "{name} is {}")
-    text = sentence.format(amount(label, measured.value.value), k=depth, name=title(label).lower())
-    text += f" ({between(label, measured.value)}), budget {limit(label, budget[label])}"
-    return text + (
-        f", floor {amount(label, measured.floor.value)}" if measured.floor else ", floor not measured"
-    )
+    return sentence.format(with_interval(label, value), k=depth, name=title(label).lower())
 
 
 def _stem(label: str) -> tuple[str, str]:
@@ -147,27 +91,37 @@ def amount(label: str, value: float | None) -> str:
     Example:
         >>> amount("top1_swap", 0.018), amount("top1_swap", 0.00042), amount("pd_logit", 0.1234)
         ('1.8%', '0.042%', '0.123')
+        >>> amount("consensus_regret", 3e-6)
+        'under 0.001%'
     """
     if value is None or not math.isfinite(value):
         return "n/a"
+    if is_share(label) and 0 < abs(value) < _LEAST_SHARE:
+        return f"under {100 * _LEAST_SHARE:g}%"
     return f"{percent(value)}%" if is_share(label) else number(value)
 
 
+def with_interval(label: str, interval: Interval) -> str:
+    """A value with its 95% interval.
+
+    Example:
+        >>> with_interval("top1_swap", Interval(0.013, 0.0, 0.026))
+        '1.3% (95%: 0.0 to 2.6)'
+    """
+    return f"{amount(label, interval.value)} (95%: {between(label, interval)})"
+
+
 def between(label: str, interval: Interval) -> str:
-    """An interval without its value: `1.6-2.0`."""
+    """An interval without its value, in the value's unit: `1.6 to 2.0`."""
     ends = (interval.low, interval.high)
     if not all(math.isfinite(end) for end in ends):
         return "interval unknown"
     value, low, high = clipped(label, interval)
     if not is_share(label):
-        return _joined(number(low), number(high))
+        return f"{number(low)} to {number(high)}"
     # as many decimals as the value has, unless it is so near 0 that the upper end would show none
     decimals = _decimals(100 * (value or high))
-    return _joined(*(f"{100 * end:.{decimals}f}" for end in (low, high)))
-
-
-def _joined(low: str, high: str) -> str:
-    return f"{low} to {high}" if low.startswith("-") else f"{low}-{high}"
+    return f"{100 * low:.{decimals}f} to {100 * high:.{decimals}f}"
 
 
 def clipped(label: str, interval: Interval) -> Interval:
@@ -227,6 +181,16 @@ def change(label: str, now: float, before: float) -> str:
         return f"{sign}{number(abs(moved))}"
     size = f"{100 * abs(moved):.{_decimals(100 * max(abs(now), abs(before)))}f}"
     return f"{sign}{size} pp" if float(size) else f"{_SAME}0"
+
+
+def count(number_of: int, noun: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    Example:
+        >>> count(1, "pair"), count(2, "pair"), count(3, "refresh", "refreshes"), count(1200, "request")
+        ('1 pair', '2 pairs', '3 refreshes', '1,200 requests')
+    """
+    return f"{number_of:,} {noun if number_of == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

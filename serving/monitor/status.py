@@ -1,0 +1,164 @@
+"""How a deployment stands now: the store read once, and the verdict over it. What every surface shows."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ranker.divergence import CATALOGUE
+from serving.monitor.record import PROBE
+from serving.monitor.store import Store, query
+from serving.monitor.store.results import AlertRow, Freshness, OddOneOut, Snapshot
+from serving.monitor.verdict import ENOUGH, Facts, OddReplica, Verdict, answered_shares, judge
+
+NO_DATA = "no-data"
+"""The alert that is raised by whoever looks, where the monitor is silent: its own engine is silent too."""
+_REFRESHES_SINCE = 86_400
+
+
+@dataclass(frozen=True)
+class Status:
+    """Verdict and what it is made of.
+
+    Attributes:
+        verdict: the first sentence.
+        snapshot: measures, replicas, coverage.
+        odd: each replica's own noise, and who stands out.
+        alerts: that fire or are pending, with `no-data` where the monitor is silent; the newest first.
+    """
+
+    verdict: Verdict
+    snapshot: Snapshot
+    odd: OddOneOut
+    alerts: tuple[AlertRow, ...]
+
+    @property
+    def firing(self) -> tuple[AlertRow, ...]:
+        """The alerts that fire."""
+        return tuple(alert for alert in self.alerts if alert.state == "firing")
+
+
+def read_status(
+    store: Store,
+    budget: Mapping[str, float],
+    now: float,
+    *,
+    k: int = 10,
+    stream: str = PROBE,
+    window: float = query.WINDOW,
+    enough: int = ENOUGH,
+) -> Status:
+    """Reads the store at one moment.
+
+    Args:
+        store: the monitor's.
+        budget: measure -> how much excess over the floor is tolerated; the first leads.
+        now: seconds since 1970.
+        k: depth of the top of a list, for budgets that name a measure without one.
+        stream: `probe` or `live`.
+        window: seconds up to the newest round that are added up.
+        enough: requests below which nothing is concluded about a budget.
+    """
+    snapshot = query.snapshot(store, now, stream=stream, window=window)
+    fresh = snapshot.freshness
+    odd = query.odd_one_out(store, now, stream=stream, window=window)
+    limits = {label_in_store(name, k): limit for name, limit in budget.items()}
+    alerts = standing_alerts(store, now)
+    facts = Facts(
+        freshness=fresh,
+        alerts=[alert for alert in alerts if alert.state == "firing" and alert.id is not None],
+        odd=odd_replicas(odd),
+        means=snapshot.measures,
+        pairs=query.pairs(store, tuple(limits), now, stream=stream, window=window),
+        budget=limits,
+        last_answers={replica.replica: replica.last_seen for replica in snapshot.replicas},
+        compared_since=query.compared_since(store, now, stream),
+        refreshes=[
+            mark
+            for mark in query.events(store, now - _REFRESHES_SINCE, now + 1, limit=200)
+            if mark.kind == "refresh"
+        ],
+        enough=enough,
+    )
+    return Status(judge(facts), snapshot, odd, alerts)
+
+
+def summary_of(status: Status) -> dict[str, Any]:
+    """A status for programs: the verdict's parts beside `line`, then measures, replicas, coverage, freshness."""
+    verdict, snapshot = status.verdict, status.snapshot
+    fresh = snapshot.freshness
+    return {
+        "state": verdict.state,
+        "sentence": verdict.line,
+        "named": verdict.replicas,
+        "since": verdict.since,
+        "changed": verdict.changed,
+        "measure": verdict.measure,
+        "notes": verdict.notes,
+        "replicas_answering": verdict.answering,
+        "replicas_asked": verdict.asked,
+        "odd": status.odd.odd,
+        "firing": [
+            {"rule": alert.rule, "severity": alert.severity, "labels": alert.labels, "since": alert.started,
+             "muted": alert.muted, "summary": alert.summary}
+            for alert in status.firing
+        ],
+        "freshness": fresh,
+        "stale_after_seconds": fresh.limit,
+        "measures": snapshot.measures,
+        "replicas": snapshot.replicas,
+        "coverage": snapshot.coverage,
+        "newest_coverage": answered_shares(fresh.outcomes),
+    }  # fmt: skip
+
+
+def label_in_store(measure: str, k: int) -> str:
+    """A measure's label in the store: `set_churn` is `set_churn@10`."""
+    return f"{measure}@{k}" if f"{measure}@k" in CATALOGUE else measure
+
+
+def odd_replicas(found: OddOneOut) -> list[OddReplica]:
+    """Who stands out, by how many times the median of the others' noise."""
+    result = []
+    for odd in found.odd:
+        others = [one.value.value for one in found.components if one.replica != odd.replica]
+        median = max(statistics.median(others), 0.0) if others else 0.0
+        result.append(OddReplica(odd.replica, odd.component / median if median > 0 else math.inf))
+    return result
+
+
+def standing_alerts(store: Store, now: float) -> tuple[AlertRow, ...]:
+    """Alerts that fire or are pending; `no-data` is among them wherever the probe's newest round is too old."""
+    stored: Sequence[AlertRow] = (
+        *query.alerts(store, state="firing", limit=500),
+        *query.alerts(store, state="pending", limit=500),
+    )
+    fresh = query.freshness(store, now)
+    raised = any(alert.rule == NO_DATA and alert.state == "firing" for alert in stored)
+    if fresh.stale and not raised:
+        return (_no_data(fresh, now), *stored)
+    return tuple(stored)
+
+
+def _no_data(fresh: Freshness, now: float) -> AlertRow:
+    age = fresh.age or 0.0
+    started = int((fresh.time or 0) + fresh.limit)
+    return AlertRow(
+        id=None,
+        rule=NO_DATA,
+        labels={},
+        severity="page",
+        state="firing",
+        started=started,
+        fired=started,
+        resolved=None,
+        updated=int(now),
+        notified="",
+        silenced=False,
+        value=age,
+        threshold=fresh.limit,
+        summary=f"the newest probe round is {age:.0f} s old: the monitor is silent, and so are its alerts",
+    )
