@@ -57,7 +57,8 @@ from serving.monitor.store.schema import (
 
 __all__ = [
     "WINDOW", "alerts", "compared_since", "count_course", "coverage", "error_kinds", "events", "freshness", "ladder",
-    "lines", "matrix", "measures", "odd_one_out", "pairs", "quantiles", "replicas", "resolution_for", "slices", "snapshot", "totals",
+    "lines", "matrix", "measures", "odd_one_out", "pairs", "quantiles", "replicas", "resolution_for", "slices",
+    "snapshot", "totals",
 ]  # fmt: skip
 
 

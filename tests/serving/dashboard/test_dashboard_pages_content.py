@@ -156,7 +156,8 @@ def test_every_measure_of_a_pair_is_that_of_the_matrix(store: Store) -> None:
         cells = query.matrix(store, label, NOW, window=900).cells
         (cell,) = [one for one in cells if {one.a, one.b} == {"smelu-1", "smelu-3"}]
         assert tuple(found[label].value) == pytest.approx(tuple(cell.value))
-        assert tuple(found[label].excess) == pytest.approx(tuple(cell.excess))
+        # the floor's sums are added in another order, and an end of the interval is a small difference of large sums
+        assert tuple(found[label].excess) == pytest.approx(tuple(cell.excess), rel=1e-4)
 
 
 def test_refreshes_are_held_to_what_replicas_differ_by(store: Store) -> None:
