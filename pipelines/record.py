@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.staging import write_whole
+from ranker.files import write_whole
 
 STAGES = ("prepare", "train", "evaluate")
 

@@ -5,6 +5,7 @@ Every stage finds what another one wrote through these functions; `docs/architec
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 LABEL = "__label__"
@@ -17,6 +18,7 @@ REQUEST_SEPARATOR = "\x1f"
 BLOCK_ROWS = 1024
 """One `tf.train.Example` holds at most this many rows, as parallel lists."""
 SPLITS = ("train", "eval")
+_VERSION = re.compile("[0-9]+")
 
 
 def config_path(run: Path) -> Path:
@@ -92,6 +94,19 @@ def replica_dir(run: Path, arm: str, replica: int | str) -> Path:
 def version_dir(run: Path, arm: str, replica: int | str, version: int) -> Path:
     """One version of a replica: a SavedModel."""
     return replica_dir(run, arm, replica) / str(version)
+
+
+def model_versions(base: Path) -> dict[int, Path]:
+    """The version directories of a TF Serving base path by number, the newest first; none where it is missing."""
+    if not base.is_dir():
+        return {}
+    directories = [path for path in base.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir()]
+    return {int(path.name): path for path in sorted(directories, key=lambda path: -int(path.name))}
+
+
+def newest_version(base: Path) -> int:
+    """The highest version under a TF Serving base path, 0 where there is none."""
+    return next(iter(model_versions(base)), 0)
 
 
 def tensorboard_dir(run: Path, arm: str, replica: int | str) -> Path:

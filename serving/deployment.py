@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -11,10 +10,11 @@ from typing import Any
 
 import yaml
 
+from ranker.address import parse_address
 from ranker.errors import UserError
+from ranker.files import write_whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_TARGET = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,7 @@ class Replica:
             raise UserError(
                 f"a replica's name must be letters, digits, `_`, `.`, `-`. Received: {self.name!r}"
             )
-        match = _TARGET.fullmatch(self.target) if isinstance(self.target, str) else None
-        if not match or not 0 < int(match["port"]) < 65536:
-            raise UserError(f"replica {self.name}: `target` must read host:port. Received: {self.target!r}")
+        parse_address(self.target, f"replica {self.name}: `target`")
 
 
 @dataclass(frozen=True)
@@ -118,10 +116,8 @@ def dump(deployment: Deployment, path: Path | str) -> None:
         {key: value for key, value in replica.items() if value} for replica in tree.pop("replicas")
     ]
     tree = {key: list(value) if isinstance(value, tuple) else value for key, value in tree.items()}
-    staged = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     # Without allow_unicode: PyYAML writes U+0085 plain, and reads it back as a line break.
-    staged.write_text(yaml.safe_dump(tree, sort_keys=False, width=120), encoding="utf-8")
-    staged.replace(path)
+    write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False, width=120))
 
 
 def from_targets(targets: Iterable[str], *, model_name: str = "ranker", item: str = "item_id") -> Deployment:

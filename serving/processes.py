@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ranker.address import parse_address
 from ranker.errors import UserError
 from serving.client import RankerClient, ServingError
 from serving.deployment import Deployment, Replica
@@ -110,11 +111,10 @@ class ReplicaServers:
                 process.wait()
 
     def _start(self, replica: Replica) -> None:
-        host, _, port = replica.target.rpartition(":")
-        address = host.strip("[]")
+        host, port = parse_address(replica.target)
         command = [
             *(sys.executable, "-m", "serving.server"),
-            *(f"--host={address}", f"--port={port}"),
+            *(f"--host={host}", f"--port={port}"),
             f"--model_name={self._deployment.model_name}",
             f"--model_base_path={(self._run / replica.path).resolve()}",
             *self._flags,
@@ -152,14 +152,14 @@ def check_free(replica: Replica) -> None:
     Raises:
         UserError: it cannot, most likely because another process does.
     """
-    host, _, port = replica.target.rpartition(":")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    address = parse_address(replica.target)
+    with socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host.strip("[]"), int(port)))
+            probe.bind(address)
         except OSError as error:
             raise UserError(
-                f"port {port} of {host} cannot be used for replica {replica.name}: {error.strerror};"
+                f"port {address.port} of {address.host} cannot be used for replica {replica.name}: {error.strerror};"
                 " choose others with --base-port"
             ) from None
 

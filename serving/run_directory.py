@@ -79,10 +79,9 @@ def identity(run: Path, arm: str, replica: int) -> dict[str, Any]:
         UserError: there is no version with a SavedModel.
     """
     base = layout.replica_dir(run, arm, replica)
-    versions = sorted((int(p.name) for p in base.glob("[0-9]*") if p.name.isdigit()), reverse=True)
-    if not versions:
+    directory = next(iter(layout.model_versions(base).values()), None)
+    if directory is None:
         raise UserError(f"{base}: has no trained version; run `ranker train --run-dir {run}` first")
-    directory = base / str(versions[0])
     if not (directory / "saved_model.pb").exists():
         raise UserError(
             f"{directory}: has no saved_model.pb; remove it and run `ranker train --run-dir {run}` again"

@@ -11,7 +11,6 @@ from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec
-from ranker.training.publish import newest
 from ranker.training.specs import content_key, replica_specs
 
 
@@ -64,7 +63,7 @@ def find_replicas(experiment: Experiment, run: Path, manifest: dict[str, Any]) -
 def _find(run: Path, spec: ReplicaSpec, key: str) -> Replica:
     base = layout.replica_dir(run, spec.arm, spec.replica)
     what = f"replica {spec.arm}/{spec.replica}"
-    version = newest(base)
+    version = layout.newest_version(base)
     if version == 0:
         raise UserError(f"{what}: {base} has no version; run `ranker train` first")
     path = layout.version_dir(run, spec.arm, spec.replica, version)

@@ -17,10 +17,10 @@ from pipelines.evaluate.baseline import COLUMN, LogisticRegression
 from pipelines.evaluate.replicas import Replica
 from pipelines.evaluate.shard import measure_shard
 from pipelines.evaluate.watch import write_rows
-from pipelines.staging import write_whole
 from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
+from ranker.files import write_whole
 
 if TYPE_CHECKING:
     from ranker.features import FeatureEncoder

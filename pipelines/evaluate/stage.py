@@ -26,10 +26,10 @@ from pipelines.evaluate.watch import watch
 from pipelines.progress import Progress, silent
 from pipelines.record import keep, kept
 from pipelines.runner import RunnerOptions
-from pipelines.staging import explained, staging
 from ranker import __version__, layout
 from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
+from ranker.files import explained, staging
 from ranker.training.specs import read_manifest
 
 

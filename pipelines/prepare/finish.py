@@ -25,7 +25,7 @@ from pipelines.prepare.write.probe import write_probe
 from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
 from pipelines.prepare.write.shards import Shard
 from pipelines.prepare.write.vocabulary import TokenSummary
-from ranker.config import Categorical
+from ranker.config import Categorical, fingerprint
 from ranker.errors import UserError
 from ranker.layout import LABEL, REQUEST, WEIGHT
 
@@ -218,9 +218,8 @@ def _schema(plan: Plan) -> dict[str, str]:
 
 
 def _fingerprint(shards: list[Shard], data: Path) -> str:
-    digest = hashlib.sha256()
-    for shard in shards:
-        digest.update(f"{shard.name} {shard.sha256}\n".encode())
-    for path in sorted([*(data / "vocabulary").iterdir(), data / "statistics.json"]):
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
+    files = sorted([*(data / "vocabulary").iterdir(), data / "statistics.json"])
+    return fingerprint(
+        {shard.name: shard.sha256 for shard in shards},
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+    )

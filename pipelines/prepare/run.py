@@ -25,10 +25,10 @@ from pipelines.prepare.watch import watched
 from pipelines.progress import Progress, silent
 from pipelines.record import keep
 from pipelines.runner import RunnerOptions
-from pipelines.staging import explained, staging
 from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
+from ranker.files import explained, staging
 
 _DIRECTORIES = ("train", "eval", "vocabulary", "rejected",
                 ".work/tables", ".work/rejected", ".work/held", ".work/runs")  # fmt: skip

@@ -25,6 +25,7 @@ from pipelines.prepare.rows import EVAL, ORDER, PLACE, TIME
 from pipelines.prepare.write.shards import Shard, write_shard
 from pipelines.prepare.write.vocabulary import TokenSummary, count_tokens, write_vocabulary
 from ranker.config import Categorical, Experiment
+from ranker.files import replacing
 
 Tally = Counter[tuple[Any, ...]]
 """Counts under tuple keys; tallies of all workers are added up."""
@@ -240,10 +241,12 @@ class Collect(beam.PTransform):
 
 def write_batch(batch: pa.RecordBatch, path: Path) -> None:
     """Writes one batch as an Arrow file, which appears when it is whole."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with pa.OSFile(os.fspath(temporary), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    with (
+        replacing(path, sync=False) as temporary,
+        pa.OSFile(os.fspath(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, batch.schema) as writer,
+    ):
         writer.write_batch(batch)
-    temporary.replace(path)
 
 
 def read_batch(path: str | Path) -> pa.RecordBatch:

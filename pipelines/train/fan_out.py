@@ -10,14 +10,13 @@ import apache_beam as beam
 from pipelines.progress import Progress, silent
 from pipelines.record import keep
 from pipelines.runner import RunnerOptions
-from pipelines.staging import write_whole
 from pipelines.train.launcher import Outcome, launch, read_outcome, write_outcome
 from pipelines.train.watch import watch
 from ranker import layout
 from ranker.config import Experiment, dump
 from ranker.errors import UserError
+from ranker.files import sweep, write_whole
 from ranker.seeds import ReplicaSpec
-from ranker.training.leftovers import sweep
 from ranker.training.specs import content_key, read_manifest, replica_specs
 
 

@@ -16,13 +16,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipelines.staging import write_whole
 from ranker import layout
 from ranker.config import load
 from ranker.errors import UserError
+from ranker.files import sweep, write_whole
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint
-from ranker.training.leftovers import sweep
 from ranker.training.publish import finished
 from ranker.training.specs import content_key, read_manifest
 

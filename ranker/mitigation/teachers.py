@@ -12,7 +12,6 @@ from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.features import FeatureEncoder
 from ranker.inputs import plan
-from ranker.training import publish
 from ranker.training.examples import Examples, parse_block
 
 
@@ -34,7 +33,7 @@ def anchor_version(run: Path, replica: str) -> Path:
     path = run / replica
     if (path / "saved_model.pb").is_file():
         return path
-    version = publish.newest(path)
+    version = layout.newest_version(path)
     if version == 0:
         raise UserError(
             f"mitigation.replica: must be a SavedModel or hold versions of one; train it first. Received: {path}"

@@ -18,6 +18,7 @@ import numpy as np
 from ranker.architecture import Architecture, design
 from ranker.config import Experiment, Training, fingerprint
 from ranker.errors import UserError
+from ranker.files import replacing
 from ranker.mitigation import Learned, cost, learn, predict, serving
 from ranker.study.data import Source, StudyData
 from ranker.study.points import Job, Point
@@ -119,12 +120,8 @@ class Worker:
             architecture = self._architecture(point.recipe)
             price = cost(architecture, own, self._serving_time(point.recipe, own))
             scores = predict(architecture, own.components, self._data.eval)
-            kept = path(self._cache, point)
-            # Of another suffix: what a killed process leaves half-written must not look kept.
-            temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-            with temporary.open("wb") as half:
-                np.savez(half, scores=scores, cost=json.dumps(asdict(price)))
-            temporary.replace(kept)
+            with replacing(path(self._cache, point)) as temporary, temporary.open("wb") as file:
+                np.savez(file, scores=scores, cost=json.dumps(asdict(price)))
 
     def _serving_time(self, recipe: Experiment, learned: Learned) -> float:
         kind = fingerprint(recipe.model, recipe.mitigation and recipe.mitigation.model_dump(mode="json"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ranker.files import replacing
 from ranker.synthetic.log import Log
 
 CONFIGURATION = resources.files("ranker.synthetic") / "quickstart.yaml"
@@ -25,14 +26,14 @@ def write(log: Log, directory: Path) -> None:
     import pyarrow.parquet as pq
 
     directory.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(log.events), directory / "events.parquet.tmp", compression="zstd")
-    (directory / "events.parquet.tmp").replace(directory / "events.parquet")
+    with replacing(directory / "events.parquet") as temporary:
+        pq.write_table(pa.table(log.events), temporary, compression="zstd")
     _write_csv(log.users, directory / "users.csv")
     _write_csv(log.items, directory / "items.csv")
 
 
 def _write_csv(columns: dict[str, np.ndarray], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))

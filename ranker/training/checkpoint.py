@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker.training.leftovers import unfinished
+from ranker.files import replacing
 
 
 def path(base: Path, key: str) -> Path:
@@ -28,14 +28,9 @@ def save(checkpoint: Path, step: int, state: Mapping[str, np.ndarray]) -> None:
         OSError: it cannot be written; nothing unfinished stays.
     """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    # A name of this process's own: two workers on one replica must not write into each other's file.
-    temporary = unfinished(checkpoint.parent)
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, step=np.array(step), **{f"/{n}": v for n, v in state.items()})
-        temporary.replace(checkpoint)
-    finally:
-        temporary.unlink(missing_ok=True)
+    arrays = {f"/{name}": values for name, values in state.items()}
+    with replacing(checkpoint) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, step=np.array(step), **arrays)
 
 
 def restore(checkpoint: Path) -> tuple[int, dict[str, np.ndarray]] | None:

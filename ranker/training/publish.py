@@ -8,21 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ranker.training.leftovers import unfinished
-
-
-def newest(base: Path) -> int:
-    """The highest version under a model base path, 0 where there is none."""
-    if not base.is_dir():
-        return 0
-    return max(
-        (int(child.name) for child in base.iterdir() if child.name.isdigit() and child.is_dir()), default=0
-    )
+from ranker import layout
+from ranker.files import sync_tree, unfinished
 
 
 def finished(base: Path, key: str) -> int | None:
     """The newest version if it was made from `key`, else None."""
-    version = newest(base)
+    version = layout.newest_version(base)
     try:
         training = json.loads((base / str(version) / "training.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -51,10 +43,11 @@ def publish(base: Path, key: str, write: Callable[[Path, int], dict[str, Any]]) 
             other = finished(base, key)
             if other is not None:
                 return other
-            version = newest(base) + 1
+            version = layout.newest_version(base) + 1
             training = write(temporary, version)
             text = json.dumps({"key": key, **training}, indent=1, sort_keys=True) + "\n"
             (temporary / "training.json").write_text(text, encoding="utf-8")
+            sync_tree(temporary)
             try:
                 temporary.rename(base / str(version))
             except OSError:

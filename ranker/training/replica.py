@@ -16,6 +16,7 @@ from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
+from ranker.files import sweep
 from ranker.inputs import Inputs, plan
 from ranker.mitigation.combined import Combined, served_model
 from ranker.mitigation.cost import lookups, parameters
@@ -27,7 +28,6 @@ from ranker.training import checkpoint as checkpoints
 from ranker.training import multi_worker, publish, threads
 from ranker.training.examples import parse_block
 from ranker.training.feed import of_shards
-from ranker.training.leftovers import sweep
 from ranker.training.specs import content_key, read_manifest, together
 from ranker.training.stacking import Member, stack
 from ranker.training.trainer import Progress, train

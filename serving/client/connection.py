@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 
+from ranker.address import parse_address
 from ranker.errors import UserError
 
 MAX_MESSAGE = 1 << 30
@@ -95,11 +96,8 @@ def check_target(target: str) -> str:
     Raises:
       UserError: it doesn't.
     """
-    host, _, port = target.rpartition(":")
-    if target.startswith(("unix:", "dns:", "ipv4:", "ipv6:", "xds:")):
-        return target
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"a server's address must read host:port. Received: {target!r}")
+    if not target.startswith(("unix:", "dns:", "ipv4:", "ipv6:", "xds:")):
+        parse_address(target, "a server's address")
     return target
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ranker.divergence import RequestMeasures
+from ranker.files import replacing
 from serving.monitor.requests import Array
 from serving.monitor.store.schema import DAY, HOUR
 
@@ -239,9 +239,8 @@ def _write(path: Path, exemplars: Sequence[Exemplar]) -> None:
         asdict(one) | {"context": json.dumps(one.context), "candidates": json.dumps(one.candidates)}
         for one in exemplars
     ]
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), staged, compression="zstd")
-    staged.replace(path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary, compression="zstd")
 
 
 def _read(path: Path) -> list[Exemplar]:

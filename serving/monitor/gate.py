@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ranker.divergence import (
     overall_verdict,
 )
 from ranker.errors import UserError
+from ranker.files import write_whole
 from serving.client import RankerClient
 from serving.deployment import Replica
 from serving.monitor.collect import Answers, Expected, Limits, collect
@@ -171,11 +171,9 @@ class GateResult:
 
 def keep(result: GateResult, run: Path) -> bool:
     """Keeps the answer as `gate.json` in a run directory, where the dashboard shows it; False if it cannot be written."""
-    staged = run / f".gate.json.{os.getpid()}"
     try:
-        staged.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
-        staged.replace(run / "gate.json")
-    except OSError:
+        write_whole(run / "gate.json", json.dumps(result.as_dict(), indent=1) + "\n")
+    except UserError:
         return False
     return True
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ranker.config import fingerprint
 from ranker.divergence import (
     Comparison,
     RequestBatch,
@@ -21,7 +22,7 @@ from ranker.divergence import (
     near_ties,
 )
 from serving.monitor.collect import Answers, Collected
-from serving.monitor.record import PROBE, Mark, RoundRecord, SeriesKey, Subject, digest, group
+from serving.monitor.record import PROBE, Mark, RoundRecord, SeriesKey, Subject, group
 from serving.monitor.requests import Array, ProbeSet
 from serving.monitor.slices import Slice
 
@@ -136,7 +137,7 @@ def _served(answer: Answers) -> Served:
     labels = {
         key: value for key, value in answer.labels.items() if key != "server"
     }  # a moved server changes nothing
-    subject = Subject(answer.replica, answer.version, digest([identity, labels]))
+    subject = Subject(answer.replica, answer.version, fingerprint([identity, labels]))
     return Served(subject, answer.labels, answer.scores, answer.answered)
 
 

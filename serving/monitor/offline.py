@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ranker import layout
 from ranker.errors import UserError
 from ranker.text import texts
 from serving.monitor.collect import Answers
@@ -23,15 +24,9 @@ def saved_model(path: Path) -> tuple[Path, int]:
     """
     if (path / "saved_model.pb").is_file():
         return path, int(path.name) if path.name.isdigit() else 0
-    versions = (
-        sorted((int(child.name) for child in path.glob("*") if child.name.isdigit()), reverse=True)
-        if path.is_dir()
-        else []
-    )
-    for version in versions:
-        for child in path.glob("*"):
-            if child.name.isdigit() and int(child.name) == version and (child / "saved_model.pb").is_file():
-                return child, version
+    for version, directory in layout.model_versions(path).items():
+        if (directory / "saved_model.pb").is_file():
+            return directory, version
     raise UserError(f"a model must be HOST:PORT or a SavedModel's directory. Received: {path}")
 
 

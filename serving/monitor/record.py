@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ranker.config import fingerprint
 from ranker.divergence import Statistic
 
 PROBE, LIVE = "probe", "live"
@@ -32,12 +31,7 @@ def group(subjects: list[Subject]) -> Subject:
         >>> group([Subject("a", 1), Subject("b", 1)]) == group([Subject("b", 1), Subject("a", 1)])
         True
     """
-    return Subject(ALL_REPLICAS, 0, digest(sorted(subjects)))
-
-
-def digest(value: Any) -> str:
-    """A short hash of plain data, 16 hex digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return Subject(ALL_REPLICAS, 0, fingerprint(sorted(subjects)))
 
 
 class SeriesKey(NamedTuple):

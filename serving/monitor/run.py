@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ranker.address import parse_address
 from ranker.config.deployment import Monitor as Settings
 from ranker.divergence import Settings as MeasureSettings
-from ranker.errors import UserError
 from serving.client import RankerClient, Tls
 from serving.deployment import Deployment
 from serving.monitor.alerts.rules import Rules
@@ -254,7 +254,8 @@ def run(
             deployment, settings, probe, store, rules=rules, exemplars=exemplars, spool=spool, tls=tls
         )
         if metrics is not None:
-            exporter, _ = serve_metrics(store, settings.budget, *_address(metrics), k=settings.k)
+            address = parse_address(metrics, "the metrics address", lowest_port=0)
+            exporter, _ = serve_metrics(store, settings.budget, *address, k=settings.k)
         summary = None
         while not stop.is_set():
             started = time.monotonic()
@@ -271,13 +272,6 @@ def run(
             exporter.shutdown()
             exporter.server_close()
         store.close()
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UserError(f"the metrics address must read host:port. Received: {text!r}")
-    return host, int(port)
 
 
 @contextmanager

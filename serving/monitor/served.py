@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ranker.files import replacing
 from serving.monitor.measure import Served
 from serving.monitor.record import Subject
 from serving.monitor.requests import ProbeSet
@@ -22,10 +22,8 @@ def save_served(path: Path, probe: ProbeSet, served: Mapping[str, Served]) -> No
     arrays = {"told": np.array(json.dumps({"probe": probe.hash, "served": told}))}
     for place, one in enumerate(served.values()):
         arrays[f"scores{place}"], arrays[f"answered{place}"] = one.scores, one.answered
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    staged.replace(path)
 
 
 def load_served(path: Path, probe: ProbeSet) -> dict[str, Served]:

@@ -19,6 +19,7 @@ from pipelines.prepare.order.hashing import hash_text
 from pipelines.prepare.read.columns import decode
 from pipelines.prepare.rows import EVAL, ORDER, TIME
 from pipelines.prepare.write.examples import wire_text
+from ranker.files import replacing
 from ranker.layout import REQUEST
 
 RANGE_ROWS = 131_072
@@ -61,13 +62,15 @@ def write_run(rows: pa.RecordBatch, shards: int, path: Path) -> int:
         elif name not in (EVAL, TIME):
             columns[name] = column.take(indices)
     batch = pa.RecordBatch.from_pydict(columns)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with pa.OSFile(os.fspath(temporary), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    with (
+        replacing(path, sync=False) as temporary,
+        pa.OSFile(os.fspath(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, batch.schema) as writer,
+    ):
         start = 0
         for end in ends.tolist():
             writer.write_batch(batch.slice(start, end - start))
             start = end
-    temporary.replace(path)
     return len(train)
 
 

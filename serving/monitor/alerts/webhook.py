@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
+from ranker.config import fingerprint
 from serving.monitor.alerts.machine import FIRING, RESOLVED, Alert
-from serving.monitor.record import digest
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def payload(alerts: Sequence[Alert], deployment: str) -> dict[str, Any]:
                 "startsAt": _time(alert.started),
                 "endsAt": _time(alert.resolved) if alert.resolved else "0001-01-01T00:00:00Z",
                 "generatorURL": "",
-                "fingerprint": digest(alert.key),
+                "fingerprint": fingerprint(alert.key),
             }
             for alert in alerts
         ],

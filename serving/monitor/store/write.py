@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ranker.config import fingerprint
 from ranker.divergence import Statistic
 from ranker.errors import UserError
-from serving.monitor.record import ALL_REPLICAS, RoundRecord, SeriesKey, Subject, digest
+from serving.monitor.record import ALL_REPLICAS, RoundRecord, SeriesKey, Subject
 from serving.monitor.requests import Array
 from serving.monitor.store import packing
 from serving.monitor.store.database import Store
@@ -155,9 +156,9 @@ def _series(
 
 
 def _layout(connection: Connection, labels: tuple[str, ...]) -> int:
-    fingerprint = digest(labels)
-    _claim(connection, Layout, fingerprint=fingerprint, labels=list(labels))
-    return connection.execute(select(Layout.id).where(Layout.fingerprint == fingerprint)).scalar_one()
+    labels_hash = fingerprint(labels)
+    _claim(connection, Layout, fingerprint=labels_hash, labels=list(labels))
+    return connection.execute(select(Layout.id).where(Layout.fingerprint == labels_hash)).scalar_one()
 
 
 def _add_cells(
