@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 RUN_DIR ?= runs/quickstart
 PYTEST_WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-slow test-flink check format lint types bench chromium debian-packages clean
+.PHONY: help venv quickstart test test-slow test-flink test-isa check format lint types bench chromium debian-packages clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -43,6 +43,22 @@ test-slow: .venv/.ready  ## the slow campaigns: soak, hostile requests, kills
 
 test-flink: .venv/.ready  ## the pipeline on a Flink mini-cluster (Java 17 and Maven Central needed)
 	$(BIN)/python -m pytest -m flink $(ARGS)
+
+# XLA, oneDNN, OpenBLAS and NumPy choose their code by the processor. Each line: a name, their four limits, and the threads.
+NUMERIC_TESTS ?= tests/ranker tests/pipelines/evaluate
+test-isa: .venv/.ready  ## the numeric tests as three kinds of processors round them (SSE4.2, AVX2, AVX-512)
+	@set -e; \
+	run() { \
+	  features=; for feature in $$5; do grep -qwi "$$(echo $$feature | sed 's/FMA3/fma/')" /proc/cpuinfo && features="$$features $$feature"; done; \
+	  echo "== $$1, $$6 thread(s)"; \
+	  XLA_FLAGS=--xla_cpu_max_isa=$$2 ONEDNN_MAX_CPU_ISA=$$3 OPENBLAS_CORETYPE=$$4 NPY_DISABLE_CPU_FEATURES="$$features" \
+	  TF_NUM_INTRAOP_THREADS=$$6 TF_NUM_INTEROP_THREADS=$$6 OMP_NUM_THREADS=$$6 OPENBLAS_NUM_THREADS=$$6 \
+	  $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile $(NUMERIC_TESTS) $(ARGS); \
+	}; \
+	run SSE4.2 SSE4_2 SSE41 Nehalem "FMA3 AVX2 AVX512F AVX512CD" 1; \
+	run AVX2 AVX2 AVX2 Haswell "AVX512F AVX512CD" 2; \
+	if grep -qw avx512f /proc/cpuinfo; then run AVX-512 AVX512 AVX512_CORE SkylakeX "" 1; \
+	else echo "== AVX-512: left out, this processor has none"; fi
 
 check: format-check lint types test  ## what CI runs
 

@@ -29,8 +29,8 @@ class Training(Section):
     is a uniform permutation. `average_last`: the weights served are the mean over this last share of the
     steps (0: the last step's). `ema`: an exponential moving average's decay instead, 0 for none.
     `segment_rows`: up to so many training rows are held in memory; more are read in segments of this size while the
-    trainer works, to the same result. `threads`: of one training process; results are the same bytes for the same
-    number.
+    trainer works, to the same result. `threads`: of one training process; the same number on the same kind of processor
+    gives the same bytes.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 1
