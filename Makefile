@@ -60,6 +60,16 @@ test-isa: .venv/.ready  ## the numeric tests as three kinds of processors round 
 	if grep -qw avx512f /proc/cpuinfo; then run AVX-512 AVX512 AVX512_CORE SkylakeX "" 1; \
 	else echo "== AVX-512: left out, this processor has none"; fi
 
+FRAMEWORKS := build/frameworks-venv
+$(FRAMEWORKS)/.ready: tests/requirements-frameworks.txt
+	python3 -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install --quiet -r tests/requirements-frameworks.txt
+	@touch $@
+
+.PHONY: test-frameworks
+test-frameworks: .venv/.ready $(FRAMEWORKS)/.ready  ## the activations on JAX and PyTorch, in an environment of their own (3 GB)
+	RANKER_FRAMEWORKS_PYTHON=$(FRAMEWORKS)/bin/python $(BIN)/python -m pytest -m frameworks $(ARGS)
+
 check: format-check lint types test  ## what CI runs
 
 .PHONY: format-check

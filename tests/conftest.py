@@ -17,7 +17,9 @@ def pytest_collection_modifyitems(config, items):
         return
     chosen, left = [], []
     for item in items:
-        (left if {"slow", "flink"} & {mark.name for mark in item.iter_markers()} else chosen).append(item)
+        (
+            left if {"slow", "flink", "frameworks"} & {mark.name for mark in item.iter_markers()} else chosen
+        ).append(item)
     items[:] = chosen
     if left:
         config.hook.pytest_deselected(items=left)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ranker.activations._kernels import Kernel
-from ranker.activations._registry import get, split
-from ranker.activations.catalogue import ActivationError, validate
+from ranker.activations._registry import get
+from ranker.activations.catalogue import ActivationError, split, validate
 from ranker.backend import keras, tf
 
 

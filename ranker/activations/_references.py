@@ -72,16 +72,25 @@ def swish(x: tf.Tensor, beta: float = 1.0) -> tf.Tensor:
 
 
 @_register
-def softplus(x: tf.Tensor, beta: float = 1.0) -> tf.Tensor:
+def softplus(x: tf.Tensor, beta: float = 1.0, centred: bool = False) -> tf.Tensor:
     """Softplus: log(1 + exp(beta x)) / beta. Larger `beta` is nearer ReLU.
 
+    `centred` subtracts log(2) / beta, its value at 0. The centred value is computed as
+    x / 2 + log(cosh(beta x / 2)) / beta near 0, with log(cosh(z)) = log1p(2 sinh(z / 2)^2), which does not
+    lose the digits that the difference would.
+
     Raises:
-        ActivationError: if `beta` is not a finite number > 0.
+        ActivationError: if `beta` is not a finite number > 0, or `centred` is not a boolean.
     """
-    validate("softplus", {"beta": beta})
+    validate("softplus", {"beta": beta, "centred": centred})
 
     def value(x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.relu(x) + tf.math.log1p(tf.exp(-beta * tf.abs(x))) / beta
+        y = tf.nn.relu(x) + tf.math.log1p(tf.exp(-beta * tf.abs(x))) / beta
+        if not centred:
+            return y
+        half = tf.clip_by_value(0.25 * beta * x, -0.5, 0.5)
+        near = 0.5 * x + tf.math.log1p(2.0 * tf.square(tf.sinh(half))) / beta
+        return tf.where(beta * tf.abs(x) < 1.0, near, y - math.log(2.0) / beta)
 
     return with_slope(value, lambda x: tf.sigmoid(beta * x))(tf.convert_to_tensor(x))
 

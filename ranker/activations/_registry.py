@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from ranker.activations import _references, _rescu, _smelu
-from ranker.activations.catalogue import ActivationError, validate
+from ranker.activations.catalogue import split, validate
 from ranker.backend import tf
 
 _FUNCTIONS: dict[str, Callable[..., tf.Tensor]] = {
@@ -41,12 +41,3 @@ def get(spec: Mapping[str, Any] | str) -> Callable[[tf.Tensor], tf.Tensor]:
     """
     name, params = split(spec)
     return partial(_FUNCTIONS[name], **validate(name, params))
-
-
-def split(spec: Mapping[str, Any] | str) -> tuple[str, dict[str, Any]]:
-    """The name and the parameters of a specification, not yet validated."""
-    if isinstance(spec, str):
-        return spec, {}
-    if not isinstance(spec, Mapping) or "name" not in spec:
-        raise ActivationError(f"An activation must be a name or a mapping with `name`. Received: {spec!r}")
-    return spec["name"], {key: value for key, value in spec.items() if key != "name"}

@@ -9,7 +9,7 @@ and makes Swish and Softplus sharper (nearer ReLU).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -57,6 +57,10 @@ def _positive(default: float) -> Parameter:
     return Parameter(default, "must be a finite number > 0", lambda v: _is_finite(v) and v > 0)
 
 
+def _flag(default: bool) -> Parameter:
+    return Parameter(default, "must be true or false", lambda v: isinstance(v, bool))
+
+
 _kernels = ["box", "triangular", "cosine"]
 
 _TRANSITION = {
@@ -68,7 +72,7 @@ _TRANSITION = {
 }
 
 _CATALOGUE: dict[str, dict[str, Parameter]] = {
-    "smelu": {"beta": _not_negative(1.0)},
+    "smelu": {"beta": _not_negative(1.0), "centred": _flag(False)},
     "gsmelu": _TRANSITION,
     "rescu": {
         **_TRANSITION,
@@ -79,7 +83,7 @@ _CATALOGUE: dict[str, dict[str, Parameter]] = {
     "relu": {},
     "gelu": {},
     "swish": {"beta": _not_negative(1.0)},
-    "softplus": {"beta": _positive(1.0)},
+    "softplus": {"beta": _positive(1.0), "centred": _flag(False)},
     "mish": {},
     "tanhexp": {},
     "elu": {},
@@ -111,7 +115,7 @@ def parameters(name: str) -> dict[str, Any]:
         ActivationError: if there is no activation of this name.
 
     >>> parameters("smelu")
-    {'beta': 1.0}
+    {'beta': 1.0, 'centred': False}
     """
     return {key: parameter.default for key, parameter in _specification(name).items()}
 
@@ -150,6 +154,27 @@ def validate(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
             f"Received: alpha={values['alpha']!r}, beta={values['beta']!r}"
         )
     return values
+
+
+def split(spec: Mapping[str, Any] | str) -> tuple[str, dict[str, Any]]:
+    """The name and the parameters of a specification, not yet validated."""
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping) or "name" not in spec:
+        raise ActivationError(f"An activation must be a name or a mapping with `name`. Received: {spec!r}")
+    return spec["name"], {key: value for key, value in spec.items() if key != "name"}
+
+
+def integral_at_one(kernel: str | Sequence[float]) -> float:
+    """The second integral of a kernel over [0, 1]: 1 minus its mean, 1/2 where it is symmetric.
+
+    Args:
+        kernel: A kernel's name, all of which are symmetric, or the weights of a cascade.
+    """
+    if isinstance(kernel, str):
+        return 0.5
+    pieces, total = len(kernel), sum(kernel)
+    return sum(weight / total * (1 - (index + 0.5) / pieces) for index, weight in enumerate(kernel))
 
 
 def _specification(name: str) -> dict[str, Parameter]:

@@ -29,6 +29,8 @@ CASES = {
     "smelu 0.25": ("smelu", {"beta": 0.25}, [-0.25, 0.25], (0.0, 0.0), 1.0),
     "smelu 3": ("smelu", {"beta": 3}, [-3.0, 3.0], (0.0, 0.0), 1.0),
     "smelu 0": ("smelu", {"beta": 0.0}, [0.0], (0.0, 0.0), 1.0),
+    "smelu centred": ("smelu", {"centred": True}, [-1.0, 1.0], (-0.25, 0.0), 1.0),
+    "smelu 3 centred": ("smelu", {"beta": 3.0, "centred": True}, [-3.0, 3.0], (-0.75, 0.0), 1.0),
     "gsmelu": ("gsmelu", {}, [-1.0, 1.0], (0.0, 0.0), 1.0),
     "gsmelu leaky": (
         "gsmelu",
@@ -56,6 +58,8 @@ CASES = {
     "swish 0": ("swish", {"beta": 0.0}, [], (None, 0.5), 0.5),
     "softplus": ("softplus", {}, [], (0.0, 0.0), 1.0),
     "softplus 4": ("softplus", {"beta": 4.0}, [], (0.0, 0.0), 1.0),
+    "softplus centred": ("softplus", {"centred": True}, [], (-math.log(2), 0.0), 1.0),
+    "softplus 4 centred": ("softplus", {"beta": 4.0, "centred": True}, [], (-math.log(2) / 4, 0.0), 1.0),
     "mish": ("mish", {}, [], (0.0, 0.0), 1.0),
     "tanhexp": ("tanhexp", {}, [], (0.0, 0.0), 1.0),
     "elu": ("elu", {}, [0.0], (-1.0, 0.0), 1.0),

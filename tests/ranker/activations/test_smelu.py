@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranker import activations
 from ranker.activations import gsmelu, rescu, smelu
 from ranker.backend import tf
 
@@ -82,6 +83,43 @@ def test_beyond_beta_it_is_the_input_bit_for_bit():
         np.testing.assert_array_equal(
             value_slope(x, 0.7, dtype)[0], np.maximum(x, np.float32(0.7).astype(dtype))
         )
+
+
+@pytest.mark.parametrize("beta", [0.25, 1.0, 4.0])
+def test_the_centred_form_is_smelu_less_its_value_at_zero(beta):
+    x = tf.constant(np.linspace(-6, 6, 481), tf.float64)
+    np.testing.assert_allclose(smelu(x, beta, centred=True), smelu(x, beta) - beta / 4, atol=1e-15)
+    np.testing.assert_allclose(
+        smelu(x, beta, centred=True), gsmelu(x, beta, beta, level=-beta / 4), atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_the_centred_forms_keep_their_relative_accuracy_at_the_origin(dtype):
+    """Two roundings of a product are allowed; a difference of numbers near beta / 4 would lose all digits."""
+    resolution = float(tf.experimental.numpy.finfo(dtype).eps) if dtype != "bfloat16" else 2.0**-7
+    x = tf.constant([s * 2.0**-k for k in range(1, 11) for s in (-1, 1)], dtype)
+    exact = tf.cast(x, tf.float64)
+    wanted = exact * (exact + 2) / 4
+    np.testing.assert_allclose(tf.cast(smelu(x, 1.0, centred=True), tf.float64), wanted, rtol=4 * resolution)
+    softplus = 0.5 * exact + tf.math.log(tf.cosh(0.5 * exact))
+    np.testing.assert_allclose(
+        tf.cast(activations.softplus(x, 1.0, centred=True), tf.float64), softplus, rtol=6 * resolution
+    )
+
+
+def test_mean_output_at_initialisation_is_what_the_docstring_says():
+    """By quadrature over the normal density, at an input scale small and large beside beta."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    weights = weights / weights.sum()
+    for scale, expected in ((0.05, 0.25 + 0.05**2 / 4), (50.0, 50.0 / np.sqrt(2 * np.pi))):
+        x = tf.constant(scale * nodes, tf.float64)
+        mean = float(weights @ smelu(x, 1.0).numpy())
+        centred_mean = float(weights @ smelu(x, 1.0, centred=True).numpy())
+        # 120 nodes integrate the wide case's corner to about 1%, the narrow case's parabola exactly.
+        assert mean == pytest.approx(expected, rel=0.02)
+        assert centred_mean == pytest.approx(mean - 0.25, abs=1e-12)
+    assert float(weights @ smelu(tf.constant(0.05 * nodes, tf.float64), 1.0, centred=True).numpy()) < 0.001
 
 
 def test_the_value_is_never_under_relu_and_never_falls():
