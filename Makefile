@@ -80,6 +80,9 @@ format: .venv/.ready  ## formats the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+protos: .venv/.ready  ## the descriptor set of serving/wire/protos
+	$(BIN)/python -m grpc_tools.protoc --proto_path=serving/wire/protos --descriptor_set_out=serving/wire/contract.binpb serving/wire/protos/*.proto
+
 lint: .venv/.ready
 	$(BIN)/ruff check .
 

@@ -84,7 +84,7 @@ def predict(known: Knowledge, rows: Mapping[str, Any], version: int | None, labe
     arrays = to_arrays(rows, signatures.get(DEFAULT_SIGNATURE))
     batch = length(arrays)
     answer = yield Call(wire.PREDICT, _request(known.spec(DEFAULT_SIGNATURE, version, label), arrays))
-    scores = _output(known, answer, "score").astype(np.float32, copy=False).ravel()
+    scores = np.array(_output(known, answer, "score"), np.float32).ravel()
     if len(scores) != batch:
         raise _malformed(known, f"{len(scores)} scores for {batch} rows")
     return Prediction(scores, _version(answer), answer.latency)
@@ -122,7 +122,7 @@ def rank(
             known.ranks = False
         else:
             ids = tuple(text(value) for value in _output(known, answer, "item_id").ravel())
-            scores = _output(known, answer, "score").astype(np.float32, copy=False).ravel()
+            scores = np.array(_output(known, answer, "score"), np.float32).ravel()
             if len(ids) != count or len(scores) != count:
                 raise _malformed(known, f"{len(ids)} items and {len(scores)} scores for {count} candidates")
             return Ranking(ids[:k], scores[:k], _version(answer), answer.latency)

@@ -1,32 +1,59 @@
-"""The message classes, and the methods that carry them."""
+"""The message classes, and the methods that carry them.
+
+`contract.binpb` is the descriptor set of protos/*.proto, made by `make protos`. Its messages live in a pool of their
+own: the default pool belongs to whoever imports TensorFlow, and a name can be registered there only once.
+"""
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Any, NamedTuple
 
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from serving.wire.pool import build, message_class
-from serving.wire.schema import SCHEMA
 
-_POOL = build(SCHEMA)
+def _load() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    for module in (any_pb2, wrappers_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    contract = resources.files("serving.wire").joinpath("contract.binpb").read_bytes()
+    files = {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(contract).file}
+    for name in ("error_codes.proto", "tensorflow.proto", "server_config.proto", "serving.proto"):
+        pool.Add(files[name])
+    return pool
+
+
+POOL = _load()
+"""All messages of the contract, by their public names."""
+
+
+def _tensorflow(name: str) -> Any:
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"tensorflow.{name}"))
 
 
 def _serving(name: str) -> Any:
-    return message_class(_POOL, f"tensorflow.serving.{name}")
+    return _tensorflow(f"serving.{name}")
 
 
 # As generated code does it: `DataType.Value("DT_FLOAT")`, `DataType.Name(1)`.
-DataType: Any = EnumTypeWrapper(_POOL.FindEnumTypeByName("tensorflow.DataType"))
-TensorProto: Any = message_class(_POOL, "tensorflow.TensorProto")
-Example: Any = message_class(_POOL, "tensorflow.Example")
+DataType: Any = EnumTypeWrapper(POOL.FindEnumTypeByName("tensorflow.DataType"))
+TensorProto: Any = _tensorflow("TensorProto")
+UnpackedTensorProto: Any = _tensorflow("UnpackedTensorProto")
+SignatureDef: Any = _tensorflow("SignatureDef")
+Example: Any = _tensorflow("Example")
+Feature: Any = _tensorflow("Feature")
 ModelSpec: Any = _serving("ModelSpec")
 PredictRequest: Any = _serving("PredictRequest")
 PredictResponse: Any = _serving("PredictResponse")
+Input: Any = _serving("Input")
+ClassificationResult: Any = _serving("ClassificationResult")
 ClassificationRequest: Any = _serving("ClassificationRequest")
 ClassificationResponse: Any = _serving("ClassificationResponse")
+RegressionResult: Any = _serving("RegressionResult")
 RegressionRequest: Any = _serving("RegressionRequest")
 RegressionResponse: Any = _serving("RegressionResponse")
+InferenceResult: Any = _serving("InferenceResult")
 MultiInferenceRequest: Any = _serving("MultiInferenceRequest")
 MultiInferenceResponse: Any = _serving("MultiInferenceResponse")
 GetModelMetadataRequest: Any = _serving("GetModelMetadataRequest")
@@ -38,6 +65,9 @@ ModelVersionStatus: Any = _serving("ModelVersionStatus")
 ModelServerConfig: Any = _serving("ModelServerConfig")
 ReloadConfigRequest: Any = _serving("ReloadConfigRequest")
 ReloadConfigResponse: Any = _serving("ReloadConfigResponse")
+BatchingParameters: Any = _serving("BatchingParameters")
+MonitoringConfig: Any = _serving("MonitoringConfig")
+SSLConfig: Any = _serving("SSLConfig")
 PredictionLog: Any = _serving("PredictionLog")
 
 
@@ -52,17 +82,18 @@ class Method(NamedTuple):
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 
-PREDICT = Method(f"/{PREDICTION_SERVICE}/Predict", PredictRequest, PredictResponse)
-CLASSIFY = Method(f"/{PREDICTION_SERVICE}/Classify", ClassificationRequest, ClassificationResponse)
-REGRESS = Method(f"/{PREDICTION_SERVICE}/Regress", RegressionRequest, RegressionResponse)
-MULTI_INFERENCE = Method(
-    f"/{PREDICTION_SERVICE}/MultiInference", MultiInferenceRequest, MultiInferenceResponse
-)
-GET_MODEL_METADATA = Method(
-    f"/{PREDICTION_SERVICE}/GetModelMetadata", GetModelMetadataRequest, GetModelMetadataResponse
-)
-GET_MODEL_STATUS = Method(f"/{MODEL_SERVICE}/GetModelStatus", GetModelStatusRequest, GetModelStatusResponse)
-RELOAD_CONFIG = Method(
-    f"/{MODEL_SERVICE}/HandleReloadConfigRequest", ReloadConfigRequest, ReloadConfigResponse
-)
+
+def _method(service: str, name: str) -> Method:
+    method = POOL.FindServiceByName(service).methods_by_name[name]
+    messages = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+    return Method(f"/{service}/{name}", *messages)
+
+
+PREDICT = _method(PREDICTION_SERVICE, "Predict")
+CLASSIFY = _method(PREDICTION_SERVICE, "Classify")
+REGRESS = _method(PREDICTION_SERVICE, "Regress")
+MULTI_INFERENCE = _method(PREDICTION_SERVICE, "MultiInference")
+GET_MODEL_METADATA = _method(PREDICTION_SERVICE, "GetModelMetadata")
+GET_MODEL_STATUS = _method(MODEL_SERVICE, "GetModelStatus")
+RELOAD_CONFIG = _method(MODEL_SERVICE, "HandleReloadConfigRequest")
 METHODS = (PREDICT, CLASSIFY, REGRESS, MULTI_INFERENCE, GET_MODEL_METADATA, GET_MODEL_STATUS, RELOAD_CONFIG)
