@@ -126,7 +126,10 @@ def test_every_field_is_the_public_one(public):
 
 
 def test_enums_and_methods_are_the_public_ones(public):
-    enums = [wire.POOL.FindEnumTypeByName(f"tensorflow.{name}") for name in ("DataType", "error.Code", "serving.ModelType")]
+    enums = [
+        wire.POOL.FindEnumTypeByName(f"tensorflow.{name}")
+        for name in ("DataType", "error.Code", "serving.ModelType")
+    ]
     enums += [enum for _, message in described() for enum in message.enum_types]
     for enum in enums:
         for value in enum.values:
