@@ -61,7 +61,9 @@ def sentence(summary: Summary, settings: Monitor) -> str:
     answered = (
         f"{wording.count(len(summary.replicas), 'replica')}, {wording.count(summary.requests, 'request')}"
     )
-    return f"{summary.verdict.line} [{'; '.join([answered, *numbers, *errors, *refused])}]"
+    mirrored = [f"{count} mirrored calls {outcome}" for outcome, count in summary.mirrored.items() if count]
+    verdict = summary.verdict.line if summary.verdict is not None else "the store does not answer"
+    return f"{verdict} [{'; '.join([answered, *numbers, *errors, *refused, *mirrored])}]"
 
 
 def budget_labels(settings: Monitor) -> list[str]:

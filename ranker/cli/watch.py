@@ -35,8 +35,11 @@ def _monitor(
     store: Store = None,
     interval: Annotated[str | None, typer.Option(help="Between rounds, e.g. 60s.")] = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Probe requests a round.")] = None,
-    spool: Annotated[
-        Path | None, typer.Option(help="The gateway's directory of live requests; default RUN/mirrored.")
+    mirror_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Take mirrored Predict calls here and measure a sample of them."
+        ),
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Where Prometheus scrapes, host:port.")] = None,
     rules: Rules = None,
@@ -58,11 +61,15 @@ def _monitor(
     """Ask every replica the same requests, every interval, and measure how far they agree.
 
     Example: ranker monitor --run-dir runs/ml --once
+
+    Example: ranker monitor --run-dir runs/ml --mirror-listen 127.0.0.1:8602 --metrics 127.0.0.1:8603
     """
     if context.invoked_subcommand:
         return
     if run_dir is None:
         raise UserError("give --run-dir: the probe requests are in RUN/data/probe.parquet")
+    if once and mirror_listen is not None:
+        raise UserError("give --once or --mirror-listen, not both: one round has no live calls to measure")
     from serving.client import Tls
     from serving.monitor.alerts.rules import load_rules
     from serving.monitor.exemplars import Exemplars
@@ -83,13 +90,14 @@ def _monitor(
             once=once,
             rules=load_rules(rules),
             exemplars=Exemplars(exemplars or run_dir / "exemplars", salt=hash_ids),
-            spool=spool or run_dir / "mirrored",
+            mirror_listen=mirror_listen,
             metrics=metrics,
             tls=Tls(replica_ca, replica_certificate, replica_key)
             if replica_ca or replica_certificate
             else None,
             stop=stop,
             on_round=lambda done: reporter.line(sentence(done, settings)),
+            on_mirror=lambda port: reporter.line(f"mirrored calls are taken on port {port}"),
         )
     if as_json and summary is not None:
         emit(summary.as_dict())
@@ -188,12 +196,6 @@ def dashboard(
     exemplars: Annotated[
         Path | None, typer.Option(help="Where the monitor keeps example requests; default RUN/exemplars.")
     ] = None,
-    gateway: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="The gateway's metrics, to show how many mirrored requests it dropped."
-        ),
-    ] = None,
 ) -> None:
     """Show whether the replicas agree, in a browser.
 
@@ -210,7 +212,6 @@ def dashboard(
             run=run_dir,
             exemplars=exemplars,
             deployment=deployment_from(run_dir, None),
-            gateway=gateway,
             token=token,
             budget=settings.budget,
             k=settings.k,

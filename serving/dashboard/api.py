@@ -19,9 +19,7 @@ from serving.monitor.plain import plain, to_csv
 from serving.monitor.status import standing_alerts, summary_of
 from serving.monitor.store import Store, query
 
-Stream = Annotated[
-    Literal["probe", "live"], Query(description="Frozen requests, or the gateway's mirrored ones.")
-]
+Stream = Annotated[Literal["probe", "live"], Query(description="Frozen requests, or mirrored calls.")]
 Measure = Annotated[str, Query(max_length=100, description="A measure's label, such as top1_swap.")]
 Window = Annotated[
     float, Query(gt=0, le=86_400, description="Seconds up to the newest round that are added up.")

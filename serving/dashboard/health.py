@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from serving.dashboard.settings import DashboardSettings
 from serving.monitor.prometheus import StoreCollector
 from serving.monitor.store import Store, query
+from serving.monitor.store.schema import HOUR
 
 
 def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> APIRouter:
@@ -22,7 +23,10 @@ def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[],
     @router.get("/healthz", summary="Whether the store answers, and how old the newest round is")
     def healthz() -> JSONResponse:
         try:
-            fresh = query.freshness(store, clock())
+            now = clock()
+            fresh = query.freshness(store, now)
+            mirrored = query.mirrored(store, now - HOUR, now + 1)
+            dropped = query.dropped_rounds(store)
         except SQLAlchemyError as error:
             return JSONResponse({"status": "store unreachable", "detail": type(error).__name__}, 503)
         # a stale store is the monitor's trouble: restarting the dashboard would not help, so that the answer stays 200
@@ -35,6 +39,8 @@ def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[],
                 "age_seconds": fresh.age,
                 "stale": stale,
                 "stale_after_seconds": fresh.limit,
+                "rounds_dropped": dropped,
+                "mirrored_last_hour": mirrored,
             }
         )
 

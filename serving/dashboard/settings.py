@@ -21,7 +21,6 @@ class DashboardSettings:
         run: the run directory, for the report on arms and the kept requests; None: those pages say so.
         exemplars: where the monitor keeps requests whole; None: `exemplars` in the run directory.
         deployment: what serves, for the commands that replay a request; None: without addresses.
-        gateway: `host:port` of the gateway's metrics page; None: there is no gateway.
         token: what a caller must present; None: nobody is asked. For anything but loopback, set one.
         refresh: seconds between refreshes of an open page.
         budget: measure's label -> how much excess over the floor is tolerated; the first one leads the verdict.
@@ -37,7 +36,6 @@ class DashboardSettings:
     run: Path | None = None
     exemplars: Path | None = None
     deployment: Deployment | None = None
-    gateway: str | None = None
     token: str | None = None
     refresh: float = 30.0
     budget: Mapping[str, float] = field(

@@ -22,7 +22,15 @@ from ranker.divergence import (
     near_ties,
 )
 from serving.monitor.collect import Answers, Collected
-from serving.monitor.record import PROBE, Mark, RoundRecord, SeriesKey, Subject, group
+from serving.monitor.record import (
+    PROBE,
+    Mark,
+    RoundRecord,
+    SeriesKey,
+    Subject,
+    group,
+    mirrored_counts,
+)
 from serving.monitor.requests import Array, ProbeSet
 from serving.monitor.slices import Slice
 
@@ -68,15 +76,22 @@ def measure(
     before: Mapping[str, Served],
     *,
     gaps: bool = False,
+    stream: str = PROBE,
+    mirrored: Mapping[str, int] | None = None,
+    interval: float | None = None,
 ) -> Measured:
     """Measures a round.
 
     Args:
         collected: what came in.
         settings: depth and thresholds.
-        slices: parts of the probe to measure apart.
-        before: replica -> what it served in the last round that it answered.
+        slices: parts of the requests to measure apart.
+        before: replica -> what it served in the last round that it answered; of live requests, which are new each time,
+            nothing.
         gaps: also count each pair's inversions by decile of the gap, observed and beyond what noise predicts.
+        stream: `probe` or `live`.
+        mirrored: outcome -> mirrored calls since the last live round.
+        interval: seconds to the next round; None: there is none.
     """
     probe = collected.probe
     # by name: a pair is the same series whatever the order of the deployment
@@ -90,12 +105,12 @@ def measure(
         batch = _batch(probe, served)
         measured = measure_requests(batch, settings)
         for feature, value, comparison in by_slice(measured, settings, slices):
-            statistics.update(series_of(comparison, served, PROBE, probe.hash, feature, value))
+            statistics.update(series_of(comparison, served, stream, probe.hash, feature, value))
             if gaps and not feature:
                 statistics.update(_gaps(measured.batch, comparison, served, probe))
     marks = []
     for answer in collected.answers:
-        if answer.refused:
+        if answer.refused and stream == PROBE:  # once is enough
             key = f"incompatible/{answer.replica}/{answer.version}/{answer.refused}"
             marks.append(
                 Mark(
@@ -105,22 +120,23 @@ def measure(
         now, old = served.get(answer.replica), before.get(answer.replica)
         if now is None:
             continue
-        statistics.update(_floor(answer, now, probe, settings))
+        statistics.update(_floor(answer, now, probe, settings, stream))
         if old is not None and old.subject != now.subject:
             marks.append(_refresh(old.subject, now.subject))
             if len(old.scores) == len(now.scores):
                 statistics.update(_against(old, served, probe, settings))
     record = RoundRecord(
-        key=f"{PROBE}/{probe.hash}/{collected.started:.3f}",
-        stream=PROBE,
+        key=f"{stream}/{probe.hash}/{collected.started:.3f}",
+        stream=stream,
         time=int(collected.started),
         duration=collected.duration,
         requests=len(probe),
         probe=probe.hash,
         subjects={one.subject: one.labels for one in served.values()},
         statistics=statistics,
-        counts=_counts(collected),
+        counts=_counts(collected) | mirrored_counts(mirrored or {}),
         marks=tuple(marks),
+        interval=interval,
     )
     return Measured(record, measured, {**before, **served})
 
@@ -223,8 +239,8 @@ def _kept(statistics: Mapping[str, Statistic], feature: str) -> Mapping[str, Sta
     return {label: one for label, one in statistics.items() if label.partition("@")[0] in _IN_SLICES}
 
 
-def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings) -> Series:
-    found: Series = {}
+def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings, stream: str) -> Series:
+    floors: Series = {}
     for kind, scores, answered in (
         ("again", answer.again, answer.again_answered),
         ("batch", answer.batched, answer.batched_answered),
@@ -234,8 +250,8 @@ def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings) ->
                 probe, {"alone": (now.scores, now.answered & answered), kind: (scores, answered)}
             )
             (statistics,) = measure_requests(batch, settings).summarise().pairs.values()
-            found[SeriesKey(PROBE, kind, now.subject, now.subject, "L0", probe=probe.hash)] = statistics
-    return found
+            floors[SeriesKey(stream, kind, now.subject, now.subject, "L0", probe=probe.hash)] = statistics
+    return floors
 
 
 def _against(old: Served, served: Mapping[str, Served], probe: ProbeSet, settings: Settings) -> Series:

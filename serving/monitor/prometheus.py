@@ -15,11 +15,13 @@ from threading import Thread
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from ranker.errors import UserError
-from serving.monitor.record import LIVE, PROBE
+from serving.monitor.record import ALL_REPLICAS, DROPPED, LIVE, MIRRORED, PROBE
 from serving.monitor.status import label_in_store, read_status
 from serving.monitor.store import Store, query
+from serving.monitor.store.pending import PendingRounds
 from serving.monitor.verdict import STATES, answered_shares
 
 _PLACES = {
@@ -37,33 +39,70 @@ class StoreCollector(Collector):
         budget: measure -> what the configuration allows.
         now: the clock, seconds since 1970.
         k: depth of the top of a list, for budgets that name a measure without one.
+        pending: rounds on their way to the store, in the monitor's own process.
     """
 
     def __init__(
-        self, store: Store, budget: Mapping[str, float], now: Callable[[], float] = time.time, *, k: int = 10
+        self,
+        store: Store,
+        budget: Mapping[str, float],
+        now: Callable[[], float] = time.time,
+        *,
+        k: int = 10,
+        pending: PendingRounds | None = None,
     ) -> None:
-        self.store, self.budget, self.now, self.k = store, budget, now, k
+        self.store, self.budget, self.now, self.k, self.pending = store, budget, now, k, pending
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not read the store."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric."""
+        """Every metric; of a store that does not answer only that."""
+        try:
+            metrics = list(self._stored())
+        except SQLAlchemyError:
+            metrics = []
+        yield GaugeMetricFamily(
+            "ranker_monitor_store_up", "Whether the store answers.", value=float(bool(metrics))
+        )
+        if self.pending is not None:
+            yield GaugeMetricFamily(
+                "ranker_monitor_rounds_waiting",
+                "Rounds that the store has not taken.",
+                value=len(self.pending),
+            )
+        yield from metrics
+
+    def _stored(self) -> Iterator[Metric]:
         counts, statistics = query.totals(self.store)
         requests = CounterMetricFamily(
             "ranker_monitor_requests", "Requests by replica: asked, answered, and without a usable answer by kind.",
             labels=["stream", "replica", "kind"],
         )  # fmt: skip
         rounds = CounterMetricFamily("ranker_monitor_rounds", "Rounds stored.", labels=["stream"])
+        dropped = CounterMetricFamily(
+            "ranker_monitor_rounds_dropped", "Rounds that the store did not take in time.", labels=["stream"]
+        )
+        mirrored = CounterMetricFamily(
+            "ranker_mirrored_requests",
+            "Mirrored calls: seen; sampled for all replicas; dropped (lost, too large); unreadable, of the sampled.",
+            labels=["outcome"],
+        )
+        outcomes = dict.fromkeys(MIRRORED, 0)
         for row in counts:
             stream, kind = row.kind.split("/", 1)
-            if kind == "rounds":
-                rounds.add_metric([stream], row.count)
-            else:
+            if row.replica != ALL_REPLICAS:
                 requests.add_metric([stream, row.replica, kind], row.count)
-        yield requests
-        yield rounds
+            elif kind == "rounds":
+                rounds.add_metric([stream], row.count)
+            elif kind == DROPPED:
+                dropped.add_metric([stream], row.count)
+            else:
+                outcomes[kind.removeprefix("mirrored_")] = row.count
+        for outcome, count in outcomes.items():
+            mirrored.add_metric([outcome], count)
+        yield from (requests, rounds, dropped, mirrored)
         sums = {}
         for kind, (name, labels) in _PLACES.items():
             sums[kind] = (
@@ -177,7 +216,13 @@ def render(store: Store, budget: Mapping[str, float], now: Callable[[], float] =
 
 
 def serve_metrics(
-    store: Store, budget: Mapping[str, float], host: str = "127.0.0.1", port: int = 0, *, k: int = 10
+    store: Store,
+    budget: Mapping[str, float],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    k: int = 10,
+    pending: PendingRounds | None = None,
 ) -> tuple[HTTPServer, Thread]:
     """Answers `/metrics` on a thread of its own; port 0: any free one (`server.server_port`).
 
@@ -185,7 +230,7 @@ def serve_metrics(
         UserError: the port is in use.
     """
     registry = CollectorRegistry()
-    registry.register(StoreCollector(store, budget, k=k))
+    registry.register(StoreCollector(store, budget, k=k, pending=pending))
     try:
         return start_http_server(port, host, registry)
     except OSError as error:

@@ -24,6 +24,19 @@ ALL_REPLICAS = "*"
 """The replica name of the group of all replicas of a round."""
 
 
+DROPPED = "rounds_dropped"
+"""The kind of count, of all replicas, of rounds that the store did not take."""
+
+MIRRORED = ("seen", "sampled", "dropped", "unreadable")
+"""Outcomes of mirrored calls: all that arrived; those of a round's sample; those that were lost (broken off, too large);
+those of the sample that cannot be asked of every replica."""
+
+
+def mirrored_counts(outcomes: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """Calls by outcome as a round's counts: of all replicas."""
+    return {(ALL_REPLICAS, f"mirrored_{outcome}"): count for outcome, count in outcomes.items()}
+
+
 def group(subjects: list[Subject]) -> Subject:
     """The group of these subjects, as a subject: the mean over all pairs has a series of its own.
 
@@ -68,9 +81,10 @@ class RoundRecord:
         duration: seconds.
         requests: requests asked.
         probe: hash of the frozen requests; empty for live traffic.
-        subjects: who was seen, with labels.
+        subjects: the replicas that answered, with labels.
         statistics: series -> measure's label -> sums.
-        counts: (replica, kind) -> requests; kinds are `asked`, `answered` and those of `collect.ERROR_KINDS`.
+        counts: (replica, kind) -> requests; kinds are `asked`, `answered` and those of `collect.ERROR_KINDS`; of all
+            replicas the mirrored calls by outcome.
         marks: what happened.
         interval: seconds from round to round; None: unknown, or there is no next one.
     """
@@ -92,5 +106,6 @@ class RoundRecord:
         """The counts by replica: replica -> kind -> requests."""
         outcomes: dict[str, dict[str, int]] = {}
         for (replica, kind), count in self.counts.items():
-            outcomes.setdefault(replica, {})[kind] = int(count)
+            if replica != ALL_REPLICAS:
+                outcomes.setdefault(replica, {})[kind] = int(count)
         return outcomes

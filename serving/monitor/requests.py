@@ -79,12 +79,24 @@ class ProbeSet:
         return next(n for n in following if self.fields is None or self.fields[n] == self.fields[position])
 
     def contexts(self, features: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Request id -> values of its context features, those of its first candidate."""
+        """Request id -> values of those context features that it carries, of its first candidate; None: missing."""
         firsts = self.offsets[:-1]
-        known = {name: self.columns[name][firsts].tolist() for name in features if name in self.columns}
+        values = {name: _plain(self.columns[name][firsts]) for name in features if name in self.columns}
         return {
-            request: {name: values[n] for name, values in known.items()}
+            request: {
+                name: column[n]
+                for name, column in values.items()
+                if self.fields is None or name in self.fields[n]
+            }
             for n, request in enumerate(self.requests)
+        }
+
+    def candidates(self, context: Sequence[str]) -> dict[str, list[Any]]:
+        """Feature -> value of each row [R], of the features other than the context's and the item; None: missing."""
+        return {
+            name: _plain(values)
+            for name, values in self.columns.items()
+            if name != self.item and name not in context
         }
 
     def size(self, position: int) -> int:
@@ -189,6 +201,11 @@ def _column(values: Any) -> Array:
     ):
         return array.astype(np.float32)
     return array.astype(object)
+
+
+def _plain(values: Array) -> list[Any]:
+    """Values as JSON has them, which has no NaN."""
+    return [None if value != value else value for value in values.tolist()]
 
 
 def _hash(requests: Sequence[str], offsets: Array, columns: Columns) -> str:

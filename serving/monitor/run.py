@@ -7,38 +7,47 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from ranker.address import parse_address
 from ranker.config.deployment import Monitor as Settings
 from ranker.divergence import Settings as MeasureSettings
+from ranker.errors import UserError
 from serving.client import RankerClient, Tls
 from serving.deployment import Deployment
 from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.watch import watch
 from serving.monitor.collect import Collected, Expected, Limits, Target, collect
 from serving.monitor.exemplars import Exemplars, Names
-from serving.monitor.live import ingest
+from serving.monitor.live import LiveRequests, live_requests, live_slices
 from serving.monitor.measure import Measured, Served, measure
+from serving.monitor.mirror import MirrorListener
 from serving.monitor.prometheus import serve_metrics
-from serving.monitor.record import PROBE, Subject
+from serving.monitor.record import LIVE, PROBE, RoundRecord, Subject, mirrored_counts
 from serving.monitor.requests import ProbeSet
+from serving.monitor.reservoir import Reservoir, Sample
 from serving.monitor.served import load_served, save_served
 from serving.monitor.slices import cuts, slices
 from serving.monitor.status import read_status
 from serving.monitor.store import Store, open_store
+from serving.monitor.store.pending import PendingRounds
 from serving.monitor.store.rollup import roll_up
-from serving.monitor.store.write import write_round
 from serving.monitor.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 10.0
 """Seconds of silence after which a replica is given up for the round: a server that restarts is back in less."""
+_STORE_RETRY = 5.0
+"""Seconds between attempts to store what waits, while no round is under way."""
+_STORE_PATIENCE = 30.0
+"""Seconds that a single round (`once`) waits for the store."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,9 @@ class Summary:
         measures: label -> value, low, high: the mean over pairs with its 95% interval, and min and max over the pairs.
         errors: replica -> kind -> requests.
         refused: replica -> why it may not be compared.
-        verdict: the first sentence: state, sentence, replicas it names, since when (seconds since 1970), what changed.
+        verdict: the first sentence: state, sentence, replicas it names, since when (seconds since 1970), what changed; None:
+            the store does not answer.
+        mirrored: outcome -> mirrored calls since the last round; empty if none are taken.
     """
 
     replicas: dict[str, int]
@@ -59,7 +70,8 @@ class Summary:
     measures: dict[str, dict[str, float]]
     errors: dict[str, dict[str, int]]
     refused: dict[str, str]
-    verdict: Verdict
+    verdict: Verdict | None
+    mirrored: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -76,8 +88,11 @@ class Monitor:
         store: where rounds go.
         rules: alert rules; None: no alerts.
         exemplars: where example requests go; None: none are kept.
-        spool: the gateway's directory of mirrored requests; None: no live stream.
+        reservoir: samples live calls; None: no live stream.
         tls: how to connect to the replicas; None: no TLS.
+
+    Raises:
+        UserError: a slice names no feature of the probe.
     """
 
     def __init__(
@@ -89,88 +104,142 @@ class Monitor:
         *,
         rules: Rules | None = None,
         exemplars: Exemplars | None = None,
-        spool: Path | None = None,
+        reservoir: Reservoir | None = None,
         tls: Tls | None = None,
     ) -> None:
         self.tls = tls
         self.deployment, self.settings, self.probe, self.store = deployment, settings, probe, store
-        self.rules, self.exemplars, self.spool = rules, exemplars, spool
-        self.cut = cuts(probe, settings.slices)
+        self.rules, self.exemplars, self.reservoir = rules, exemplars, reservoir
+        self.pending = PendingRounds(store)
+        self.cuts = cuts(probe, settings.slices)
         self.slices = slices(probe, settings.slices)
         self.measures = MeasureSettings(k=settings.k)
         # no more than usual: a refresh on new data has another vocabulary, and is compared once most replicas have it
         self.usual = Expected(deployment.feature_spec, deployment.vocabulary)
         # three quarters of the interval for asking leaves the rest for measuring and storing
-        asking = max(settings.interval * 0.75, settings.deadline)
+        streams = 1 if reservoir is None else 2
+        asking = max(settings.interval * 0.75 / streams, settings.deadline)
         self.limits = Limits(settings.deadline, asking, patience=min(_PATIENCE, asking / 3))
         self._memory = exemplars.directory / "served.npz" if exemplars is not None else None
         self.served: dict[str, Served] = load_served(self._memory, probe) if self._memory is not None else {}
-        self._gaps_at = -1
-        self._kept: tuple[int, str] | None = None
+        self._gaps_hour = -1
+        self._exemplars_of: tuple[int, str] | None = None
 
     def round(self, *, once: bool = False) -> Summary:
-        """Asks, measures and stores; `once`: no other round follows after the interval."""
-        collected = collect(
-            self.deployment.replicas, self.probe, self._connect, Expected(), self.limits, self.usual
-        )
+        """Asks, measures and stores: the probe, then the sample of live calls.
+
+        Args:
+            once: no other round follows after the interval.
+        """
+        interval = None if once else self.settings.interval
+        collected = self._collect(self.probe)
+        # the probe is frozen: once an hour says as much as every minute
         hour = int(collected.started) // 3600
-        gaps, self._gaps_at = (
-            hour != self._gaps_at,
-            hour,
-        )  # the probe is frozen: once an hour says as much as every minute
-        measured = measure(collected, self.measures, self.slices, self.served, gaps=gaps)
-        write_round(self.store, replace(measured.record, interval=None if once else self.settings.interval))
+        gaps, self._gaps_hour = hour != self._gaps_hour, hour
+        measured = measure(collected, self.measures, self.slices, self.served, gaps=gaps, interval=interval)
+        self.pending.add(measured.record)
         self._remember(measured.served)
         for answer in collected.answers:
             if answer.refused:
                 log.warning("%s is not compared: %s", answer.replica, answer.refused)
-        self._keep_exemplars(measured)
-        if self.spool is not None:
-            ingest(
-                self.store,
-                self.spool,
+        self._keep_probe_exemplars(measured)
+        mirrored = self._live_round(self.reservoir.take()) if self.reservoir is not None else {}
+        if self.pending.flush():
+            self._housekeep(collected.started)
+        verdict = None
+        with _logged("there is no verdict", SQLAlchemyError):
+            verdict = read_status(self.store, self.settings.budget, time.time(), k=self.settings.k).verdict
+        return summarise(collected, measured, verdict, mirrored)
+
+    def _collect(self, requests: ProbeSet) -> Collected:
+        return collect(self.deployment.replicas, requests, self._connect, Expected(), self.limits, self.usual)
+
+    def _live_round(self, sample: Sample) -> dict[str, int]:
+        """Asks every replica the sampled calls and measures them as the probe; returns the calls by outcome."""
+        live = live_requests(sample.calls, self.deployment.model_name, self.deployment.item, self.probe)
+        _log_unreadable(live, len(sample.calls))
+        outcomes = {
+            "seen": sample.seen,
+            "sampled": len(sample.calls),
+            "dropped": sample.dropped,
+            "unreadable": live.unreadable.total(),
+        }
+        if live.requests is not None:
+            collected = self._collect(live.requests)
+            parts = live_slices(live.requests, self.cuts)
+            measured = measure(
+                collected,
                 self.measures,
-                self.served,
-                self.exemplars,
-                self.cut,
-                context=self.deployment.context,
+                parts,
+                {},
+                stream=LIVE,
+                mirrored=outcomes,
+                interval=self.settings.interval,
             )
-        roll_up(self.store, collected.started)
-        if self.rules is not None:
-            for alert in watch(
-                self.store, self.rules, self.settings.budget, time.time(), self.deployment.model_name
-            ):
+            self.pending.add(measured.record)
+            self._keep_exemplars(LIVE, live.requests, measured)
+        elif sample.seen:
+            now, counts = time.time(), mirrored_counts(outcomes)
+            record = RoundRecord(
+                f"{LIVE}//{now:.3f}",
+                LIVE,
+                int(now),
+                0.0,
+                0,
+                "",
+                {},
+                {},
+                counts,
+                interval=self.settings.interval,
+            )
+            self.pending.add(record)
+        return outcomes
+
+    def _housekeep(self, now: float) -> None:
+        with _logged("roll-ups wait for the next round", SQLAlchemyError):
+            roll_up(self.store, now)
+        if self.rules is None:
+            return
+        with _logged("alerts wait for the next round", SQLAlchemyError):
+            budget, model = self.settings.budget, self.deployment.model_name
+            for alert in watch(self.store, self.rules, budget, time.time(), model):
                 log.warning("%s %s: %s", alert.state, alert.rule, alert.summary)
-        verdict = read_status(self.store, self.settings.budget, time.time(), k=self.settings.k).verdict
-        return summarise(collected, measured, verdict)
 
     def _remember(self, served: dict[str, Served]) -> None:
-        def told(some: dict[str, Served]) -> set[tuple[Subject, int]]:
-            return {(one.subject, int(one.answered.sum())) for one in some.values()}
+        def state(replicas: dict[str, Served]) -> set[tuple[Subject, int]]:
+            return {(replica.subject, int(replica.answered.sum())) for replica in replicas.values()}
 
-        changed = told(served) != told(self.served)
+        changed = state(served) != state(self.served)
         self.served = served
         if changed and self._memory is not None:
-            with _measuring_goes_on("what served last"):
+            with _logged("what served last cannot be kept", OSError):
                 save_served(self._memory, self.probe, served)
 
-    def _keep_exemplars(self, measured: Measured) -> None:
+    def _keep_probe_exemplars(self, measured: Measured) -> None:
         """Once an hour and set of versions: the probe's requests do not change in between."""
         everyone = next((key.a.fingerprint for key in measured.record.statistics if key.kind == "all"), None)
-        hour = (measured.record.time // 3600, everyone or "")
-        if self.exemplars is None or measured.requests is None or everyone is None or hour == self._kept:
+        state = (measured.record.time // 3600, everyone or "")
+        if everyone is not None and state != self._exemplars_of:
+            self._exemplars_of = state
+            self._keep_exemplars(PROBE, self.probe, measured)
+
+    def _keep_exemplars(self, stream: str, requests: ProbeSet, measured: Measured) -> None:
+        if self.exemplars is None or measured.requests is None or not len(measured.requests.pairs):
             return
         levels = {
             (key.a.replica, key.b.replica): key.level
             for key in measured.record.statistics
-            if key.kind == "pair"
+            if key.kind == "pair" and not key.feature
         }
-        versions = {name: one.subject.version for name, one in measured.served.items()}
-        probe = self.probe
-        names = Names(probe.requests, probe.items, probe.contexts(self.deployment.context), versions, levels)
-        self._kept = hour
-        with _measuring_goes_on("example requests"):
-            self.exemplars.add(PROBE, measured.record.time, measured.requests, names)
+        versions = {subject.replica: subject.version for subject in measured.record.subjects}
+        context = self.deployment.context
+        # the probe's candidates are in the run directory
+        candidates = requests.candidates(context) if stream == LIVE else {}
+        names = Names(
+            requests.requests, requests.items, requests.contexts(context), versions, levels, candidates
+        )
+        with _logged("example requests cannot be kept", OSError):
+            self.exemplars.add(stream, measured.record.time, measured.requests, names)
 
     def _connect(self, replica: Target) -> RankerClient:
         return RankerClient(
@@ -184,15 +253,24 @@ class Monitor:
 
 
 @contextmanager
-def _measuring_goes_on(what: str) -> Iterator[None]:
-    """A full disk or a directory that may not be written costs examples, not measurements."""
+def _logged(consequence: str, kind: type[Exception]) -> Iterator[None]:
+    """A failure of the disk or the store costs what it says, not the measurements."""
     try:
         yield
-    except OSError as error:
-        log.warning("%s cannot be kept: %s", what, error)
+    except kind as error:
+        log.warning("%s: %s", consequence, " ".join(str(error).split())[:300])
 
 
-def summarise(collected: Collected, measured: Measured, verdict: Verdict) -> Summary:
+def _log_unreadable(live: LiveRequests, sampled: int) -> None:
+    """One line a round, whatever arrives."""
+    if live.unreadable:
+        reasons = "; ".join(f"{count} times: {reason}" for reason, count in live.unreadable.most_common(3))
+        log.warning("%d of %d sampled calls cannot be asked (%s)", live.unreadable.total(), sampled, reasons)
+
+
+def summarise(
+    collected: Collected, measured: Measured, verdict: Verdict | None, mirrored: dict[str, int]
+) -> Summary:
     """A round in a few numbers."""
     comparison = measured.requests.summarise() if measured.requests is not None else None
     return Summary(
@@ -206,6 +284,7 @@ def summarise(collected: Collected, measured: Measured, verdict: Verdict) -> Sum
         errors={answer.replica: dict(answer.errors) for answer in collected.answers if answer.errors},
         refused={answer.replica: answer.refused for answer in collected.answers if answer.refused},
         verdict=verdict,
+        mirrored=mirrored,
     )
 
 
@@ -218,11 +297,12 @@ def run(
     once: bool = False,
     rules: Rules | None = None,
     exemplars: Exemplars | None = None,
-    spool: Path | None = None,
+    mirror_listen: str | None = None,
     metrics: str | None = None,
     tls: Tls | None = None,
     stop: threading.Event | None = None,
     on_round: Callable[[Summary], None] | None = None,
+    on_mirror: Callable[[int], None] | None = None,
 ) -> Summary | None:
     """Watches a deployment until `stop` is set, or for one round.
 
@@ -234,28 +314,42 @@ def run(
         once: one round, then return.
         rules: alert rules; None: no alerts.
         exemplars: where example requests go; None: none are kept.
-        spool: the gateway's directory of mirrored requests; None: no live stream.
+        mirror_listen: `HOST:PORT` to take mirrored calls on; None: no live stream.
         metrics: `HOST:PORT` to answer Prometheus on; None: nowhere.
         tls: how to connect to the replicas; None: no TLS.
         stop: set it to end the loop after the round under way.
         on_round: called after each round.
+        on_mirror: called with the port where mirrored calls are taken.
 
     Returns:
         The last round's summary; None if it was stopped before the first.
 
     Raises:
-        UserError: the store cannot be opened, a slice names no feature, the metrics port is in use.
+        UserError: the store cannot be opened, a slice names no feature, a port is in use; with `once`, the store did not
+            take the round.
     """
     stop = stop or threading.Event()
-    store = open_store(store_url)
-    exporter = None
-    try:
+    with ExitStack() as cleanup:
+        store = open_store(store_url)
+        cleanup.callback(store.close)
+        reservoir = Reservoir(settings.requests) if mirror_listen is not None else None
         monitor = Monitor(
-            deployment, settings, probe, store, rules=rules, exemplars=exemplars, spool=spool, tls=tls
+            deployment, settings, probe, store, rules=rules, exemplars=exemplars, reservoir=reservoir, tls=tls
         )
         if metrics is not None:
             address = parse_address(metrics, "the metrics address", lowest_port=0)
-            exporter, _ = serve_metrics(store, settings.budget, *address, k=settings.k)
+            exporter, _ = serve_metrics(
+                store, settings.budget, *address, k=settings.k, pending=monitor.pending
+            )
+            cleanup.callback(exporter.server_close)
+            cleanup.callback(exporter.shutdown)
+        if reservoir is not None and mirror_listen is not None:
+            listener = MirrorListener(
+                parse_address(mirror_listen, "the mirror address", lowest_port=0), reservoir
+            )
+            cleanup.callback(listener.close)
+            if on_mirror is not None:
+                on_mirror(listener.port)
         summary = None
         while not stop.is_set():
             started = time.monotonic()
@@ -263,15 +357,30 @@ def run(
             if on_round is not None:
                 on_round(summary)
             if once:
+                _store_last(monitor.pending, stop)
                 break
             # rounds start at a steady beat; one that took longer than the interval starts the next at once
-            stop.wait(max(settings.interval - (time.monotonic() - started), 0.0))
+            _wait(started + settings.interval, monitor.pending, stop)
+        if len(monitor.pending):
+            log.warning("%d rounds are lost: the store did not take them", len(monitor.pending))
         return summary
-    finally:
-        if exporter is not None:
-            exporter.shutdown()
-            exporter.server_close()
-        store.close()
+
+
+def _wait(until: float, pending: PendingRounds, stop: threading.Event) -> None:
+    """Waits for the next round, and tries again to store what the store did not take."""
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        stop.wait(min(left, _STORE_RETRY) if len(pending) else left)
+        if len(pending) and not stop.is_set():
+            pending.flush()
+
+
+def _store_last(pending: PendingRounds, stop: threading.Event) -> None:
+    until = time.monotonic() + _STORE_PATIENCE
+    while len(pending) and not stop.is_set() and time.monotonic() < until:
+        stop.wait(1.0)
+        pending.flush()
+    if len(pending):
+        raise UserError(f"the round is not stored: {pending.error}")
 
 
 @contextmanager

@@ -105,5 +105,7 @@ def _streams(context: Context, label: str) -> Panel:
     ]
     body: list[Component] = [parts.chart("streams", figure, title)]
     if not found["live"]:
-        body.append(parts.message("No live round in this window: start `ranker gateway` to mirror traffic."))
+        body.append(
+            parts.message("No live round in this window: mirror calls to `ranker monitor --mirror-listen`.")
+        )
     return Panel("streams", title, body, rows, figure, note)

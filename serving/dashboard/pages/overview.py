@@ -16,12 +16,11 @@ from serving.dashboard.figures.course import course
 from serving.dashboard.figures.sparkline import sparkline
 from serving.dashboard.matrix import matrix_table
 from serving.dashboard.queries.courses import courses, floor_course, joined
-from serving.dashboard.queries.gateway import dropped_mirrors
 from serving.monitor.plain import flat
 from serving.monitor.record import PROBE
 from serving.monitor.store import query
 from serving.monitor.store.results import Line, Point
-from serving.monitor.store.schema import DAY
+from serving.monitor.store.schema import DAY, HOUR
 from serving.monitor.verdict import KINDS, TOO_FEW, answered_shares
 
 
@@ -218,13 +217,12 @@ def _health(context: Context) -> Panel:
         }
         for name in names
     ]
-    dropped = dropped_mirrors(context.settings.gateway)
     body = [
         parts.facts(
             [
                 ("Newest round", f"{wording.duration(fresh.age)} ago" if fresh.age is not None else "never"),
                 ("Rounds, last hour", str(fresh.rounds)),
-                ("Dropped mirrors", _dropped(context, dropped)),
+                ("Mirrored calls, last hour", _mirrored(context)),
             ]
         ),
         parts.table(
@@ -259,12 +257,18 @@ def _health(context: Context) -> Panel:
     )
 
 
-def _dropped(context: Context, count: int | None) -> Component:
-    if context.settings.gateway is None:
-        return html.Span("no gateway", title="The dashboard was not told of a gateway", className="muted")
-    if count is None:
-        return html.Span("unknown", title="The gateway does not answer", className="bad")
-    return html.Span(f"{count:,}", title="Since the gateway started", className="bad" if count else "")
+def _mirrored(context: Context) -> Component:
+    outcomes = query.mirrored(context.store, context.now - HOUR, context.now + 1)
+    if not outcomes.get("seen"):
+        return html.Span("none", title="No monitor took mirrored calls", className="muted")
+    lost = {kind: outcomes.get(kind, 0) for kind in ("dropped", "unreadable")}
+    counts = [f"{outcomes['seen']:,}", f"{outcomes.get('sampled', 0):,} sampled"]
+    counts += [f"{count:,} {kind}" for kind, count in lost.items() if count]
+    return html.Span(
+        ", ".join(counts),
+        title="Dropped: lost or too large. Unreadable: of the sampled, those that cannot be asked of every replica.",
+        className="bad" if any(lost.values()) else "",
+    )
 
 
 def _last(context: Context, seen: float | None) -> str:

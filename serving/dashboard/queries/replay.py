@@ -53,10 +53,6 @@ def replay(one: Exemplar, replica: str, deployment: Deployment | None, run: Path
         missing.append(_not_kept("candidates", lacking))
     elif deployment is None and known == {item}:
         missing.append("features of the candidates other than their id are not kept")
-    if one.stream == "live" and (unknown or lacking):
-        missing.append(
-            "the gateway keeps the features in monitor.slices, and all if it is started with --features all"
-        )
     rows = [
         {item: name} | {key: _text(value) for key, value in features.items() if _text(value)}
         for name, features in candidates.items()

@@ -20,6 +20,13 @@ from ranker.errors import UserError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+# A store that does not answer must fail, not hang. A URL may say otherwise.
+# Connecting is in seconds, the rest in milliseconds.
+_POSTGRESQL_TIMEOUTS = {
+    "connect_timeout": "10",
+    "tcp_user_timeout": "30000",
+    "options": "-c lock_timeout=10000 -c statement_timeout=60000",
+}
 # PostgreSQL only: two processes that open a new store at once must not both create the tables
 _MIGRATION_LOCK = 7_246_315
 
@@ -45,7 +52,9 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction: committed at the end, nothing of it kept after an error."""
-        with self.writing, self.engine.begin() as connection:
+        # SQLite: a transaction that reads first and then writes fails at once if another process wrote in between
+        engine = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        with self.writing, engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -93,7 +102,11 @@ def open_store(target: str | Path, *, create: bool = True) -> Store:
         if not file.parent.is_dir():
             raise UserError(f"the store's directory must exist. Received: {file}")
     try:
-        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
+        is_sqlite = url.get_backend_name() == "sqlite"
+        engine = create_engine(
+            url if is_sqlite else url.update_query_dict(_POSTGRESQL_TIMEOUTS | dict(url.query)),
+            pool_pre_ping=not is_sqlite,
+        )
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
@@ -131,7 +144,7 @@ def _configure_sqlite(connection: object, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # sqlite3's own implicit BEGIN comes too late (after the first read): a deferred one here gives readers a snapshot
-    connection.exec_driver_sql("BEGIN")
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
 
 def _migrate(engine: Engine, shown: str) -> None:

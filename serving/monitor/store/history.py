@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from ranker.divergence import Statistic
-from serving.monitor.record import ALL_REPLICAS, PROBE
+from serving.monitor.record import ALL_REPLICAS, DROPPED, PROBE
 from serving.monitor.store.cells import MOST_POINTS, merge, read_cells, resolution_for, stretches
 from serving.monitor.store.database import Store
 from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshness, ReplicaNow
@@ -117,6 +117,35 @@ def totals(
         tuple(CountRow(0, row.replica, f"{row.stream}/{row.kind}", row._mapping["count"]) for row in counts),
         tuple((*key, statistics, rounds) for key, (statistics, rounds) in sorted(merged.items())),
     )
+
+
+def mirrored(store: Store, start: float, end: float) -> dict[str, int]:
+    """Mirrored calls by outcome (`record.MIRRORED`) over [start, end), to the cell; empty if no monitor took any."""
+    outcomes: dict[str, int] = {}
+    resolution = resolution_for(start, end, MOST_POINTS, end)
+    with store.read() as connection:
+        for step, since, to in stretches(connection, resolution, start, end):
+            rows = connection.execute(
+                select(Count.kind, func.sum(Count.count).label("total"))
+                .where(Count.resolution == step, Count.time >= since, Count.time < to)
+                .where(Count.replica == ALL_REPLICAS, Count.kind.startswith("mirrored_", autoescape=True))
+                .group_by(Count.kind)
+            )
+            for row in rows:
+                outcome = row.kind.removeprefix("mirrored_")
+                outcomes[outcome] = outcomes.get(outcome, 0) + int(row.total)
+    return outcomes
+
+
+def dropped_rounds(store: Store) -> int:
+    """Rounds of both streams that the store did not take, since it began."""
+    with store.read() as connection:
+        total = connection.execute(
+            select(func.sum(Count.count)).where(
+                Count.resolution == TOTAL, Count.replica == ALL_REPLICAS, Count.kind == DROPPED
+            )
+        ).scalar()
+    return int(total or 0)
 
 
 def events(store: Store, start: float, end: float, *, limit: int = 500) -> tuple[EventRow, ...]:

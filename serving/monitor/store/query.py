@@ -30,9 +30,11 @@ from serving.monitor.store.history import (
     alerts,
     count_course,
     coverage,
+    dropped_rounds,
     error_kinds,
     events,
     freshness,
+    mirrored,
     replicas,
     totals,
 )
@@ -56,10 +58,29 @@ from serving.monitor.store.schema import (
 )
 
 __all__ = [
-    "WINDOW", "alerts", "compared_since", "count_course", "coverage", "error_kinds", "events", "freshness", "ladder",
-    "lines", "matrix", "measures", "odd_one_out", "pairs", "quantiles", "replicas", "resolution_for", "slices",
-    "snapshot", "totals",
-]  # fmt: skip
+    "WINDOW",
+    "alerts",
+    "compared_since",
+    "count_course",
+    "coverage",
+    "dropped_rounds",
+    "error_kinds",
+    "events",
+    "freshness",
+    "ladder",
+    "lines",
+    "matrix",
+    "measures",
+    "mirrored",
+    "odd_one_out",
+    "pairs",
+    "quantiles",
+    "replicas",
+    "resolution_for",
+    "slices",
+    "snapshot",
+    "totals",
+]
 
 
 def _end(store: Store, now: float, stream: str) -> float:

@@ -12,11 +12,8 @@ import pyarrow.parquet as pq
 from sqlalchemy import insert
 
 from ranker import layout
-from ranker.divergence import Settings
 from serving.dashboard import DashboardSettings
 from serving.deployment import Deployment, Replica
-from serving.mirrored import MirroredRequest, ReplicaAnswer
-from serving.monitor.live import live_round
 from serving.monitor.store import Store
 from serving.monitor.store.schema import Alert
 from serving.monitor.store.write import write_round
@@ -64,23 +61,8 @@ def demo_run(
 
 
 def _live(store: Store, simulation: Simulation, hours: float, every: int) -> None:
-    random = np.random.default_rng(3)
     for time in range(NOW - int(hours * 3600), NOW, every):
-        requests = []
-        for place in range(60):
-            truth = random.normal(-2.2, 1.0, 12)
-            answers = tuple(
-                ReplicaAnswer(
-                    name, name == "smelu-0", simulation.versions[name], 0.004, 12,
-                    (1 / (1 + np.exp(-truth - random.normal(0, sigma, 12)))).astype(np.float32),
-                )
-                for name, sigma in simulation.noise.items()
-            )  # fmt: skip
-            items = tuple(f"item-{n:03d}" for n in random.choice(150, 12, replace=False))
-            requests.append(
-                MirroredRequest(f"live-{time}-{place}", float(time), "serving_default", items, answers)
-            )
-        write_round(store, live_round(f"live/{time}", requests, Settings(), simulation.served).record)
+        write_round(store, simulation.live_round(time).record)
 
 
 def _alerts(store: Store, odd: bool) -> None:

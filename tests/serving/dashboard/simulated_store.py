@@ -13,7 +13,7 @@ from ranker.divergence import Settings
 from serving.monitor.collect import Answers, Collected
 from serving.monitor.exemplars import Exemplars, Names, _draw
 from serving.monitor.measure import Measured, Served, measure
-from serving.monitor.record import PROBE
+from serving.monitor.record import LIVE, PROBE
 from serving.monitor.requests import ProbeSet, probe_set
 from serving.monitor.slices import slices
 from serving.monitor.store import Store, open_store
@@ -100,6 +100,22 @@ class Simulation:
         self.versions[name] += 1
         self.changed = True
         self.logits[name] = self._trained(name)
+
+    def live_round(self, time: float) -> Measured:
+        """Asks new requests and measures once, as of mirrored calls."""
+        live = Simulation(self.noise, requests=60, candidates=12, seed=int(time), slices=self.slices)
+        live.versions = self.versions
+        answers = tuple(live._answers(place, name) for place, name in enumerate(live.noise))
+        requests = replace(live.probe, hash="")
+        mirrored = {"seen": 900, "sampled": 62, "dropped": 3, "unreadable": 2}
+        return measure(
+            Collected(requests, float(time), 0.5, answers),
+            Settings(),
+            live.cuts,
+            {},
+            stream=LIVE,
+            mirrored=mirrored,
+        )
 
     def round(self, time: float) -> Measured:
         """Asks and measures once."""

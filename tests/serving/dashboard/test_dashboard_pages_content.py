@@ -202,7 +202,7 @@ def test_what_a_replayed_command_lacks_is_said() -> None:
     )
 
 
-def test_a_live_request_is_replayed_with_what_the_gateway_kept() -> None:
+def test_a_live_request_is_replayed_with_what_it_carried() -> None:
     deployment = Deployment(
         "ranker",
         (Replica("a", "127.0.0.1:8500"),),
@@ -219,8 +219,7 @@ def test_a_live_request_is_replayed_with_what_the_gateway_kept() -> None:
     assert made.missing == ""
     sliced = one_request(stream="live", items=items, context={}, candidates={n: {"tags": "x"} for n in whole})
     assert replay(sliced, "a", deployment, None).missing == (
-        "of the request user_id is not kept; of the candidates price is not kept; the gateway keeps the features in "
-        "monitor.slices, and all if it is started with --features all"
+        "of the request user_id is not kept; of the candidates price is not kept"
     )
 
 

@@ -1,194 +1,287 @@
-"""Mirrored requests: from the gateway's spool to the store, each once."""
+"""Live calls end to end: from the mirror's port to every replica, the store, the slices and the examples."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
 
+import grpc
 import numpy as np
 import pytest
 
-from ranker.divergence import RequestBatch, Settings, compare
-from serving.mirrored import MirroredRequest, ReplicaAnswer, from_json, to_json
+from ranker.config.deployment import Monitor as Settings
+from ranker.divergence import compare
+from serving import wire
+from serving.deployment import Deployment, Replica
 from serving.monitor.exemplars import Exemplars, read_exemplars
-from serving.monitor.live import ingest, live_round
-from serving.monitor.requests import probe_set
-from serving.monitor.slices import cuts
+from serving.monitor.measure import request_batch
+from serving.monitor.prometheus import render
+from serving.monitor.record import LIVE
+from serving.monitor.reservoir import MirroredCall, Reservoir
+from serving.monitor.run import Monitor, run
 from serving.monitor.store import query
-from serving.monitor.store.rollup import roll_up
-from serving.spool import SpoolWriter, finished
+
+SETTINGS = Settings(interval=60, deadline=5, requests=20, slices=("age",))
 
 
-def mirrored(n, time, scores, versions=(1, 1), errors=("", "")):
-    answers = tuple(
-        ReplicaAnswer(
-            name,
-            name == "a",
-            version if not error else None,
-            0.01,
-            3,
-            None if error else np.array(row, np.float32),
-            error,
-        )
-        for name, version, row, error in zip("ab", versions, scores, errors, strict=True)
+def call(number, candidates=5, **changes):
+    """The bytes of a caller's request."""
+    request = wire.PredictRequest()
+    request.model_spec.name = "ranker"
+    inputs = {
+        "user_id": np.array([f"v{number}"] * candidates, dtype=object),
+        "age": np.full(candidates, 20 + 10 * (number % 2), np.float32),
+        "item_id": np.array(
+            [f"i{(number * 5 + place * 3) % 41}" for place in range(candidates)], dtype=object
+        ),
+    } | changes
+    for name, values in inputs.items():
+        if values is not None:
+            request.inputs[name].CopyFrom(wire.to_tensor(values))
+    return request.SerializeToString()
+
+
+def deployment(*fakes):
+    replicas = tuple(Replica(fake.name, fake.target) for fake in fakes)
+    return Deployment("ranker", replicas, context=("user_id", "age"), candidate=("item_id",))
+
+
+@pytest.fixture
+def replicas(fake_replica, noisy):
+    return [fake_replica(name=name, mangle=noisy(seed, 0.05)) for seed, name in enumerate("abc")]
+
+
+@pytest.fixture
+def monitor(replicas, probe, store, tmp_path):
+    kept = Exemplars(tmp_path / "exemplars", each=4)
+    return Monitor(
+        deployment(*replicas), SETTINGS, probe, store, exemplars=kept, reservoir=Reservoir(SETTINGS.requests)
     )
-    return MirroredRequest(f"q{n}", time, "rank", ("x", "y", "z"), answers)
 
 
-def fill(directory, start, count=10, **options):
-    writer = SpoolWriter(directory)
-    random = np.random.default_rng(1)
-    for n in range(count):
-        writer(mirrored(n, start + n, random.uniform(0.1, 0.9, (2, 3)), **options))
-    writer.hand_over()
+def offer(monitor, *bodies):
+    for number, body in enumerate(bodies):
+        monitor.reservoir.offer(MirroredCall(body, f"id-{number}"))
 
 
-def test_a_file_is_a_round_and_is_gone_afterwards(store, tmp_path, start):
-    fill(tmp_path / "spool", start)
-    assert ingest(store, tmp_path / "spool", Settings(), {}) == 10
-    assert finished(tmp_path / "spool") == []
-    verdict = query.snapshot(store, start + 60, stream="live")
-    assert verdict.measures["top1_swap"].n == 10
-    assert verdict.coverage == {"a": 1.0, "b": 1.0}
-    assert query.freshness(store, start + 60, "probe").time is None  # the streams are kept apart
+def test_live_calls_are_asked_and_measured_as_the_probe_is(monitor, replicas, store, tmp_path):
+    offer(monitor, *(call(number) for number in range(12)))
+    summary = monitor.round()
+    assert summary.mirrored == {"seen": 12, "sampled": 12, "dropped": 0, "unreadable": 0}
+    now = time.time() + 1
+    verdict = query.snapshot(store, now, stream=LIVE)
+    assert verdict.coverage == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert verdict.freshness.requests == 12
+    assert verdict.measures["pd_abs"].value.value > 0.005
+    # every replica was asked every call alone, again, and inside a batch: the floor of live traffic is its own
+    assert verdict.measures["pd_abs"].floor.value == 0.0
+    assert {row.kind for row in store_kinds(store, now)} == {"asked", "answered"}
+    for fake in replicas:
+        users = [wire.to_array(r.inputs["user_id"]) for r in fake.requests() if "user_id" in r.inputs]
+        assert sum(user[0] == b"v3" for user in users) == 3  # alone, again, first of a batch
+    assert {(row.feature, row.value) for row in query.slices(store, "pd_abs", now, stream=LIVE)} == {
+        ("age", "20"), ("age", "30"),
+    }  # fmt: skip
+    examples = read_exemplars(tmp_path / "exemplars", LIVE, now - 7200, now)
+    assert examples
+    assert all(example.context["user_id"].startswith("v") for example in examples)
+    assert {len(example.items[0]) for example in examples} == {5}
+    # the probe is as it would be alone
+    probe_verdict = query.snapshot(store, now)
+    assert probe_verdict.freshness.requests == len(monitor.probe)
+    assert probe_verdict.measures["pd_abs"].n == len(monitor.probe)
 
 
-def test_live_measures_are_those_of_the_scores(start):
-    random = np.random.default_rng(2)
-    scores = random.uniform(0.1, 0.9, (20, 2, 3)).astype(np.float32)
-    record = live_round(
-        "k", [mirrored(n, start + n, row) for n, row in enumerate(scores)], Settings(), {}
-    ).record
-    rows = RequestBatch.from_rows(
-        np.repeat(np.arange(20), 3), np.tile(["x", "y", "z"], 20), scores.transpose(1, 0, 2).reshape(2, 60)
+def store_kinds(store, now):
+    return query.error_kinds(store, now - 3600, now + 1, stream=LIVE)
+
+
+def test_live_measures_are_those_of_the_scores(monitor, store):
+    offer(monitor, *(call(number) for number in range(12)))
+    recorded = []
+    monitor.pending.add = recorded.append
+    collected = []
+    collect, monitor._collect = (
+        monitor._collect,
+        lambda requests: collected.append(collect(requests)) or collected[-1],
     )
-    direct = compare(rows).means
-    (found,) = [s for key, s in record.statistics.items() if key.kind == "all"]
-    assert list(found) == list(direct)
-    for label, statistic in found.items():
+    monitor.round()
+    live = collected[1]
+    batch = request_batch(
+        live.probe, {answer.replica: (answer.scores, answer.answered) for answer in live.answers}
+    )
+    direct = compare(batch).means
+    (means,) = [s for key, s in recorded[1].statistics.items() if key.kind == "all" and not key.feature]
+    assert list(means) == list(direct)
+    for label, statistic in means.items():
         assert statistic.interval() == pytest.approx(direct[label].interval())
 
 
-def test_example_requests_of_the_live_stream_are_kept(sqlite_store, tmp_path, start):
-    fill(tmp_path / "spool", start, count=50)
-    ingest(sqlite_store, tmp_path / "spool", Settings(), {}, Exemplars(tmp_path / "kept", each=5))
-    kept = read_exemplars(tmp_path / "kept", "live", start, start + 3600)
-    assert len(kept) == 10
-    assert {one.replicas for one in kept} == {("a", "b")}
-    assert all(set(items) == {"x", "y", "z"} for one in kept for items in one.items)
+def test_rounds_of_live_calls_add_up_and_counts_reach_prometheus(monitor, store):
+    bad = [call(1, item_id=None), b"\xff", call(2, candidates=1)]
+    offer(monitor, *(call(number) for number in range(6)), *bad)
+    monitor.round()
+    monitor.reservoir.count_lost()
+    offer(monitor, *(call(number) for number in range(100, 150)))
+    monitor.round()
+    monitor.round()  # no call since: no live round
+    now = time.time() + 1
+    assert query.freshness(store, now, LIVE).rounds == 2
+    assert query.freshness(store, now).rounds == 3
+    assert query.snapshot(store, now, stream=LIVE).measures["top1_swap"].n == 26
+    outcomes = {"seen": 60, "sampled": 29, "dropped": 1, "unreadable": 3}
+    assert query.mirrored(store, now - 3600, now) == outcomes
+    page = render(store, {}).decode()
+    for outcome, count in outcomes.items():
+        assert f'ranker_mirrored_requests_total{{outcome="{outcome}"}} {count}.0' in page
+    assert 'replica="*"' not in page
 
 
-def test_a_spool_that_nobody_read_for_days_is_left_out(sqlite_store, tmp_path, start, caplog):
-    fill(tmp_path / "new", start)
-    ingest(sqlite_store, tmp_path / "new", Settings(), {})
-    roll_up(sqlite_store, start + 3600)
-    fill(tmp_path / "old", start - 9 * 86_400)
-    assert ingest(sqlite_store, tmp_path / "old", Settings(), {}) == 0
-    assert "left out" in caplog.text
-    assert finished(tmp_path / "old") == []
-
-
-def test_a_kill_between_storing_and_deleting_doubles_nothing(store, tmp_path, start):
-    fill(tmp_path / "spool", start)
-    (path,) = finished(tmp_path / "spool")
-    kept = path.read_bytes()
-    ingest(store, tmp_path / "spool", Settings(), {})
-    path.write_bytes(kept)  # as if the kill had come before the delete
-    assert ingest(store, tmp_path / "spool", Settings(), {}) == 0
-    assert finished(tmp_path / "spool") == []
-    assert query.snapshot(store, start + 60, stream="live").measures["top1_swap"].n == 10
-
-
-def test_errors_versions_and_bad_scores_are_counted_and_left_out(start):
-    requests = [
-        mirrored(0, start, [[0.1, 0.2, 0.3]] * 2),
-        mirrored(1, start + 1, [[0.1, 0.2, 0.3]] * 2, errors=("", "UNAVAILABLE")),
-        mirrored(2, start + 2, [[0.1, 0.2, 0.3]] * 2, errors=("", "DEADLINE_EXCEEDED")),
-        mirrored(3, start + 3, [[0.1, 0.2, 0.3]] * 2, errors=("", "MALFORMED")),
-        mirrored(4, start + 4, [[0.1, 0.2, 0.3], [0.1, np.nan, 0.3]]),
-        mirrored(5, start + 5, [[0.1, 0.2, 0.3]] * 2, versions=(1, 2)),
+def test_calls_that_nobody_can_read_leave_counts_and_one_line(monitor, store, caplog):
+    offer(monitor, *[b"\xff"] * 15, *(call(number, candidates=1) for number in range(3)))
+    summary = monitor.round()
+    assert summary.mirrored == {"seen": 18, "sampled": 18, "dropped": 0, "unreadable": 18}
+    assert query.mirrored(store, time.time() - 3600, time.time() + 1)["unreadable"] == 18
+    lines = [record.getMessage() for record in caplog.records if "cannot be asked" in record.getMessage()]
+    assert lines == [
+        "18 of 18 sampled calls cannot be asked (15 times: it is no PredictRequest; "
+        "3 times: there is nothing to rank: fewer than two candidates)"
     ]
-    record = live_round("k", requests, Settings(), {}).record
-    counts = {kind: n for (replica, kind), n in record.counts.items() if replica == "b"}
+
+
+def test_what_a_replica_refuses_is_counted_as_it_answers(monitor, replicas, store):
+    """TF Serving turns down calls that lack a feature or have one more: so does the stand-in here."""
+
+    def strict(fake):
+        answer = fake.answer
+
+        def checked(path, request, context):
+            if getattr(request, "inputs", None) and set(request.inputs) != {"user_id", "age", "item_id"}:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "input size does not match signature")
+            return answer(path, request, context)
+
+        fake.answer = checked
+
+    for fake in replicas[:2]:
+        strict(fake)
+    offer(monitor, call(0), call(1, age=None), call(2, age=None), call(3))
+    summary = monitor.round()
+    assert summary.mirrored["unreadable"] == 0
+    counts = {(row.replica, row.kind): row.count for row in store_kinds(store, time.time())}
     assert counts == {
-        "asked": 6, "answered": 1, "down": 1, "deadline": 1, "coverage_mismatch": 1, "invalid_score": 1, "version_change": 1
+        ("a", "asked"): 4, ("a", "answered"): 2, ("a", "refused"): 2,
+        ("b", "asked"): 4, ("b", "answered"): 2, ("b", "refused"): 2, ("c", "asked"): 4, ("c", "answered"): 4,
     }  # fmt: skip
-    (pair,) = [s for key, s in record.statistics.items() if key.kind == "pair"]
-    assert pair["top1_swap"].n == 1
-    assert {subject.version for subject in record.subjects} == {1}
 
 
-def test_a_torn_file_gives_what_it_has(sqlite_store, tmp_path, start):
-    fill(tmp_path / "spool", start)
-    (path,) = finished(tmp_path / "spool")
-    path.write_text(path.read_text() + '{"half": ')
-    assert ingest(sqlite_store, tmp_path / "spool", Settings(), {}) == 10
-    (tmp_path / "spool" / "0-1-1.jsonl").write_text("")
-    assert ingest(sqlite_store, tmp_path / "spool", Settings(), {}) == 0
-    assert finished(tmp_path / "spool") == []
+def test_a_call_of_the_rank_signature_is_measured_as_the_same_call_flat(monitor, store):
+    flat = wire.PredictRequest.FromString(call(3))
+    ranked = wire.PredictRequest()
+    ranked.model_spec.name, ranked.model_spec.signature_name = "ranker", "rank"
+    for name, tensor in flat.inputs.items():
+        values = wire.to_array(tensor)
+        ranked.inputs[name].CopyFrom(wire.to_tensor(values if name == "item_id" else values[:1]))
+    values = []
+    for body in (flat, ranked):
+        offer(monitor, body.SerializeToString())
+        record = []
+        monitor.pending.add = record.append
+        monitor.round()
+        (pair, *_) = [s for key, s in record[1].statistics.items() if key.kind == "pair"]
+        values.append(pair["pd_abs"].interval())
+    assert values[0] == values[1]
 
 
-def test_live_requests_are_sliced_as_the_probe_is(sqlite_store, tmp_path, start):
-    probe = probe_set(
-        np.repeat([f"p{n}" for n in range(12)], 2),
-        {
-            "item_id": ["x", "y"] * 12,
-            "device": np.repeat([f"d{n % 3}" for n in range(12)], 2).astype(object),
-            "price": np.tile([1.0, 2.0], 12),
-        },
-        "item_id",
-    )
-    cut = cuts(probe, ("device", "price"))
-    random = np.random.default_rng(3)
-    told = (("d0",), ("d1",), ("new",), ("",), ())
-    writer = SpoolWriter(tmp_path)
-    requests = []
-    for n in range(40):
-        plain = mirrored(n, start + n, random.uniform(0.1, 0.9, (2, 3)))
-        kept = {"device": told[n % 5], "price": (1.0, 2.0, float("nan"))} if n % 5 < 4 else {}
-        requests.append(replace(plain, features=kept))
-        writer(requests[-1])
-    writer.hand_over()
-    ingest(sqlite_store, tmp_path, Settings(), {}, Exemplars(tmp_path / "kept"), cut)
-    rows = query.slices(sqlite_store, "pair_inversion", start + 60, stream="live")
-    assert {(row.feature, row.value): row.n for row in rows if row.feature == "device"} == {
-        ("device", "d0"): 8, ("device", "d1"): 8, ("device", "(other)"): 8, ("device", "(missing)"): 16,
-    }  # fmt: skip
-    alone = live_round(
-        "k", [one for one in requests if one.features.get("device") == ("d0",)], Settings(), {}
-    )
-    (direct,) = [s for key, s in alone.record.statistics.items() if key.kind == "all"]
-    (mine,) = [row for row in rows if row.value == "d0"]
-    assert mine.measured == pytest.approx(direct["pair_inversion"].interval())
-    by_item = query.slices(sqlite_store, "rpd_sym", start + 60, stream="live")
-    # one candidate a request and price; a request that told nothing has all three missing
-    assert {row.value: row.n for row in by_item if row.feature == "price"} == {
-        "1": 32,
-        "2": 32,
-        "(missing)": 40,
-    }
-    kept = read_exemplars(tmp_path / "kept", "live", start, start + 3600)
-    assert {one.context.get("device") for one in kept if one.request == "q0"} == {"d0"}
-    (first,) = {json.dumps(one.candidates, sort_keys=True) for one in kept if one.request == "q0"}
-    names = requests[0].item_ids
-    assert json.loads(first) == {
-        names[0]: {"price": 1.0},
-        names[1]: {"price": 2.0},
-        names[2]: {"price": None},
-    }
-    alike = replace(requests[0], features={"price": (5.0,)})
-    assert live_round("k", [alike], Settings(), {}).names.candidates == {"price": [5.0] * 3}
-    hidden = Exemplars(tmp_path / "hidden", salt="s")
-    done = live_round("k", requests, Settings(), {}, cut, context=("device",))
-    hidden.add("live", start, done.measured, done.names)
-    kept = read_exemplars(tmp_path / "hidden", "live", start, start + 3600)
-    assert kept
-    assert not any(one.candidates or one.context for one in kept)
+def test_a_replica_that_is_down_takes_part_in_neither_stream(monitor, replicas, store):
+    replicas[1].error = (grpc.StatusCode.UNAVAILABLE, "down")
+    monitor.limits = type(monitor.limits)(deadline=1.0, round=5.0, patience=0.3)
+    offer(monitor, *(call(number) for number in range(6)))
+    monitor.round()
+    coverage = query.coverage(store, time.time(), stream=LIVE)
+    assert coverage == {"a": 1.0, "b": 0.0, "c": 1.0}
 
 
-def test_features_survive_the_spool_and_old_files_have_none(start):
-    plain = mirrored(0, start, [[0.1, 0.2, 0.3]] * 2)
-    told = replace(plain, features={"device": ("tv",), "price": (1.5, float("nan"), 2.0)})
-    assert from_json(to_json(told)).features == {"device": ("tv",), "price": (1.5, None, 2.0)}
-    assert "features" not in to_json(plain)
-    assert from_json(to_json(plain)).features == {}
+def mirror_to(port, count, stop=None):
+    """Sends calls one after the other; the number that were answered."""
+    answered = 0
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_unary(wire.PREDICT.path)
+        for number in range(count):
+            if stop is not None and stop.is_set():
+                break
+            try:
+                method(call(number), timeout=5)
+                answered += 1
+            except grpc.RpcError:
+                break
+    return answered
+
+
+def test_calls_keep_coming_while_rounds_go_on(replicas, probe, sqlite_store, tmp_path):
+    stop, summaries, port = threading.Event(), [], []
+    senders = []
+
+    def on_mirror(number):
+        port.append(number)
+        senders.append(threading.Thread(target=mirror_to, args=(number, 1 << 20, stop)))
+        senders[0].start()
+
+    def on_round(summary):
+        summaries.append(summary)
+        if sum(bool(s.mirrored["seen"]) for s in summaries) == 3:
+            stop.set()
+
+    settings = Settings(interval=0.3, deadline=5, requests=20)
+    run(
+        deployment(*replicas), settings, probe, tmp_path / "monitor.db", mirror_listen="127.0.0.1:0", stop=stop,
+        on_round=on_round, on_mirror=on_mirror,
+    )  # fmt: skip
+    senders[0].join()
+    full = [summary.mirrored for summary in summaries if summary.mirrored["seen"] > 40]
+    assert full
+    assert all(outcomes["sampled"] == 20 for outcomes in full)
+    assert all(outcomes["dropped"] <= 1 for outcomes in full)  # the call that the end broke off
+
+
+MONITOR = textwrap.dedent(
+    """
+    import sys
+    from ranker.config.deployment import Monitor as Settings
+    from serving.deployment import from_targets
+    from serving.monitor.run import run, stop_on_signals
+    from tests.serving.monitor.conftest import small_probe
+    with stop_on_signals() as stop:
+        run(from_targets(sys.argv[2:]), Settings(interval=0.2, requests=20), small_probe(), sys.argv[1], stop=stop,
+            mirror_listen="127.0.0.1:0", on_mirror=lambda port: print(port, flush=True),
+            on_round=lambda summary: print(summary.mirrored["seen"], flush=True))
+    assert "tensorflow" not in sys.modules
+    """
+)
+
+
+def test_sigterm_under_load_ends_it_in_order(replicas, tmp_path):
+    command = [sys.executable, "-c", MONITOR, str(tmp_path / "monitor.db")]
+    command += [f"{fake.name}={fake.target}" for fake in replicas]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            port = int(process.stdout.readline())
+            stop = threading.Event()
+            sender = threading.Thread(target=mirror_to, args=(port, 1 << 20, stop))
+            sender.start()
+            while int(process.stdout.readline()) < 10:
+                pass
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=120)
+            stop.set()
+            sender.join()
+            assert (process.returncode, errors) == (0, "")
+        finally:
+            process.kill()

@@ -22,8 +22,6 @@ from serving.monitor.alerts.rules import load_rules
 from serving.monitor.exemplars import Exemplars, read_exemplars
 from serving.monitor.run import run
 from serving.monitor.store import open_store, query
-from serving.spool import SpoolWriter
-from tests.serving.monitor.test_live_stream import mirrored
 
 SETTINGS = Settings(interval=0.3, deadline=5, requests=20, slices=("age",))
 
@@ -40,7 +38,7 @@ def replicas(fake_replica, noisy):
 def test_one_round_gives_a_summary_and_fills_the_store(replicas, probe, tmp_path):
     summary = run(
         deployment(*replicas), SETTINGS, probe, tmp_path / "monitor.db", once=True, rules=load_rules(),
-        exemplars=Exemplars(tmp_path / "exemplars"), spool=tmp_path / "spool",
+        exemplars=Exemplars(tmp_path / "exemplars"),
     )  # fmt: skip
     assert summary.replicas == {"a": 3, "b": 3, "c": 3}
     assert summary.requests == len(probe)
@@ -55,32 +53,18 @@ def test_one_round_gives_a_summary_and_fills_the_store(replicas, probe, tmp_path
     store.close()
 
 
-def test_rounds_go_on_until_stopped_and_take_in_live_requests(replicas, probe, tmp_path):
-    writer = SpoolWriter(tmp_path / "spool")
-    for n in range(5):
-        writer(mirrored(n, time.time(), [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]], versions=(3, 3)))
-    writer.hand_over()
-    stop, seen = threading.Event(), []
+def test_rounds_go_on_until_stopped(replicas, probe, tmp_path):
+    stop, summaries = threading.Event(), []
 
     def on_round(summary):
-        seen.append(summary)
-        if len(seen) == 3:
+        summaries.append(summary)
+        if len(summaries) == 3:
             stop.set()
 
-    spool = tmp_path / "spool"
-    run(
-        deployment(*replicas),
-        SETTINGS,
-        probe,
-        tmp_path / "monitor.db",
-        stop=stop,
-        on_round=on_round,
-        spool=spool,
-    )
-    assert len(seen) == 3
+    run(deployment(*replicas), SETTINGS, probe, tmp_path / "monitor.db", stop=stop, on_round=on_round)
+    assert len(summaries) == 3
     store = open_store(tmp_path / "monitor.db")
     assert query.freshness(store, time.time()).rounds == 3
-    assert query.snapshot(store, time.time(), stream="live").measures["top1_swap"].value.value == 1.0
     store.close()
 
 
@@ -111,16 +95,12 @@ def test_a_refresh_while_the_monitor_was_away_is_measured(replicas, probe, tmp_p
 
 def test_a_directory_that_cannot_be_written_costs_examples_and_no_rounds(replicas, probe, tmp_path, caplog):
     (tmp_path / "taken").write_text("a file, where a directory should be made")
-    writer = SpoolWriter(tmp_path / "spool")
-    writer(mirrored(1, time.time(), [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]], versions=(3, 3)))
-    writer.hand_over()
     path, kept = tmp_path / "monitor.db", Exemplars(tmp_path / "taken" / "exemplars")
-    run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept, spool=tmp_path / "spool")
+    run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept)
     store = open_store(path)
     assert query.freshness(store, time.time()).rounds == 1
-    assert query.freshness(store, time.time(), "live").rounds == 1
     store.close()
-    assert caplog.text.count("cannot be kept") == 3
+    assert caplog.text.count("cannot be kept") == 2
 
 
 def test_all_replicas_down_is_a_round_too(fake_replica, probe, tmp_path):
@@ -196,6 +176,7 @@ def test_sigterm_ends_after_the_round_under_way(replicas, tmp_path):
     [
         ({"metrics": "nowhere"}, "host:port"),
         ({"metrics": "127.0.0.1:99999"}, "host:port"),
+        ({"mirror_listen": "8602"}, "the mirror address must read host:port"),
         ({}, "must name features"),
     ],
 )
