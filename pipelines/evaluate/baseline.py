@@ -6,12 +6,10 @@ intercept; squared penalty with strength 1 on everything but the intercept, fitt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from pipelines.evaluate.lbfgs import minimise
 
 MAX_ROWS = 500_000
 """Fitted on at most this many training rows."""
@@ -105,8 +103,18 @@ def fit(sizes: Sequence[int], ids: np.ndarray, dense: np.ndarray, label: np.ndar
         gradient = np.concatenate([by_id, residual @ numbers, [residual.sum()]])
         return float(weight @ loss + shrunk @ shrunk / 2), gradient * unit + shrunk * penalised
 
-    theta = minimise(objective, np.zeros(len(unit)), tolerance=1e-4) * unit
+    theta = _minimum(objective, len(unit)) * unit
     return LogisticRegression(offsets, theta[:total], theta[total:-1] / scale, float(theta[-1]), len(label))
+
+
+def _minimum(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], dimensions: int) -> np.ndarray:
+    from scipy.optimize import minimize  # only here: every worker process imports this module
+
+    start = np.zeros(dimensions)
+    steepest = float(np.abs(objective(start)[1]).max())
+    # At the optimum where no slope is above this share of the steepest one at the start.
+    options = {"gtol": 1e-5 * steepest, "ftol": 1e-13, "maxiter": 500}
+    return minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 
-import numpy as np
-
-from pipelines.prepare.write.crc32c import masked_crc32c
+import google_crc32c
 
 
 class Writer:
@@ -21,11 +20,9 @@ class Writer:
 
     def write(self, records: list[bytes]) -> None:
         """Appends records."""
-        lengths = [np.uint64(len(record)).astype("<u8").tobytes() for record in records]
-        heads = masked_crc32c(lengths).astype("<u4")
-        tails = masked_crc32c(records).astype("<u4")
-        for length, head, record, tail in zip(lengths, heads, records, tails, strict=True):
-            for part in (length + head.tobytes(), record, tail.tobytes()):
+        for record in records:
+            length = struct.pack("<Q", len(record))
+            for part in (length + _checksum(length), record, _checksum(record)):
                 self._sink.write(part)
                 self._hash.update(part)
                 self.bytes += len(part)
@@ -41,3 +38,9 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self._sink.close()
+
+
+def _checksum(data: bytes) -> bytes:
+    """The masked CRC-32C that TFRecord stores: rotated right by 15 bits, plus a constant."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

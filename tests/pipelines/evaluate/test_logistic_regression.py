@@ -5,7 +5,6 @@ import pytest
 from scipy.optimize import minimize
 
 from pipelines.evaluate.baseline import fit, take_rows
-from pipelines.evaluate.lbfgs import minimise
 
 
 @pytest.fixture
@@ -82,17 +81,3 @@ def test_a_sample_takes_the_same_number_from_every_shard():
     taken = take_rows(shards, 75)["label"]
     assert np.bincount(taken).tolist() == [25, 25, 25]
     assert take_rows([[], []], 75) == {}
-
-
-def test_minimises_an_ill_conditioned_quadratic():
-    random = np.random.default_rng(1)
-    rotation, _ = np.linalg.qr(random.normal(size=(30, 30)))
-    curvature = rotation @ np.diag(np.logspace(0, 4, 30)) @ rotation.T
-    target = random.normal(size=30)
-
-    def quadratic(x):
-        gradient = curvature @ (x - target)
-        return float((x - target) @ gradient / 2), gradient
-
-    found = minimise(quadratic, np.zeros(30), iterations=1000, tolerance=1e-8)
-    np.testing.assert_allclose(found, target, atol=1e-3)

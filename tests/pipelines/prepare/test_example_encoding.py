@@ -6,11 +6,10 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.prepare.write import examples, tfrecord
-from pipelines.prepare.write.crc32c import crc32c
 from ranker.backend import tf
 
 TEXTS = ["", "a", "é" * 3, "x" * 127, "y" * 128, "z" * 20_000, "tab\tand\nline"]
@@ -53,23 +52,3 @@ def test_plain_text_undoes_wire_text(values):
     wire = examples.wire_text(pa.array(values, pa.string()))
     assert examples.plain_text(wire).to_pylist() == values
     assert examples.is_empty(wire).to_pylist() == [value == "" for value in values]
-
-
-def _slow_crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.binary(min_size=4, max_size=3000), max_size=6))
-def test_checksums_are_those_of_the_definition(strings):
-    assert crc32c(strings).tolist() == [_slow_crc32c(string) for string in strings]
-
-
-def test_checksums_of_rfc_3720():
-    known = {bytes(32): 0x8A9136AA, b"\xff" * 32: 0x62A8AB43, bytes(range(32)): 0x46DD794E}
-    assert crc32c(list(known)).tolist() == list(known.values())

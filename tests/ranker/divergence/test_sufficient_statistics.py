@@ -22,7 +22,6 @@ from ranker.divergence import (
     replicas_then_pairs,
     wilson,
 )
-from ranker.divergence.bits import popcount, popcount_by_halves
 from ranker.divergence.histogram import bucket_edges
 from ranker.divergence.sequence import half_width
 from ranker.errors import UserError
@@ -182,11 +181,3 @@ def test_difference_keeps_the_asymmetry_of_wilson():
     assert excess.value == pytest.approx(0.02)
     assert 0 < excess.low < excess.value < excess.high
     assert difference(wilson(0, 1000), wilson(0, 1000)).low < 0
-
-
-def test_popcount_without_numpy_two():
-    words = np.random.default_rng(0).integers(0, 2**64, 1000, dtype=np.uint64)
-    words[:2] = 0, 2**64 - 1
-    expected = [bin(int(word)).count("1") for word in words]
-    assert popcount_by_halves(words).tolist() == expected
-    assert popcount(words).tolist() == expected
