@@ -116,7 +116,7 @@ def test_what_cannot_be_asked_is_counted_with_its_reason(call, reason):
 
 
 def test_hundred_bytes_that_claim_gigabytes_take_none():
-    tensor = wire.TensorProto(dtype=1, float_val=[1.0])
+    tensor = wire.to_tensor(floats(1), typed_fields=True)
     for size in (MAX_ELEMENTS, 4):
         tensor.tensor_shape.dim.add(size=size)
     negative = wire.TensorProto(dtype=1)
