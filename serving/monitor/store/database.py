@@ -19,6 +19,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchM
 from ranker.errors import UserError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_SQLITE_BUSY = 10_000
+"""Milliseconds to wait for another process's transaction."""
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 # A store that does not answer must fail, not hang. A URL may say otherwise.
 # Connecting is in seconds, the rest in milliseconds.
@@ -132,7 +134,7 @@ def _configure_sqlite(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     connection.isolation_level = None  # type: ignore[attr-defined]  # we say BEGIN ourselves, below
     for pragma in (
-        "busy_timeout=10000",
+        f"busy_timeout={_SQLITE_BUSY}",
         "journal_mode=WAL",
         "synchronous=NORMAL",
         "foreign_keys=ON",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -121,47 +122,76 @@ def noisy() -> Callable[[int, float], Callable[[Any], Any]]:
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """A PostgreSQL server of our own on a socket in a temporary directory; its URL without a database."""
-    if BINARIES is None or not (BINARIES / "initdb").exists():
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    as_user: list[str] = []
-    directory = Path(tempfile.mkdtemp(prefix="ranker-postgres-"))
-    if os.geteuid() == 0:  # the server refuses root; Debian's package made a user for it
-        if shutil.which("runuser") is None:
-            pytest.skip("PostgreSQL does not run as root, and there is no runuser")
-        as_user = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(directory, "postgres")
-    data, log = directory / "data", directory / "log"
+class PostgresServer:
+    """A PostgreSQL server of our own on a socket in a temporary directory.
 
-    def call(*command: str) -> None:
-        done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd=directory)
+    Attributes:
+        url: with a place for the database's name.
+    """
+
+    def __init__(self) -> None:
+        if BINARIES is None or not (BINARIES / "initdb").exists():
+            pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+        self._as_user: list[str] = []
+        self._directory = Path(tempfile.mkdtemp(prefix="ranker-postgres-"))
+        if os.geteuid() == 0:  # the server refuses root; Debian's package made a user for it
+            if shutil.which("runuser") is None:
+                pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+            self._as_user = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(self._directory, "postgres")
+        self.url = f"postgresql://ranker@/%s?host={self._directory}"
+        options = "-A trust -U ranker -E UTF8 --no-sync --locale=C"
+        self._call("initdb", "-D", str(self._directory / "data"), *options.split())
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        options = (
+            f"-c listen_addresses='' -c unix_socket_directories='{self._directory}'"
+            " -c fsync=off -c shared_buffers=16MB"
+        )
+        self._control("-l", str(self._directory / "log"), "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """Ends it at once, with all connections."""
+        self._control("-m", "immediate", "-w", "stop")
+
+    def remove(self) -> None:
+        """Removes its files."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _control(self, *arguments: str) -> None:
+        self._call("pg_ctl", "-D", str(self._directory / "data"), *arguments)
+
+    def _call(self, program: str, *arguments: str) -> None:
+        command = [*self._as_user, f"{BINARIES}/{program}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self._directory)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
-    call(
-        f"{BINARIES}/initdb",
-        "-D",
-        str(data),
-        "-A",
-        "trust",
-        "-U",
-        "ranker",
-        "-E",
-        "UTF8",
-        "--no-sync",
-        "--locale=C",
-    )
-    options = (
-        f"-c listen_addresses='' -c unix_socket_directories='{directory}' -c fsync=off -c shared_buffers=16MB"
-    )
-    call(f"{BINARIES}/pg_ctl", "-D", str(data), "-l", str(log), "-o", options, "-w", "start")
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL, without a database, of a server that all tests share."""
+    server = PostgresServer()
+    server.start()
     try:
-        yield f"postgresql://ranker@/%s?host={directory}"
+        yield server.url
     finally:
-        call(f"{BINARIES}/pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
-        shutil.rmtree(directory, ignore_errors=True)
+        server.stop()
+        server.remove()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that a test may stop and start; it runs."""
+    server = PostgresServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(RuntimeError):
+            server.stop()
+        server.remove()
 
 
 @pytest.fixture
