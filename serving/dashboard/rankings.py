@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ranker.divergence import replica_regret
@@ -18,7 +18,7 @@ class Placed:
     Attributes:
         item: its id.
         rank: in the consensus order, from 1.
-        mean: the replicas' mean score.
+        mean: mean score of the replicas that make the consensus.
         ranks: replica -> rank, from 1.
         scores: replica -> score.
         gains: replica -> share of expected clicks that its place there gains; below 0 where it loses.
@@ -63,22 +63,31 @@ class SideBySide:
         replicas: who answered.
         items: in the consensus order.
         regret: replica -> share of expected clicks it loses against the consensus.
+        odd: replicas that the consensus leaves out.
     """
 
     replicas: tuple[str, ...]
     items: tuple[Placed, ...]
     regret: Mapping[str, float]
+    odd: tuple[str, ...] = ()
 
 
 def side_by_side(
-    replicas: Sequence[str], items: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]
+    replicas: Sequence[str],
+    items: Sequence[Sequence[str]],
+    scores: Sequence[Sequence[float]],
+    odd: Collection[str] = (),
 ) -> SideBySide:
     """Lays rankings side by side; items that a replica did not score are left out.
+
+    An odd replica would pull the consensus towards itself, and the healthy would seem to lose clicks. The consensus is
+    therefore that of the others, as long as there are others.
 
     Args:
         replicas: M names.
         items: each replica's items, the best first.
         scores: in the order of `items`.
+        odd: names of replicas that stand out.
 
     Example:
         >>> both = side_by_side(["a", "b"], [["x", "y"], ["y", "x"]], [[0.5, 0.3], [0.5, 0.4]])
@@ -89,7 +98,9 @@ def side_by_side(
         return SideBySide((), (), {})
     known = [dict(zip(names, values, strict=True)) for names, values in zip(items, scores, strict=True)]
     shared = set(known[0]).intersection(*known[1:])
-    mean = {item: sum(scores[item] for scores in known) / len(known) for item in shared}
+    healthy = [mine for name, mine in zip(replicas, known, strict=True) if name not in odd] or known
+    left_out = tuple(name for name in replicas if name in odd) if len(healthy) < len(known) else ()
+    mean = {item: sum(scores[item] for scores in healthy) / len(healthy) for item in shared}
     order = sorted(shared, key=lambda item: (-mean[item], item))
     ranks = [
         {item: rank for rank, item in enumerate((item for item in names if item in shared), 1)}
@@ -115,7 +126,7 @@ def side_by_side(
         # minus the rank orders as the replica did, ties and all
         places = [-float(mine[item]) for item in order]
         regret[name] = float(replica_regret(places, [mean[item] for item in order])) if order else 0.0
-    return SideBySide(tuple(replicas), placed, regret)
+    return SideBySide(tuple(replicas), placed, regret, left_out)
 
 
 def swaps(found: SideBySide) -> list[Swap]:

@@ -7,6 +7,7 @@ asked what it did not answer.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,12 @@ _KINDS: tuple[tuple[type[ServingError], str], ...] = (
     (FailedPrecondition, "refused"),
     (Unimplemented, "wrong_model"),
 )
+
+
+_LISTENS_WITHIN = 2.0
+"""Seconds."""
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+"""The client's first words, RFC 9113, section 3.4, with an empty SETTINGS frame."""
 
 
 class Target(Protocol):
@@ -179,9 +186,31 @@ def collect(
         answers = tuple(
             pool.map(lambda target: _ask_replica(target, probe, connect, expected, limits), targets)
         )
+    for replica, answer in zip(targets, answers, strict=True):
+        if answer.errors.get("down") and _hangs(replica.target):
+            answer.errors["deadline"] += answer.errors.pop("down")
     majority = _majority(answers, expected, usual or Expected())
     answers = tuple(_refuse_unexpected(majority, answer, probe) for answer in answers)
     return Collected(probe, started, time.monotonic() - clock, answers)
+
+
+def _hangs(address: str) -> bool:
+    """Whether a process holds a port and says nothing there.
+
+    gRPC says UNAVAILABLE of it, as it does where nothing listens. Any HTTP/2 server sends its settings as soon as it
+    has the client's preface, and a TLS server answers such a preface with an alert. A process that hangs says nothing,
+    while the kernel accepts for it.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENS_WITHIN) as connection:
+            connection.sendall(_HTTP2_PREFACE)
+            connection.recv(1)
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _majority(answers: Sequence[Answers], expected: Expected, usual: Expected) -> Expected:

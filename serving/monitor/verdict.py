@@ -31,7 +31,7 @@ _REFRESH_MATTERS = 3600
 _MOST_REASONS = 3
 
 KINDS = {
-    "down": "nothing listens at its address",
+    "down": "nothing listens at its address, or its server says that it is unavailable",
     "deadline": "it accepts calls and is too late: hung or overloaded",
     "invalid_score": "a score is no probability",
     "coverage_mismatch": "it scores other candidates than asked",

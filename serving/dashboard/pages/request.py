@@ -15,6 +15,7 @@ from serving.dashboard.queries.kept import kept_requests
 from serving.dashboard.queries.replay import context_text, replay
 from serving.dashboard.rankings import Placed, SideBySide, side_by_side, swaps
 from serving.monitor.exemplars import Exemplar
+from serving.monitor.store import query
 from serving.monitor.plain import flat
 
 _SHOWN = 15
@@ -40,8 +41,11 @@ def build(context: Context) -> Content:
         if len(set(chosen)) == 2
         else list(range(len(found.replicas)))
     )
-    # the consensus is that of all replicas, whichever are shown: a pair's cost is the same here and in the store
-    everyone = side_by_side(found.replicas, found.items, found.scores)
+    # the consensus is that of all replicas but the odd ones of that time, whichever are shown
+    odd = [
+        one.replica for one in query.odd_one_out(context.store, found.time + 1, stream=found.stream).odd
+    ]
+    everyone = side_by_side(found.replicas, found.items, found.scores, odd)
     shown = [found.replicas[place] for place in places]
     return Content(
         [
@@ -71,7 +75,7 @@ def _only(found: SideBySide, shown: Sequence[str]) -> SideBySide:
         )
         for one in found.items
     )
-    return SideBySide(tuple(shown), items, {name: found.regret[name] for name in shown})
+    return SideBySide(tuple(shown), items, {name: found.regret[name] for name in shown}, found.odd)
 
 
 def _choice(context: Context, found: Exemplar, shown: Sequence[str]) -> Component:
@@ -103,6 +107,9 @@ def _facts(found: Exemplar, everyone: SideBySide, shown: Sequence[str]) -> Compo
         ),
         ("Kept as", found.why),
     ]
+    if everyone.odd:
+        names: list[Component] = [parts.name(name, 30) for name in everyone.odd]
+        entries.append(("Odd, not in the consensus", html.Span(names, className="bad")))
     entries += [(parts.short(name, 30), parts.name(value, 40)) for name, value in context_text(found.context)]
     return parts.facts(entries)
 
@@ -159,10 +166,16 @@ def _table(context: Context, everyone: SideBySide, shown: Sequence[str]) -> Pane
         for one in found.items
     ]
     head = ["#", "Item", "Mean", *(parts.short(name, 24) for name in shown)]
-    note = "In the consensus order, that of the mean score over all replicas; arrows: places up or down from there."
+    note = f"In the consensus order, that of {_consensus_of(everyone)}; arrows: places up or down from there."
     return Panel(
         "scores", "Scores", parts.table(head, rows, numeric=(0, 2), caption="Scores"), exported, note=note
     )
+
+
+def _consensus_of(everyone: SideBySide) -> str:
+    if not everyone.odd:
+        return "the mean score over all replicas"
+    return f"the mean score over all replicas without {' and '.join(everyone.odd)}, odd at that time"
 
 
 def _swaps(everyone: SideBySide, shown: Sequence[str]) -> Panel:

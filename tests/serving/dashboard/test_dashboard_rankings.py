@@ -100,3 +100,34 @@ def test_requests_on_which_a_pair_parts_first() -> None:
     ]
     assert [(one.request, rank) for one, rank in most_apart(some, "a", "b")] == [("q2", 1), ("q1", 2)]
     assert most_apart(some, "a", "c") == []
+
+
+@settings(deadline=None)
+@given(SCORES, st.integers(0, 4))
+def test_an_odd_replica_does_not_pull_the_consensus_whatever_it_says(
+    scores: list[list[float]], place: int
+) -> None:
+    place %= len(scores)
+    healthy = scores[:place] + scores[place + 1 :]
+    names = [f"item-{i}" for i in range(len(scores[0]))]
+    found = side_by_side([f"r{m}" for m in range(len(scores))], [names] * len(scores), scores, odd=[f"r{place}"])
+    expected = consensus(healthy)
+    assert found.odd == (f"r{place}",)
+    for item in found.items:
+        assert item.mean == pytest.approx(float(expected[names.index(item.item)]))
+
+
+def test_the_healthy_are_not_blamed_beside_an_odd_replica() -> None:
+    items = [["x", "y"], ["x", "y"], ["y", "x"]]
+    scores = [[0.5, 0.4], [0.5, 0.4], [0.9, 0.1]]
+    blamed = side_by_side(["a", "b", "odd"], items, scores).regret
+    fair = side_by_side(["a", "b", "odd"], items, scores, odd=["odd"]).regret
+    assert blamed["a"] > 0
+    assert (fair["a"], fair["b"]) == (0, 0)
+    assert fair["odd"] > 0
+
+
+def test_where_all_are_odd_the_consensus_is_that_of_all() -> None:
+    found = side_by_side(["a", "b"], [["x", "y"], ["x", "y"]], [[0.5, 0.3], [0.5, 0.4]], odd=["a", "b"])
+    assert found.odd == ()
+    assert len(found.items) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -341,3 +342,17 @@ def test_nobody_answers(fake_replica, probe):
     measured = measure(ask(probe, down), Settings(), (), {})
     assert measured.record.statistics == {}
     assert measured.record.counts["a", "down"] == len(probe)
+
+
+def test_a_process_that_hangs_is_told_from_a_port_where_nothing_listens(fake_replica, probe):
+    alive = fake_replica(name="alive")
+    with socket.create_server(("127.0.0.1", 0)) as hung, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, but it does not listen
+        targets = [
+            Replica("alive", alive.target),
+            Replica("hung", f"127.0.0.1:{hung.getsockname()[1]}"),
+            Replica("closed", f"127.0.0.1:{closed.getsockname()[1]}"),
+        ]
+        collected = collect(targets, probe, connect, Expected(), Limits(deadline=1, round=20))
+    kinds = {answer.replica: set(answer.errors) for answer in collected.answers}
+    assert kinds == {"alive": set(), "hung": {"deadline"}, "closed": {"down"}}
