@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel, Field
 
 from ranker.errors import UserError
 from serving.dashboard.address import WINDOWS, Address
@@ -15,6 +18,14 @@ from serving.dashboard.figures.picture import picture_of
 from serving.dashboard.figures.style import palette
 from serving.dashboard.pages import PAGES
 from serving.dashboard.settings import DashboardSettings
+from serving.monitor.alerts.keep import (
+    LONGEST_SILENCE,
+    acknowledge,
+    add_silence,
+    end_silence,
+    stored_silences,
+)
+from serving.monitor.alerts.rules import Silence
 from serving.monitor.plain import plain, to_csv
 from serving.monitor.status import standing_alerts, summary_of
 from serving.monitor.store import Store, query
@@ -101,6 +112,42 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         raised = [alert for alert in standing if alert.id is None and state in (None, alert.state)]
         return _json([*raised, *stored][:limit])
 
+    @router.get("/silences", summary="Silences that are not over, the first to end first")
+    def silences() -> JSONResponse:
+        return _json(
+            [{"id": entry.id, **entry.silence.model_dump()} for entry in stored_silences(store, clock())]
+        )
+
+    @router.post(
+        "/silences", summary="Silence a rule's alerts with these labels for some hours", status_code=201
+    )
+    def silence(request: Request, asked: NewSilence) -> JSONResponse:
+        now = clock()
+        start = datetime.fromtimestamp(now, timezone.utc)
+        entry = Silence(
+            rule=asked.rule,
+            labels=asked.labels,
+            start=start,
+            end=start + timedelta(hours=asked.hours),
+            comment=asked.comment,
+            author=_author(request, settings, asked.author),
+        )
+        return JSONResponse({"id": add_silence(store, entry, now)}, 201)
+
+    @router.delete("/silences/{number}", summary="End a silence now", status_code=204)
+    def unsilence(request: Request, number: int) -> Response:
+        _same_site(request)
+        end_silence(store, number, clock())
+        return Response(status_code=204)
+
+    @router.post(
+        "/alerts/{number}/acknowledge", summary="Take an alert on: nobody else is notified until it ends"
+    )
+    def take_on(request: Request, number: int, asked: Acknowledgement) -> JSONResponse:
+        author = _author(request, settings, asked.author)
+        acknowledge(store, number, author, clock())
+        return JSONResponse({"id": number, "acknowledged_by": author})
+
     @router.get("/events", summary="Refreshes and replicas that may not be compared, the newest first")
     def events(
         seconds: Annotated[float, Query(gt=0, le=400 * 86_400)] = 86_400,
@@ -137,6 +184,45 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         return JSONResponse({"detail": "no such path; /api/openapi.json has them all"}, 404)
 
     return router
+
+
+class NewSilence(BaseModel):
+    """A silence as a caller asks for it."""
+
+    rule: Annotated[str, Field(min_length=1, max_length=250)]
+    labels: dict[str, str] = {}
+    hours: Annotated[float, Field(gt=0, le=LONGEST_SILENCE / 3600)]
+    comment: Annotated[str, Field(min_length=1, max_length=2000)]
+    author: Annotated[str, Field(max_length=250)] = ""
+
+
+class Acknowledgement(BaseModel):
+    """Who takes an alert on."""
+
+    author: Annotated[str, Field(max_length=250)] = ""
+
+
+def _author(request: Request, settings: DashboardSettings, claimed: str) -> str:
+    """Who acts: what the trusted proxy says, else what the caller says."""
+    _same_site(request)
+    if settings.trust_header is None:
+        return claimed
+    return request.headers.get(settings.trust_header, "")
+
+
+def _same_site(request: Request) -> None:
+    """A page of another site must not act in the reader's name: browsers say where a request comes from.
+
+    Raises:
+        UserError: the request comes from another origin, or is a form that any page could send.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise UserError(f"a change must come from this dashboard's own pages. Received: origin {origin!r}")
+    if request.method == "POST" and not request.headers.get("content-type", "").startswith(
+        "application/json"
+    ):
+        raise UserError("a change must be sent as application/json")
 
 
 def _address(

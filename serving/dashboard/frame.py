@@ -27,7 +27,7 @@ def rendered(context: Context) -> tuple[list[Component], bool]:
             html.H1("No such page"),
             parts.message("The navigation above has all there are."),
         ]
-        return [_header(context), html.Main(body)], stale
+        return [_header(context), html.Main(body, id="content", tabIndex=-1)], stale
     try:
         content = page.build(context)
     except UserError as error:
@@ -40,7 +40,9 @@ def rendered(context: Context) -> tuple[list[Component], bool]:
                 [live(f"head-{place}", part) for place, part in enumerate(content.head)], className="head"
             ),
             html.Div([_panel(context, panel) for panel in content.panels], className="panels"),
-        ]
+        ],
+        id="content",
+        tabIndex=-1,  # the skip link moves the focus here
     )
     return [_header(context), main], stale
 
@@ -52,9 +54,12 @@ def _header(context: Context) -> Component:
     for page in PAGES.values():
         text: list[Any] = [page.title]
         if page.name == "alerts" and firing:
-            text.append(html.Span(str(firing), className="badge", title=f"{firing} firing"))
-        chosen = {"className": "chosen"} if page.name == address.page else {}
-        entries.append(parts.link(text, address.to(page.name), **chosen))
+            text.append(html.Span(f"{firing}", className="badge"))
+            text.append(html.Span(" firing", className="hidden"))
+        current = {"className": "chosen", **parts.attributes(aria_current="page")}
+        entries.append(
+            parts.link(text, address.to(page.name), **(current if page.name == address.page else {}))
+        )
     fresh = context.snapshot.freshness
     age = f"measured {wording.duration(fresh.age)} ago" if fresh.age is not None else "never measured"
     return html.Header(
@@ -62,6 +67,7 @@ def _header(context: Context) -> Component:
             html.Div(
                 [
                     html.Span("Steady Ranker", className="brand"),
+                    *([parts.name(context.settings.name, 40)] if context.settings.name else []),
                     live(
                         "freshness",
                         html.Span(age, className="freshness", title=f"{parts.clock(fresh.time)} UTC"),

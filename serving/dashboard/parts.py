@@ -13,6 +13,8 @@ from serving.dashboard.address import Address
 from serving.dashboard.figures.style import Figure
 
 _LONGEST = 80
+MODE_BAR = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
+"""Buttons of a chart, by name: none of Plotly's that leave the browser for its cloud."""
 
 
 def attributes(**values: str) -> dict[str, Any]:
@@ -20,9 +22,9 @@ def attributes(**values: str) -> dict[str, Any]:
     return {name.replace("_", "-"): value for name, value in values.items()}
 
 
-def link(text: Any, address: Address, **options: Any) -> dcc.Link:
-    """A link to another view; loads no page anew."""
-    return dcc.Link(text, href=address.href, **options)
+def link(text: Any, address: Address, **options: Any) -> html.A:
+    """A link to another view; `page.js` follows it without loading the page anew."""
+    return html.A(text, href=address.href, **attributes(data_view="true"), **options)
 
 
 def short(text: str, longest: int = _LONGEST) -> str:
@@ -51,7 +53,7 @@ def segments(legend: str, choices: Iterable[tuple[str, Address, bool]]) -> html.
                         text,
                         address,
                         className="segment chosen" if chosen else "segment",
-                        **({"title": f"{legend}: {text}, chosen"} if chosen else {}),
+                        **(attributes(aria_current="true") if chosen else {}),
                     )
                     for text, address, chosen in choices
                 ],
@@ -65,7 +67,12 @@ def segments(legend: str, choices: Iterable[tuple[str, Address, bool]]) -> html.
 def menu(legend: str, shown: str, choices: Iterable[tuple[str, Address, bool]], *, key: str = "") -> html.Div:
     """A menu of links behind what is chosen; opens with a click or the Enter key."""
     entries = [
-        link(name(text), address, className="entry chosen" if chosen else "entry")
+        link(
+            name(text),
+            address,
+            className="entry chosen" if chosen else "entry",
+            **(attributes(aria_current="true") if chosen else {}),
+        )
         for text, address, chosen in choices
     ]
     return html.Div(
@@ -117,14 +124,16 @@ def chart(key: str, figure: Figure, summary: str) -> html.Div:
         "displaylogo": False,
         "responsive": True,
         "displayModeBar": "hover",
-        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+        "modeBarButtons": [MODE_BAR],
         "toImageButtonOptions": {"format": "png", "scale": 2, "filename": f"steady-ranker-{key}"},
     }
     height = figure["layout"]["height"]
     graph = dcc.Graph(
         id=chart_id(key), figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
     )
-    return html.Div(graph, id={"chart": key}, className="chart", role="img", **attributes(aria_label=summary))
+    return html.Div(
+        graph, id={"chart": key}, className="chart", role="group", **attributes(aria_label=summary)
+    )
 
 
 def chart_id(key: str) -> str:

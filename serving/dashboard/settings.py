@@ -21,6 +21,8 @@ class DashboardSettings:
         run: the run directory, for the report on arms and the kept requests; None: those pages say so.
         exemplars: where the monitor keeps requests whole; None: `exemplars` in the run directory.
         deployment: what serves, for the commands that replay a request; None: without addresses.
+        name: of the deployment, as the header, titles and file names have it; empty: none.
+        trust_header: request header in which a proxy says who calls; None: people say it themselves.
         token: what a caller must present; None: nobody is asked. For anything but loopback, set one.
         refresh: seconds between refreshes of an open page.
         budget: measure's label -> how much excess over the floor is tolerated; the first one leads the verdict.
@@ -36,6 +38,8 @@ class DashboardSettings:
     run: Path | None = None
     exemplars: Path | None = None
     deployment: Deployment | None = None
+    name: str = ""
+    trust_header: str | None = None
     token: str | None = None
     refresh: float = 30.0
     budget: Mapping[str, float] = field(

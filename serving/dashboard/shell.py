@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from serving.dashboard.context import Context
 from serving.dashboard.figures.style import palette
 from serving.dashboard.frame import rendered
 from serving.dashboard.live import CHART, LIVE, Shown, changes
+from serving.dashboard.pages import PAGES
 from serving.dashboard.settings import DashboardSettings
 from serving.monitor.store import Store
 
@@ -52,6 +54,7 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         Output("figures", "data"),
         Output({LIVE: ALL}, "children"),
         Output({LIVE: ALL}, "key"),
+        Output("moment", "data"),
         Input("address", "pathname"),
         Input("address", "search"),
         Input("theme", "data"),
@@ -72,6 +75,7 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         context = Context(store, settings, parse(path, search), palette(theme), clock())
         content, stale = rendered(context)
         look = "stale" if stale else ""
+        moment = moment_of(context)
         shown = Shown(
             tuple(one[CHART] for one in charts),
             dict(zip((one[LIVE] for one in parts_shown), keys, strict=True)),
@@ -79,10 +83,11 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         found = changes(content, shown) if ctx.triggered_id == "tick" else None
         if found is None:
             same = [no_update] * len(keys)
-            return content, look, no_update, same, same
+            return content, look, no_update, same, same, moment
         figures = {parts.chart_id(name): figure for name, figure in found.figures.items()}
-        return no_update, look, figures, found.contents, found.keys
+        return no_update, look, figures, found.contents, found.keys, moment
 
+    app.clientside_callback(dash.ClientsideFunction("freshness", "take"), Input("moment", "data"))
     app.clientside_callback(dash.ClientsideFunction("charts", "update"), Input("figures", "data"))
     app.clientside_callback(
         dash.ClientsideFunction("theme", "toggle"),
@@ -92,14 +97,32 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
     return app.server
 
 
+def moment_of(context: Context) -> dict[str, Any]:
+    """What the browser needs to count on by itself: how old the newest round is, and when to expect the next answer.
+
+    `answered` makes two answers with the same numbers two.
+    """
+    page = PAGES.get(context.address.page)
+    names = [page.title if page is not None else "No such page", context.settings.name, "Steady Ranker"]
+    return {
+        "age": context.snapshot.freshness.age,
+        "refresh": context.settings.refresh,
+        "state": context.verdict.state,
+        "title": " · ".join(name for name in names if name),
+        "answered": time.time(),
+    }
+
+
 def _layout(settings: DashboardSettings) -> Component:
     return html.Div(
         [
             dcc.Location(id="address", refresh="callback-nav"),
             dcc.Store(id="theme"),
             dcc.Store(id="figures"),
+            dcc.Store(id="moment"),
             dcc.Interval(id="tick", interval=round(1000 * settings.refresh)),
-            html.A("To the content", href="#page", className="skip"),
+            html.A("To the content", href="#content", className="skip"),
+            html.Div(id="silence", role="alert", hidden=True),
             html.Button(
                 "◐", id="theme-button", title="Light or dark", **parts.attributes(aria_label="Light or dark")
             ),

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ranker import wording
 from ranker.divergence import CATALOGUE
+from serving.monitor.alerts.keep import stored_silences
 from serving.monitor.record import PROBE
 from serving.monitor.store import Store, query
 from serving.monitor.store.results import AlertRow, Freshness, OddOneOut, Snapshot
@@ -137,13 +139,15 @@ def standing_alerts(store: Store, now: float) -> tuple[AlertRow, ...]:
         *query.alerts(store, state="pending", limit=500),
     )
     fresh = query.freshness(store, now)
+    silences = stored_silences(store, now)
     raised = any(alert.rule == NO_DATA and alert.state == "firing" for alert in stored)
     if fresh.stale and not raised:
-        return (_no_data(fresh, now), *stored)
+        quiet = any(entry.silence.covers(NO_DATA, {}, now) for entry in silences)
+        return (_no_data(fresh, now, silenced=quiet), *stored)
     return tuple(stored)
 
 
-def _no_data(fresh: Freshness, now: float) -> AlertRow:
+def _no_data(fresh: Freshness, now: float, *, silenced: bool) -> AlertRow:
     age = fresh.age or 0.0
     started = int((fresh.time or 0) + fresh.limit)
     return AlertRow(
@@ -157,8 +161,8 @@ def _no_data(fresh: Freshness, now: float) -> AlertRow:
         resolved=None,
         updated=int(now),
         notified="",
-        silenced=False,
+        silenced=silenced,
         value=age,
         threshold=fresh.limit,
-        summary=f"the newest probe round is {age:.0f} s old: the monitor is silent, and so are its alerts",
+        summary=f"the newest probe round is {wording.duration(age)} old: the monitor is silent, and so are its alerts",
     )

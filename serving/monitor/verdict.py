@@ -28,7 +28,7 @@ TOO_FEW = "too few requests to tell"
 TWO_REPLICAS = "two replicas cannot tell which of them is odd: that takes a third"
 _REFRESH_MATTERS = 3600
 """Seconds after a refresh in which what begins is said to follow it."""
-_MOST_REASONS = 3
+_MOST_REASONS = 2
 
 KINDS = {
     "down": "nothing listens at its address, or its server says that it is unavailable",

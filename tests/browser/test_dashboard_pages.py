@@ -180,3 +180,54 @@ def test_pictures_for_the_readme(
     target = (pictures or tmp_path) / f"{name}.png"
     page.screenshot(path=target)
     assert 10_000 < target.stat().st_size < 300_000
+
+
+def test_a_dashboard_that_is_gone_turns_its_open_page_grey(open_page: Open, site: Site) -> None:
+    page = open_page("/")
+    banner = page.locator("#silence")
+    banner.wait_for(state="hidden")  # a busy machine may miss ticks, too
+    page.wait_for_function("document.title.startsWith('UNSTABLE · Overview')")
+    page.route(
+        "**/_dash-update-component**", lambda route: route.fulfill(status=204)
+    )  # nobody answers any more
+    banner.wait_for()
+    assert "does not answer since" in banner.inner_text()
+    assert "measured" in banner.inner_text()
+    for part in (".head", ".panels"):
+        assert "grayscale(1)" in page.locator(part).evaluate("e => getComputedStyle(e).filter")
+    page.unroute("**/_dash-update-component**")
+    page.wait_for_function("document.title.startsWith('UNSTABLE')")
+    banner.wait_for(state="hidden")
+
+
+def test_an_alert_is_acknowledged_and_silenced_from_its_page(open_page: Open) -> None:
+    page = open_page("/alerts")
+    page.locator("input[name=author]").fill("Ada")
+    page.locator("button", has_text="Acknowledge").click()
+    page.locator("#panel-standing", has_text="taken on by Ada").wait_for()
+    page.locator("button[value=silence]").click()
+    page.locator("#action-result", has_text="Say why").wait_for()  # a silence needs a reason
+    page.locator("input[name=comment]").fill("retraining it")
+    page.locator("button[value=silence]").click()
+    row = page.locator("#panel-silences tbody tr")
+    row.wait_for()
+    assert "odd-replica" in row.inner_text()
+    assert "retraining it" in row.inner_text()
+    row.locator("button").click()
+    page.locator("#panel-silences", has_text="None.").wait_for()
+
+
+def test_no_button_of_a_chart_leaves_the_browser(open_page: Open) -> None:
+    page = open_page("/")
+    names = page.locator(".modebar-btn").evaluate_all("all => all.map(one => one.dataset.title)")
+    allowed = {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
+    assert set(names) == allowed
+
+
+def test_the_skip_link_skips_and_the_current_page_is_named(open_page: Open) -> None:
+    page = open_page("/pair")
+    page.keyboard.press("Tab")
+    assert page.locator(".skip").evaluate("link => link === document.activeElement")
+    page.keyboard.press("Enter")
+    assert page.locator("main").evaluate("main => main === document.activeElement")
+    assert page.locator("nav [aria-current=page]").inner_text() == "Pair"

@@ -1,4 +1,62 @@
 // What a page needs beyond links: pictures, copying, menus that close.
+function post(address, method, body) {
+  return fetch(address, { method: method, headers: { "content-type": "application/json" }, body: body && JSON.stringify(body) })
+    .then(function (answer) {
+      return answer.status === 204 ? {} : answer.json().then(function (said) {
+        if (!answer.ok) {
+          throw new Error(typeof said.detail === "string" ? said.detail : said.detail.map(function (one) { return one.loc.slice(-1)[0] + ": " + one.msg; }).join("; "));
+        }
+        return said;
+      });
+    });
+}
+function refresh() { // as a tick does
+  var ticks = Number(document.documentElement.dataset.ticks || 1e6) + 1;
+  document.documentElement.dataset.ticks = ticks;
+  dash_clientside.set_props("tick", { n_intervals: ticks });
+}
+// Links between views: Dash hears of the new address by this event, as it does from its own links.
+document.addEventListener("click", function (event) {
+  var link = event.target.closest("a[data-view]");
+  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) { return; }
+  event.preventDefault();
+  var menu = link.closest("details.menu");
+  if (menu) { menu.querySelector("summary").focus(); } // the entry goes with the menu
+  history.pushState({}, "", link.getAttribute("href"));
+  window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+  if (!menu) { window.scrollTo(0, 0); }
+});
+document.addEventListener("click", function (event) {
+  var skip = event.target.closest("a.skip");
+  if (skip) {
+    event.preventDefault();
+    document.getElementById("content").focus();
+  }
+  var ended = event.target.closest("button.end-silence");
+  if (ended) { post(ended.dataset.address, "DELETE").then(refresh, function (error) { ended.textContent = error.message; }); }
+});
+// The form of the alerts page: the pressed button says what to do.
+document.addEventListener("submit", function (event) {
+  var form = event.target.closest("form.action");
+  if (!form) { return; }
+  event.preventDefault();
+  var fields = Object.fromEntries(new FormData(form)), chosen = JSON.parse(fields.alert || "{}");
+  var said = document.getElementById("action-result");
+  var acknowledges = event.submitter && event.submitter.value === "acknowledge";
+  if (!acknowledges && !(fields.comment || "").trim()) {
+    said.textContent = "Say why it is silenced.";
+    return;
+  }
+  var done = acknowledges
+    ? post(form.dataset.alerts + "/" + chosen.id + "/acknowledge", "POST", { author: fields.author || "" })
+    : post(form.dataset.silences, "POST", {
+      rule: chosen.rule, labels: chosen.labels, hours: Number(fields.hours), author: fields.author || "", comment: fields.comment || "",
+    });
+  done.then(function () {
+    said.textContent = acknowledges ? "Acknowledged." : "Silenced.";
+    refresh();
+  }, function (error) { said.textContent = error.message; });
+});
 document.addEventListener("click", function (event) {
   var picture = event.target.closest("button.picture");
   if (picture) {

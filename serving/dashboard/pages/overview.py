@@ -89,11 +89,12 @@ def _verdict(context: Context) -> Component:
                 ],
                 className="state",
             ),
-            html.P(verdict.sentence[0].upper() + verdict.sentence[1:], className="sentence"),
+            html.P(verdict.sentence, className="sentence"),
             html.P(" · ".join(said), className="aside"),
         ],
         className=f"verdict {state}",
         id="verdict",
+        role="status",  # read out when it changes
     )
 
 

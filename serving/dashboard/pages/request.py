@@ -15,8 +15,8 @@ from serving.dashboard.queries.kept import kept_requests
 from serving.dashboard.queries.replay import context_text, replay
 from serving.dashboard.rankings import Placed, SideBySide, side_by_side, swaps
 from serving.monitor.exemplars import Exemplar
-from serving.monitor.store import query
 from serving.monitor.plain import flat
+from serving.monitor.store import query
 
 _SHOWN = 15
 
@@ -42,9 +42,7 @@ def build(context: Context) -> Content:
         else list(range(len(found.replicas)))
     )
     # the consensus is that of all replicas but the odd ones of that time, whichever are shown
-    odd = [
-        one.replica for one in query.odd_one_out(context.store, found.time + 1, stream=found.stream).odd
-    ]
+    odd = [one.replica for one in query.odd_one_out(context.store, found.time + 1, stream=found.stream).odd]
     everyone = side_by_side(found.replicas, found.items, found.scores, odd)
     shown = [found.replicas[place] for place in places]
     return Content(

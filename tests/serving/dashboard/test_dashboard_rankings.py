@@ -110,7 +110,9 @@ def test_an_odd_replica_does_not_pull_the_consensus_whatever_it_says(
     place %= len(scores)
     healthy = scores[:place] + scores[place + 1 :]
     names = [f"item-{i}" for i in range(len(scores[0]))]
-    found = side_by_side([f"r{m}" for m in range(len(scores))], [names] * len(scores), scores, odd=[f"r{place}"])
+    found = side_by_side(
+        [f"r{m}" for m in range(len(scores))], [names] * len(scores), scores, odd=[f"r{place}"]
+    )
     expected = consensus(healthy)
     assert found.odd == (f"r{place}",)
     for item in found.items:

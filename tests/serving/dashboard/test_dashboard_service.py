@@ -13,10 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import insert
 
 from ranker.errors import UserError
 from serving.dashboard import DashboardSettings, create_app, run
 from serving.monitor.store import open_store
+from serving.monitor.store.schema import Alert
 from tests.serving.dashboard.live_dashboard import listening
 from tests.serving.dashboard.simulated_store import NOW
 
@@ -68,7 +70,7 @@ def test_what_an_api_caller_got_wrong_is_said_in_one_line(client: httpx.Client) 
 def test_openapi_describes_every_route(client: httpx.Client) -> None:
     described = client.get("/api/openapi.json").json()["paths"]
     assert {"/api/summary", "/api/matrix", "/api/series", "/healthz", "/metrics"} <= set(described)
-    assert all(way["get"].get("summary") for way in described.values())
+    assert all(operation.get("summary") for way in described.values() for operation in way.values())
 
 
 def test_views_come_as_csv_json_and_figure(client: httpx.Client) -> None:
@@ -172,3 +174,96 @@ def test_the_process_loads_no_tensorflow_and_ends_on_sigterm(quiet_store: Path) 
         process.wait()
     assert rest.strip() == "ended"
     assert process.returncode == 0
+
+
+def _store_with_an_alert(directory: Path) -> tuple[Path, int]:
+    path = directory / "monitor.db"
+    store = open_store(path)
+    with store.write() as connection:
+        number = connection.execute(
+            insert(Alert)
+            .values(
+                rule="odd-replica", labels={"replica": "b"}, key="k", severity="page", state="firing", started=NOW - 60,
+                fired=NOW - 60, resolved=None, updated=NOW, notified="firing", silenced=False, value=None, threshold=None,
+                summary="b is odd",
+            )
+            .returning(Alert.id)
+        ).scalar_one()  # fmt: skip
+    store.close()
+    return path, number
+
+
+def test_alerts_are_acknowledged_and_silenced_over_the_api(tmp_path: Path) -> None:
+    path, number = _store_with_an_alert(tmp_path)
+    with (
+        listening(create_app(DashboardSettings(path), clock=lambda: NOW)) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        assert client.post(f"/api/alerts/{number}/acknowledge", json={"author": " "}).status_code == 422
+        assert client.post("/api/alerts/999/acknowledge", json={"author": "Ada"}).status_code == 422
+        assert client.post(f"/api/alerts/{number}/acknowledge", json={"author": "Ada"}).status_code == 200
+        (alert,) = client.get("/api/alerts", params={"state": "firing"}).json()
+        assert alert["acknowledged_by"] == "Ada"
+        asked = {
+            "rule": "odd-replica",
+            "labels": {"replica": "b"},
+            "hours": 2,
+            "author": "Ada",
+            "comment": "retraining",
+        }
+        for wrong in ({"hours": 0}, {"hours": 24 * 91}, {"comment": ""}, {"author": ""}):
+            assert client.post("/api/silences", json=asked | wrong).status_code == 422, wrong
+        made = client.post("/api/silences", json=asked)
+        assert made.status_code == 201
+        (silence,) = client.get("/api/silences").json()
+        assert (silence["rule"], silence["author"], silence["comment"]) == (
+            "odd-replica",
+            "Ada",
+            "retraining",
+        )
+        assert client.delete(f"/api/silences/{silence['id']}").status_code == 204
+        assert client.delete(f"/api/silences/{silence['id']}").status_code == 422
+        assert client.get("/api/silences").json() == []
+
+
+def test_another_sites_page_cannot_act_in_a_readers_name(tmp_path: Path) -> None:
+    path, number = _store_with_an_alert(tmp_path)
+    with (
+        listening(create_app(DashboardSettings(path), clock=lambda: NOW)) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        act = f"/api/alerts/{number}/acknowledge"
+        foreign = client.post(act, json={"author": "Eve"}, headers={"origin": "http://evil.example"})
+        form = client.post(act, content='{"author": "Eve"}', headers={"content-type": "text/plain"})
+        assert (foreign.status_code, form.status_code) == (422, 422)
+        assert client.post(act, json={"author": "Ada"}, headers={"origin": address}).status_code == 200
+
+
+def test_a_trusted_proxy_says_who_acts(tmp_path: Path) -> None:
+    path, number = _store_with_an_alert(tmp_path)
+    settings = DashboardSettings(path, trust_header="X-Forwarded-User")
+    with (
+        listening(create_app(settings, clock=lambda: NOW)) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        act = f"/api/alerts/{number}/acknowledge"
+        assert client.post(act, json={"author": "Eve"}).status_code == 422
+        assert (
+            client.post(act, json={"author": "Eve"}, headers={"x-forwarded-user": "ada"}).json()[
+                "acknowledged_by"
+            ]
+            == "ada"
+        )
+
+
+def test_a_silent_monitor_is_an_alert_and_never_nothing(quiet_store: Path) -> None:
+    late = NOW + 3600
+    with listening(create_app(DashboardSettings(quiet_store), clock=lambda: late)) as address:
+        (alert,) = httpx.get(f"{address}/api/alerts", params={"state": "firing"}).json()
+        assert (alert["rule"], alert["state"]) == ("no-data", "firing")
+        summary = httpx.get(f"{address}/api/summary").json()
+        assert summary["state"] == "STALE"
+        metrics = httpx.get(f"{address}/metrics").text
+        assert 'ranker_verdict{state="STALE"} 1.0' in metrics
+        (line,) = [line for line in metrics.splitlines() if line.startswith("ranker_alerts{")]
+        assert 'rule="no-data",severity="page",state="firing"' in line
