@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from serving.dashboard.pages import PAGES
 from tests.browser.conftest import REQUESTS, Site, settled
@@ -186,7 +187,7 @@ def test_a_dashboard_that_is_gone_turns_its_open_page_grey(open_page: Open, site
     page = open_page("/")
     banner = page.locator("#silence")
     banner.wait_for(state="hidden")  # a busy machine may miss ticks, too
-    page.wait_for_function("document.title.startsWith('UNSTABLE · Overview')")
+    expect(page).to_have_title(re.compile("^UNSTABLE · Overview"))
     page.route(
         "**/_dash-update-component**", lambda route: route.fulfill(status=204)
     )  # nobody answers any more
@@ -196,7 +197,7 @@ def test_a_dashboard_that_is_gone_turns_its_open_page_grey(open_page: Open, site
     for part in (".head", ".panels"):
         assert "grayscale(1)" in page.locator(part).evaluate("e => getComputedStyle(e).filter")
     page.unroute("**/_dash-update-component**")
-    page.wait_for_function("document.title.startsWith('UNSTABLE')")
+    expect(page).to_have_title(re.compile("^UNSTABLE"), timeout=60_000)
     banner.wait_for(state="hidden")
 
 
