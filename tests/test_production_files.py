@@ -112,8 +112,10 @@ COMPOSE_SCHEMA = {
 
 def parsed_by_the_command_line(arguments: list[str]) -> None:
     """Parses `ranker ...` without running it; raises on an unknown command or flag, or a missing one."""
-    command = typer.main.get_command(app).commands[arguments[0]]
-    command.make_context(arguments[0], list(arguments[1:]))
+    command = typer.main.get_command(app)
+    while (commands := getattr(command, "commands", {})) and arguments and arguments[0] in commands:
+        command, arguments = commands[arguments[0]], arguments[1:]
+    command.make_context(command.name, list(arguments))
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
@@ -159,7 +161,7 @@ def test_compose_variables_are_in_the_example():
 
 def test_compose_commands_are_ours():
     ours = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
-    assert set(ours) == {"gateway", "monitor", "dashboard"}
+    assert set(ours) == {"gateway-replicas", "monitor", "dashboard"}
     replicas = {name for name in COMPOSE["services"] if name.startswith("smelu-")}
     for name, service in ours.items():
         parsed_by_the_command_line(service["command"])
@@ -267,7 +269,7 @@ for name in sys.argv[2:]:
     ("extra", "modules"),
     [
         ("client", ["serving.client", "serving.deployment"]),
-        ("gateway", ["ranker.cli", "serving.gateway.mirror_process", "serving.gateway.probe", "serving.run_directory"]),
+        ("gateway", ["ranker.cli", "serving.gateway", "serving.run_directory", "envoy"]),
         ("monitor", ["ranker.cli", "serving.monitor.run", "serving.run_directory", "serving.watch"]),
         ("dashboard", ["ranker.cli", "serving.dashboard", "serving.run_directory", "serving.watch"]),
         ("serve", ["serving.server.api"]),
@@ -287,6 +289,33 @@ def test_an_image_has_what_its_command_imports(extra, modules):
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+def test_the_gateways_configuration_is_what_the_command_prints(capsys, tmp_path):
+    """docs/operations.md has the command; Envoy itself reads the file, with a file of replicas in its place."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"ranker (gateway [^`]*?--print-config) > docker/envoy.json", page)
+    typer.main.get_command(app).main(shlex.split(command.replace("\\\n", " ")), standalone_mode=False)
+    text = (DOCKER / "envoy.json").read_text(encoding="utf-8")
+    assert text == capsys.readouterr().out
+    compose = " ".join(COMPOSE["services"]["gateway-replicas"]["command"])
+    targets = re.compile(r"smelu-\d=smelu-\d:8500")
+    assert set(targets.findall(compose)) == set(targets.findall(command))
+    (mirror,) = re.findall(r"--monitor=monitor:(\d+)", command)
+    listening = re.findall(
+        r"--mirror-listen=0.0.0.0:(\d+)", " ".join(COMPOSE["services"]["monitor"]["command"])
+    )
+    assert listening in ([], [mirror])
+
+    from serving.deployment import from_targets
+    from serving.gateway import follow
+    from serving.gateway.process import envoy_path
+
+    follow(lambda: from_targets(["a=127.0.0.1:1"]), tmp_path / "replicas.json", once=True)
+    (tmp_path / "envoy.json").write_text(text.replace("/gateway", str(tmp_path)), encoding="utf-8")
+    check = [str(envoy_path(None)), "--mode", "validate", "--config-path", str(tmp_path / "envoy.json")]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
 
 
@@ -347,9 +376,9 @@ KINDS = {
     "ConfigMap": "v1",
     "PodDisruptionBudget": "policy/v1",
 }
-CONTAINER_KEYS = {"name", "image", "args", "env", "ports", "startupProbe", "readinessProbe", "livenessProbe",
-                  "lifecycle", "resources", "securityContext", "volumeMounts"}  # fmt: skip
-POD_KEYS = {"securityContext", "terminationGracePeriodSeconds", "containers", "volumes"}
+CONTAINER_KEYS = {"name", "restartPolicy", "image", "args", "env", "ports", "startupProbe", "readinessProbe",
+                  "livenessProbe", "lifecycle", "resources", "securityContext", "volumeMounts"}  # fmt: skip
+POD_KEYS = {"securityContext", "terminationGracePeriodSeconds", "containers", "initContainers", "volumes"}
 
 
 def test_kubernetes_objects_hang_together():
@@ -368,23 +397,25 @@ def test_kubernetes_objects_hang_together():
             assert matching, entry["metadata"]["name"]
         if entry["kind"] == "Service":
             ports = {
-                port["name"] for pod in matching for box in pod["spec"]["containers"] for port in box["ports"]
+                port["name"]
+                for pod in matching
+                for box in pod["spec"]["containers"]
+                for port in box.get("ports", [])
             }
             assert {port["targetPort"] for port in spec["ports"]} <= ports
     for pod in pods.values():
         assert pod["spec"].keys() <= POD_KEYS
         assert pod["spec"]["securityContext"]["runAsNonRoot"]
         volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
-        for container in pod["spec"]["containers"]:
+        for container in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]:
             assert container.keys() <= CONTAINER_KEYS
             assert {mount["name"] for mount in container["volumeMounts"]} == volumes
             assert container["resources"]["limits"]["memory"]
             assert not container["securityContext"]["allowPrivilegeEscalation"]
-            named = {port["name"] for port in container["ports"]}
+            named = {port["name"] for port in container.get("ports", [])}
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                (action,) = [value for key, value in container.get(probe, {"tcpSocket": {"port": "grpc"}}).items()
-                             if key in ("tcpSocket", "httpGet", "grpc")] or [None]  # fmt: skip
-                assert action["port"] in named or action["port"] == 8600 or probe not in container
+                for action, arguments in container.get(probe, {}).items():
+                    assert action not in ("tcpSocket", "httpGet", "grpc") or arguments["port"] in named
             if container["image"].startswith("steady-ranker/"):
                 parsed_by_the_command_line(container["args"])
                 role = container["image"].split("/")[1]

@@ -29,11 +29,12 @@ app = typer.Typer(
 _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config),
-    *(endpoint.serve, endpoint.rank, endpoint.gateway),
+    *(endpoint.serve, endpoint.rank),
     *(watch.status, watch.dashboard, watch.gate),
 )
 for _command in _commands:
     app.command()(_command)
+app.add_typer(endpoint.gateway, name="gateway")
 app.add_typer(watch.monitor, name="monitor")
 app.add_typer(study.app, name="study")
 

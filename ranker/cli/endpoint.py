@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +14,16 @@ from ranker.cli.options import Json, RunDir, emit
 from ranker.errors import UserError
 from ranker.terminal import Reporter
 
+gateway = typer.Typer(
+    help="Run Envoy in front of the replicas; take one out, and back.", rich_markup_mode=None
+)
 
-class Features(str, Enum):
-    """What the gateway keeps of compared requests."""
 
-    SLICES = "slices"
-    ALL = "all"
+class Balance(str, Enum):
+    """How calls are spread over the replicas."""
+
+    LEAST = "least-request"
+    ROUND_ROBIN = "round-robin"
 
 
 def serve(
@@ -74,23 +80,49 @@ def rank(
         print(table(ranking))
 
 
-def gateway(
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run directory, for its deployment.yaml.")
-    ] = None,
-    replica: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=HOST:PORT", help="Instead: the replicas.")
-    ] = None,
-    model_name: Annotated[str, typer.Option(help="The model's name, with --replica.")] = "ranker",
+ReplicasFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="The file of replicas that Envoy watches; default RUN/gateway/replicas.json, without a run "
+        "directory a temporary one."
+    ),
+]
+OptionalRunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="The run directory, for its deployment.yaml.")
+]
+ReplicaTargets = Annotated[
+    list[str] | None, typer.Option("--replica", metavar="NAME=HOST:PORT", help="Instead: the replicas.")
+]
+ModelName = Annotated[str, typer.Option(help="The model's name, with --replica.")]
+
+
+@gateway.callback(invoke_without_command=True)
+def _gateway(
+    context: typer.Context,
+    run_dir: OptionalRunDir = None,
+    replica: ReplicaTargets = None,
+    model_name: ModelName = "ranker",
     listen: Annotated[str, typer.Option(help="Where callers connect, host:port.")] = "127.0.0.1:8600",
     metrics: Annotated[str, typer.Option(help="Where Prometheus scrapes, host:port.")] = "127.0.0.1:8601",
-    mirror: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of requests the other replicas answer too.")
-    ] = 0.01,
-    spool: Annotated[Path | None, typer.Option(help="Where comparisons go; default RUN/mirrored.")] = None,
     sticky: Annotated[
-        str | None, typer.Option(help="Metadata key that decides the replica; else round robin.")
+        str | None,
+        typer.Option(metavar="KEY", help="Metadata key whose value decides the replica (ring hash)."),
     ] = None,
+    balance: Annotated[Balance, typer.Option(help="Without --sticky: how calls are spread.")] = Balance.LEAST,
+    hedge: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="MS",
+            help="Milliseconds after which an unanswered call is also asked of another replica; 0: never.",
+        ),
+    ] = 1000,
+    mirror: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of Predict calls that the monitor receives too.")
+    ] = 0.0,
+    monitor: Annotated[
+        str, typer.Option(help="Where they go, the monitor's --mirror-listen, host:port.")
+    ] = "127.0.0.1:8602",
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM chain to answer callers with.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM key of --tls-certificate.")] = None,
     client_ca: Annotated[Path | None, typer.Option(help="Callers need a certificate signed by this.")] = None,
@@ -101,40 +133,115 @@ def gateway(
         Path | None, typer.Option(help="PEM chain to show replicas that ask for one (mutual TLS).")
     ] = None,
     replica_key: Annotated[Path | None, typer.Option(help="PEM key of --replica-certificate.")] = None,
-    features: Annotated[
-        Features,
+    replicas_file: ReplicasFile = None,
+    envoy: Annotated[
+        Path | None, typer.Option(help="Envoy's program; default: that of the [gateway] extra.")
+    ] = None,
+    print_config: Annotated[
+        bool,
         typer.Option(
-            help="Raw values kept of a compared request: those of monitor.slices, or all, to ask it again."
+            "--print-config",
+            help="Print Envoy's configuration and stop. It watches --replicas-file, or without one has the "
+            "replicas inside.",
         ),
-    ] = Features.SLICES,
+    ] = False,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, max=3600, help="What calls under way have after SIGTERM.")
+    ] = 10.0,
 ) -> None:
-    """Stand in front of the replicas: TF Serving's API on both sides, a sample of live traffic compared.
+    """Run Envoy in front of the replicas: TF Serving's API on both sides.
+
+    A replica added to deployment.yaml is used within seconds, without a restart.
 
     Example: ranker gateway --run-dir runs/ml --mirror 0.05
     """
-    from ranker import layout
+    if context.invoked_subcommand:
+        return
     from serving.client import Tls
-    from serving.gateway import GatewayOptions, MirrorOptions, ServerTls, run
-    from serving.run_directory import deployment_from, experiment_of
+    from serving.gateway import GatewayOptions, ServerTls, bootstrap, run
+    from serving.run_directory import deployment_from
 
     if (tls_certificate is None) != (tls_key is None):
         raise UserError("--tls-certificate and --tls-key go together")
-    tls = ServerTls(tls_certificate, tls_key, client_ca) if tls_certificate and tls_key else None
+    if client_ca and not tls_certificate:
+        raise UserError("--client-ca goes with --tls-certificate and --tls-key")
     if (replica_certificate is None) != (replica_key is None):
         raise UserError("--replica-certificate and --replica-key go together")
+    tls = ServerTls(tls_certificate, tls_key, client_ca) if tls_certificate and tls_key else None
     secure = replica_ca or replica_certificate
-    upstream_tls = Tls(replica_ca, replica_certificate, replica_key) if secure else None
-
-    deployment = deployment_from(run_dir, replica, model_name)
-    where = spool or (run_dir / "mirrored" if run_dir else Path("mirrored"))
-    configured = run_dir is not None and layout.config_path(run_dir).exists()
-    kept = experiment_of(run_dir).monitor.slices if run_dir and configured else ()
-    if features is Features.ALL:
-        if not deployment.candidate:
-            raise UserError("--features all goes with --run-dir, whose deployment.yaml names the features")
-        kept = tuple(dict.fromkeys((*deployment.context, *deployment.candidate, *kept)))
-    mirroring = MirrorOptions(rate=mirror, spool=where, features=kept)
     options = GatewayOptions(
-        deployment, listen, metrics, sticky, tls=tls, upstream_tls=upstream_tls, mirror=mirroring
+        listen=listen,
+        metrics=metrics,
+        sticky=sticky,
+        balance=balance.value,
+        hedge_ms=hedge,
+        mirror=mirror,
+        monitor=monitor,
+        tls=tls,
+        replica_tls=Tls(replica_ca, replica_certificate, replica_key) if secure else None,
+        drain_seconds=drain_seconds,
     )
-    run(options, Reporter().line)
+    deployment = partial(deployment_from, run_dir, replica, model_name)
+    if print_config:
+        print(json.dumps(bootstrap(options, deployment(), replicas_file), indent=1))
+        return
+    run(options, deployment, _replicas_path(run_dir, replicas_file), envoy=envoy, announce=Reporter().line)
+
+
+@gateway.command()
+def drain(
+    name: Annotated[str, typer.Argument(help="The replica.")],
+    run_dir: OptionalRunDir = None,
+    replicas_file: ReplicasFile = None,
+    force: Annotated[bool, typer.Option("--force", help="Also the last healthy replica.")] = False,
+) -> None:
+    """Take a replica out: its calls under way finish, new ones go to the others, until `restore`.
+
+    Example: ranker gateway drain smelu-1 --run-dir runs/ml
+    """
+    from serving.gateway import set_drained
+
+    print(set_drained(_existing(run_dir, replicas_file), name, True, force=force))
+
+
+@gateway.command()
+def restore(
+    name: Annotated[str, typer.Argument(help="The replica.")],
+    run_dir: OptionalRunDir = None,
+    replicas_file: ReplicasFile = None,
+) -> None:
+    """Take a drained replica back.
+
+    Example: ranker gateway restore smelu-1 --run-dir runs/ml
+    """
+    from serving.gateway import set_drained
+
+    print(set_drained(_existing(run_dir, replicas_file), name, False))
+
+
+@gateway.command()
+def replicas(
+    replicas_file: Annotated[Path, typer.Option(help="The file to keep.")],
+    run_dir: OptionalRunDir = None,
+    replica: ReplicaTargets = None,
+    once: Annotated[bool, typer.Option("--once", help="Write the file, then stop.")] = False,
+) -> None:
+    """Keep the file of replicas for an Envoy that runs elsewhere: deployment.yaml's, their names resolved.
+
+    Example: ranker gateway replicas --run-dir runs/ml --replicas-file /gateway/replicas.json
+    """
+    from serving.gateway import follow
+    from serving.run_directory import deployment_from
+
+    follow(partial(deployment_from, run_dir, replica), replicas_file, once=once, announce=Reporter().line)
+
+
+def _replicas_path(run_dir: Path | None, replicas_file: Path | None) -> Path | None:
+    return replicas_file or (run_dir / "gateway" / "replicas.json" if run_dir else None)
+
+
+def _existing(run_dir: Path | None, replicas_file: Path | None) -> Path:
+    path = _replicas_path(run_dir, replicas_file)
+    if path is None:
+        raise UserError("give --run-dir or --replicas-file, as the gateway has it")
+    return path

@@ -1,11 +1,12 @@
-"""A gRPC proxy in front of the replicas that lets live traffic measure them.
+"""Envoy in front of the replicas: its configuration and its process.
 
-Callers see TF Serving's API; each answer comes from one replica, untouched. A sample of the requests, picked
-by a hash of their id, goes to the other replicas as well, from a process of its own, and each becomes one
-`serving.mirrored.MirroredRequest` in a spool directory that the monitor reads.
+`bootstrap` turns options and a deployment into what Envoy reads; `run` starts it, watches it and drains it; `follow`
+keeps the file of replicas for an Envoy that runs elsewhere; `set_drained` takes one replica out and back. Callers see
+TF Serving's API; a share of the Predict calls goes to the monitor as well, which asks every replica itself.
 """
 
-from serving.gateway.options import GatewayOptions, MirrorOptions, ServerTls
-from serving.gateway.service import Gateway, run
+from serving.gateway.draining import set_drained
+from serving.gateway.options import GatewayOptions, ServerTls
+from serving.gateway.process import bootstrap, follow, run
 
-__all__ = ["Gateway", "GatewayOptions", "MirrorOptions", "ServerTls", "run"]
+__all__ = ["GatewayOptions", "ServerTls", "bootstrap", "follow", "run", "set_drained"]

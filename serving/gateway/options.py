@@ -1,15 +1,17 @@
-"""What a gateway is told."""
+"""What a gateway is configured by."""
 
 from __future__ import annotations
 
-import math
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from ranker.address import parse_address
 from ranker.errors import UserError
 from serving.client.connection import Tls
-from serving.deployment import Deployment
+
+Balance = Literal["least-request", "round-robin"]
 
 
 @dataclass(frozen=True)
@@ -19,116 +21,102 @@ class ServerTls:
     With `client_ca` callers must bring a certificate (mutual TLS).
     """
 
-    certificate: Path | str
-    key: Path | str
-    client_ca: Path | str | None = None
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
 
-    def context(self) -> ssl.SSLContext:
-        """Returns what a listening socket needs.
+    def check(self) -> None:
+        """Reads the files as Envoy will.
 
         Raises:
-          UserError: a file can't be read, or holds no certificate or key.
+          UserError: a file can't be read, or holds no certificate, or the key is another certificate's.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            for file in (self.certificate, self.key, self.client_ca):
-                if file is not None:
-                    Path(file).read_bytes()  # the errors of the calls below do not name it
-            context.load_cert_chain(self.certificate, self.key)
-            if self.client_ca is not None:
-                context.load_verify_locations(self.client_ca)
-                context.verify_mode = ssl.CERT_REQUIRED
-        except ssl.SSLError as error:
-            files = ", ".join(str(f) for f in (self.certificate, self.key, self.client_ca) if f is not None)
-            raise UserError(
-                f"TLS files {files} must hold PEM certificates and the matching key: {error.reason or error}"
-            ) from None
-        except OSError as error:
-            raise UserError(f"TLS file {error.filename} can't be read: {error.strerror}") from None
-        context.set_alpn_protocols(["h2"])
-        return context
-
-
-@dataclass(frozen=True)
-class MirrorOptions:
-    """How live traffic is compared.
-
-    Attributes:
-      rate: the part of requests, by hash of their id, that the other replicas answer too, 0 to 1.
-      deadline: seconds for one mirrored call.
-      queue: calls that may wait; more are dropped and counted.
-      workers: mirrored calls under way at a time.
-      spool: the directory that comparisons are written to.
-      spool_bytes: what its files may take; the oldest go first.
-      features: the features whose raw values are kept beside the answers, so that live traffic can be sliced by them.
-    """
-
-    rate: float = 0.01
-    deadline: float = 1.0
-    queue: int = 1000
-    workers: int = 4
-    spool: Path | str = "mirrored"
-    spool_bytes: int = 256 << 20
-    features: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check("mirror rate", self.rate, 0.0 <= self.rate <= 1.0, "a number from 0 to 1")
-        _check("mirror deadline", self.deadline, 0 < self.deadline < math.inf, "a number of seconds > 0")
-        _check("mirror queue", self.queue, self.queue >= 1, "at least 1")
-        _check("mirror workers", self.workers, 1 <= self.workers <= 256, "from 1 to 256")
-        _check("spool bytes", self.spool_bytes, self.spool_bytes > 0, "> 0")
+        _check_pem(self.client_ca, self.certificate, self.key)
 
 
 @dataclass(frozen=True)
 class GatewayOptions:
-    """Where the gateway listens and what it does.
+    """Where the gateway listens and how it sends calls on.
 
     Attributes:
-      deployment: the replicas behind it.
       listen: `host:port` for callers; port 0: any free one.
-      metrics: `host:port` for Prometheus; None: none.
-      sticky: the metadata key whose value decides the replica; calls without it go in turn. None: all do.
-      slow: seconds; an answer is late after this in any case (usually sooner, see `pace`); a replica that is
-        late five times in a row is left alone for a while.
-      drain: seconds that calls under way have after SIGTERM.
+      metrics: `host:port` for Prometheus; port 0: any free one.
+      admin: Envoy's administration: `host:port` on loopback, or the path of a unix socket.
+      sticky: the metadata key whose value decides the replica; None: `balance` does.
+      balance: which replica a call goes to.
+      hedge_ms: milliseconds after which an unanswered call is also asked of another replica; 0: never.
+      mirror: the share of Predict calls that the monitor receives too, 0 to 1.
+      monitor: `host:port` where the monitor takes mirrored calls.
       tls: the gateway's own TLS; None: none.
-      upstream_tls: how it connects to the replicas; None: no TLS.
-      mirror: how live traffic is compared.
+      replica_tls: how it connects to the replicas; None: no TLS.
+      drain_seconds: how long calls under way may take after SIGTERM.
     """
 
-    deployment: Deployment
     listen: str = "127.0.0.1:8600"
-    metrics: str | None = "127.0.0.1:8601"
+    metrics: str = "127.0.0.1:8601"
+    admin: str = "127.0.0.1:9901"
     sticky: str | None = None
-    slow: float = 1.0
-    drain: float = 10.0
+    balance: Balance = "least-request"
+    hedge_ms: int = 1000
+    mirror: float = 0.0
+    monitor: str = "127.0.0.1:8602"
     tls: ServerTls | None = None
-    upstream_tls: Tls | None = None
-    mirror: MirrorOptions = field(default_factory=MirrorOptions)
+    replica_tls: Tls | None = None
+    drain_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, address in (("listen", self.listen), ("metrics", self.metrics)):
-            if address is not None:
-                split_address(name, address)
-        _check("slow", self.slow, 0 < self.slow < math.inf, "a number of seconds > 0")
-        _check("drain", self.drain, 0 <= self.drain < math.inf, "a number of seconds >= 0")
-        if self.sticky is not None and (self.sticky != self.sticky.lower() or not self.sticky.isascii()):
-            raise UserError(f"`sticky` must be a metadata key in lower case. Received: {self.sticky!r}")
+        parse_address(self.listen, "`listen`", lowest_port=0)
+        parse_address(self.metrics, "`metrics`", lowest_port=0)
+        parse_address(self.monitor, "`monitor`")
+        rules = (
+            ("balance", self.balance in ("least-request", "round-robin"), "least-request or round-robin"),
+            ("hedge", 0 <= self.hedge_ms <= 600_000, "a number of milliseconds from 0 (never) to 600000"),
+            ("mirror", 0 <= self.mirror <= 1, "a share from 0 to 1"),
+            ("drain_seconds", 0 <= self.drain_seconds <= 3600, "a number of seconds from 0 to 3600"),
+        )
+        values = {"hedge": self.hedge_ms}
+        for name, holds, rule in rules:
+            if not holds:
+                value = values.get(name, getattr(self, name, None))
+                raise UserError(f"`{name}` must be {rule}. Received: {value}")
+        if self.sticky is not None and not _is_metadata_key(self.sticky):
+            raise UserError(
+                "`sticky` must be a metadata key: lower-case letters, digits, `_`, `-`, `.`. "
+                f"Received: {self.sticky!r}"
+            )
+
+    def check_files(self) -> None:
+        """Reads the TLS files as Envoy will.
+
+        Raises:
+          UserError: a file can't be read, or holds no certificate, or a key is another certificate's.
+        """
+        if self.tls is not None:
+            self.tls.check()
+        if self.replica_tls is not None:
+            tls = self.replica_tls
+            _check_pem(tls.ca, tls.certificate, tls.key)
 
 
-def split_address(name: str, address: str) -> tuple[str, int]:
-    """Returns host and port of `host:port`.
-
-    Raises:
-      UserError: it does not read so.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UserError(f"`{name}` must read host:port. Received: {address!r}")
-    return host, int(port)
+def _is_metadata_key(key: str) -> bool:
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789_-.")
+    return bool(key) and set(key) <= allowed
 
 
-def _check(name: str, value: float, holds: bool, rule: str) -> None:
-    if not holds:
-        raise UserError(f"`{name}` must be {rule}. Received: {value}")
+def _check_pem(ca: Path | str | None, certificate: Path | str | None, key: Path | str | None) -> None:
+    files = [Path(file) for file in (ca, certificate, key) if file is not None]
+    try:
+        for file in files:
+            file.read_bytes()  # the errors of the calls below do not name it
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if ca is not None:
+            context.load_verify_locations(ca)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        names = ", ".join(str(file) for file in files)
+        raise UserError(
+            f"TLS files {names} must hold PEM certificates and the matching key: {error.reason or error}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"TLS file {error.filename} can't be read: {error.strerror}") from None

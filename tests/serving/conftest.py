@@ -23,6 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from serving import wire
 
+# Without a limit on messages, as TF Serving.
+_OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
 FEATURES = {"user_id": "DT_STRING", "age": "DT_FLOAT", "item_id": "DT_STRING"}
 
 
@@ -31,7 +33,8 @@ class FakeReplica:
     """A gRPC server that answers as TF Serving does for a ranking model whose score is a formula.
 
     Faults are attributes that a test sets at any time: `delay` (seconds), `error` (a gRPC code and a text,
-    for the next `error_count` calls), `batching` (equal first dimensions only), `mangle` (alters answers).
+    for the next `error_count` calls), `batching` (equal first dimensions only), `mangle` (alters answers);
+    `predict_delay` and `predict_error` hold for Predict alone, so that the model's status stays well.
     """
 
     name: str = "fake-0"
@@ -42,6 +45,8 @@ class FakeReplica:
     delay: float = 0.0
     error: tuple[grpc.StatusCode, str] | None = None
     error_count: int = 1 << 30
+    predict_delay: float = 0.0
+    predict_error: tuple[grpc.StatusCode, str] | None = None
     mangle: Callable[[Any], Any] | None = None
     credentials: grpc.ServerCredentials | None = None
     port: int = 0
@@ -49,7 +54,7 @@ class FakeReplica:
     metadata: list[tuple[tuple[str, str | bytes], ...]] = field(default_factory=list)
 
     def start(self) -> FakeReplica:
-        self._server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(futures.ThreadPoolExecutor(16), options=_OPTIONS)
         self._server.add_generic_rpc_handlers((_Handler(self),))
         address = f"127.0.0.1:{self.port}"
         self.port = (
@@ -81,6 +86,10 @@ class FakeReplica:
         if failing:
             context.abort(*self.error)
         method = path.rsplit("/", 1)[1]
+        if method == "Predict":
+            time.sleep(self.predict_delay)
+            if self.predict_error is not None:
+                context.abort(*self.predict_error)
         response = getattr(self, "_" + method.lower())(request, context)
         return self.mangle(response) if self.mangle else response
 

@@ -1,7 +1,8 @@
-"""The caller's side: answers are the replica's own bytes; who answers; what happens when one does not."""
+"""What callers see of a gateway: the replicas' own answers, their names, refusals."""
 
 from __future__ import annotations
 
+import urllib.error
 from collections import Counter
 
 import grpc
@@ -9,29 +10,7 @@ import pytest
 
 from serving import wire
 from serving.client import InvalidArgument, NotFound, RankerClient, Unavailable
-from serving.gateway.probe import is_serving
-
-ITEMS = [str(item) for item in range(20)]
-
-
-def request_bytes(items=ITEMS) -> bytes:
-    request = wire.PredictRequest()
-    request.model_spec.name = "ranker"
-    request.inputs["item_id"].CopyFrom(wire.to_tensor(items))
-    # A field of a newer TF Serving, which this proxy does not know.
-    return request.SerializeToString() + b"\x32\x03new"
-
-
-def raw_call(target: str, path: str, body: bytes, metadata=(), timeout=5.0):
-    """Calls with bytes and returns (bytes, trailing metadata)."""
-    with grpc.insecure_channel(target) as channel:
-        answer, call = channel.unary_unary(path).with_call(body, metadata=metadata, timeout=timeout)
-        return answer, dict(call.trailing_metadata())
-
-
-def who(target: str, key: str | None = None) -> str:
-    metadata = (("x-user", key),) if key else ()
-    return raw_call(target, wire.PREDICT.path, request_bytes(), metadata)[1]["x-ranker-replica"]
+from tests.serving.gateway.conftest import ITEMS, Callers, call, request_bytes
 
 
 def test_answers_are_the_replicas_own_bytes(fake_replica, gateway):
@@ -39,10 +18,10 @@ def test_answers_are_the_replicas_own_bytes(fake_replica, gateway):
     running = gateway([replica])
     for path in (wire.PREDICT.path, wire.GET_MODEL_METADATA.path, wire.GET_MODEL_STATUS.path):
         body = request_bytes() if path == wire.PREDICT.path else b""
-        direct, _ = raw_call(replica.target, path, body)
-        through, trailers = raw_call(running.target, path, body)
+        direct, _ = call(replica.target, path, body)
+        through, name = call(running.target, path, body)
         assert through == direct
-        assert trailers["x-ranker-replica"] == "a"
+        assert name == "a"
     sent = [request.SerializeToString() for request in replica.requests()]
     assert sent[0] == sent[1]
     assert b"new" in sent[1]
@@ -52,99 +31,109 @@ def test_the_client_works_unchanged(fake_replica, gateway):
     replica = fake_replica(name="a", version=5)
     running = gateway([replica])
     with RankerClient(running.target) as through, RankerClient(replica.target) as direct:
-        assert through.rank({"user_id": "1"}, {"item_id": ITEMS}).item_ids == (
-            direct.rank({"user_id": "1"}, {"item_id": ITEMS}).item_ids
+        assert (
+            through.rank({"user_id": "1"}, {"item_id": ITEMS}).item_ids
+            == direct.rank({"user_id": "1"}, {"item_id": ITEMS}).item_ids
         )
-        assert through.describe() == direct.describe()
-        assert through.status() == direct.status()
-
-
-def test_calls_go_in_turn(fake_replica, gateway):
-    running = gateway([fake_replica(name=name) for name in "abc"])
-    assert Counter(who(running.target) for _ in range(12)) == {"a": 4, "b": 4, "c": 4}
-
-
-def test_a_key_leads_to_the_same_replica_also_after_a_restart(fake_replica, gateway):
-    replicas = [fake_replica(name=name) for name in "abc"]
-    first, second = gateway(replicas, sticky="x-user"), gateway(replicas, sticky="x-user")
-    keys = [f"user-{number}" for number in range(12)]
-    routes = [who(first.target, key) for key in keys]
-    assert [who(second.target, key) for key in keys] == routes
-    assert [who(first.target, key) for key in keys] == routes
-    assert len(set(routes)) > 1
-
-
-def test_status_text_and_metadata_pass_through(fake_replica, gateway):
-    replica = fake_replica(name="a")
-    running = gateway([replica])
-    text = "input size does not match signature: 2!=1 len({x,z}) ü"
-    replica.error = (grpc.StatusCode.INVALID_ARGUMENT, text)
-    with RankerClient(running.target) as client, pytest.raises(InvalidArgument) as caught:
-        client.status()
-    assert caught.value.details == text
-    replica.error = None
-    given = (("x-request-id", "r1"), ("x-trace", "t"), ("x-trace", "u"), ("x-raw-bin", b"\x00\xff"))
-    raw_call(running.target, wire.PREDICT.path, request_bytes(), given)
-    assert tuple(pair for pair in replica.metadata[-1] if pair[0].startswith("x-")) == given
-    with RankerClient(running.target, model_name="other") as client, pytest.raises(NotFound):
-        client.describe()
-
-
-def test_unavailable_goes_to_the_next_replica(fake_replica, gateway):
-    full, well = fake_replica(name="full"), fake_replica(name="well")
-    running = gateway([full, well])
-    full.error = (grpc.StatusCode.UNAVAILABLE, "queue full")
-    assert {who(running.target) for _ in range(4)} == {"well"}
-    assert running.metric("ranker_gateway_unavailable_total", replica="full") == len(full.calls) > 0
-
-
-def test_all_unavailable_is_said_with_the_last_replicas_text(fake_replica, gateway):
-    replicas = [fake_replica(name=name) for name in "ab"]
-    running = gateway(replicas)
-    for replica in replicas:
-        replica.error = (grpc.StatusCode.UNAVAILABLE, "queue full")
-    with RankerClient(running.target, retries=0) as client, pytest.raises(Unavailable, match="queue full"):
-        client.status()
-    assert [len(replica.calls) for replica in replicas] == [1, 1]
-
-
-def test_the_callers_deadline_reaches_the_replica_and_ends_the_call(fake_replica, gateway):
-    replica = fake_replica(name="a", delay=1.0)
-    running = gateway([replica])
-    with pytest.raises(grpc.RpcError) as caught:
-        raw_call(running.target, wire.PREDICT.path, request_bytes(), timeout=0.2)
-    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert through.predict({"item_id": ["1"]}).version == 5
 
 
 @pytest.mark.parametrize(
-    "path", [wire.RELOAD_CONFIG.path, "/tensorflow.serving.SessionService/SessionRun", "/any.Other/Method"]
+    ("code", "error"),
+    [("INVALID_ARGUMENT", InvalidArgument), ("NOT_FOUND", NotFound)],
 )
-def test_what_would_change_one_replica_of_several_is_not_forwarded(fake_replica, gateway, path):
+def test_a_callers_mistake_comes_back_as_the_replica_words_it(fake_replica, gateway, code, error):
+    replica = fake_replica(name="a")
+    running = gateway([replica])
+    replica.error = (grpc.StatusCode[code], "Ärger: 100% of it")
+    with RankerClient(running.target, retries=0) as client, pytest.raises(error, match="Ärger: 100% of it"):
+        client.predict({"item_id": ["1"]})
+
+
+def test_metadata_reaches_the_replica_and_deadlines_hold(fake_replica, gateway):
+    replica = fake_replica(name="a")
+    running = gateway([replica])
+    metadata = (("team", "x"), ("x-request-id", "r-7"), ("under_score", "y"), ("blob-bin", b"\x00\xff"))
+    call(running.target, metadata=metadata)
+    sent = dict(replica.metadata[-1])
+    assert {key: sent[key] for key, _ in metadata} == dict(metadata)
+    replica.delay = 3.0
+    with pytest.raises(grpc.RpcError) as caught:
+        call(running.target, timeout=0.3)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_calls_are_spread_over_the_replicas(fake_replica, gateway):
+    replicas = [fake_replica(name=name) for name in "abc"]
+    running = gateway(replicas, "--balance=round-robin")
+    with Callers(running.target, threads=4) as callers:
+        callers.answered(600)
+    assert not callers.errors
+    share = {name: count / sum(callers.replicas.values()) for name, count in callers.replicas.items()}
+    assert share.keys() == set("abc")
+    assert all(0.2 < value < 0.47 for value in share.values())
+
+
+def test_a_sticky_key_leads_to_one_replica_and_moves_only_where_it_must(fake_replica, gateway):
+    replicas = [fake_replica(name=name) for name in "abc"]
+    running = gateway(replicas, "--sticky=x-user")
+
+    def homes() -> dict[str, str]:
+        return {user: call(running.target, metadata=(("x-user", user),))[1] for user in map(str, range(40))}
+
+    before = homes()
+    assert before == homes()
+    assert set(Counter(before.values())) == set("abc")
+    replicas[1].stop()
+    after = homes()
+    assert set(after.values()) == {"a", "c"}
+    # Envoy's ring gets denser with fewer replicas, so that some of the others move as well: the ring depends on the
+    # names alone, so it is the same on every machine.
+    stay = [before[user] == after[user] for user in before if before[user] != "b"]
+    assert sum(stay) / len(stay) > 0.7
+
+
+def test_a_reload_is_refused(fake_replica, gateway):
     replica = fake_replica(name="a")
     running = gateway([replica])
     with pytest.raises(grpc.RpcError) as caught:
-        raw_call(running.target, path, b"")
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert not replica.calls
+        call(running.target, wire.RELOAD_CONFIG.path, b"")
+    assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    assert "one replica of several" in caught.value.details()
+    assert not replica.requests("HandleReloadConfigRequest")
 
 
-def test_health_follows_the_replicas(fake_replica, gateway):
+def test_a_large_message_passes_both_ways(fake_replica, gateway):
     replica = fake_replica(name="a")
     running = gateway([replica])
-    check = "/grpc.health.v1.Health/Check"
-    assert raw_call(running.target, check, b"")[0] == b"\x08\x01"
-    assert is_serving(running.target)
+    items = [f"{number:0200d}" for number in range(100_000)]
+    with RankerClient(running.target, deadline=60.0) as client:
+        assert len(client.predict({"item_id": items}).scores) == len(items)
+
+
+def test_without_a_replica_calls_are_unavailable(fake_replica, gateway):
+    replica = fake_replica(name="a")
     replica.stop()
-    running.wait_until(lambda: not running.healthy())
-    assert raw_call(running.target, check, b"")[0] == b"\x08\x02"
-    assert not is_serving(running.target)
-    assert not is_serving("127.0.0.1:1", seconds=1.0)
+    running = gateway([replica], reachable=0)
+    with RankerClient(running.target, retries=0) as client, pytest.raises(Unavailable):
+        client.predict({"item_id": ["1"]})
 
 
-def test_metrics_are_served(fake_replica, gateway):
+def test_the_metrics_port_has_prometheus_statistics_and_no_other_page(fake_replica, gateway):
     running = gateway([fake_replica(name="a")])
-    who(running.target)
-    page = running.scrape()
-    assert 'ranker_gateway_requests_total{code="OK",method="Predict",replica="a"} 1.0' in page
-    assert 'ranker_gateway_replica_healthy{replica="a"} 1.0' in page
-    assert 'ranker_gateway_mirror_dropped_total{reason="queue"} 0.0' in page
+    call(running.target)
+    assert running.metric("envoy_cluster_upstream_rq_total", envoy_cluster_name="replicas") >= 1
+    assert running.metric("envoy_cluster_grpc_PredictionService_Predict_success") == 1
+    assert running.scrape("/healthz") == ""
+    for path in (
+        "/",
+        "/stats",
+        "/config_dump",
+        "/quitquitquit",
+        "/metrics/../config_dump",
+        "/metrics%2f..%2fcerts",
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            running.scrape(path)
+        assert caught.value.code == 404
+        caught.value.close()

