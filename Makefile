@@ -70,6 +70,11 @@ $(FRAMEWORKS)/.ready: tests/requirements-frameworks.txt
 test-frameworks: .venv/.ready $(FRAMEWORKS)/.ready  ## the activations on JAX and PyTorch, in an environment of their own (3 GB)
 	RANKER_FRAMEWORKS_PYTHON=$(FRAMEWORKS)/bin/python $(BIN)/python -m pytest -m frameworks $(ARGS)
 
+.PHONY: site
+site: .venv/.ready  ## the documentation as a site that is read without a network, in build/site
+	@if [ -x $(BIN)/mkdocs ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet; \
+	else echo "the documentation's site is left out: its generator needs Python 3.11"; fi
+
 check: format-check lint types test  ## what CI runs
 
 .PHONY: format-check

@@ -1,0 +1,159 @@
+"""What the documents name exists: commands, flags, files, metrics. The site is built from them."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from ranker.cli import app
+from ranker.divergence.document import page
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+COMMANDS = typer.main.get_command(app)
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+
+
+def page_ids(path):
+    return str(path.relative_to(ROOT))
+
+
+def code_of(path):
+    """The text of a page's code, spans and blocks."""
+    return [match.strip("`") for match in CODE.findall(path.read_text(encoding="utf-8"))]
+
+
+def commands_of(path):
+    """Calls of `ranker` in a page's code, each as its words; lines that go on with a backslash are joined."""
+    for code in code_of(path):
+        for line in code.replace("\\\n", " ").splitlines():
+            line = re.split(r"\s#\s", line.strip().removeprefix("$ "))[0]
+            if re.match(r"ranker [a-z]", line) and "[OPTIONS]" not in line:
+                try:
+                    yield shlex.split(line)
+                except ValueError:  # an excerpt that ends inside a quotation
+                    yield line.split()
+
+
+def mistakes_in(words):
+    """What of a call the command line does not know; empty if all of it exists."""
+    command, position = COMMANDS, 1
+    while hasattr(command, "commands") and position < len(words) and not words[position].startswith("-"):
+        child = command.commands.get(words[position])
+        if child is None:
+            return [words[position]] if not command.invoke_without_command or position == 1 else []
+        command, position = child, position + 1
+    flags = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    flags |= {"--help", "-h"}
+    return [
+        word
+        for word in words[position:]
+        if re.match(r"--[a-z]", word) and word.split("=")[0].rstrip(".,;:") not in flags
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_ids)
+def test_commands_and_flags_exist(path):
+    mistakes = {" ".join(words): wrong for words in commands_of(path) if (wrong := mistakes_in(words))}
+    assert not mistakes
+
+
+def test_examples_of_the_help_are_calls_that_the_command_line_knows():
+    def walk(command, name):
+        yield name, command.help or ""
+        for child, below in getattr(command, "commands", {}).items():
+            yield from walk(below, f"{name} {child}")
+
+    mistakes, examples = {}, 0
+    for name, text in walk(COMMANDS, "ranker"):
+        for example in re.findall(r"Example: (ranker [^\n]+)", text):
+            examples += 1
+            wrong = mistakes_in(shlex.split(example))
+            if wrong:
+                mistakes[name] = wrong
+    assert not mistakes
+    assert examples > 5
+
+
+NAMED_FILES = re.compile(
+    r"(?<![\w./-])(?:benchmarks|configs|docker|docs|tests|ranker|pipelines|serving)/[\w./-]*\w"
+)
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if "evidence" not in p.parts], ids=page_ids)
+def test_files_exist(path):
+    named = {name for code in code_of(path) for name in NAMED_FILES.findall(code)}
+    # What a user makes stands beside examples of ours, by these names.
+    ours = {name for name in named if not re.search(r"configs/mine|docker/\.env$", name)}
+    absent = {name for name in ours if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()}
+    assert not absent
+
+
+def test_metrics_exist():
+    """Every Prometheus metric that a page names is written somewhere in the code or by a rule."""
+    sources = [*(ROOT / "serving").rglob("*.py"), *(ROOT / "docker" / "prometheus").glob("*.yaml")]
+    known = "\n".join(source.read_text(encoding="utf-8") for source in sources)
+    absent = {}
+    for path in PAGES:
+        for code in code_of(path):
+            for name in re.findall(r"\branker_[a-z_]+", code):
+                stem = re.sub(r"_(total|bucket|sum|count)$", "", name)
+                if stem not in known and not re.search(
+                    rf"{re.escape(stem.removeprefix('ranker_'))}\b", known
+                ):
+                    absent.setdefault(page_ids(path), set()).add(name)
+    assert not absent
+
+
+def test_the_measures_page_is_current():
+    written = (DOCS / "measures.md").read_text(encoding="utf-8")
+    assert written == page(), "run: python -m ranker.divergence.document > docs/measures.md"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    if sys.version_info < (3, 11):
+        pytest.skip("the site's generator needs Python 3.11")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--quiet",
+            "--site-dir",
+            str(tmp_path / "site"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "site" / "reference" / "command-line.html").read_text(encoding="utf-8")
+    assert "ranker monitor replay" in written
+    # Readable without a network: nothing is loaded from another host.
+    for html in (tmp_path / "site").rglob("*.html"):
+        assert not re.search(r'<(script|img|iframe)[^>]+src="https?:', html.read_text(encoding="utf-8")), html
+        assert not re.search(
+            r'<link[^>]+rel="stylesheet"[^>]+href="https?:', html.read_text(encoding="utf-8")
+        ), html
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_ids)
+def test_relative_links_lead_somewhere(path):
+    """The command line's page is written while the site is built."""
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    broken = [
+        link
+        for link in links
+        if "://" not in link and link != "reference/command-line.md" and not (path.parent / link).exists()
+    ]
+    assert not broken
