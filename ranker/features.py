@@ -35,7 +35,7 @@ class FeatureEncoder(tf.Module):
         """Encodes a batch.
 
         Args:
-            raw: feature name to tensor [batch]: text (empty is missing) or float32 (NaN is missing).
+            raw: feature name to tensor [batch]: text (empty is missing) or float32 (what is not finite is missing).
 
         Returns:
             `ids`, int32 [batch, id_width], columns in the plan's order, 0 for missing or padding;
@@ -90,7 +90,7 @@ def _table(column: Column) -> tf.lookup.StaticVocabularyTable | None:
 
 
 def _number(column: Column, value: tf.Tensor) -> tf.Tensor:
-    missing = tf.math.is_nan(value)
+    missing = ~tf.math.is_finite(value)
     if getattr(column.feature, "transform", "none") == "log1p":
         value = tf.sign(value) * tf.math.log1p(tf.abs(value))
     value = (value - tf.constant(column.mean, tf.float32)) / tf.constant(column.std, tf.float32)
@@ -99,4 +99,4 @@ def _number(column: Column, value: tf.Tensor) -> tf.Tensor:
 
 def _bucket(column: Column, value: tf.Tensor) -> tf.Tensor:
     bucket = 1 + tf.raw_ops.Bucketize(input=value, boundaries=list(column.boundaries))
-    return tf.where(tf.math.is_nan(value), 0, bucket)[:, tf.newaxis]
+    return tf.where(tf.math.is_finite(value), bucket, 0)[:, tf.newaxis]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 
 from ranker.errors import UserError
@@ -14,18 +15,18 @@ def ask(
     candidates: Sequence[str],
     *,
     model_name: str = "ranker",
-    item: str = "item_id",
+    item: str | None = None,
     k: int | None = None,
     deadline: float = 5.0,
 ) -> Ranking:
-    """Ranks candidates written as text.
+    """Ranks candidates written as text. Features that are not given are missing.
 
     Args:
         target: `host:port`.
         context: `name=value` texts.
-        candidates: one text an item, `name=value,name=value`.
+        candidates: one text an item, `name=value,name=value`; a `name=value` with a comma stands in quotes, as in CSV.
         model_name: the model's name.
-        item: the feature that identifies a candidate.
+        item: the feature that identifies a candidate; None: the model is asked.
         k: how many of the best, None for all.
         deadline: seconds.
 
@@ -33,22 +34,14 @@ def ask(
         UserError: a text cannot be read, or names a feature the model does not have.
         ServingError: the replica does not answer, or refuses.
     """
-    given = _pairs(context, "--context")
-    rows = [_pairs(text.split(","), "--candidate") for text in candidates]
-    if any(item not in row for row in rows):
-        raise UserError(f"--candidate must give {item}=VALUE, the feature that identifies an item")
+    features = _pairs(context, "--context")
+    rows = [_pairs(_fields(text), "--candidate") for text in candidates]
     with RankerClient(target, model_name=model_name, deadline=deadline, item=item) as client:
-        known = client.metadata()["serving_default"].inputs
-        for name in [*given, *(name for row in rows for name in row)]:
-            if name not in known:
-                raise UserError(f"the model has no feature {name!r}; it has {', '.join(sorted(known))}")
-        # What nobody gave is missing: empty text, NaN. Whether a feature is the context's only the caller knows.
-        columns = {name for row in rows for name in row}
-        missing = {name: "" if spec.dtype == "DT_STRING" else float("nan") for name, spec in known.items()}
-        wholly = {name: given.get(name, missing[name]) for name in known if name not in columns}
-        return client.rank(
-            wholly, {name: [row.get(name, missing[name]) for row in rows] for name in columns}, k
-        )
+        item = item or client.item()
+        if not all(row.get(item) for row in rows):
+            raise UserError(f"--candidate must give {item}=VALUE, the feature that identifies an item")
+        names = dict.fromkeys(name for row in rows for name in row)
+        return client.rank(features, {name: [row.get(name) for row in rows] for name in names}, k)
 
 
 def table(ranking: Ranking) -> str:
@@ -59,11 +52,21 @@ def table(ranking: Ranking) -> str:
     return "\n".join(lines)
 
 
+def _fields(text: str) -> list[str]:
+    try:
+        (fields,) = csv.reader([text], strict=True)
+    except (csv.Error, ValueError) as error:
+        raise UserError(f"--candidate must read as a line of CSV ({error}). Received: {text!r}") from None
+    return fields
+
+
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
             raise UserError(f"{option} must be NAME=VALUE. Received: {text!r}")
+        if name.strip() in pairs:
+            raise UserError(f"{option} must give a feature once. Received twice: {name.strip()}")
         pairs[name.strip()] = value
     return pairs

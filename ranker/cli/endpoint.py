@@ -56,12 +56,21 @@ def serve(
 
 def rank(
     target: Annotated[str, typer.Option(help="A replica, host:port.")],
-    context: Annotated[list[str], typer.Option(metavar="NAME=VALUE", help="A context feature.")],
     candidate: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE,...", help="An item: its features, separated by commas.")
+        list[str],
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            help='An item: its features, separated by commas. One that holds a comma stands in quotes: "NAME=A, B".',
+        ),
     ],
+    context: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A context feature; missing if not given.")
+    ] = None,
     model_name: Annotated[str, typer.Option(help="The model's name.")] = "ranker",
-    item: Annotated[str, typer.Option(help="The feature that identifies a candidate.")] = "item_id",
+    item: Annotated[
+        str | None,
+        typer.Option(help="The feature that identifies a candidate; default: what the model says."),
+    ] = None,
     k: Annotated[int | None, typer.Option(min=1, help="How many of the best to show.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds to wait.")] = 5.0,
     as_json: Json = False,
@@ -72,7 +81,7 @@ def rank(
     """
     from serving.ask import ask, table
 
-    ranking = ask(target, context, candidate, model_name=model_name, item=item, k=k, deadline=deadline)
+    ranking = ask(target, context or [], candidate, model_name=model_name, item=item, k=k, deadline=deadline)
     if as_json:
         scores = [float(score) for score in ranking.scores]
         emit({"item_ids": list(ranking.item_ids), "scores": scores, "version": ranking.version})

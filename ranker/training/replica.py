@@ -12,7 +12,7 @@ from typing import Any
 from ranker import layout
 from ranker.architecture import Weights, design
 from ranker.backend import tf
-from ranker.config import Experiment, fingerprint
+from ranker.config import Categorical, Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
@@ -208,6 +208,13 @@ def describe(
         "feature_spec": inputs.spec_hash,
         "version": version,
         "versions": versions(),
+        # What a client needs to ask: who the candidates are, and what joins the items of a list.
+        "item": experiment.item,
+        "multivalued": {
+            name: feature.multivalued
+            for name, feature in experiment.features.items()
+            if isinstance(feature, Categorical) and feature.multivalued
+        },
     }
 
 

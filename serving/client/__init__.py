@@ -1,10 +1,10 @@
-"""A ranking model's client: TF Serving's gRPC API without TensorFlow, blocking and asynchronous."""
+"""A ranking model's client: TF Serving's gRPC API without TensorFlow."""
 
 from serving.client.answers import Prediction, Ranking, Signature, TensorSpec, VersionStatus
-from serving.client.asynchronous import AsyncRankerClient
-from serving.client.blocking import RankerClient
+from serving.client.client import RankerClient
 from serving.client.connection import Tls
 from serving.client.errors import (
+    ClientClosed,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
@@ -18,7 +18,7 @@ from serving.client.errors import (
 )
 
 __all__ = [
-    "AsyncRankerClient",
+    "ClientClosed",
     "DeadlineExceeded",
     "FailedPrecondition",
     "InvalidArgument",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -21,33 +22,62 @@ _NUMERIC = {
 }
 
 
-def to_arrays(rows: Mapping[str, Any], signature: Signature | None) -> dict[str, np.ndarray]:
+def to_arrays(
+    rows: Mapping[str, Any], signature: Signature | None, separators: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """Returns each column as the array its input takes, text or numbers.
 
-    With a signature its types decide: numbers given for a text input become their text (7 and 7.0 both
-    become "7"), None becomes empty text or NaN. Without one the values decide: text stays text, numbers
-    become float32.
+    With a signature its types decide: values given for a text input become their text (see `ranker.text`), None becomes
+    empty text or NaN. Without one the values decide: text stays text, numbers become float32.
+
+    Args:
+      rows: name to values.
+      signature: whose inputs take them.
+      separators: of multivalued features, what joins the items of a list.
 
     Raises:
-      UserError: no column, a column that is not a sequence or not of the others' length, a value that is
-        no number where numbers are due.
+      UserError: no column, a column that is not a sequence, a value that has no text, or is no
+        finite number where numbers are due.
     """
     if not rows:
         raise UserError("rows must have at least one column. Received: none")
-    arrays = {
-        name: _convert(
-            name, values, signature.inputs[name].dtype if signature and name in signature.inputs else ""
-        )
+    dtypes = {name: spec.dtype for name, spec in signature.inputs.items()} if signature else {}
+    return {
+        name: _convert(name, values, dtypes.get(name, ""), (separators or {}).get(name))
         for name, values in rows.items()
     }
-    return arrays
+
+
+def check_features(names: Iterable[str], signature: Signature | None) -> None:
+    """Checks that a signature has all features.
+
+    Raises:
+      UserError: it lacks one.
+    """
+    for name in names:
+        if signature and signature.inputs and name not in signature.inputs:
+            raise UserError(
+                f"the model has no feature {name!r}; it has {', '.join(sorted(signature.inputs))}"
+            )
+
+
+def missing(signature: Signature | None, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the inputs that are not among `names`, as columns of one missing value: empty text, NaN, 0 for integers."""
+    absent = {}
+    for name, spec in signature.inputs.items() if signature else ():
+        if name not in names:
+            is_text = spec.dtype == "DT_STRING"
+            kind = _NUMERIC.get(spec.dtype, np.float32)
+            value = math.nan if issubclass(kind, np.floating) else 0
+            absent[name] = np.array([""], object) if is_text else np.array([value], kind)
+    return absent
 
 
 def length(arrays: Mapping[str, np.ndarray]) -> int:
     """Returns the columns' common length.
 
     Raises:
-      UserError: they have none.
+      UserError: they have none, or no rows.
     """
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
@@ -55,32 +85,58 @@ def length(arrays: Mapping[str, np.ndarray]) -> int:
     return next(iter(lengths.values()))
 
 
-def as_columns(context: Mapping[str, Any]) -> dict[str, Any]:
+def check_mapping(values: Any, name: str) -> None:
+    """Checks that columns are given by name.
+
+    Raises:
+      UserError: they are not, or a name is not text.
+    """
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{name} must be a mapping of feature names to values. Received: {repr(values)[:80]}")
+
+
+def as_context(context: Mapping[str, Any], separators: Mapping[str, str]) -> dict[str, Any]:
     """Returns a context's values as columns of one row; a sequence of one value is taken as it is.
 
     Raises:
-      UserError: a value is a longer sequence.
+      UserError: a value is a longer sequence, and the feature is not multivalued.
     """
     columns: dict[str, Any] = {}
     for name, value in context.items():
-        is_column = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
-        columns[name] = value if is_column else [value]
+        is_items = name in separators and _is_sequence(value) and not holds_lists(value)
+        columns[name] = value if _is_sequence(value) and not is_items else [value]
         if len(columns[name]) != 1:
             raise UserError(f"context `{name}` must have one value. Received: {len(columns[name])}")
     return columns
 
 
-def _convert(name: str, values: Any, dtype: str) -> np.ndarray:
+def holds_lists(values: Any) -> bool:
+    """Whether a column has lists for values."""
+    if isinstance(values, np.ndarray) and values.dtype.kind != "O":
+        return values.ndim > 1
+    return _is_sequence(values) and any(map(_is_sequence, values))
+
+
+def has_items(value: Any) -> bool:
+    """Whether a context's value is a list of items, or a column of one such list."""
+    return _is_sequence(value) and (len(value) != 1 or holds_lists(value))
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _convert(name: str, values: Any, dtype: str, separator: str | None) -> np.ndarray:
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
         if not hasattr(values, "__array__"):
-            raise UserError(f"column `{name}` must be a sequence of values. Received: {values!r}")
+            raise UserError(f"column `{name}` must be a sequence of values. Received: {repr(values)[:80]}")
         values = np.asarray(values)
     if isinstance(values, np.ndarray) and values.ndim == 0:
         raise UserError(f"column `{name}` must be a sequence of values. Received: {values!r}")
     if dtype in _NUMERIC:
         return _numbers(name, values, _NUMERIC[dtype])
     if dtype == "DT_STRING" or _holds_text(values):
-        return texts(values, name=f"column `{name}`")
+        return texts(values, separator, f"column `{name}`")
     return _numbers(name, values, np.float32)
 
 
@@ -91,11 +147,37 @@ def _holds_text(values: Any) -> bool:
 
 
 def _numbers(name: str, values: Any, dtype: type[np.generic]) -> np.ndarray:
-    if not isinstance(values, np.ndarray) or values.dtype.kind == "O":
-        values = [math.nan if value is None else value for value in values]
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        values = [_number(name, value) for value in values]
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise UserError(f"column `{name}` must hold numbers. Received: {list(values)[:3]}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = array.astype(dtype)
+    if issubclass(dtype, np.floating):
+        wrong = np.isinf(numbers)
+        rule = "finite numbers, NaN or None where missing"
+    else:
+        wrong = numbers != array
+        rule = f"numbers of {np.dtype(dtype)}"
+    if wrong.any():
+        raise UserError(f"column `{name}` must hold {rule}. Received: {array[wrong][0]}")
+    return numbers
+
+
+def _number(name: str, value: Any) -> Any:
+    """A number as prepared data have it: None and empty text are missing, a time is its seconds since 1970."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return math.nan
+    if isinstance(value, np.datetime64):
+        return math.nan if np.isnat(value) else value.astype("datetime64[us]").astype(np.int64) * 1e-6
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+    if isinstance(value, (int, np.integer)) and abs(int(value)) < 2**63:
+        return int(value)
+    if isinstance(value, (str, bytes)) and not value.strip():
+        return math.nan
     try:
-        return np.asarray(values).astype(dtype)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"column `{name}` must hold numbers ({error}). Received: {list(values)[:3]}"
-        ) from None
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"column `{name}` must hold numbers. Received: {repr(value)[:80]}") from None

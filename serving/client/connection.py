@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import ssl
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ranker.address import parse_address
 from ranker.errors import UserError
 
 MAX_MESSAGE = 1 << 30
+_SCHEMES = ("unix", "dns", "ipv4", "ipv6", "xds")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Tls:
             _read(file)
 
 
-def channel_options(tls: Tls | None) -> list[tuple[str, int | str]]:
-    """Returns gRPC channel arguments: answers up to 1 GiB, quick reconnects."""
+def channel_options(target: str, tls: Tls | None) -> list[tuple[str, int | str]]:
+    """Returns gRPC channel arguments: answers up to 1 GiB, quick reconnects, no proxy on the way to this machine."""
     options: list[tuple[str, int | str]] = [
         # Python's default of 4 MiB is less than a large request's answer.
         ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -85,9 +87,41 @@ def channel_options(tls: Tls | None) -> list[tuple[str, int | str]]:
         # Clients of one process otherwise share connections, and a client's close would not be one.
         ("grpc.use_local_subchannel_pool", 1),
     ]
+    if _is_loopback(target):
+        options.append(("grpc.enable_http_proxy", 0))
     if tls and tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
     return options
+
+
+def proxy_of(target: str) -> str | None:
+    """Returns the proxy that gRPC asks for a target, without its password, and the variable that names it; None: none."""
+    if _is_loopback(target):
+        return None
+    # gRPC reads these names in lower case only.
+    excluded = next(filter(None, map(os.environ.get, ("no_grpc_proxy", "no_proxy"))), "")
+    host = _host_port(target).rpartition(":")[0].strip("[]")
+    if any(suffix.strip() and host.endswith(suffix.strip()) for suffix in excluded.split(",")):
+        return None
+    for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
+        if os.environ.get(variable):
+            scheme, separator, address = os.environ[variable].rpartition("://")
+            return f"{scheme}{separator}{address.rpartition('@')[2]} of {variable}"
+    return None
+
+
+def _is_loopback(target: str) -> bool:
+    if target.startswith("unix:"):
+        return True
+    try:
+        return parse_address(_host_port(target)).is_loopback
+    except UserError:
+        return False
+
+
+def _host_port(target: str) -> str:
+    scheme, _, rest = target.partition(":")
+    return rest.rpartition("/")[2] if scheme in _SCHEMES else target
 
 
 def check_target(target: str) -> str:
@@ -96,7 +130,8 @@ def check_target(target: str) -> str:
     Raises:
       UserError: it doesn't.
     """
-    if not target.startswith(("unix:", "dns:", "ipv4:", "ipv6:", "xds:")):
+    scheme, _, rest = target.partition(":") if isinstance(target, str) else ("", "", "")
+    if scheme not in _SCHEMES or not rest.strip("/"):
         parse_address(target, "a server's address")
     return target
 
@@ -107,10 +142,14 @@ def check_limits(deadline: float, retries: int) -> None:
     Raises:
       UserError: a deadline that is not a finite number above 0, or negative retries.
     """
-    if not (math.isfinite(deadline) and deadline > 0):
+    if not (_is_number(deadline) and math.isfinite(deadline) and deadline > 0):
         raise UserError(f"`deadline` must be a number of seconds > 0. Received: deadline={deadline}")
-    if retries < 0:
-        raise UserError(f"`retries` must be >= 0. Received: retries={retries}")
+    if not isinstance(retries, int) or retries < 0:
+        raise UserError(f"`retries` must be a whole number >= 0. Received: retries={retries}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def backoff(retries: int) -> Iterator[float]:

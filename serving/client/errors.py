@@ -55,6 +55,10 @@ class Unauthenticated(ServingError):
     """The server wants credentials that the call did not bring."""
 
 
+class ClientClosed(ServingError):
+    """The client was closed before or during the call."""
+
+
 class MalformedAnswer(ServingError):
     """The server answered OK with something that is not a ranking model's answer."""
 

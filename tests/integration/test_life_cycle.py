@@ -141,6 +141,16 @@ def test_served_scores_are_the_models_scores(run, served, batch):
     np.testing.assert_allclose(got.scores, expected, atol=1e-6)
 
 
+def test_the_clients_example_runs_and_lists_are_items(served):
+    with RankerClient(served[0]) as client:
+        ranking = client.rank({"user_id": "7"}, {"item_id": ["1", "2", "3"]}, k=2)
+        assert len(ranking.item_ids) == 2
+        assert client.item() == "item_id"
+        candidates = {"item_id": ["i1", "i2"], "tags": [["art", "film"], None]}
+        as_text = client.rank({}, candidates | {"tags": ["art|film", ""]})
+        assert client.rank({}, candidates).scores.tolist() == as_text.scores.tolist()
+
+
 def test_rank_answers_on_the_command_line(served):
     ask = ["rank", "--target", served[0], "--context", "user_id=u1", "--context", "age=30"]
     items = ["--candidate", "item_id=i1,price=3", "--candidate", "item_id=i2", "--candidate", "item_id=i3"]

@@ -52,6 +52,15 @@ def test_numbers_are_standardised_or_bucketed_and_missing_is_marked(tiny, prepar
     assert np.isnan(raw["price"]).any()
 
 
+def test_numbers_that_are_not_finite_are_missing(tiny, prepared):
+    raw = raw_rows(3, seed=7)
+    raw["age"] = np.array([np.nan, np.inf, -np.inf], np.float32)
+    raw["price"] = raw["age"]
+    encoded = encode(tiny, prepared, raw)
+    assert encoded["dense"][:, :2].tolist() == [[0, 1]] * 3
+    assert encoded["ids"][:, 5].tolist() == [0] * 3
+
+
 def test_log1p_keeps_the_sign(prepared):
     tree = tiny_tree()
     tree["features"]["age"]["transform"] = "log1p"

@@ -50,6 +50,7 @@ class FakeReplica:
     mangle: Callable[[Any], Any] | None = None
     credentials: grpc.ServerCredentials | None = None
     port: int = 0
+    described: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     metadata: list[tuple[tuple[str, str | bytes], ...]] = field(default_factory=list)
 
@@ -122,9 +123,8 @@ class FakeReplica:
 
     def _outputs(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
         if signature == "describe":
-            return {
-                "description": json.dumps({"replica": self.name, "arm": "smelu", "version": self.version})
-            }
+            who = {"replica": self.name, "arm": "smelu", "version": self.version}
+            return {"description": json.dumps(who | self.described)}
         items = inputs["item_id"]
         scores = np.array([fake_score(item) for item in items], np.float32)
         if signature == "serving_default":

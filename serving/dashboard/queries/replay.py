@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +59,6 @@ def replay(one: Exemplar, replica: str, deployment: Deployment | None, run: Path
         {item: name} | {key: _text(value) for key, value in features.items() if _text(value)}
         for name, features in candidates.items()
     ]
-    if any("," in value for row in rows for value in row.values()):
-        missing.append("a value has a comma, which the command line takes as the end of a feature")
     words = ["ranker", "rank", "--target", target or "HOST:PORT"]
     if deployment is not None and deployment.model_name != "ranker":
         words += ["--model-name", deployment.model_name]
@@ -67,8 +67,14 @@ def replay(one: Exemplar, replica: str, deployment: Deployment | None, run: Path
     for name, value in context.items():
         words += ["--context", f"{name}={value}"]
     for row in rows:
-        words += ["--candidate", ",".join(f"{name}={value}" for name, value in row.items())]
+        words += ["--candidate", _csv([f"{name}={value}" for name, value in row.items()])]
     return Replay(shlex.join(words), "; ".join(missing))
+
+
+def _csv(fields: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()
 
 
 def _not_kept(of: str, names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 
@@ -11,7 +10,6 @@ import pytest
 
 from ranker.errors import UserError
 from serving.client import (
-    AsyncRankerClient,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
@@ -53,21 +51,6 @@ def test_unavailable_is_tried_again_as_often_as_told(fake_replica):
         client.retries = 1
         with pytest.raises(Unavailable, match="not available: queue full"):
             client.status()
-
-
-def test_the_asynchronous_client_retries_too(fake_replica):
-    replica = fake_replica(error=(grpc.StatusCode.UNAVAILABLE, "queue full"), error_count=2)
-
-    async def ask():
-        async with AsyncRankerClient(replica.target) as client:
-            first = await client.status()
-            replica.error, replica.error_count = (grpc.StatusCode.NOT_FOUND, "gone"), 1
-            with pytest.raises(NotFound, match="gone"):
-                await client.status()
-            return first
-
-    assert asyncio.run(ask())
-    assert len(replica.calls) == 4
 
 
 def test_a_timeout_reads_as_one(fake_replica):

@@ -1,45 +1,12 @@
-"""Both clients against a fake TF Serving: answers, fallbacks, conversions."""
+"""The client against a fake TF Serving: answers, fallbacks, conversions."""
 
 from __future__ import annotations
-
-import asyncio
-import inspect
 
 import numpy as np
 import pytest
 
 from ranker.errors import UserError
-from serving.client import AsyncRankerClient, MalformedAnswer, RankerClient
-
-
-class Blocking:
-    """The asynchronous client behind the blocking one's face, so that one test speaks to both."""
-
-    def __init__(self, target, **options):
-        self._loop = asyncio.new_event_loop()
-
-        async def make():
-            return AsyncRankerClient(target, **options)
-
-        self._client = self._loop.run_until_complete(make())
-
-    def __getattr__(self, name):
-        attribute = getattr(self._client, name)
-        if not inspect.iscoroutinefunction(attribute):
-            return attribute
-        return lambda *args, **kwargs: self._loop.run_until_complete(attribute(*args, **kwargs))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-        self._loop.close()
-
-
-@pytest.fixture(params=[RankerClient, Blocking], ids=["blocking", "asynchronous"])
-def client_class(request):
-    return request.param
+from serving.client import MalformedAnswer, RankerClient
 
 
 def score(item: str) -> float:
@@ -54,9 +21,9 @@ def by_score(items):
 
 
 @pytest.mark.parametrize("typed_fields", [True, False])
-def test_predict_gives_scores_in_row_order(fake_replica, client_class, typed_fields):
+def test_predict_gives_scores_in_row_order(fake_replica, typed_fields):
     replica = fake_replica(version=12, typed_fields=typed_fields)
-    with client_class(replica.target) as client:
+    with RankerClient(replica.target) as client:
         prediction = client.predict({"user_id": ["7"] * 40, "item_id": ITEMS})
     np.testing.assert_array_equal(prediction.scores, np.array([score(item) for item in ITEMS], np.float32))
     assert prediction.scores.dtype == np.float32
@@ -64,24 +31,24 @@ def test_predict_gives_scores_in_row_order(fake_replica, client_class, typed_fie
     assert 0 < prediction.latency < 5
 
 
-def test_rank_uses_the_rank_signature_with_one_row_of_context(fake_replica, client_class):
+def test_rank_uses_the_rank_signature_with_one_row_of_context(fake_replica):
     replica = fake_replica()
-    with client_class(replica.target) as client:
+    with RankerClient(replica.target) as client:
         ranking = client.rank({"user_id": "7", "age": 30}, {"item_id": ITEMS}, k=5)
     assert ranking.item_ids == by_score(ITEMS)[:5]
     np.testing.assert_array_equal(
         ranking.scores, np.array([score(item) for item in ranking.item_ids], np.float32)
     )
-    request = replica.requests()[0]
+    request = replica.requests()[-1]
     assert request.model_spec.signature_name == "rank"
     assert [dim.size for dim in request.inputs["user_id"].tensor_shape.dim] == [1]
 
 
 @pytest.mark.parametrize("obstacle", [{"batching": True}, {"signatures": ("serving_default", "describe")}])
-def test_rank_falls_back_to_serving_default_and_remembers(fake_replica, client_class, obstacle):
+def test_rank_falls_back_to_serving_default_and_remembers(fake_replica, obstacle):
     replica, plain = fake_replica(**obstacle), fake_replica()
     context, candidates = {"user_id": 7, "age": [30]}, {"item_id": ITEMS}
-    with client_class(replica.target) as client, client_class(plain.target) as other:
+    with RankerClient(replica.target) as client, RankerClient(plain.target) as other:
         first, second = client.rank(context, candidates), client.rank(context, candidates)
         assert (
             first.item_ids == second.item_ids == other.rank(context, candidates).item_ids == by_score(ITEMS)
@@ -95,18 +62,18 @@ def test_rank_falls_back_to_serving_default_and_remembers(fake_replica, client_c
     assert [dim.size for dim in replica.requests()[-1].inputs["age"].tensor_shape.dim] == [40]
 
 
-def test_rank_falls_back_when_metadata_is_not_offered(fake_replica, client_class):
+def test_rank_falls_back_when_metadata_is_not_offered(fake_replica):
     replica = fake_replica(signatures=("serving_default",))
     replica._getmodelmetadata = lambda request, context: context.abort(
         __import__("grpc").StatusCode.UNIMPLEMENTED, "no"
     )
-    with client_class(replica.target) as client:
+    with RankerClient(replica.target) as client:
         assert client.rank({"user_id": "7"}, {"item_id": ITEMS}).item_ids == by_score(ITEMS)
 
 
-def test_the_signature_decides_types_and_is_asked_once(fake_replica, client_class):
+def test_the_signature_decides_types_and_is_asked_once(fake_replica):
     replica = fake_replica()
-    with client_class(replica.target) as client:
+    with RankerClient(replica.target) as client:
         client.predict({"user_id": [7, 7.0, None], "item_id": np.array([1, 2, 3]), "age": [1, None, 2]})
         client.predict({"user_id": ["7"], "item_id": ["1"]})
     assert len(replica.requests("GetModelMetadata")) == 1
@@ -116,10 +83,10 @@ def test_the_signature_decides_types_and_is_asked_once(fake_replica, client_clas
     np.testing.assert_array_equal(np.frombuffer(sent["age"].tensor_content, "<f4"), [1, np.nan, 2])
 
 
-def test_versions_and_labels_are_asked_for(fake_replica, client_class):
+def test_versions_and_labels_are_asked_for(fake_replica):
     replica = fake_replica()
     rows = {"item_id": ["1"]}
-    with client_class(replica.target) as client:
+    with RankerClient(replica.target) as client:
         client.predict(rows, version=2)
         client.predict(rows, label="stable")
         with pytest.raises(UserError, match="a version or a label, not both"):
@@ -129,9 +96,9 @@ def test_versions_and_labels_are_asked_for(fake_replica, client_class):
     assert second.version_label == "stable"
 
 
-def test_describe_metadata_and_status(fake_replica, client_class):
+def test_describe_metadata_and_status(fake_replica):
     replica = fake_replica(name="smelu-1", version=9)
-    with client_class(replica.target) as client:
+    with RankerClient(replica.target) as client:
         described = client.describe()
         assert (described["replica"], described["served_version"]) == ("smelu-1", 9)
         signature = client.metadata()["serving_default"]
@@ -152,11 +119,11 @@ def test_describe_metadata_and_status(fake_replica, client_class):
         (lambda client: client.rank({"age": 1}, {"item_id": ["1"]}, k=0), "k=0"),
     ],
 )
-def test_arguments_that_cannot_be_sent(fake_replica, client_class, call, message):
+def test_arguments_that_cannot_be_sent(fake_replica, call, message):
     replica = fake_replica()
-    with client_class(replica.target) as client, pytest.raises(UserError, match=message):
+    with RankerClient(replica.target) as client, pytest.raises(UserError, match=message):
         call(client)
-    assert not replica.requests()
+    assert all(request.model_spec.signature_name == "describe" for request in replica.requests())
 
 
 def _drop_output(response):
@@ -177,9 +144,9 @@ def _too_few(response):
 
 
 @pytest.mark.parametrize("mangle", [_drop_output, _cut_content, _too_few])
-def test_an_answer_that_is_no_ranking_models(fake_replica, client_class, mangle):
+def test_an_answer_that_is_no_ranking_models(fake_replica, mangle):
     replica = fake_replica()
-    with client_class(replica.target) as client:
+    with RankerClient(replica.target) as client:
         client.metadata()
         client.predict({"item_id": ["1", "2"]})
         replica.mangle = mangle

@@ -193,7 +193,7 @@ def test_what_a_replayed_command_lacks_is_said() -> None:
     made = replay(one_request(items=(("a,b",),) * 2, scores=((0.5,),) * 2), "b", None, None)
     assert "HOST:PORT" in made.command
     assert "address" in made.missing
-    assert "comma" in made.missing
+    assert shlex.split(made.command)[-2:] == ["--candidate", '"item_id=a,b"']
     wide = Deployment(
         "ranker", (Replica("a", "127.0.0.1:8500"),), context=("user_id", "city", "gone", "tier")
     )
