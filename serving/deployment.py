@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
 
 from ranker.address import parse_address
+from ranker.config.validation import explain, read_yaml
 from ranker.errors import UserError
 from ranker.files import write_whole
+from ranker.text import text
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+def _address_text(value: object) -> str:
+    try:
+        return str(parse_address(value))
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
-@dataclass(frozen=True)
+def _label_texts(labels: object) -> object:
+    return {str(key): text(value) for key, value in labels.items()} if isinstance(labels, Mapping) else labels
+
+
+Text = Annotated[str, Strict()]
+NonEmpty = Annotated[str, Strict(), Field(min_length=1)]
+_CLOSED = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_CLOSED)
 class Replica:
     """One served copy of the model.
 
@@ -26,22 +43,18 @@ class Replica:
       target: `host:port` of its gRPC server.
       path: TF Serving base path, relative to the run directory; empty: not known.
       labels: what tells it from the others: arm, replica, seeds, data, hardware.
+
+    Raises:
+      pydantic.ValidationError: a value breaks its rule.
     """
 
-    name: str
-    target: str
-    path: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise UserError(
-                f"a replica's name must be letters, digits, `_`, `.`, `-`. Received: {self.name!r}"
-            )
-        parse_address(self.target, f"replica {self.name}: `target`")
+    name: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    target: Annotated[str, BeforeValidator(_address_text)]
+    path: Text = ""
+    labels: Annotated[Mapping[str, str], BeforeValidator(_label_texts)] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CLOSED)
 class Deployment:
     """The replicas that answer for one model.
 
@@ -51,28 +64,30 @@ class Deployment:
       feature_spec, vocabulary: hashes; replicas with others are not compared. Empty: not known.
       item: the feature that identifies a candidate.
       context, candidate: the features of a request's context and of its candidates.
+
+    Raises:
+      pydantic.ValidationError: a value breaks its rule.
     """
 
-    model_name: str
+    model_name: NonEmpty
     replicas: tuple[Replica, ...]
-    feature_spec: str = ""
-    vocabulary: str = ""
-    item: str = "item_id"
-    context: tuple[str, ...] = ()
-    candidate: tuple[str, ...] = ()
+    feature_spec: Text = ""
+    vocabulary: Text = ""
+    item: NonEmpty = "item_id"
+    context: tuple[Text, ...] = ()
+    candidate: tuple[Text, ...] = ()
 
-    def __post_init__(self) -> None:
-        for key in ("model_name", "item", "feature_spec", "vocabulary"):
-            value = getattr(self, key)
-            if not isinstance(value, str) or (not value and key in ("model_name", "item")):
-                raise UserError(f"`{key}` must be text. Received: {value!r}")
-        if not self.replicas:
-            raise UserError("a deployment must have at least one replica. Received: none")
+    @field_validator("replicas")
+    @classmethod
+    def _differ(cls, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
+        if not replicas:
+            raise ValueError("a deployment must have at least one replica")
         for key in ("name", "target"):
-            values = [getattr(replica, key) for replica in self.replicas]
+            values = [getattr(replica, key) for replica in replicas]
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
-                raise UserError(f"replicas must differ in their {key}. Received twice: {', '.join(twice)}")
+                raise ValueError(f"replicas must differ in their {key}. Received twice: {', '.join(twice)}")
+        return replicas
 
     def replica(self, name: str) -> Replica:
         """Returns the replica of this name.
@@ -94,19 +109,15 @@ def load(path: Path | str) -> Deployment:
       UserError: no such file, not YAML, an unknown or missing key, a value of the wrong type; one line with
         file, key and value.
     """
+    return build(read_yaml(path, "the deployment"), f"{path}: ")
+
+
+def build(tree: Mapping[str, Any], source: str = "") -> Deployment:
+    """Makes a deployment of plain values. `source` begins an error. Raises UserError as `load` does."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"{path}: cannot read the deployment: {reason}") from None
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    try:
-        return _parse(tree)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        return TypeAdapter(Deployment).validate_python(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}{explain(error)}") from None
 
 
 def dump(deployment: Deployment, path: Path | str) -> None:
@@ -126,50 +137,10 @@ def from_targets(targets: Iterable[str], *, model_name: str = "ranker", item: st
     Raises:
       UserError: a text of another form, or a name or address given twice.
     """
-    replicas = []
-    for text in targets:
-        name, equals, target = text.partition("=")
+    replicas: list[dict[str, str]] = []
+    for pair in targets:
+        name, equals, target = pair.partition("=")
         if not equals:
-            raise UserError(f"a replica must read name=host:port. Received: {text!r}")
-        replicas.append(Replica(name, target))
-    return Deployment(model_name, tuple(replicas), item=item)
-
-
-def _parse(tree: Any) -> Deployment:
-    keys = _checked(tree, Deployment, "", required={"model_name", "replicas"})
-    for key in ("context", "candidate"):
-        keys[key] = tuple(_texts(keys.get(key, ()), key))
-    if not isinstance(keys["replicas"], list):
-        raise UserError(f"`replicas` must be a list. Received: {keys['replicas']!r}")
-    keys["replicas"] = tuple(_replica(entry, place) for place, entry in enumerate(keys["replicas"]))
-    return Deployment(**keys)
-
-
-def _replica(tree: Any, place: int) -> Replica:
-    where = f"replicas[{place}]"
-    keys = _checked(tree, Replica, f"{where}.", required={"name", "target"})
-    if not isinstance(keys.get("path", ""), str):
-        raise UserError(f"`{where}.path` must be text. Received: {keys['path']!r}")
-    labels = keys.get("labels", {})
-    if not isinstance(labels, dict) or any(isinstance(value, (dict, list)) for value in labels.values()):
-        raise UserError(f"`{where}.labels` must be a table of texts. Received: {labels!r}")
-    keys["labels"] = {str(key): str(value) for key, value in labels.items()}
-    return Replica(**keys)
-
-
-def _checked(tree: Any, kind: type, where: str, required: set[str]) -> dict[str, Any]:
-    known = [entry.name for entry in fields(kind)]
-    if not isinstance(tree, dict):
-        raise UserError(f"`{where.rstrip('.') or 'deployment'}` must be a table of keys. Received: {tree!r}")
-    for key in tree:
-        if key not in known:
-            raise UserError(f"`{where}{key}` is not a key here (allowed: {', '.join(known)})")
-    for key in sorted(required - tree.keys()):
-        raise UserError(f"`{where}{key}` is missing")
-    return dict(tree)
-
-
-def _texts(values: Any, key: str) -> list[str]:
-    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
-        raise UserError(f"`{key}` must be a list of feature names. Received: {values!r}")
-    return list(values)
+            raise UserError(f"a replica must read name=host:port. Received: {pair!r}")
+        replicas.append({"name": name, "target": target})
+    return build({"model_name": model_name, "replicas": replicas, "item": item})

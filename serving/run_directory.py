@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ranker import layout
+from ranker.address import HostPort
 from ranker.config import Experiment, load
 from ranker.errors import UserError
-from serving.deployment import Deployment, Replica, dump, from_targets
+from serving.deployment import Deployment, build, dump, from_targets
 from serving.deployment import load as load_deployment
 
 
@@ -49,26 +50,29 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
     for key in ("feature_spec", "vocabulary"):
         if len({told[key] for told in identities}) > 1:
             raise UserError(f"{run}: replicas of arm '{arm}' differ in their {key}; run `ranker train` again")
-    return Deployment(
-        model_name=experiment.serving.model_name,
-        feature_spec=identities[0]["feature_spec"],
-        vocabulary=identities[0]["vocabulary"],
-        item=own.item,
-        context=own.context_features,
-        candidate=own.item_features,
-        replicas=tuple(
-            Replica(
-                name=f"{arm}-{index}",
-                target=f"{experiment.serving.host}:{port + index}",
-                path=str(layout.replica_dir(run, arm, index).relative_to(run)),
-                labels={
-                    key: str(told[key])
-                    for key in ("arm", "replica", "init_seed", "shuffle_seed", "data", "version")
-                }
-                | {"hardware": "cpu"},
-            )
-            for index, told in enumerate(identities)
-        ),
+    replicas = [
+        {
+            "name": f"{arm}-{index}",
+            "target": str(HostPort(experiment.serving.host.strip("[]"), port + index)),
+            "path": str(layout.replica_dir(run, arm, index).relative_to(run)),
+            "labels": {
+                key: told[key] for key in ("arm", "replica", "init_seed", "shuffle_seed", "data", "version")
+            }
+            | {"hardware": "cpu"},
+        }
+        for index, told in enumerate(identities)
+    ]
+    return build(
+        {
+            "model_name": experiment.serving.model_name,
+            "feature_spec": identities[0]["feature_spec"],
+            "vocabulary": identities[0]["vocabulary"],
+            "item": own.item,
+            "context": own.context_features,
+            "candidate": own.item_features,
+            "replicas": replicas,
+        },
+        f"{run}: ",
     )
 
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ranker.address import parse_address
 from ranker.divergence import (
     Comparison,
     Decision,
@@ -255,7 +256,9 @@ def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
     limits = Limits(
         deadline=options.deadline, round=max(60.0, options.deadline * 10), floor=len(probe), batched=False
     )
-    (answers,) = collect([Replica("model", source)], probe, connect, Expected(), limits).answers
+    (answers,) = collect(
+        [Replica("model", str(parse_address(source, "a model")))], probe, connect, Expected(), limits
+    ).answers
     if not answers.answered.any():
         kinds = ", ".join(f"{kind} {count}" for kind, count in answers.errors.items())
         raise UserError(f"every model must answer the probe. Received from {source}: {kinds}")

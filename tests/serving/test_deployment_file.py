@@ -64,22 +64,25 @@ def test_the_documented_form(tmp_path):
     ("change", "message"),
     [
         ({"replicas": []}, "at least one replica"),
-        ({"replicas": "smelu-0"}, "`replicas` must be a list"),
-        ({"replicas": [{"name": "a"}]}, r"`replicas\[0\].target` is missing"),
+        ({"replicas": "smelu-0"}, "replicas: .*tuple.*'smelu-0'"),
+        ({"replicas": [{"name": "a"}]}, r"replicas\[0\]\.target: required key is missing"),
         (
             {"replicas": [{"name": "a", "target": "h:1", "port": 2}]},
-            r"`replicas\[0\].port` is not a key here",
+            r"replicas\[0\]\.port: unknown key. Received: 2",
         ),
-        ({"replicas": [{"name": "a b", "target": "h:1"}]}, "name must be letters"),
+        ({"replicas": [{"name": "a b", "target": "h:1"}]}, r"replicas\[0\]\.name: .*pattern.*'a b'"),
         ({"replicas": [{"name": "a", "target": "h:70000"}]}, "host:port.*h:70000"),
         ({"replicas": [{"name": "a", "target": 8500}]}, "host:port.*8500"),
         ({"replicas": [{"name": "a", "target": "h:1"}, {"name": "a", "target": "h:2"}]}, "their name.*a"),
         ({"replicas": [{"name": "a", "target": "h:1"}, {"name": "b", "target": "h:1"}]}, "their target.*h:1"),
-        ({"replicas": [{"name": "a", "target": "h:1", "labels": ["x"]}]}, "labels` must be a table"),
-        ({"context": "user_id"}, "`context` must be a list"),
-        ({"model_name": 3}, "`model_name` must be text"),
-        ({"item": ""}, "`item` must be text"),
-        ({"modelname": "x"}, "`modelname` is not a key here"),
+        (
+            {"replicas": [{"name": "a", "target": "h:1", "labels": ["x"]}]},
+            r"replicas\[0\]\.labels: .*dictionary",
+        ),
+        ({"context": "user_id"}, "context: .*tuple.*'user_id'"),
+        ({"model_name": 3}, "model_name: .*string.*3"),
+        ({"item": ""}, "item: .*1 character"),
+        ({"modelname": "x"}, "modelname: unknown key"),
     ],
 )
 def test_mistakes_name_file_key_and_value(tmp_path, change, message):
@@ -89,6 +92,28 @@ def test_mistakes_name_file_key_and_value(tmp_path, change, message):
         load(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_are_said_at_once(tmp_path):
+    path = tmp_path / "deployment.yaml"
+    path.write_text(
+        yaml.safe_dump({"modelname": "m", "item": 3, "replicas": [{"target": "h"}, {"name": "a"}]})
+    )
+    with pytest.raises(UserError) as caught:
+        load(path)
+    for part in (
+        "model_name: required",
+        "modelname: unknown key",
+        "item: ",
+        "replicas[0].name: required",
+        "replicas[0].target: ",
+        "'h'",
+        "replicas[1].target: required",
+    ):
+        assert part in str(caught.value)
+    path.write_text("model_name: a\nmodel_name: b\n")
+    with pytest.raises(UserError, match="'model_name' is written twice"):
+        load(path)
 
 
 @pytest.mark.parametrize(
@@ -108,5 +133,5 @@ def test_from_the_command_line():
     assert [replica.name for replica in deployment.replicas] == ["blue", "green"]
     assert deployment.model_name == "ranker"
     for mistake in (["10.0.0.1:8500"], ["blue="], ["=a:1"], []):
-        with pytest.raises(UserError, match=r"name=host:port|host:port|name must|at least one"):
+        with pytest.raises(UserError, match=r"name=host:port|host:port|name: |at least one"):
             from_targets(mistake)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ranker.config.base import Name, Section
 from ranker.config.deployment import Duration, seconds
+from ranker.config.validation import explain, read_yaml
 from ranker.divergence import definition
 from ranker.errors import UserError
 
@@ -129,20 +129,8 @@ def load_rules(path: Path | str | None = None) -> Rules:
         UserError: no such file, not YAML, an unknown key, a value out of range; one line with file, key and value.
     """
     source = Path(path) if path is not None else DEFAULT_RULES
-    try:
-        tree = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{source}: cannot read the rules: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    tree = read_yaml(source, "the rules")
     try:
         return Rules.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first(error, tree)}") from None
-
-
-def _first(error: ValidationError, tree: Any) -> str:
-    found = error.errors()[0]
-    where = ".".join(str(part) for part in found["loc"])
-    got = found.get("input", tree)
-    return f"`{where or 'rules'}`: {found['msg']}. Received: {str(got)[:100]!r}"
+        raise UserError(f"{source}: {explain(error)}") from None
