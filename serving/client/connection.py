@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import random
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,27 +42,6 @@ class Tls:
         """
         self._check()
         return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.certificate))
-
-    def context(self) -> ssl.SSLContext:
-        """Returns the same for a connection without gRPC's own transport.
-
-        Raises:
-          UserError: a file can't be read or holds no certificate, or only one of `certificate` and `key` is given.
-        """
-        self._check()
-        try:
-            context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
-            if self.certificate is not None:
-                context.load_cert_chain(self.certificate, self.key)
-        except ssl.SSLError as error:
-            files = ", ".join(str(file) for file in (self.ca, self.certificate, self.key) if file is not None)
-            raise UserError(
-                f"TLS files {files} must hold PEM certificates and the matching key: {error.reason or error}"
-            ) from None
-        # As gRPC: certificates of small private authorities seldom have all that the strict reading asks for.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.set_alpn_protocols(["h2"])
-        return context
 
     def _check(self) -> None:
         if (self.certificate is None) != (self.key is None):

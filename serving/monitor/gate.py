@@ -24,7 +24,7 @@ from ranker.divergence import (
     overall_verdict,
 )
 from ranker.errors import UserError
-from ranker.files import write_whole
+from ranker.files import replacing
 from serving.client import RankerClient
 from serving.deployment import Replica
 from serving.monitor.collect import Answers, Expected, Limits, collect
@@ -173,8 +173,9 @@ class GateResult:
 def keep(result: GateResult, run: Path) -> bool:
     """Keeps the answer as `gate.json` in a run directory, where the dashboard shows it; False if it cannot be written."""
     try:
-        write_whole(run / "gate.json", json.dumps(result.as_dict(), indent=1) + "\n")
-    except UserError:
+        with replacing(run / "gate.json") as temporary:
+            temporary.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
+    except OSError:
         return False
     return True
 

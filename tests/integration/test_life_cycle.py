@@ -144,7 +144,7 @@ def test_served_scores_are_the_models_scores(run, served, batch):
 def test_the_clients_example_runs_and_lists_are_items(served):
     from serving.client import RankerClient
 
-    with RankerClient(served[0]) as client:
+    with RankerClient(served[0], deadline=120) as client:
         ranking = client.rank({"user_id": "7"}, {"item_id": ["1", "2", "3"]}, k=2)
         assert len(ranking.item_ids) == 2
         assert client.item() == "item_id"
