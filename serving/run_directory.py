@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +104,28 @@ def deploy(run: Path, base_port: int | None = None) -> Deployment:
     return deployment
 
 
-def deployment_from(run: Path | None, replicas: list[str] | None, model_name: str = "ranker") -> Deployment:
+def deployment_from(
+    run: Path | None, replicas: list[str] | None, model_name: str | None = None
+) -> Deployment:
     """What to talk to: `NAME=HOST:PORT` texts where given, else the run directory's `deployment.yaml`.
+
+    Args:
+        run: says what the texts do not: the model's name, its item and features.
+        replicas: the texts.
+        model_name: instead of the run's; without a run `ranker`.
 
     Raises:
         UserError: neither is given, or what is given cannot be read.
     """
-    if replicas:
-        return from_targets(
-            replicas, model_name=model_name, item=experiment_of(run).item if run else "item_id"
-        )
+    if replicas and run is None:
+        return from_targets(replicas, model_name=model_name or "ranker")
     if run is None:
         raise UserError("give --run-dir, or --replica NAME=HOST:PORT for each replica")
+    if replicas:
+        experiment = experiment_of(run)
+        arm = experiment.arm(experiment.deployed_arm)
+        name = model_name or experiment.serving.model_name
+        deployment = from_targets(replicas, model_name=name, item=arm.item)
+        return replace(deployment, context=arm.context_features, candidate=arm.item_features)
     path = layout.deployment_path(run)
     return load_deployment(path) if path.exists() else deployment_of(run)

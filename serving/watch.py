@@ -61,7 +61,8 @@ def sentence(summary: Summary, settings: Monitor) -> str:
     answered = (
         f"{wording.count(len(summary.replicas), 'replica')}, {wording.count(summary.requests, 'request')}"
     )
-    mirrored = [f"{count} mirrored calls {outcome}" for outcome, count in summary.mirrored.items() if count]
+    calls = ", ".join(f"{count:,} {outcome}" for outcome, count in summary.mirrored.items() if count)
+    mirrored = [f"mirrored calls: {calls}"] if calls else []
     verdict = summary.verdict.line if summary.verdict is not None else "the store does not answer"
     return f"{verdict} [{'; '.join([answered, *numbers, *errors, *refused, *mirrored])}]"
 

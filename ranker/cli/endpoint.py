@@ -102,7 +102,9 @@ OptionalRunDir = Annotated[
 ReplicaTargets = Annotated[
     list[str] | None, typer.Option("--replica", metavar="NAME=HOST:PORT", help="Instead: the replicas.")
 ]
-ModelName = Annotated[str, typer.Option(help="The model's name, with --replica.")]
+ModelName = Annotated[
+    str | None, typer.Option(help="The model's name, with --replica; default the run's, else `ranker`.")
+]
 
 
 @gateway.callback(invoke_without_command=True)
@@ -110,7 +112,7 @@ def _gateway(
     context: typer.Context,
     run_dir: OptionalRunDir = None,
     replica: ReplicaTargets = None,
-    model_name: ModelName = "ranker",
+    model_name: ModelName = None,
     listen: Annotated[str, typer.Option(help="Where callers connect, host:port.")] = "127.0.0.1:8600",
     metrics: Annotated[str, typer.Option(help="Where Prometheus scrapes, host:port.")] = "127.0.0.1:8601",
     sticky: Annotated[

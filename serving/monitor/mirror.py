@@ -7,6 +7,7 @@ elsewhere and does not wait for this one.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -110,7 +111,8 @@ def _check_free(address: HostPort) -> None:
         family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
         socket.create_server(address, family=family).close()
     except OSError as error:
-        reason = error.strerror or str(error)
+        number = error.errno or 0  # negative where the host has no address
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise UserError(f"mirrored calls cannot be taken at {address}: {reason}") from None
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranker import layout
 from ranker.errors import UserError
 from serving.deployment import Deployment, Replica, dump, from_targets, load
+from serving.run_directory import deployment_from
 
 GOOD = {
     "model_name": "ranker",
@@ -135,3 +138,17 @@ def test_from_the_command_line():
     for mistake in (["10.0.0.1:8500"], ["blue="], ["=a:1"], []):
         with pytest.raises(UserError, match=r"name=host:port|host:port|name: |at least one"):
             from_targets(mistake)
+
+
+def test_replicas_of_the_command_line_have_the_runs_model_and_features(tmp_path):
+    tree = yaml.safe_load((Path(__file__).parents[2] / "configs" / "quickstart.yaml").read_text())
+    tree["serving"] = {"model_name": "another"}
+    layout.config_path(tmp_path).write_text(yaml.safe_dump(tree))
+    deployment = deployment_from(tmp_path, ["a=127.0.0.1:8500", "b=127.0.0.1:8501"])
+    assert deployment.model_name == "another"
+    assert [replica.name for replica in deployment.replicas] == ["a", "b"]
+    features = tree["features"]
+    assert set(deployment.context) == {name for name in features if features[name]["role"] == "context"}
+    assert set(deployment.candidate) == {name for name in features if features[name]["role"] == "item"}
+    assert deployment_from(tmp_path, ["a=127.0.0.1:8500"], "third").model_name == "third"
+    assert deployment_from(None, ["a=127.0.0.1:8500"]).model_name == "ranker"

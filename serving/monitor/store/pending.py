@@ -61,7 +61,7 @@ class PendingRounds:
                 continue
             except SQLAlchemyError as error:
                 self.error = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
-                log.warning("the store takes no rounds, %d wait: %s", len(self), self.error)
+                log.warning("the store takes no rounds (%d waiting): %s", len(self), self.error)
                 return False
             self._waiting.popleft()
             self._unreported.pop(record.stream, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 
 from serving import wire
 from tests.serving.gateway.conftest import Callers, call, request_bytes, wait_until
@@ -25,6 +26,47 @@ def test_predict_calls_alone_reach_the_monitor_as_they_are(fake_replica, gateway
     assert {request.SerializeToString() for request in monitor.requests()} == {request_bytes()}
     assert {dict(metadata)["x-request-id"] for metadata in monitor.metadata} == {f"r-{n}" for n in range(20)}
     assert {path for path, _ in monitor.calls} == {wire.PREDICT.path}
+
+
+def test_what_the_gateway_mirrors_is_measured(fake_replica, gateway, tmp_path):
+    """The real monitor at the other end: live calls in its store, counted once each."""
+    from ranker.address import HostPort
+    from ranker.config.deployment import Monitor as Settings
+    from serving.deployment import Deployment, Replica
+    from serving.monitor.mirror import MirrorListener
+    from serving.monitor.reservoir import Reservoir
+    from serving.monitor.run import Monitor
+    from serving.monitor.store import open_store, query
+    from tests.serving.monitor.conftest import small_probe
+
+    replicas = [fake_replica(name=name) for name in "ab"]
+    reservoir = Reservoir(10)
+    listener = MirrorListener(HostPort("127.0.0.1", 0), reservoir)
+    store = open_store(tmp_path / "monitor.db")
+    try:
+        running = gateway(replicas, "--mirror=1", f"--monitor=127.0.0.1:{listener.port}")
+        for number in range(30):
+            call(running.target, metadata=(("x-request-id", f"r-{number}"),))
+        deployment = Deployment("ranker", tuple(Replica(fake.name, fake.target) for fake in replicas))
+        monitor = Monitor(deployment, Settings(requests=10), small_probe(), store, reservoir=reservoir)
+        outcomes = dict.fromkeys(("seen", "sampled", "dropped", "unreadable"), 0)
+
+        def all_seen() -> bool:
+            for outcome, count in monitor.round().mirrored.items():
+                outcomes[outcome] += count
+            return outcomes["seen"] == 30
+
+        wait_until(all_seen)
+        assert 10 <= outcomes["sampled"] <= 30
+        assert outcomes["dropped"] == outcomes["unreadable"] == 0
+        assert query.mirrored(store, time.time() - 3600, time.time() + 1) == outcomes
+        live = query.snapshot(store, time.time() + 1, stream="live")
+        assert live.coverage == {"a": 1.0, "b": 1.0}
+        assert live.measures["pd_abs"].n == outcomes["sampled"]
+        assert live.measures["pd_abs"].value.value == 0.0
+    finally:
+        listener.close()
+        store.close()
 
 
 def test_the_share_is_the_share(fake_replica, gateway):

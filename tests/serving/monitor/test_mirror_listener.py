@@ -152,7 +152,7 @@ def test_bytes_that_are_no_grpc_do_not_stop_others(listener, channel, reservoir,
 
 
 def test_a_port_in_use_is_one_line_and_a_closed_one_is_free(listener, reservoir):
-    with pytest.raises(UserError, match=rf"127\.0\.0\.1:{listener.port}: Address already in use"):
+    with pytest.raises(UserError, match=rf"127\.0\.0\.1:{listener.port}: Address already in use$"):
         MirrorListener(HostPort("127.0.0.1", listener.port), reservoir)
     with pytest.raises(UserError, match=r"192\.0\.2\.1:0: Cannot assign"):
         MirrorListener(HostPort("192.0.2.1", 0), reservoir)
