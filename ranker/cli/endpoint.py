@@ -179,7 +179,10 @@ def _gateway(
     if (replica_certificate is None) != (replica_key is None):
         raise UserError("--replica-certificate and --replica-key go together")
     tls = ServerTls(tls_certificate, tls_key, client_ca) if tls_certificate and tls_key else None
-    secure = replica_ca or replica_certificate
+    if replica_certificate and not replica_ca:
+        raise UserError(
+            "--replica-certificate goes with --replica-ca, to check the replicas' certificates by"
+        )
     options = GatewayOptions(
         listen=listen,
         metrics=metrics,
@@ -189,7 +192,7 @@ def _gateway(
         mirror=mirror,
         monitor=monitor,
         tls=tls,
-        replica_tls=Tls(replica_ca, replica_certificate, replica_key) if secure else None,
+        replica_tls=Tls(replica_ca, replica_certificate, replica_key) if replica_ca else None,
         drain_seconds=drain_seconds,
     )
     deployment = partial(deployment_from, run_dir, replica, model_name)

@@ -79,7 +79,7 @@ def watched(path: str, directory: str) -> Tree:
 
 def resolved(assignment: Tree) -> Tree:
     """Replicas inside the configuration; Envoy resolves their names itself, again and again."""
-    return {"type": "STRICT_DNS", "dns_lookup_family": "ALL", "load_assignment": assignment}
+    return {"type": "STRICT_DNS", "dns_lookup_family": "V4_PREFERRED", "load_assignment": assignment}
 
 
 def socket_address(host: str, port: int) -> Tree:
@@ -202,7 +202,7 @@ def _caller_routes(options: GatewayOptions) -> list[Tree]:
         forward["hash_policy"] = [{"header": {"header_name": options.sticky}}]
     predict = dict(forward)
     if options.mirror > 0:
-        share = {"numerator": round(options.mirror * 1_000_000), "denominator": "MILLION"}
+        share = {"numerator": max(1, round(options.mirror * 1_000_000)), "denominator": "MILLION"}
         predict["request_mirror_policies"] = [
             {
                 "cluster": MONITOR,
@@ -446,7 +446,7 @@ def _server_tls(tls: ServerTls) -> Tree:
 
 def _client_tls(tls: Tls, ip: str | None) -> Tree:
     """How to connect to a replica: its certificate must be for `ip`, None: for the host of its target, a name."""
-    validation: Tree = {"trusted_ca": _file(tls.ca)} if tls.ca is not None else {"system_root_certs": {}}
+    validation: Tree = {"trusted_ca": _file(tls.ca)}
     by_name = {"auto_host_sni": True, "auto_sni_san_validation": True}
     if ip is not None:
         by_name = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ranker.address import parse_address
 from ranker.errors import UserError
@@ -68,17 +68,26 @@ class GatewayOptions:
         parse_address(self.listen, "`listen`", lowest_port=0)
         parse_address(self.metrics, "`metrics`", lowest_port=0)
         parse_address(self.monitor, "`monitor`")
-        rules = (
-            ("balance", self.balance in ("least-request", "round-robin"), "least-request or round-robin"),
-            ("hedge", 0 <= self.hedge_ms <= 600_000, "a number of milliseconds from 0 (never) to 600000"),
-            ("mirror", 0 <= self.mirror <= 1, "a share from 0 to 1"),
-            ("drain_seconds", 0 <= self.drain_seconds <= 3600, "a number of seconds from 0 to 3600"),
+        if "/" not in self.admin and not parse_address(self.admin, "`admin`").is_loopback:
+            raise UserError(f"`admin` must be on loopback, or the path of a socket. Received: {self.admin!r}")
+        _check("balance", self.balance, self.balance in get_args(Balance), "least-request or round-robin")
+        _check(
+            "hedge_ms",
+            self.hedge_ms,
+            0 <= self.hedge_ms <= 600_000,
+            "a number of milliseconds from 0 to 600000",
         )
-        values = {"hedge": self.hedge_ms}
-        for name, holds, rule in rules:
-            if not holds:
-                value = values.get(name, getattr(self, name, None))
-                raise UserError(f"`{name}` must be {rule}. Received: {value}")
+        _check("mirror", self.mirror, 0 <= self.mirror <= 1, "a share from 0 to 1")
+        _check(
+            "drain_seconds",
+            self.drain_seconds,
+            0 <= self.drain_seconds <= 3600,
+            "a number of seconds from 0 to 3600",
+        )
+        if self.replica_tls is not None and self.replica_tls.ca is None:
+            raise UserError(
+                "`replica_tls` must have a `ca` to check the replicas' certificates by. Received: none"
+            )
         if self.sticky is not None and not _is_metadata_key(self.sticky):
             raise UserError(
                 "`sticky` must be a metadata key: lower-case letters, digits, `_`, `-`, `.`. "
@@ -96,6 +105,11 @@ class GatewayOptions:
         if self.replica_tls is not None:
             tls = self.replica_tls
             _check_pem(tls.ca, tls.certificate, tls.key)
+
+
+def _check(name: str, value: object, holds: bool, rule: str) -> None:
+    if not holds:
+        raise UserError(f"`{name}` must be {rule}. Received: {value}")
 
 
 def _is_metadata_key(key: str) -> bool:

@@ -151,15 +151,15 @@ class Callers:
       errors: what failed, by code and text.
     """
 
-    def __init__(self, target: str, threads: int = 8, timeout: float = 20.0, metadata=()) -> None:
+    def __init__(self, target: str, threads: int = 8, timeout: float = 20.0, options=()) -> None:
         self.replicas: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
-        self._target, self._timeout, self._metadata = target, timeout, metadata
+        self._target, self._timeout, self._options = target, timeout, list(options)
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
 
     def __enter__(self) -> Callers:
-        self._channel = grpc.insecure_channel(self._target)
+        self._channel = grpc.insecure_channel(self._target, options=self._options)
         for thread in self._threads:
             thread.start()
         return self
@@ -174,7 +174,7 @@ class Callers:
         method, body = self._channel.unary_unary(wire.PREDICT.path), request_bytes()
         while not self._stop.is_set():
             try:
-                _, sent = method.with_call(body, timeout=self._timeout, metadata=self._metadata)
+                _, sent = method.with_call(body, timeout=self._timeout)
                 name = dict(sent.initial_metadata()).get("x-ranker-replica", "nobody")
                 with self._lock:
                     self.replicas[name] += 1

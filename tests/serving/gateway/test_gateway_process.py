@@ -54,6 +54,18 @@ def test_calls_that_take_longer_than_the_drain_are_cut(fake_replica, gateway):
         assert answer.code() == grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_gateway_of_two_that_ends_under_load_fails_no_call(fake_replica, gateway):
+    replicas = [fake_replica(name=name, predict_delay=0.01) for name in "ab"]
+    first, second = gateway(replicas), gateway(replicas)
+    both = f"ipv4:{first.target},{second.target}"
+    with Callers(both, options=[("grpc.lb_policy_name", "round_robin")]) as callers:
+        callers.answered(200)
+        assert first.metric("envoy_http_downstream_rq_total", envoy_http_conn_manager_prefix="callers") > 0
+        assert first.stop() == 0
+        callers.answered(200)
+    assert not callers.errors
+
+
 def test_envoy_does_not_outlive_its_parent(fake_replica, gateway):
     running = gateway([fake_replica(name="a")])
     envoy = envoy_of(running)
@@ -97,6 +109,7 @@ def test_mistakes_are_one_line(tmp_path, certificate):
         (["--tls-certificate", str(chain), "--tls-key", str(text)], "must hold PEM certificates and the matching key"),
         (["--replica-ca", str(text)], "must hold PEM certificates"),
         (["--tls-certificate", str(chain)], "--tls-certificate and --tls-key go together"),
+        (["--replica-certificate", str(chain), "--replica-key", str(key)], "goes with --replica-ca"),
         (["--client-ca", str(chain)], "--client-ca goes with --tls-certificate"),
         (["--envoy", "/no/envoy"], "--envoy must be Envoy's program. Received: /no/envoy"),
         (["--envoy", str(text)], "--envoy must be Envoy's program"),
