@@ -77,6 +77,15 @@ COMPOSE_SCHEMA = {
                         },
                     },
                     "stop_grace_period": DURATION,
+                    "pre_stop": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["command"],
+                            "additionalProperties": False,
+                            "properties": {"command": TEXTS},
+                        },
+                    },
                     "deploy": {
                         "type": "object",
                         "additionalProperties": False,
@@ -317,6 +326,19 @@ def test_the_gateways_configuration_is_what_the_command_prints(capsys, tmp_path)
     check = [str(envoy_path(None)), "--mode", "validate", "--config-path", str(tmp_path / "envoy.json")]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
+
+
+def test_compose_drains_the_gateway_as_kubernetes_does():
+    """The script itself runs in tests/serving/gateway/test_gateway_in_containers.py."""
+    (pod,) = (
+        entry["spec"]["template"]["spec"]
+        for entry in KUBERNETES
+        if (entry["kind"], entry["metadata"]["name"]) == ("Deployment", "ranker-gateway")
+    )
+    script = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    (hook,) = COMPOSE["services"]["gateway"]["pre_stop"]
+    # Compose reads `$$` as `$`.
+    assert [argument.replace("$$", "$") for argument in hook["command"]] == script
 
 
 def test_tf_serving_files_parse():

@@ -115,12 +115,12 @@ class Host:
             not any(health.values()) and status in ("UNKNOWN", "HEALTHY"), status == "DRAINING", sum(active)
         )
 
-    def joined(self, other: Host) -> Host:
+    def joined(self, second: Host) -> Host:
         """The two addresses of one replica as one."""
         return Host(
-            self.is_healthy or other.is_healthy,
-            self.is_drained and other.is_drained,
-            self.active + other.active,
+            self.is_healthy or second.is_healthy,
+            self.is_drained and second.is_drained,
+            self.active + second.active,
         )
 
 

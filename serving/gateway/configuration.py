@@ -211,7 +211,7 @@ def _caller_routes(options: GatewayOptions) -> list[Tree]:
             }
         ]
     refusal = "a reload through the gateway would change one replica of several: ask each replica itself"
-    who = {
+    replica_name = {
         "header": {"key": "x-ranker-replica", "value": f"%UPSTREAM_METADATA({METADATA}:name)%"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
@@ -219,7 +219,7 @@ def _caller_routes(options: GatewayOptions) -> list[Tree]:
         {
             "name": "callers",
             "domains": ["*"],
-            "response_headers_to_add": [who],
+            "response_headers_to_add": [replica_name],
             "request_body_buffer_limit": _REPEATABLE_BYTES,
             "routes": [
                 {

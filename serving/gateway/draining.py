@@ -34,19 +34,19 @@ def set_drained(path: Path, name: str, is_drained: bool, *, force: bool = False)
     hosts = _hosts(admin, replicas)
     healthy = None if hosts is None else {host for host, state in hosts.items() if state.is_healthy}
     changed = replicas.set_drained(name, is_drained, healthy, force)
-    what = "is drained" if is_drained else "gets calls again"
+    change = "is drained" if is_drained else "gets calls again"
     if hosts is None:
-        return (
-            f"{name}: {what}; no gateway runs here: the next one, or the Envoy that reads {path}, will follow"
-        )
+        return f"{name} {change}, for whatever reads {path}; no gateway runs here"
     deadline = time.monotonic() + _APPLIED_SECONDS
     while (host := (_hosts(admin, replicas) or {}).get(name)) is None or host.is_drained != is_drained:
         if time.monotonic() > deadline:
-            raise UserError(f"{name}: the gateway did not read {path} within {_APPLIED_SECONDS:g} seconds")
+            raise UserError(
+                f"{name}: the running gateway did not read {path} within {_APPLIED_SECONDS:g} seconds"
+            )
         time.sleep(0.05)
     already = "" if changed else " (it was before)"
     under_way = f"; {host.active} of its calls are under way" if is_drained else ""
-    return f"{name}: {what}{already}{under_way}"
+    return f"{name} {change}{already}{under_way}"
 
 
 def _running(replicas: ReplicasFile) -> Admin | None:

@@ -90,9 +90,9 @@ def test_a_replica_without_the_model_gets_no_calls(fake_replica, gateway):
     lost.error = (grpc.StatusCode.NOT_FOUND, "Could not find any versions of model ranker")
     with Callers(running.target, threads=4) as callers:
         wait_until(lambda: running.healthy() == 1)
-        asked = len(lost.requests())
+        count = len(lost.requests())
         callers.answered(200)
-        assert len(lost.requests()) == asked
+        assert len(lost.requests()) == count
         lost.error = None
         callers.answered(20, by="lost")
     assert not callers.errors

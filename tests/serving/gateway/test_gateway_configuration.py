@@ -126,8 +126,8 @@ def test_another_file_is_none_of_replicas(tree, tmp_path):
 
 def test_names_are_resolved_and_a_name_that_fails_later_keeps_its_address():
     endpoints = unresolved(DEPLOYMENT)
-    found = resolve(endpoints, {})
-    assert [endpoint.addresses for endpoint in found] == [("127.0.0.1",), ("::1",), ("127.0.0.1",)]
+    resolved = resolve(endpoints, {})
+    assert [endpoint.addresses for endpoint in resolved] == [("127.0.0.1",), ("::1",), ("127.0.0.1",)]
     lost = Endpoint("x", ("no.such.host.invalid",), 1, "no.such.host.invalid")
     with pytest.raises(UserError, match=r"replica x: the host no\.such\.host\.invalid has no address"):
         resolve([lost], {})

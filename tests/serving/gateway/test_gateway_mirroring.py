@@ -75,8 +75,8 @@ def test_the_share_is_the_share(fake_replica, gateway):
     with Callers(running.target, threads=4) as callers:
         callers.answered(1600)
     # the number of mirrored calls is binomial: five standard deviations either way
-    asked = len(replica.requests())
-    wait_until(lambda: abs(len(monitor.requests()) - 0.25 * asked) < 5 * (0.1875 * asked) ** 0.5)
+    calls = len(replica.requests())
+    wait_until(lambda: abs(len(monitor.requests()) - 0.25 * calls) < 5 * (0.1875 * calls) ** 0.5)
 
 
 def test_a_dead_monitor_costs_no_call(fake_replica, gateway):

@@ -83,17 +83,18 @@ def test_the_gateway_ends_with_envoy(fake_replica, gateway):
 def test_a_second_gateway_on_a_port_is_refused(fake_replica, gateway):
     replica = fake_replica(name="a")
     running = gateway([replica])
+    free = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0"}
     for flag, address in (
         ("listen", running.target),
         ("metrics", running.metrics),
         ("listen", replica.target),
     ):
-        other = "metrics" if flag == "listen" else "listen"
-        done = ranker(
-            "gateway", f"--replica=a={replica.target}", f"--{flag}={address}", f"--{other}=127.0.0.1:0"
-        )
-        assert done.returncode == 1
-        assert done.stderr == f"ranker: cannot listen on {address} (--{flag}): Address already in use\n"
+        flags = [f"--{name}={value}" for name, value in {**free, flag: address}.items()]
+        message = mistake("gateway", f"--replica=a={replica.target}", *flags)
+        assert message == f"cannot listen on {address} (--{flag}): Address already in use"
+    done = ranker("gateway", f"--replica=a={replica.target}", f"--listen={running.target}")
+    assert done.returncode == 1
+    assert done.stderr == f"ranker: cannot listen on {running.target} (--listen): Address already in use\n"
     assert call(running.target)[1] == "a"
 
 
@@ -102,8 +103,6 @@ def test_mistakes_are_one_line(tmp_path, certificate):
     text = tmp_path / "text.pem"
     text.write_text("no certificate")
     (tmp_path / "file").touch()
-    other = tmp_path / "other.pem"
-    other.write_bytes(chain.read_bytes())
     cases = [
         (["--tls-certificate", "/no/such.pem", "--tls-key", str(key)], "TLS file /no/such.pem can't be read: No such"),
         (["--tls-certificate", str(chain), "--tls-key", str(text)], "must hold PEM certificates and the matching key"),

@@ -14,15 +14,10 @@ import pytest
 import yaml
 
 from serving import wire
-from tests.serving.gateway.conftest import ROOT, Callers, call, request_bytes, wait_until
+from tests.serving.gateway.conftest import ROOT, Callers, call, free_port, request_bytes, wait_until
 
 PAGE = (ROOT / "docs" / "proxies.md").read_text(encoding="utf-8")
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -86,9 +81,9 @@ def test_nginx_mirrors_a_share(fake_replica, nginx):
     replicas, monitor = [fake_replica(name=name) for name in "ab"], fake_replica(name="monitor")
     with Callers(nginx(replicas, monitor, "25%"), threads=4) as callers:
         callers.answered(1600)
-    asked = sum(len(replica.requests()) for replica in replicas)
+    calls = sum(len(replica.requests()) for replica in replicas)
     # the number of mirrored calls is binomial: five standard deviations either way
-    wait_until(lambda: abs(len(monitor.requests()) - 0.25 * asked) < 5 * (0.1875 * asked) ** 0.5)
+    wait_until(lambda: abs(len(monitor.requests()) - 0.25 * calls) < 5 * (0.1875 * calls) ** 0.5)
     assert not callers.errors
 
 
