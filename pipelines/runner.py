@@ -5,21 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
-import grpc
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
+from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.transforms import environments
 
+from pipelines.beam_patches import dead_workers_noticed, patch_runner
 from ranker.errors import UserError
 
 LOCAL = "FnApiRunner"
@@ -96,17 +91,14 @@ class RunnerOptions:
             UserError: a step raised one, on whatever worker, or a worker died.
             OSError: a worker could not read or write.
         """
-        # Beam flushes workers' output from a timer thread, which can lose bytes that are being written
-        # (seen in 2.77); by size alone it does not.
-        worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
-        worker_handlers.ControlConnection = _ControlConnection  # type: ignore[misc]
+        patch_runner()
         if not self.is_local:
             # Beam's LOOPBACK workers are started as `python`, whichever comes first.
             os.environ["PATH"] = os.pathsep.join(
                 [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
             )
         try:
-            with _dead_workers_noticed():
+            with dead_workers_noticed():
                 result = pipeline.run()
                 result.wait_until_finish()
                 found = result.metrics().query()["counters"]
@@ -130,62 +122,3 @@ def _raise_original(trace: str) -> None:
     failure = re.search(r"OSError: \[Errno (\d+)\] ([^\n]*)", trace)
     if failure:
         raise OSError(int(failure[1]), failure[2]) from None
-
-
-class _ControlConnection(worker_handlers.ControlConnection):  # type: ignore[misc]
-    """The runner's end of a worker's control stream, which a worker that comes late finds closed.
-
-    Beam's own (seen in 2.77) tells only a worker that is already there: one that starts while another's mistake
-    ends the run would wait for work for ever, and the run for it.
-    """
-
-    def close(self) -> None:
-        """Ends the stream, now or when it begins."""
-        self.push(worker_handlers.BeamFnControlServicer._DONE_MARKER)
-        super().close()
-
-
-@contextmanager
-def _dead_workers_noticed() -> Iterator[None]:
-    """Ends the run when a worker process dies.
-
-    Beam's local runner would wait for its answer for ever (seen in 2.77: the thread that waits for the process
-    raises, and nobody listens). Only the main thread can be woken.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    hook, handler, main = threading.excepthook, signal.getsignal(signal.SIGINT), threading.get_ident()
-    died: list[str] = []
-    awake = threading.Event()
-
-    def wake() -> None:
-        # A real signal, since it must end a wait for a lock; again, since one that comes just before is not seen.
-        while not awake.wait(0.5):
-            signal.pthread_kill(main, signal.SIGINT)
-
-    def notice(raised: Any) -> None:
-        if raised.thread is not None and raised.thread.name == "run_worker":
-            if not died:
-                died.append(str(raised.exc_value))
-                threading.Thread(target=wake, daemon=True).start()
-        elif not died:  # what other threads lose with their worker says nothing more
-            hook(raised)
-
-    def interrupted(*_: object) -> None:
-        if not (died and awake.is_set()):  # woken once; a user may press Ctrl-C again and again
-            awake.set()
-            raise KeyboardInterrupt
-
-    threading.excepthook = notice
-    signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield
-    except (KeyboardInterrupt, RuntimeError, grpc.RpcError):
-        if not died:
-            raise
-        raise UserError(f"a worker process died ({died[0]}); run the same command again") from None
-    finally:
-        awake.set()
-        signal.signal(signal.SIGINT, handler)
-        threading.excepthook = hook

@@ -7,7 +7,7 @@ import textwrap
 STUCK = """
     import sys, threading, time
     from apache_beam.runners.worker import sdk_worker, sdk_worker_main
-    from pipelines import worker
+    from pipelines import beam_patches, worker
 
     def run(harness):
         harness._alive = True
@@ -20,7 +20,7 @@ STUCK = """
     sdk_worker.SdkHarness._alive = False
     sdk_worker.SdkHarness.run = run
     sdk_worker_main.main = lambda arguments: sdk_worker_main.SdkHarness().run()
-    worker.end_after.__defaults__ = (0.5,)
+    beam_patches.end_after.__defaults__ = (0.5,)
     worker.main()
 """
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from pipelines.prepare.read.files import open_input
-from pipelines.prepare.read.streams import Gunzip, Prepended, Transcode, is_line_safe
+from pipelines.prepare.read.streams import Gunzip, Prepended, Readable, Transcode, is_line_safe
 
 PIECE_BYTES = 4 << 20
 """Lines are handed on in pieces of about this size."""
@@ -20,13 +19,6 @@ MAX_LINE_BYTES = 1 << 20
 """A longer line is no row."""
 TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 _KEPT_BYTES = 4096
-
-
-class Readable(Protocol):
-    """A binary stream, as far as it is used here."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Returns at most `size` bytes, none only at the end."""
 
 
 @dataclass(frozen=True)

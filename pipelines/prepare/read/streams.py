@@ -5,12 +5,16 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pipelines.prepare.read.lines import Readable
+from typing import Protocol
 
 _INPUT_BYTES = 1 << 20
+
+
+class Readable(Protocol):
+    """A binary stream, as far as it is used here."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Returns at most `size` bytes, none only at the end."""
 
 
 def is_line_safe(encoding: str) -> bool:
