@@ -49,9 +49,9 @@ def store_of(run: Path, store: str | None) -> str | Path:
 def sentence(summary: Summary, settings: Monitor) -> str:
     """One round in one line: the verdict, then the round's own numbers."""
     numbers = [
-        f"{wording.title(label)} {wording.with_interval(label, Interval(found['value'], found['low'], found['high']))}"
-        for label, found in ((name, summary.measures.get(name)) for name in budget_labels(settings))
-        if found is not None
+        f"{wording.title(label)} {wording.with_interval(label, Interval(entry['value'], entry['low'], entry['high']))}"
+        for label, entry in ((name, summary.measures.get(name)) for name in budget_labels(settings))
+        if entry is not None
     ]
     errors = [
         f"{replica}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())

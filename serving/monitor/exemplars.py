@@ -117,16 +117,16 @@ class Exemplars:
         """Puts a round's requests among those of its hour, and drops files that are too old."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{stream}-{datetime.fromtimestamp(time, timezone.utc):%Y%m%dT%H}.parquet"
-        kept = {(one.level, one.why, one.request): one for one in _read(path)}
-        for one in self._candidates(stream, time, measured, names):
-            kept[one.level, one.why, one.request] = one
+        examples = {(example.level, example.why, example.request): example for example in _read(path)}
+        for example in self._candidates(stream, time, measured, names):
+            examples[example.level, example.why, example.request] = example
         best: list[Exemplar] = []
-        for level in sorted({one.level for one in kept.values()}):
-            here = [one for one in kept.values() if one.level == level]
-            costly = [one for one in here if one.why == COSTLIEST]
-            best += sorted(costly, key=lambda one: (-one.cost, one.request))[: self.each]
-            uniform = [one for one in here if one.why == UNIFORM]
-            best += sorted(uniform, key=lambda one: _draw(one.request, time))[: self.each]
+        for level in sorted({example.level for example in examples.values()}):
+            at_level = [example for example in examples.values() if example.level == level]
+            costly = [example for example in at_level if example.why == COSTLIEST]
+            best += sorted(costly, key=lambda example: (-example.cost, example.request))[: self.each]
+            uniform = [example for example in at_level if example.why == UNIFORM]
+            best += sorted(uniform, key=lambda example: _draw(example.request, time))[: self.each]
         _write(path, best)
         for old in self.directory.glob(f"{stream}-*.parquet"):
             if _hour_of(old) < time - self.keep - HOUR:
@@ -142,9 +142,9 @@ class Exemplars:
         for row, (i, j) in enumerate(measured.pairs):
             by_level.setdefault(names.levels[replicas[i], replicas[j]], []).append(row)
         for level, rows in by_level.items():
-            known = ~np.isnan(cost[rows])
-            count = known.sum(axis=0)
-            mean = np.where(known, cost[rows], 0.0).sum(axis=0) / np.maximum(count, 1)
+            is_measured = ~np.isnan(cost[rows])
+            count = is_measured.sum(axis=0)
+            mean = np.where(is_measured, cost[rows], 0.0).sum(axis=0) / np.maximum(count, 1)
             usable = np.flatnonzero(count > 0)
             draws = {int(n): _draw(self._id(names.requests[batch.requests[n]]), time) for n in usable}
             chosen = (
@@ -206,18 +206,20 @@ def read_exemplars(
     limit: int = 200,
 ) -> tuple[Exemplar, ...]:
     """Kept requests of [start, end), the newest hour first, in it the costliest first; at most `limit`."""
-    found: list[Exemplar] = []
+    examples: list[Exemplar] = []
     paths = [path for path in directory.glob(f"{stream}-*.parquet") if start - HOUR < _hour_of(path) < end]
     for path in sorted(paths, reverse=True):
-        here = [
-            one
-            for one in _read(path)
-            if start <= one.time < end and level in (None, one.level) and request in (None, one.request)
+        in_hour = [
+            example
+            for example in _read(path)
+            if start <= example.time < end
+            and level in (None, example.level)
+            and request in (None, example.request)
         ]
-        found += sorted(here, key=lambda one: (one.why, -one.cost, one.request))
-        if len(found) >= limit:
+        examples += sorted(in_hour, key=lambda example: (example.why, -example.cost, example.request))
+        if len(examples) >= limit:
             break
-    return tuple(found[:limit])
+    return tuple(examples[:limit])
 
 
 def _draw(request: str, time: int) -> str:
@@ -236,8 +238,9 @@ def _hour_of(path: Path) -> float:
 
 def _write(path: Path, exemplars: Sequence[Exemplar]) -> None:
     rows = [
-        asdict(one) | {"context": json.dumps(one.context), "candidates": json.dumps(one.candidates)}
-        for one in exemplars
+        asdict(example)
+        | {"context": json.dumps(example.context), "candidates": json.dumps(example.candidates)}
+        for example in exemplars
     ]
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary, compression="zstd")

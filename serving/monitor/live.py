@@ -59,17 +59,17 @@ def live_requests(calls: Sequence[MirroredCall], model_name: str, item: str, pro
     for call in calls:
         try:
             columns = _columns(call.body, model_name, item, probe)
-            kept = _first_of_each(columns[item])
-            if len(kept) < 2:
+            rows = _first_of_each(columns[item])
+            if len(rows) < 2:
                 raise ValueError("there is nothing to rank: fewer than two candidates")
-            elements += len(kept) * len(columns)
+            elements += len(rows) * len(columns)
             if elements > MAX_SAMPLE_ELEMENTS:
                 raise ValueError("the sample is too large")
         except (DecodeError, ValueError, OverflowError) as error:
             unreadable[_reason(error)] += 1
             continue
-        repeated += len(columns[item]) - len(kept)
-        decoded.append({name: values[kept] for name, values in columns.items()})
+        repeated += len(columns[item]) - len(rows)
+        decoded.append({name: values[rows] for name, values in columns.items()})
         ids.append(_identifier(call))
     if not decoded:
         return LiveRequests(None, unreadable)
@@ -114,6 +114,8 @@ def _columns(body: bytes, model_name: str, item: str, probe: ProbeSet) -> Column
             arrays[name] = np.repeat(values, candidates)
         elif len(values) != candidates:
             raise ValueError(f"`{name}` and `{item}` have different numbers of values")
+        if values.dtype.kind == "f" and np.isinf(values).any():
+            raise ValueError(f"`{name}` has an infinite number")
         if name in probe.columns and (probe.columns[name].dtype == object) != (values.dtype == object):
             raise ValueError(f"`{name}` is {'text' if values.dtype == object else 'numbers'}")
     return arrays

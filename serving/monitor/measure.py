@@ -132,7 +132,7 @@ def measure(
         duration=collected.duration,
         requests=len(probe),
         probe=probe.hash,
-        subjects={one.subject: one.labels for one in served.values()},
+        subjects={state.subject: state.labels for state in served.values()},
         statistics=statistics,
         counts=_counts(collected) | mirrored_counts(mirrored or {}),
         marks=tuple(marks),
@@ -141,10 +141,10 @@ def measure(
     return Measured(record, measured, {**before, **served})
 
 
-def _provenance(one: Served) -> dict[str, object]:
-    labels: dict[str, object] = {**one.labels, "version": one.subject.version}
+def _provenance(served: Served) -> dict[str, object]:
+    labels: dict[str, object] = {**served.labels, "version": served.subject.version}
     if "replica" in labels:  # replica 0 of one arm is not replica 0 of another
-        labels["replica"] = f"{one.labels.get('arm', '')}/{labels['replica']}"
+        labels["replica"] = f"{served.labels.get('arm', '')}/{labels['replica']}"
     return labels
 
 
@@ -158,7 +158,7 @@ def _served(answer: Answers) -> Served:
 
 
 def _batch(probe: ProbeSet, served: Mapping[str, Served]) -> RequestBatch:
-    return request_batch(probe, {name: (one.scores, one.answered) for name, one in served.items()})
+    return request_batch(probe, {name: (state.scores, state.answered) for name, state in served.items()})
 
 
 def request_batch(probe: ProbeSet, answers: Mapping[str, tuple[Array, Array]]) -> RequestBatch:
@@ -178,12 +178,12 @@ def by_slice(
     """The whole, with no feature and no value, then each slice: (feature, value, comparison)."""
     yield "", "", measured.summarise()
     batch = measured.batch
-    for one in slices:
-        if one.by_request:
-            yield one.feature, one.value, measured.summarise(one.requests[batch.requests])
+    for part in slices:
+        if part.by_request:
+            yield part.feature, part.value, measured.summarise(part.requests[batch.requests])
         else:
-            part = batch.take_rows(one.rows[batch.rows])
-            yield one.feature, one.value, measure_requests(part, settings).summarise()
+            rows_of_part = batch.take_rows(part.rows[batch.rows])
+            yield part.feature, part.value, measure_requests(rows_of_part, settings).summarise()
 
 
 def series_of(
@@ -195,28 +195,28 @@ def series_of(
     value: str = "",
 ) -> Series:
     """A comparison's statistics by the series they belong to: every pair, every replica, all."""
-    found: Series = {}
+    series: Series = {}
     cut: dict[str, Any] = {"feature": feature, "value": value, "probe": probe}
     for (a, b), statistics in comparison.pairs.items():
-        left, right = served[a], served[b]
-        rung = level(_provenance(left), _provenance(right))
-        found[SeriesKey(stream, "pair", left.subject, right.subject, rung, **cut)] = _kept(
+        first, second = served[a], served[b]
+        rung = level(_provenance(first), _provenance(second))
+        series[SeriesKey(stream, "pair", first.subject, second.subject, rung, **cut)] = _kept(
             statistics, feature
         )
-    everyone = group([one.subject for one in served.values()])
+    everyone = group([state.subject for state in served.values()])
     if comparison.pairs:
-        found[SeriesKey(stream, "all", everyone, everyone, **cut)] = _kept(comparison.means, feature)
+        series[SeriesKey(stream, "all", everyone, everyone, **cut)] = _kept(comparison.means, feature)
     if comparison.pairs and not feature:
         for name, statistics in comparison.replicas.items():
             # a replica is measured against the others: with other company it is another series
-            found[SeriesKey(stream, "replica", served[name].subject, everyone, **cut)] = statistics
-    return found
+            series[SeriesKey(stream, "replica", served[name].subject, everyone, **cut)] = statistics
+    return series
 
 
 def _gaps(
     batch: RequestBatch, comparison: Comparison, served: Mapping[str, Served], probe: ProbeSet
 ) -> Series:
-    found: Series = {}
+    series: Series = {}
     for a, b in comparison.pairs:
         sigma = gap_noise(batch, a, b)
         if not sigma > 0:
@@ -229,14 +229,16 @@ def _gaps(
             statistics[f"observed_inversion@tenth-{tenth}"] = observed
             statistics[f"excess_inversion@tenth-{tenth}"] = excess
         key = SeriesKey(PROBE, "gaps", served[a].subject, served[b].subject, probe=probe.hash)
-        found[key] = statistics
-    return found
+        series[key] = statistics
+    return series
 
 
 def _kept(statistics: Mapping[str, Statistic], feature: str) -> Mapping[str, Statistic]:
     if not feature:
         return statistics
-    return {label: one for label, one in statistics.items() if label.partition("@")[0] in _IN_SLICES}
+    return {
+        label: statistic for label, statistic in statistics.items() if label.partition("@")[0] in _IN_SLICES
+    }
 
 
 def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings, stream: str) -> Series:
@@ -257,7 +259,7 @@ def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings, st
 def _against(old: Served, served: Mapping[str, Served], probe: ProbeSet, settings: Settings) -> Series:
     """A refresh, beside all that serve: its regret is taken against a consensus like that of the pairs it is held to."""
     name, now = old.subject.replica, served[old.subject.replica]
-    answers = {replica: (one.scores, one.answered) for replica, one in served.items()}
+    answers = {replica: (state.scores, state.answered) for replica, state in served.items()}
     measured = measure_requests(request_batch(probe, {"": (old.scores, old.answered), **answers}), settings)
     (statistics,) = measured.select(["", name]).summarise().pairs.values()
     return {SeriesKey(PROBE, "refresh", old.subject, now.subject, "L6", probe=probe.hash): statistics}

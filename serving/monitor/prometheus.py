@@ -120,8 +120,8 @@ class StoreCollector(Collector):
             ),
             CounterMetricFamily("ranker_floor_weight", "Weights of ranker_floor_sum.", labels=floor),
         )
-        for stream, kind, a, b, found, _ in statistics:
-            for label, statistic in found.items():
+        for stream, kind, a, b, measures, _ in statistics:
+            for label, statistic in measures.items():
                 if label == "bias" or not statistic.n:  # signed: its sum is not a counter
                     continue
                 if kind in _FLOORS:
@@ -147,11 +147,11 @@ class StoreCollector(Collector):
             labels=["stream", "replica"],
         )
         for stream in (PROBE, LIVE):
-            found = query.freshness(self.store, now, stream).time
-            if found is not None:
-                newest.add_metric([stream], found)
-            for one in query.odd_one_out(self.store, now, stream=stream).components:
-                noise.add_metric([stream, one.replica], one.value.value)
+            moment = query.freshness(self.store, now, stream).time
+            if moment is not None:
+                newest.add_metric([stream], moment)
+            for component in query.odd_one_out(self.store, now, stream=stream).components:
+                noise.add_metric([stream, component.replica], component.value.value)
         status = read_status(self.store, self.budget, now, k=self.k)
         verdict = GaugeMetricFamily(
             "ranker_verdict",

@@ -144,13 +144,13 @@ def probe_set(
         else:
             seen.add(key)
             first[row] = True
-    kept = np.flatnonzero(first)
-    kept = kept[np.argsort(code[kept], kind="stable")]
+    rows = np.flatnonzero(first)
+    rows = rows[np.argsort(code[rows], kind="stable")]
     taken = {
-        name: (np.array(ids, object) if name == item else _column(values))[kept]
+        name: (np.array(ids, object) if name == item else _column(values))[rows]
         for name, values in columns.items()
     }
-    sizes = np.bincount(code[kept], minlength=limit)
+    sizes = np.bincount(code[rows], minlength=limit)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     names = tuple(place)[:limit]
     return ProbeSet(names, offsets, taken, item, _hash(names, offsets, taken), repeated)

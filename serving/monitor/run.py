@@ -368,8 +368,8 @@ def run(
 
 def _wait(until: float, pending: PendingRounds, stop: threading.Event) -> None:
     """Waits for the next round, and tries again to store what the store did not take."""
-    while not stop.is_set() and (left := until - time.monotonic()) > 0:
-        stop.wait(min(left, _STORE_RETRY) if len(pending) else left)
+    while not stop.is_set() and (remaining := until - time.monotonic()) > 0:
+        stop.wait(min(remaining, _STORE_RETRY) if len(pending) else remaining)
         if len(pending) and not stop.is_set():
             pending.flush()
 

@@ -68,15 +68,15 @@ class Cut:
             names = _named(values)
             return np.where(np.isin(names, [*self.names, MISSING]), names, OTHER)
         numbers = np.array([_number(value) for value in values], dtype=np.float32)
-        found = np.full(len(numbers), OTHER, dtype=object)
-        found[np.isnan(numbers)] = MISSING
+        parts = np.full(len(numbers), OTHER, dtype=object)
+        parts[np.isnan(numbers)] = MISSING
         for level in self.levels:
-            found[numbers == np.float32(level)] = f"{level:g}"
+            parts[numbers == np.float32(level)] = f"{level:g}"
         for low, high in pairwise(self.edges):
             last = high == self.edges[-1]
             inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-            found[inside] = f"{low:g} to {high:g}" if last else f"{low:g} to under {high:g}"
-        return found
+            parts[inside] = f"{low:g} to {high:g}" if last else f"{low:g} to under {high:g}"
+        return parts
 
     def slices(self, parts: Array, owner: Array, requests: int) -> Iterator[Slice]:
         """One slice a part.
@@ -99,7 +99,7 @@ def cuts(probe: ProbeSet, features: Sequence[str]) -> tuple[Cut, ...]:
     Raises:
         UserError: the probe has no such feature.
     """
-    found = []
+    result = []
     for feature in features:
         if feature not in probe.columns:
             raise UserError(
@@ -113,9 +113,9 @@ def cuts(probe: ProbeSet, features: Sequence[str]) -> tuple[Cut, ...]:
         by_request = bool(
             ((values == first) | (values != values) & (first != first)).all()
         )  # nan is not itself
-        kept = _ranges(values) if numeric else {"names": _frequent(values)}
-        found.append(Cut(feature, by_request, numeric, **kept))
-    return tuple(found)
+        bounds = _ranges(values) if numeric else {"names": _frequent(values)}
+        result.append(Cut(feature, by_request, numeric, **bounds))
+    return tuple(result)
 
 
 def slices(probe: ProbeSet, features: Sequence[str]) -> tuple[Slice, ...]:
@@ -125,9 +125,9 @@ def slices(probe: ProbeSet, features: Sequence[str]) -> tuple[Slice, ...]:
         UserError: the probe has no such feature.
     """
     return tuple(
-        one
+        part
         for cut in cuts(probe, features)
-        for one in cut.slices(cut.parts(probe.columns[cut.feature]), probe.owner, len(probe))
+        for part in cut.slices(cut.parts(probe.columns[cut.feature]), probe.owner, len(probe))
     )
 
 
@@ -145,13 +145,13 @@ def _number(value: Any) -> float:
 
 def _frequent(texts: Array) -> tuple[str, ...]:
     names, counts = np.unique(texts, return_counts=True)
-    kept = np.argsort(-counts, kind="stable")[:MOST_VALUES]
-    return tuple(name for name in names[kept].tolist() if name != MISSING)
+    frequent = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    return tuple(name for name in names[frequent].tolist() if name != MISSING)
 
 
 def _ranges(values: Array) -> dict[str, Any]:
-    known = values[~np.isnan(values)]
-    levels = np.unique(known)
+    numbers = values[~np.isnan(values)]
+    levels = np.unique(numbers)
     if len(levels) <= MOST_VALUES:
         return {"levels": tuple(levels.tolist())}
-    return {"edges": tuple(np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1])).tolist())}
+    return {"edges": tuple(np.unique(np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1])).tolist())}

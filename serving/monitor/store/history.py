@@ -86,7 +86,7 @@ def count_course(
     """Counts over time, at the finest resolution of at most `points` points."""
     resolution = resolution_for(start, end, points, end)
     bucket = Count.time - Count.time % resolution
-    found: dict[tuple[int, str, str], int] = {}
+    totals: dict[tuple[int, str, str], int] = {}
     with store.read() as connection:
         for step, since, to in stretches(connection, resolution, start, end):
             statement = (
@@ -97,8 +97,8 @@ def count_course(
             )
             for row in connection.execute(statement):
                 key = (int(row.time), row.replica, row.kind)
-                found[key] = found.get(key, 0) + int(row.total)
-    return tuple(CountRow(*key, count) for key, count in sorted(found.items()))
+                totals[key] = totals.get(key, 0) + int(row.total)
+    return tuple(CountRow(*key, count) for key, count in sorted(totals.items()))
 
 
 def totals(

@@ -101,6 +101,8 @@ UNREADABLE = [
     (body(FLAT | {"age": floats(1)}), "different numbers"),
     (body(FLAT | {"age": ["a", "b", "c"]}), "`age` is text"),
     (body(FLAT | {"user_id": floats(1, 2, 3)}), "`user_id` is numbers"),
+    (body(FLAT | {"age": floats(1, np.inf, 2)}), "infinite"),
+    (body(RANK | {"age": floats(-np.inf)}, "rank"), "infinite"),
     (body(FLAT | {"age": np.ones(3, np.complex64)}), "complex"),
     (body(FLAT | {"age": wire.TensorProto(dtype=999)}), "dtype 999"),
     (body(FLAT | {"age": wire.TensorProto(dtype=1, tensor_content=b"abc")}), "tensor_content"),
