@@ -202,7 +202,7 @@ def test_dockerfiles(path):
         assert command[0] in typer.main.get_command(app).commands
     else:
         assert entry == ["python", "-m", "serving.server"]
-        from serving.server.flags import parse
+        from serving.server.options import parse
 
         assert parse(command).model_name == "ranker"
 

@@ -7,11 +7,11 @@ import sys
 def main() -> int:
     """Runs the server until SIGTERM or SIGINT; the exit code is 0 then, 255 if it could not start."""
     from ranker.errors import UserError
-    from serving.server import flags
+    from serving.server.options import parse
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        options = flags.parse(sys.argv[1:])
+        options = parse(sys.argv[1:])
     except UserError as error:
         print(error, file=sys.stderr)
         return 255

@@ -11,37 +11,27 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import grpc
-
 from ranker.errors import UserError
-from serving.server import flags, grpc_server, protos
-from serving.server import health as health_service
+from serving.server import protos
 from serving.server.admin import PATH as RELOAD
 from serving.server.admin import Admin, AdminOptions
-from serving.server.batching import BatchedModel
-from serving.server.batching_options import BatchingOptions
-from serving.server.batching_options import from_proto as batching_from_proto
+from serving.server.batching import BatchedModel, BatchingOptions, options_from_proto
 from serving.server.config_poll import ConfigPoller
 from serving.server.core import ServerCore
 from serving.server.endpoints import ApiOptions, Endpoints
-from serving.server.health import Health
-from serving.server.http2.connection import Service
-from serving.server.http2.server import Http2Server
-from serving.server.http_server import HttpServer
+from serving.server.grpc_server import GrpcServer, server_credentials
 from serving.server.loader import BundleLoader, fingerprint
 from serving.server.manager import LoadOptions
 from serving.server.metrics import Metrics, page
 from serving.server.model_config import ModelConfig, from_proto
-from serving.server.options import ServerOptions
+from serving.server.options import ServerOptions, channel_arguments
 from serving.server.predict import Model
 from serving.server.profiler import Profiler
 from serving.server.request_log import RequestLog
-from serving.server.rest import RestApi
+from serving.server.rest import RestOptions, RestServer
 from serving.server.servable import Servable
-from serving.server.tls import server_credentials
 from serving.server.warmup import Warmup
 from serving.status import ServingError, invalid
 
@@ -102,7 +92,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
         UserError: an option contradicts another.
     """
     models = _models(options)
-    metrics = Metrics()
+    metrics = Metrics(options.metrics_version_labels)
     core = ServerCore(
         _loader(options, metrics),
         LoadOptions(
@@ -133,7 +123,8 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
         rest = _rest(options, endpoints, metrics)
         if rest is not None:
             stoppers.insert(0, rest.stop)
-        port = _grpc(options, endpoints, admin, stoppers)
+        server = _grpc(options, endpoints, admin)
+        stoppers.insert(0, server.stop)
         if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
             poller = ConfigPoller(
                 lambda: _models(options),
@@ -146,7 +137,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
             stop(0)
         core.stop(options.drain_seconds)
         raise
-    return RunningServer(port, rest.port if rest else 0, core, metrics, stoppers)
+    return RunningServer(server.ports[0], rest.port if rest else 0, core, metrics, stoppers)
 
 
 def run(options: ServerOptions) -> int:
@@ -244,7 +235,7 @@ def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
 
 def _batching_options(path: str) -> BatchingOptions:
     name = "tensorflow.serving.BatchingParameters"
-    return batching_from_proto(protos.read_text(path, protos.BatchingParameters, name))
+    return options_from_proto(protos.read_text(path, protos.BatchingParameters, name))
 
 
 def _admin_options(options: ServerOptions, core: ServerCore) -> AdminOptions:
@@ -263,41 +254,28 @@ def _admin_options(options: ServerOptions, core: ServerCore) -> AdminOptions:
     return AdminOptions(options.enable_reload_config or not options.strict, token, roots)
 
 
-def _grpc(
-    options: ServerOptions, endpoints: Endpoints, admin: Admin, stoppers: list[Callable[[float], None]]
-) -> int:
-    cpus = len(os.sched_getaffinity(0))
-    addresses = [f"{options.host}:{options.port}"]
+def _grpc(options: ServerOptions, endpoints: Endpoints, admin: Admin) -> GrpcServer:
+    addresses = [f"{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"]
     if options.grpc_socket_path:
         addresses.append(f"unix:{options.grpc_socket_path}")
-    methods = {**endpoints.methods(), RELOAD: admin.reload}
+
+    background = {RELOAD: admin.reload}
     if options.enable_profiler and not options.strict:
-        methods.update(Profiler().methods())
-    streams = {}
-    health = Health()
-    if options.enable_grpc_healthcheck_service:
-        methods[health_service.CHECK] = health.check
-        streams[health_service.WATCH] = health.watch
-    threads = options.grpc_max_threads or (64 if options.enable_batching else max(4 * cpus, 16))
-    limit = options.max_message_bytes or (64 * 2**20 if options.strict else 2**31 - 1)
-    arguments = flags.channel_arguments(options.grpc_channel_arguments)
-    if options.ssl_config_file or arguments:
-        credentials = server_credentials(options.ssl_config_file) if options.ssl_config_file else None
-        server, ports = grpc_server.build(methods, addresses, threads, limit, credentials, arguments, streams)
-        end: Callable[[float], object] = partial(_stop_grpcio, server)
-    else:
-        native = Http2Server(addresses, Service(methods, streams, threads, limit, endpoints.steps()))
-        ports, end = native.ports, native.stop
-
-    def stop(grace: float) -> None:
-        health.drain()
-        end(grace)
-
-    stoppers.insert(0, stop)
-    return ports[0]
+        background.update(Profiler().methods())
+    return GrpcServer(
+        addresses,
+        endpoints.methods(),
+        threads=options.grpc_max_threads or _threads(options),
+        max_message_bytes=_max_message_bytes(options),
+        background=background,
+        with_health=options.enable_grpc_healthcheck_service,
+        credentials=server_credentials(options.ssl_config_file) if options.ssl_config_file else None,
+        channel_arguments=channel_arguments(options.grpc_channel_arguments),
+        on_not_run=endpoints.count_not_run,
+    )
 
 
-def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> HttpServer | None:
+def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> RestServer | None:
     if not options.rest_api_port:
         return None
     if options.rest_api_port == options.port:
@@ -309,15 +287,25 @@ def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> Htt
         monitoring = protos.read_text(options.monitoring_config_file, protos.MonitoringConfig, name)
         path = monitoring.prometheus_config.path or METRICS_PATH
         pages = {path: lambda: page(metrics)} if monitoring.prometheus_config.enable else {}
-    api = RestApi(endpoints, options.rest_api_timeout_in_ms, options.rest_api_enable_cors_support, pages)
-    limit = options.max_message_bytes or (64 * 2**20 if options.strict else 2**31 - 1)
+    rest_options = RestOptions(
+        timeout_ms=options.rest_api_timeout_in_ms,
+        cors=options.rest_api_enable_cors_support,
+        threads=options.rest_api_num_threads or _threads(options),
+        max_body_bytes=_max_message_bytes(options),
+        pages=pages,
+    )
     try:
-        return HttpServer(options.host, max(options.rest_api_port, 0), api.handle, limit)
+        return RestServer(options.host, max(options.rest_api_port, 0), endpoints, rest_options)
     except OSError as error:
         raise invalid(
             f"Failed to listen on {options.host}:{options.rest_api_port}: {error.strerror}"
         ) from None
 
 
-def _stop_grpcio(server: grpc.Server, grace: float) -> None:
-    server.stop(grace).wait()
+def _threads(options: ServerOptions) -> int:
+    """Calls that run at a time: more than processors, because some wait; many, where they wait for a batch."""
+    return 64 if options.enable_batching else max(4 * len(os.sched_getaffinity(0)), 16)
+
+
+def _max_message_bytes(options: ServerOptions) -> int:
+    return options.max_message_bytes or (64 * 2**20 if options.strict else 2**31 - 1)

@@ -29,9 +29,7 @@ from google.protobuf import message, text_format
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from ranker.backend import tf
-from serving.server.pace import Pace
 from serving.server.signatures import Feeds, Signature, TensorSpec
-from serving.server.steps import Done
 from serving.status import Code, ServingError
 
 try:
@@ -61,7 +59,6 @@ class SessionModel:
     Attributes:
         signatures: by name, without the init op.
         signature_defs: the `SignatureDef` protos as saved, including the init op.
-        pace: how long runs take; None if the graph has loops or something that blocks.
     """
 
     def __init__(
@@ -116,7 +113,6 @@ class SessionModel:
             self.close()
             raise
         bounded = not _may_run_long(meta_graph.graph_def)
-        self.pace = Pace() if bounded else None
         self._inline_options: Any = None
         if _native is not None and bounded:
             options = tf.compat.v1.RunOptions(inter_op_thread_pool=-1)
@@ -151,10 +147,6 @@ class SessionModel:
             np.asarray(value, object) if spec.dtype == 7 else np.asarray(value)
             for spec, value in zip(fetches, outputs, strict=True)
         ]
-
-    def submit(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int, done: Done) -> bool:
-        """False: each request runs on its own."""
-        return False
 
     def _call(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int) -> list[Any]:
         session = self._session

@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
 from serving.server import wire
 from serving.server.core import ServerCore
 from serving.server.examples import classify, multi_inference, regress
-from serving.server.metrics import Metrics
+from serving.server.metrics import CALLS_NOT_RUN, Metrics
 from serving.server.predict import Model, predict
 from serving.server.request_log import REQUEST_ID, RequestLog
 from serving.server.signatures import (
@@ -33,7 +33,6 @@ from serving.server.signatures import (
     Signature,
     check_method_name,
 )
-from serving.server.steps import Steps, finish
 from serving.server.tensors import decode, encode
 from serving.status import Code, ServingError, invalid
 
@@ -48,11 +47,13 @@ class Call:
         entrypoint: "GRPC" or "REST", a label of the metrics.
         deadline: monotonic time in seconds after which nobody waits; None for never.
         metadata: the caller's headers.
+        cancelled: whether the caller is gone, where the transport notices.
     """
 
     entrypoint: str = "GRPC"
     deadline: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    cancelled: bool = False
 
     def timeout_ms(self) -> int:
         """Milliseconds left, 0 for no limit.
@@ -67,9 +68,13 @@ class Call:
             raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
         return min(max(int(left * 1000), 1), _INT32_MAX)
 
+    def cancel(self) -> None:
+        """Notes that the caller is gone."""
+        self.cancelled = True
+
     def expired(self) -> bool:
         """Whether nobody waits any more."""
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self.cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
 
 
 Method = Callable[[bytes, Call], bytes]
@@ -115,16 +120,12 @@ class Endpoints:
             model + "GetModelStatus": self.get_model_status,
         }
 
-    def steps(self) -> dict[str, Callable[[bytes, Call], Steps]]:
-        """The gRPC path of each method that can be taken in steps."""
-        return {"/tensorflow.serving.PredictionService/Predict": self.predict_steps}
+    def count_not_run(self, reason: str) -> None:
+        """Counts a call that ended before it could run: "cancelled" or "deadline"."""
+        self._metrics.count(CALLS_NOT_RUN, (("reason", reason),))
 
     def predict(self, data: bytes, call: Call) -> bytes:
         """PredictionService.Predict."""
-        return finish(self.predict_steps(data, call))
-
-    def predict_steps(self, data: bytes, call: Call) -> Steps:
-        """PredictionService.Predict, in steps."""
         request = _parse(wire.PredictRequest, data)
         spec = _spec(request)
         inputs = request.inputs
@@ -136,7 +137,7 @@ class Endpoints:
             record.version = handle.version
             record.signature = _known(spec, handle.bundle)
             self._check_method("Predict", handle.bundle, spec.signature_name)
-            name, outputs = yield from predict(
+            name, outputs = predict(
                 handle.bundle,
                 spec.signature_name,
                 inputs,
@@ -145,7 +146,6 @@ class Endpoints:
                 call.timeout_ms,
                 self._options.strict,
                 self._options.max_batch_size,
-                len(data),
             )
             response.model_spec.name = spec.name
             response.model_spec.version.value = handle.version
@@ -182,7 +182,7 @@ class Endpoints:
             record.signature = _known(spec, handle.bundle)
             self._check_method("Predict", handle.bundle, spec.signature_name)
             inputs = read(handle.bundle.signatures)
-            steps = predict(
+            _, outputs = predict(
                 handle.bundle,
                 spec.signature_name,
                 inputs,
@@ -191,7 +191,6 @@ class Endpoints:
                 strict=self._options.strict,
                 max_rows=self._options.max_batch_size,
             )
-            _, outputs = finish(steps)
             return outputs
 
     def classify(self, data: bytes, call: Call) -> bytes:

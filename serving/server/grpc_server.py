@@ -1,109 +1,279 @@
-"""The gRPC transport for TLS and gRPC channel arguments: grpcio, with a thread pool."""
+"""The gRPC transport: grpcio, for plain text, TLS, Unix sockets and channel arguments alike.
+
+grpcio gives a call to a thread when its headers arrive, and the thread waits for the message. With a fixed
+number of threads, as many callers that send half a message would stop everybody else. So there are as many
+threads as calls, and a limit on those that run. (grpcio's asyncio server needs no thread for a caller that
+waits, but a fifth more processor time for every call.)
+
+`grpcio-health-checking` asks for another protobuf than TensorFlow does, so the health service is here.
+"""
 
 from __future__ import annotations
 
 import logging
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent import futures
 from typing import Any
 
 import grpc
 
+from serving.server import protos
 from serving.server.endpoints import Call, Method
-from serving.server.http2.connection import StreamMethod
-from serving.status import Code, ServingError
+from serving.server.wire import declare
+from serving.status import Code, ServingError, invalid
 
 _LOG = logging.getLogger(__name__)
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
+_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+    # Each call has a thread: a peer's calls beyond these wait at the peer.
+    ("grpc.max_concurrent_streams", 1024),
+    # A peer that is gone, or reads nothing, is noticed by its missing answer to a ping.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # C core's default cuts the connection of a client that pings more often than every five minutes.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+)
+_IDLE_SECONDS = 10.0
+_QUIET_SECONDS = 0.1
+_REFUSE_SECONDS = 2.0
+_HEALTH_SERVICES = ("", "ModelService", "PredictionService")
+_WATCH_SECONDS = 1.0
+_health_messages = declare(
+    "steady_ranker.health", {"Request": ["string service 1"], "Response": ["int32 status 1"]}
+)
 
 
-class Services(grpc.GenericRpcHandler):
-    """Finds the handler of a path; an unknown one is answered with UNIMPLEMENTED by gRPC."""
+class CallThreads:
+    """A thread for each job, kept for a while for the next one. Stands in for a `ThreadPoolExecutor`."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._free = 0  # idle threads less jobs in the queue
+
+    def submit(self, function: Callable[..., object], *arguments: Any) -> CallThreads:
+        """Runs a job on an idle thread or a new one. It must not raise.
+
+        Returns:
+            What grpcio calls a future, and asks for nothing but `add_done_callback`.
+        """
+        with self._lock:
+            spawn = self._free <= 0
+            self._free -= 1
+        self._jobs.put((function, arguments))
+        if spawn:
+            try:
+                threading.Thread(target=self._work, name="grpc", daemon=True).start()
+            except RuntimeError as error:  # the system's limit: the job waits for a thread
+                _LOG.error("%s", error)
+        return self
+
+    def add_done_callback(self, callback: Callable[..., object]) -> None:
+        """Does nothing: grpcio counts calls here only where their number is limited."""
+
+    def _work(self) -> None:
+        with self._lock:
+            self._free += 1
+        while True:
+            try:
+                function, arguments = self._jobs.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._free <= 0:
+                        continue  # a job was promised to this thread
+                    self._free -= 1
+                return
+            function(*arguments)
+            del function, arguments  # an idle thread holds no request
+            with self._lock:
+                self._free += 1
+
+
+class GrpcServer(grpc.GenericRpcHandler):
+    """Listens from construction until `stop`.
+
+    Attributes:
+        ports: the port of each address, 1 for a Unix socket.
+    """
 
     def __init__(
         self,
+        addresses: list[str],
         methods: Mapping[str, Method],
-        streams: Mapping[str, StreamMethod],
+        *,
+        threads: int,
+        max_message_bytes: int,
+        background: Mapping[str, Method] | None = None,
+        with_health: bool = False,
+        credentials: grpc.ServerCredentials | None = None,
+        channel_arguments: list[tuple[str, Any]] | None = None,
+        on_not_run: Callable[[str], None] = lambda reason: None,
     ):
-        self._handlers = {
-            path: grpc.unary_unary_rpc_method_handler(_adapt(method)) for path, method in methods.items()
-        }
-        self._handlers.update(
-            {
-                path: grpc.unary_stream_rpc_method_handler(_adapt_stream(stream))
-                for path, stream in streams.items()
-            }
-        )
+        """Binds and starts accepting.
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Called by gRPC for every call."""
+        Args:
+            addresses: what to listen on, such as `127.0.0.1:0` or `unix:/path`.
+            methods: gRPC path to method.
+            threads: calls of `methods` that run at a time.
+            max_message_bytes: largest request.
+            background: gRPC path to a method that may take minutes and has no share in `threads`.
+            with_health: answer grpc.health.v1.Health.
+            credentials: TLS, for all addresses but Unix sockets; None for plain text.
+            channel_arguments: further gRPC channel arguments; they win over the server's own.
+            on_not_run: called with "cancelled" or "deadline" for a call that ended before it could run.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT if an address can't be bound.
+        """
+        self._running = threading.Semaphore(threads)
+        self._on_not_run = on_not_run
+        self._draining = threading.Event()
+        self._last_arrival = 0.0
+        self._handlers = {
+            path: grpc.unary_unary_rpc_method_handler(self._handler(self._limited(method)))
+            for path, method in methods.items()
+        }
+        for path, method in (background or {}).items():
+            self._handlers[path] = grpc.unary_unary_rpc_method_handler(self._handler(self._unlimited(method)))
+        if with_health:
+            health = Health(self._draining)
+            self._handlers |= {
+                "/grpc.health.v1.Health/Check": grpc.unary_unary_rpc_method_handler(health.check),
+                "/grpc.health.v1.Health/Watch": grpc.unary_stream_rpc_method_handler(health.watch),
+            }
+        self._server = grpc.server(
+            CallThreads(),
+            handlers=[self],
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                *_OPTIONS,
+                *(channel_arguments or []),
+            ],
+        )
+        self.ports = []
+        for address in addresses:
+            try:
+                if credentials is not None and not address.startswith("unix:"):
+                    self.ports.append(self._server.add_secure_port(address, credentials))
+                else:
+                    self.ports.append(self._server.add_insecure_port(address))
+            except RuntimeError:
+                raise invalid(f"Failed to listen on {address}") from None
+        self._server.start()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler of a path; gRPC answers an unknown one with UNIMPLEMENTED."""
         return self._handlers.get(handler_call_details.method)
 
+    def stop(self, grace_seconds: float) -> None:
+        """Refuses new calls, lets those under way finish for that long, then cuts them."""
+        began = time.monotonic()
+        limit = began + min(grace_seconds, _REFUSE_SECONDS)
+        self._draining.set()
+        # C core resets the streams that reach a stopping server: CANCELLED, which no client or proxy tries
+        # again elsewhere. So the server answers UNAVAILABLE until its callers have gone.
+        while (now := time.monotonic()) < limit and now < self._last_arrival + _QUIET_SECONDS:
+            time.sleep(_QUIET_SECONDS / 4)
+        self._server.stop(max(grace_seconds - (time.monotonic() - began), 0)).wait()
 
-def build(
-    methods: Mapping[str, Method],
-    addresses: list[str],
-    threads: int,
-    max_message_bytes: int,
-    credentials: grpc.ServerCredentials | None = None,
-    channel_arguments: list[tuple[str, Any]] | None = None,
-    streams: Mapping[str, StreamMethod] | None = None,
-) -> tuple[grpc.Server, list[int]]:
-    """Makes and starts a server.
+    def _limited(self, method: Method) -> Callable[[bytes, Call, grpc.ServicerContext], bytes]:
+        def run(request: bytes, call: Call, context: grpc.ServicerContext) -> bytes:
+            with self._running:
+                if not context.is_active():
+                    self._on_not_run("cancelled")
+                    raise ServingError(Code.CANCELLED, "The call was cancelled before it was run")
+                if call.expired():
+                    self._on_not_run("deadline")
+                    raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
+                return method(request, call)
+
+        return run
+
+    def _unlimited(self, method: Method) -> Callable[[bytes, Call, grpc.ServicerContext], bytes]:
+        def run(request: bytes, call: Call, context: grpc.ServicerContext) -> bytes:
+            context.add_callback(call.cancel)
+            return method(request, call)
+
+        return run
+
+    def _handler(
+        self, run: Callable[[bytes, Call, grpc.ServicerContext], bytes]
+    ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
+            self._last_arrival = now = time.monotonic()
+            if self._draining.is_set():
+                context.abort(grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
+            seconds = context.time_remaining()
+            deadline = None if seconds is None else now + seconds
+            call = Call("GRPC", deadline, dict(context.invocation_metadata()))
+            try:
+                return run(request, call, context)
+            except ServingError as error:
+                code, text = _STATUS[error.code], error.wire_message
+            except Exception:  # noqa: BLE001 - whatever it is, the caller must hear of it, but not of our code
+                _LOG.exception("a call failed")
+                code, text = grpc.StatusCode.UNKNOWN, "Exception calling application"
+            context.abort(code, text)
+            raise AssertionError("abort raises")
+
+        return handle
+
+
+class Health:
+    """grpc.health.v1.Health: SERVING from the moment the port is open until the drain begins."""
+
+    SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+
+    def __init__(self, draining: threading.Event) -> None:
+        self._draining = draining
+
+    def check(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        """Health.Check: NOT_FOUND for a service that is not known."""
+        service = _health_messages["Request"].FromString(request).service
+        if service not in _HEALTH_SERVICES:
+            context.abort(grpc.StatusCode.NOT_FOUND, "")
+        return self._status(service)
+
+    def watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Health.Watch: the status now, and again when the drain begins, which ends the stream."""
+        service = _health_messages["Request"].FromString(request).service
+        is_draining = self._draining.is_set()
+        yield self._status(service)
+        while context.is_active() and not is_draining:
+            is_draining = self._draining.wait(_WATCH_SECONDS)
+        if context.is_active():
+            yield self._status(service)
+
+    def _status(self, service: str) -> bytes:
+        status = self.NOT_SERVING if self._draining.is_set() else self.SERVING
+        if service not in _HEALTH_SERVICES:
+            status = self.SERVICE_UNKNOWN
+        return _health_messages["Response"](status=status).SerializeToString()
+
+
+def server_credentials(path: str) -> grpc.ServerCredentials:
+    """TLS from a text `SSLConfig` with PEM contents inline, as TF Serving has it.
 
     Args:
-        methods: gRPC path to method.
-        addresses: what to listen on, such as `127.0.0.1:0` or `unix:/path`.
-        threads: calls handled at a time.
-        max_message_bytes: largest request accepted; -1 for no limit.
-        credentials: TLS, for all addresses but Unix sockets; None for plain text.
-        channel_arguments: further gRPC channel arguments.
-        streams: gRPC path to a method that answers with a stream.
-
-    Returns:
-        The started server and the port of each address (1 for a Unix socket).
+        path: file with `server_key`, `server_cert`, and for mutual TLS `custom_ca` and `client_verify`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if an address can't be bound.
+        ServingError: INVALID_ARGUMENT if the file is wrong or its key or certificate is missing.
     """
-    server = grpc.server(
-        futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-        handlers=[Services(methods, streams or {})],
-        options=[
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-            *(channel_arguments or []),
-        ],
-    )
-    ports = []
-    for address in addresses:
-        try:
-            if credentials is not None and not address.startswith("unix:"):
-                ports.append(server.add_secure_port(address, credentials))
-            else:
-                ports.append(server.add_insecure_port(address))
-        except RuntimeError:
-            raise ServingError(Code.INVALID_ARGUMENT, f"Failed to listen on {address}") from None
-    server.start()
-    return server, ports
-
-
-def _adapt(method: Method) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-    def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
-        left = context.time_remaining()
-        deadline = None if left is None or left > 1e8 else time.monotonic() + left
-        call = Call("GRPC", deadline, dict(context.invocation_metadata()))
-        try:
-            return method(request, call)
-        except ServingError as error:
-            code, text = error.code, error.wire_message
-        context.abort(_STATUS[code], text)
-        raise AssertionError("abort raises")
-
-    return handle
-
-
-def _adapt_stream(method: StreamMethod) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
-    return lambda request, context: method(request, context.is_active)
+    config = protos.read_text(path, protos.SSLConfig, "tensorflow.serving.SSLConfig")
+    if not config.server_key or not config.server_cert:
+        raise invalid(f"`{path}` must hold server_key and server_cert as PEM text")
+    if config.client_verify and not config.custom_ca:
+        raise invalid(f"`{path}` must hold custom_ca when client_verify is true")
+    try:
+        return grpc.ssl_server_credentials(
+            [(config.server_key.encode(), config.server_cert.encode())],
+            config.custom_ca.encode() or None,
+            config.client_verify,
+        )
+    except ValueError as error:
+        raise invalid(f"`{path}`: {error}") from None

@@ -1,4 +1,4 @@
-"""Counters and histograms in TF Serving's names, plus version and signature labels.
+"""Counters and histograms under TF Serving's names and labels, and their page for Prometheus.
 
 Source: TF Serving's `util.cc` (names and buckets) and its Prometheus exporter (how names are spelt).
 """
@@ -9,12 +9,20 @@ import re
 import threading
 import time
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import HistogramMetricFamily, Metric
 
 from serving.status import Code, ServingError
 
 LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
 """Upper bounds in microseconds, as TF Serving's."""
+
+CALLS_NOT_RUN = "ranker_server_calls_not_run_total"
+"""Calls that were cancelled, or past their deadline, before they could run; by `reason`."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -39,7 +47,14 @@ class Histogram:
 class Metrics:
     """All metrics of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, version_labels: bool = False) -> None:
+        """Starts at zero.
+
+        Args:
+            version_labels: give request counts and latencies the labels `version` and `signature`, which TF
+                Serving does not have.
+        """
+        self._version_labels = version_labels
         self._lock = threading.Lock()
         self._counters: dict[str, dict[Labels, int]] = {}
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
@@ -66,20 +81,27 @@ class Metrics:
         with self._lock:
             return sum(self._counters.get(name, {}).values())
 
-    def snapshot(
-        self,
-    ) -> tuple[
-        dict[str, list[tuple[Labels, int]]],
-        dict[str, list[tuple[Labels, tuple[tuple[float, ...], list[int], float]]]],
-    ]:
-        """Counters and histograms (bounds, counts, sum) at one moment."""
+    def collect(self) -> Iterator[Metric]:
+        """All metrics at this moment, as prometheus_client has them."""
         with self._lock:
-            counters = {name: list(cells.items()) for name, cells in self._counters.items()}
+            counters = {name: dict(cells) for name, cells in self._counters.items()}
             histograms = {
-                name: [(labels, (h.bounds, list(h.counts), h.total)) for labels, h in cells.items()]
+                name: [(labels, h.bounds, list(h.counts), h.total) for labels, h in cells.items()]
                 for name, cells in self._histograms.items()
             }
-        return counters, histograms
+        for name in sorted(counters):
+            metric = Metric(_spell(name).removesuffix("_total"), name, "counter")
+            for labels, value in counters[name].items():
+                metric.add_sample(_spell(name), dict(labels), value)
+            yield metric
+        for name in sorted(histograms):
+            label_names = [label for label, _ in histograms[name][0][0]]
+            family = HistogramMetricFamily(_spell(name), name, labels=label_names)
+            for labels, bounds, counts, total in histograms[name]:
+                limits = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+                buckets = list(zip(limits, accumulate(counts), strict=True))
+                family.add_metric([value for _, value in labels], buckets, total)
+            yield family
 
     def request(self, model: str, api: str, entrypoint: str) -> RequestRecord:
         """Times a request and counts it under its status; use it in a `with` block."""
@@ -90,11 +112,19 @@ class Metrics:
         key = (record.model, record.api, record.entrypoint, record.version, record.signature, status)
         cells = self._request_labels.get(key)
         if cells is None:
-            cells = self._request_labels.setdefault(key, _request_labels(record, status))
+            cells = self._request_labels.setdefault(key, self._labels(record, status))
         count_labels, latency_labels = cells
         self.count("/tensorflow/serving/request_count", count_labels)
         if status == Code.OK:
             self.observe("/tensorflow/serving/request_latency", micros, latency_labels)
+
+    def _labels(self, record: RequestRecord, status: Code) -> tuple[Labels, Labels]:
+        version: Labels = ()
+        if self._version_labels:
+            version = (("version", str(record.version or "")), ("signature", record.signature))
+        count = (("model_name", record.model), ("status", status.name), *version)
+        latency = (("model_name", record.model), ("API", record.api), ("entrypoint", record.entrypoint))
+        return count, (*latency, *version)
 
 
 class RequestRecord:
@@ -123,44 +153,14 @@ class RequestRecord:
         self._metrics.finish(self, status, micros)
 
 
-def _request_labels(record: RequestRecord, status: Code) -> tuple[Labels, Labels]:
-    about = (("version", str(record.version or "")), ("signature", record.signature))
-    count = (("model_name", record.model), ("status", status.name), *about)
-    return count, (
-        ("model_name", record.model),
-        ("API", record.api),
-        ("entrypoint", record.entrypoint),
-        *about,
-    )
-
-
-def page(metrics: Metrics) -> bytes:
-    """All metrics in Prometheus' text format, under TF Serving's spelling (`:tensorflow:serving:...`)."""
-    lines = []
-    counters, histograms = metrics.snapshot()
-    for name in sorted(counters):
-        lines.append(f"# TYPE {_spell(name)} counter")
-        lines += [f"{_spell(name)}{{{_labels(labels)}}} {value}" for labels, value in counters[name]]
-    for name in sorted(histograms):
-        lines.append(f"# TYPE {_spell(name)} histogram")
-        for labels, (bounds, counts, total) in histograms[name]:
-            prefix = f"{_labels(labels)}," if labels else ""
-            seen = 0
-            for bound, count in zip((*bounds, None), counts, strict=True):
-                seen += count
-                limit = "+Inf" if bound is None else f"{bound:g}"
-                lines.append(f'{_spell(name)}_bucket{{{prefix}le="{limit}"}} {seen}')
-            lines.append(f"{_spell(name)}_sum{{{_labels(labels)}}} {total:g}")
-            lines.append(f"{_spell(name)}_count{{{_labels(labels)}}} {seen}")
-    return ("\n".join(lines) + "\n").encode()
+def page(metrics: Metrics) -> tuple[bytes, str]:
+    """All metrics in Prometheus' text format, and its media type."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    text = generate_latest(registry)
+    # prometheus_client appends "_total" to every counter's name in the lines about it; TF Serving's have none.
+    return re.sub(rb"^(# (?:HELP|TYPE) :\S+)_total ", rb"\1 ", text, flags=re.MULTILINE), "text/plain"
 
 
 def _spell(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_]", ":", name)
-
-
-def _labels(labels: Labels) -> str:
-    def escape(value: str) -> str:
-        return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-    return ",".join(f'{name}="{escape(value)}"' for name, value in labels)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from serving.server.pace import Pace
 from serving.server.signatures import Feeds, Signature, TensorSpec, find, prepare_feeds, select_outputs
-from serving.server.steps import Done, Outputs, Run
 
 
 class Model(Protocol):
@@ -25,60 +21,11 @@ class Model(Protocol):
     def signature_defs(self) -> Mapping[str, Any]:
         """The protos by name."""
 
-    @property
-    def pace(self) -> Pace | None:
-        """How long runs take; None if that is not decided by the input alone: loops, waiting for others."""
-
-    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> Outputs:
+    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs the graph once."""
-
-    def submit(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int, done: Done) -> bool:
-        """Has the graph run together with other requests'; False if this model runs each on its own.
-
-        Raises:
-            ServingError: refused; `done` is not called.
-        """
 
     def close(self) -> None:
         """Frees it."""
-
-
-@dataclass(slots=True)
-class ModelRun:
-    """The `Run` of one request.
-
-    Attributes:
-        model: the version that answers.
-        feeds: inputs with their arrays.
-        fetches: outputs wanted.
-        timeout_ms: gives the milliseconds left, 0 for no limit; raises when none are left.
-        size: bytes of the request, which tell how long it will take; 0 if unknown.
-    """
-
-    model: Model
-    feeds: Feeds
-    fetches: Sequence[TensorSpec]
-    timeout_ms: Callable[[], int]
-    size: int = 0
-
-    def is_quick(self) -> bool:
-        """Whether runs of such requests were quick so far."""
-        pace = self.model.pace
-        return pace is not None and pace.is_quick(self.size)
-
-    def now(self) -> Outputs:
-        """Runs on this thread."""
-        pace = self.model.pace
-        if pace is None:
-            return self.model.run(self.feeds, self.fetches, self.timeout_ms())
-        began = time.thread_time()
-        outputs = self.model.run(self.feeds, self.fetches, self.timeout_ms())
-        pace.took(self.size, time.thread_time() - began)
-        return outputs
-
-    def later(self, done: Done) -> bool:
-        """Runs in a batch, where the model has them."""
-        return self.model.submit(self.feeds, self.fetches, self.timeout_ms(), done)
 
 
 def no_timeout() -> int:
@@ -95,9 +42,8 @@ def predict(
     timeout_ms: Callable[[], int] = no_timeout,
     strict: bool = False,
     max_rows: int = 0,
-    size: int = 0,
-) -> Generator[Run, Outputs, tuple[str, dict[str, np.ndarray]]]:
-    """Runs one signature, in steps.
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Runs one signature.
 
     Args:
         model: the version that answers.
@@ -105,10 +51,9 @@ def predict(
         names: the request's input aliases.
         decode: gives an input's array.
         output_filter: outputs wanted; none means all.
-        timeout_ms: gives the milliseconds left, 0 for no limit.
+        timeout_ms: gives the milliseconds left, 0 for no limit; raises when none are left.
         strict: check shapes against the signature.
         max_rows: most rows of an input; 0 for no limit.
-        size: bytes of the request.
 
     Returns:
         The signature's effective name and the outputs by alias.
@@ -119,5 +64,5 @@ def predict(
     signature = find(model.signatures, signature_name)
     feeds = prepare_feeds(signature, names, decode, strict, max_rows)
     fetches = select_outputs(signature, output_filter)
-    outputs = yield ModelRun(model, feeds, fetches, timeout_ms, size)
+    outputs = model.run(feeds, fetches, timeout_ms())
     return signature.name, {spec.alias: array for spec, array in zip(fetches, outputs, strict=True)}

@@ -1,94 +1,130 @@
-"""The REST API: routes to the same methods as gRPC, with JSON on both sides.
+"""The REST API: routes to the same methods as gRPC, with JSON on both sides. FastAPI on uvicorn carries it.
 
 Source: TF Serving's REST API documentation and http_rest_api_util (paths).
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import math
 import re
+import socket
+import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+import uvicorn
+from fastapi import FastAPI, Request, Response
 from google.protobuf import json_format
+from starlette.requests import ClientDisconnect
 from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, model_pb2, regression_pb2
 
 from serving.server.endpoints import Call, Endpoints
-from serving.server.http_server import Request, Response
-from serving.server.json_body import parse_object
-from serving.server.json_examples import examples_input
-from serving.server.json_output import classification_results, error_body, predictions, regression_results
-from serving.server.json_tensors import predict_inputs, signature_name
+from serving.server.json_requests import examples_input, parse_object, predict_inputs, signature_name
+from serving.server.json_responses import (
+    classification_results,
+    error_body,
+    predictions,
+    regression_results,
+)
 from serving.server.signatures import DEFAULT_SIGNATURE
-from serving.status import HTTP_STATUS, ServingError, invalid
+from serving.status import HTTP_STATUS, Code, ServingError, invalid
 
-_WHICH = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
-_POST = re.compile(r"/v1/models/([^/:]+)" + _WHICH + r":(classify|regress|predict)", re.IGNORECASE)
-_GET = re.compile(r"/v1/models(?:/([^/:]+))?" + _WHICH + r"(?:/(metadata))?", re.IGNORECASE)
-_JSON = {"Content-Type": "application/json"}
+_LOG = logging.getLogger(__name__)
+_VERSION = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
+_POST = re.compile(r"/v1/models/([^/:]+)" + _VERSION + r":(classify|regress|predict)", re.IGNORECASE)
+_GET = re.compile(r"/v1/models(?:/([^/:]+))?" + _VERSION + r"(?:/(metadata))?", re.IGNORECASE)
+_METHODS = ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE"]
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
+_NOT_FOUND = b"<HTML><HEAD><TITLE>404 Not Found</TITLE></HEAD></HTML>"
 _PRINT = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True, "indent": 1}
+_KEEP_ALIVE_SECONDS = 120
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class RestOptions:
+    """How the REST API behaves.
+
+    Attributes:
+        timeout_ms: of every call.
+        cors: send CORS headers.
+        threads: calls that run at a time.
+        max_body_bytes: largest body, before and after decompression.
+        pages: further GET paths with their (plain text, media type), such as the metrics.
+    """
+
+    timeout_ms: int = 30_000
+    cors: bool = False
+    threads: int = 16
+    max_body_bytes: int = 2**31 - 1
+    pages: Mapping[str, Callable[[], tuple[bytes, str]]] = field(default_factory=dict)
 
 
 class RestApi:
-    """Answers HTTP requests; give `handle` to a `HttpServer`."""
+    """Answers HTTP requests, whatever carries them."""
 
-    def __init__(
-        self,
-        endpoints: Endpoints,
-        timeout_ms: int,
-        cors: bool = False,
-        pages: Mapping[str, Callable[[], bytes]] | None = None,
-    ):
-        """Wires the routes.
+    def __init__(self, endpoints: Endpoints, options: RestOptions):
+        self._endpoints = endpoints
+        self._options = options
+        self._headers = _CORS if options.cors else {}
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes, call: Call) -> Response:
+        """Answers one request; every error becomes `{"error": ...}` with its HTTP status.
 
         Args:
-            endpoints: the API's methods.
-            timeout_ms: of every call.
-            cors: send CORS headers.
-            pages: further GET paths with their plain text, such as the metrics.
+            method: in upper case.
+            path: as sent, percent-encoded, without the query.
+            headers: by names in lower case.
+            body: as sent.
+            call: its deadline.
         """
-        self._endpoints = endpoints
-        self._timeout = timeout_ms / 1000
-        self._headers = {**_JSON, **_CORS} if cors else _JSON
-        self._cors = cors
-        self._pages = dict(pages or {})
-
-    def handle(self, request: Request) -> Response:
-        """Answers one request; every error becomes `{"error": ...}` with its HTTP status."""
-        if request.method in ("GET", "HEAD") and request.path in self._pages:
-            return Response(200, self._pages[request.path](), {"Content-Type": "text/plain"})
-        if not request.path.lower().startswith("/v1/"):
-            return Response(
-                404, b"<HTML><HEAD><TITLE>404 Not Found</TITLE></HEAD></HTML>", {"Content-Type": "text/html"}
-            )
-        if request.method == "OPTIONS" and self._cors:
-            return Response(200, b"", self._headers)
+        if method in ("GET", "HEAD") and path in self._options.pages:
+            content, media_type = self._options.pages[path]()
+            return Response(content, media_type=media_type)
+        if not path.lower().startswith("/v1/"):
+            return Response(_NOT_FOUND, 404, media_type="text/html")
+        if method == "OPTIONS" and self._options.cors:
+            return Response(b"", headers=self._headers, media_type="application/json")
         try:
-            return Response(200, self._route(request), self._headers)
+            if headers.get("content-encoding", "").lower() == "gzip":
+                body = _inflate(body, self._options.max_body_bytes)
+            status, content = 200, self._route(method, path, body, call)
         except ServingError as error:
-            return Response(HTTP_STATUS[error.code], error_body(error.message), self._headers)
+            status, content = HTTP_STATUS[error.code], error_body(error.message)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller must hear of it, but not of our code
+            _LOG.exception("a call failed")
+            status, content = HTTP_STATUS[Code.INTERNAL], error_body("Exception calling application")
+        return Response(content, status, self._headers, "application/json")
 
-    def _route(self, request: Request) -> bytes:
-        call = Call("REST", time.monotonic() + self._timeout, request.headers)
-        if request.method == "POST" and (match := _POST.fullmatch(request.path)):
-            name, version, label, method = match.groups()
+    def _route(self, method: str, path: str, body: bytes, call: Call) -> bytes:
+        if call.expired():
+            self._endpoints.count_not_run("deadline")
+            call.timeout_ms()
+        if method == "POST" and (match := _POST.fullmatch(path)):
+            name, version, label, verb = match.groups()
             spec = _spec(name, version, label)
-            document = parse_object(request.body)
+            document = parse_object(body)
             spec.signature_name = signature_name(document)
-            return getattr(self, "_" + method.lower())(spec, document, call)
-        if request.method == "GET" and (match := _GET.fullmatch(request.path)):
+            run = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
+            return run[verb.lower()](spec, document, call)
+        if method == "GET" and (match := _GET.fullmatch(path)):
             name, version, label, metadata = match.groups()
             if not name:
                 raise invalid("Missing model name in request.")
             spec = _spec(name, version, label)
             return self._metadata(spec, call) if metadata else self._status(spec)
-        raise invalid(f"Malformed request: {request.method} {request.path}")
+        raise invalid(f"Malformed request: {method} {path}")
 
     def _predict(self, spec: Any, document: Mapping[str, Any], call: Call) -> bytes:
         row_form = False
@@ -132,10 +168,111 @@ class RestApi:
         return f'{{\n"model_spec":{spec_text},\n"metadata": {{"signature_def": {text}}}\n}}\n'.encode()
 
 
+class RestServer:
+    """Listens from construction until `stop`.
+
+    Attributes:
+        port: the port.
+    """
+
+    def __init__(self, host: str, port: int, endpoints: Endpoints, options: RestOptions):
+        """Binds and starts accepting.
+
+        Args:
+            host: address to listen on.
+            port: TCP port, 0 for a free one.
+            endpoints: the API's methods.
+            options: see `RestOptions`.
+
+        Raises:
+            OSError: the address is taken.
+        """
+        self._threads = ThreadPoolExecutor(options.threads, "rest")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=128)
+        # Connections inherit it. asyncio sets it only on sockets that were made with TCP's own number, and
+        # without it a body that follows its headers waits 40 ms for their acknowledgement.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port: int = self._socket.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._app(RestApi(endpoints, options), options),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="rest-loop", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stops accepting, lets requests under way finish for that long, closes every connection."""
+        self._server.config.timeout_graceful_shutdown = math.ceil(grace_seconds)
+        self._server.should_exit = True
+        self._thread.join(grace_seconds + _STOP_SECONDS)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._socket.close()
+
+    def _app(self, api: RestApi, options: RestOptions) -> FastAPI:
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+        async def answer(request: Request) -> Response:
+            try:
+                body = await _body(request, options.max_body_bytes)
+            except ClientDisconnect:
+                return Response(b"", HTTP_STATUS[Code.CANCELLED])
+            if body is None:
+                return Response(b"body too large", 413, {"Connection": "close"}, "text/plain")
+            deadline = time.monotonic() + options.timeout_ms / 1000
+            call = Call("REST", deadline, dict(request.headers))
+            path = request.scope["raw_path"].decode("latin-1")
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, api.answer, request.method, path, call.metadata, body, call
+            )
+
+        app.add_api_route(
+            "/{path:path}", answer, methods=_METHODS, response_model=None, include_in_schema=False
+        )
+
+        async def answer_odd_method(request: Request, error: Exception) -> Response:
+            return await answer(request)
+
+        app.add_exception_handler(405, answer_odd_method)
+        return app
+
+
+async def _body(request: Request, limit: int) -> bytes | None:
+    """The request's body; None as soon as it is longer than `limit`."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _inflate(body: bytes, limit: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        plain = inflater.decompress(body, limit)
+    except zlib.error:
+        raise invalid("the gzip body is damaged") from None
+    if inflater.unconsumed_tail:
+        raise invalid("the body is larger than the server takes when it is decompressed")
+    return plain
+
+
 def _spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(name))
     if version:
-        if int(version) >= 2**63:
+        if len(version.lstrip("0")) > 19 or int(version) >= 2**63:
             raise invalid(f"Failed to convert version: {version} to numeric.")
         spec.version.value = int(version)
     if label:

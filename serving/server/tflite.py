@@ -23,7 +23,6 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from ranker.backend import tf
 from serving.server.signatures import DEFAULT_SIGNATURE, PREDICT_METHOD, Feeds, Signature, TensorSpec
-from serving.server.steps import Done
 from serving.server.tensors import STRING
 from serving.server.type_names import short_dtype_name
 from serving.status import Code, ServingError, invalid
@@ -38,10 +37,7 @@ class TfLiteModel:
     Attributes:
         signatures: the one signature by name.
         signature_defs: the same as a proto.
-        pace: None; callers wait for each other.
     """
-
-    pace = None
 
     def __init__(self, path: str):
         """Loads `model.tflite` of the version directory `path`.
@@ -92,10 +88,6 @@ class TfLiteModel:
             np.asarray(array, object) if spec.dtype == STRING else array
             for spec, array in zip(fetches, outputs, strict=True)
         ]
-
-    def submit(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int, done: Done) -> bool:
-        """False: each request runs on its own."""
-        return False
 
     def close(self) -> None:
         """Frees it."""

@@ -18,7 +18,6 @@ from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.servable import Servable
-from serving.server.steps import finish
 from serving.server.tensors import decode
 from serving.status import Code, ServingError, invalid
 
@@ -77,15 +76,13 @@ def replay(model: Model, log: Any) -> None:
     if kind == "predict_log":
         request = wire.PredictRequest.FromString(log.predict_log.request.SerializeToString())
         inputs = request.inputs
-        steps = predict(
+        predict(
             model,
             request.model_spec.signature_name,
             inputs,
             lambda alias: decode(inputs[alias]),
             request.output_filter,
-            size=request.ByteSize(),
         )
-        finish(steps)
     elif kind == "classify_log":
         classify(model, log.classify_log.request.model_spec.signature_name, log.classify_log.request.input)
     elif kind == "regress_log":

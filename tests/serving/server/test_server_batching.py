@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.server.batch_rows import merge
-from serving.server.batching import BatchedModel
-from serving.server.batching_options import BatchingOptions, from_proto
+from serving.server.batching import BatchedModel, BatchingOptions, merge, options_from_proto
 from serving.server.metrics import Metrics
 from serving.server.protos import BatchingParameters
 from serving.server.signatures import Signature, TensorSpec
@@ -168,7 +166,7 @@ def test_contradicting_parameters_are_refused(settings):
     if "max_batch_size" in settings:
         proto.max_batch_size.value = settings["max_batch_size"]
     with pytest.raises(ServingError, match="allowed_batch_sizes"):
-        from_proto(proto)
+        options_from_proto(proto)
 
 
 def test_a_batching_server_answers_single_rows_of_many_callers(serve, models, tmp_path):

@@ -1,4 +1,4 @@
-"""JSON of request bodies: what RapidJSON takes, and its mistakes by reason and place."""
+"""JSON of request bodies: what is taken, and what is refused by its reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.server.json_body import parse_object
+from serving.server.json_requests import parse_object
 from serving.status import ServingError
 
 values = st.recursive(
@@ -33,10 +33,9 @@ def test_any_object_is_read_as_python_reads_it(document, ascii_only):
 
 
 def test_literals_of_what_is_no_number():
-    body = b'{"Inf": [Inf, -Inf, Infinity, -Infinity, NaN, "Inf", "\\"Inf", {"a":Inf}]}'
-    read = parse_object(body)["Inf"]
-    assert math.isnan(read.pop(4))
-    assert read == [math.inf, -math.inf, math.inf, -math.inf, "Inf", '"Inf', {"a": math.inf}]
+    values = parse_object(b'{"a": [NaN, Infinity, -Infinity, "Infinity"]}')["a"]
+    assert math.isnan(values.pop(0))
+    assert values == [math.inf, -math.inf, "Infinity"]
 
 
 def test_text_that_is_not_utf8_keeps_its_bytes():
@@ -45,33 +44,28 @@ def test_text_that_is_not_utf8_keeps_its_bytes():
 
 
 @pytest.mark.parametrize(
-    ("body", "reason", "offset"),
+    ("body", "reason"),
     [
-        (b'{"a": [1.0}', "Missing a comma or ] after an array element.", 10),
-        (b'{"a": [1 2]}', "Missing a comma or ] after an array element.", 9),
-        (b'{"a": [{"b": [0]}, 1}', "Missing a comma or ] after an array element.", 20),
-        (b'{"a": "[" "b"}', "Missing a comma or } after an object member.", 10),
-        (b'{"a": 1', "Missing a comma or } after an object member.", 7),
-        (b'{"a": [Inf, -Inf}', "Missing a comma or ] after an array element.", 16),
-        (b'{"\xc3\xa4": [1.0}', "Missing a comma or ] after an array element.", 11),
-        (b'{"a": [1.0]} x', "The document root must not be followed by other values.", 13),
-        (b'{"a" [1.0]}', "Missing a colon after a name of object member.", 5),
-        (b"{a: 1}", "Missing a name for object member.", 1),
-        (b"nonsense", "Invalid value.", 0),
-        (b"  ", "The document is empty.", 2),
-        (b'{"a": 1.}', "Miss fraction part in number.", 8),
-        (b'{"a": 1e}', "Miss exponent in number.", 8),
-        (b'{"a": 1e+}', "Miss exponent in number.", 9),
-        (b'{"a": [0, 1e400]}', "Number too big to be stored in double.", 10),
-        (b'{"a": ' + b"9" * 400 + b"}", "Number too big to be stored in double.", 6),
-        (b'{"a": ' + b"9" * 5000 + b"}", "Number too big to be stored in double.", 6),
-        (rb'{"1e400": "\ud83d\ude00 \\ud800 \ud800"}', "The surrogate pair in string is invalid.", 32),
-        (rb'{"a": "\uZZZZ"}', "Incorrect hex digit after \\u escape in string.", 8),
-        (rb'{"a": "\x"}', "Invalid escape character in string.", 7),
-        (b"[" * 100_000, "Terminate parsing due to Handler error.", 0),
+        (b'{"a": [1.0}', "Expecting ',' delimiter"),
+        (b'{"a": 1', "Expecting ',' delimiter"),
+        (b'{"a": [1.0]} x', "Extra data"),
+        (b"nonsense", "Expecting value"),
+        (b"  ", "Expecting value"),
+        (b'{"a": Inf}', "Expecting value"),
+        (b'{"a": [0, 1e400]}', "Number too big to be stored in double."),
+        (b'{"a": [0, -1e+400]}', "Number too big to be stored in double."),
+        (b'{"a": ' + b"9" * 400 + b"}", "Number too big to be stored in double."),
+        (b'{"a": ' + b"9" * 5000 + b"}", "Number too big to be stored in double."),
+        (rb'{"1e400": "\ud83d\ude00 \\ud800 \ud800"}', "The surrogate pair in string is invalid."),
+        (rb'{"a": "\x"}', "Invalid \\escape"),
+        (b"[" * 100_000, "maximum recursion depth exceeded"),
     ],
-)  # fmt: skip
-def test_broken_json_says_what_and_where(body, reason, offset):
+)
+def test_broken_json_says_what(body, reason):
     with pytest.raises(ServingError) as caught:
         parse_object(body)
-    assert caught.value.message == f"JSON Parse error: {reason} at offset: {offset}"
+    assert caught.value.message.startswith(f"JSON Parse error: {reason}")
+
+
+def test_large_numbers_that_a_double_holds_are_taken():
+    assert parse_object(b'{"a": [0, 1e300, 3, 0.5, 1e-400]}')["a"] == [0, 1e300, 3, 0.5, 0.0]

@@ -16,15 +16,14 @@ import pytest
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ranker.errors import UserError
-from serving.server import flags
 from serving.server.api import start
-from serving.server.options import ServerOptions
+from serving.server.options import ServerOptions, channel_arguments, parse
 from serving.status import ServingError
 from tests.serving.server.server_client import predict_request
 
 
 def test_flags_in_tf_servings_style(capsys):
-    options = flags.parse(
+    options = parse(
         [
             "--port=8501", "--rest_api_port", "8502", "--enable_batching", "--enable_model_warmup=false",
             "--file_system_poll_wait_seconds=0.5", "--strict", "--tensorflow_gpu_magic=1", "--enable_serving_magic",
@@ -41,29 +40,29 @@ def test_flags_in_tf_servings_style(capsys):
     assert "--tensorflow_gpu_magic has no effect" in warnings
     assert "--enable_serving_magic has no effect" in warnings
     assert "flag 0.5" not in warnings
-    assert flags.parse(["--strict", "--no-strict"]) == ServerOptions()
+    assert parse(["--strict", "--no-strict"]) == ServerOptions()
 
 
 @pytest.mark.parametrize(
     "flag", ["--prefer_tflite_model", "--prefer-tflite-model", "--use_tflite_model=true"]
 )
 def test_tensorflow_lite_is_asked_for_by_its_present_or_former_flag(flag):
-    assert flags.parse([flag]) == ServerOptions(prefer_tflite_model=True)
+    assert parse([flag]) == ServerOptions(prefer_tflite_model=True)
 
 
 @pytest.mark.parametrize("argument", ["--port=x", "--enable_batching=maybe"])
 def test_a_value_of_the_wrong_type_is_one_line(argument):
     with pytest.raises(UserError, match=argument.split("=")[0]):
-        flags.parse([argument])
+        parse([argument])
 
 
 def test_channel_arguments():
-    assert flags.channel_arguments("grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb") == [
+    assert channel_arguments("grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb") == [
         ("grpc.max_connection_age_ms", 2000),
         ("grpc.lb_policy_name", "grpclb"),
     ]
     with pytest.raises(UserError, match="key=value"):
-        flags.channel_arguments("grpc.x")
+        channel_arguments("grpc.x")
 
 
 def test_threads_are_configured_in_one_way_only(models):
@@ -92,17 +91,8 @@ def port_of(process):
     raise AssertionError("the server did not start")
 
 
-@pytest.mark.parametrize(
-    "transport",
-    [
-        pytest.param([], id="native"),
-        pytest.param(["--grpc_channel_arguments=grpc.a=1"], id="grpcio", marks=pytest.mark.slow),
-    ],
-)
-def test_a_call_that_never_ends_does_not_keep_the_process(models, transport):
-    process = launch(
-        "--model_name=m", f"--model_base_path={models / 'ranker'}", "--drain_seconds=0.5", *transport
-    )
+def test_a_call_that_never_ends_does_not_keep_the_process(models):
+    process = launch("--model_name=m", f"--model_base_path={models / 'ranker'}", "--drain_seconds=0.5")
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port_of(process)}") as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -120,9 +110,7 @@ def test_a_call_that_never_ends_does_not_keep_the_process(models, transport):
 
 
 def test_a_signal_drains_and_the_exit_code_is_zero(models):
-    process = launch(
-        "--model_name=m", f"--model_base_path={models / 'ranker'}", "--grpc_channel_arguments=grpc.a=1"
-    )
+    process = launch("--model_name=m", f"--model_base_path={models / 'ranker'}")
     try:
         port = port_of(process)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

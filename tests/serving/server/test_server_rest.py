@@ -7,11 +7,13 @@ import gzip
 import http.client
 import json
 import math
+import socket
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from serving.server.json_output import decimal
+from serving.server.json_responses import float32_values
 
 PREDICT = "/v1/models/half_plus_two:predict"
 
@@ -92,11 +94,11 @@ def test_status_and_metadata(shared):
             PREDICT,
             b'{"instances": [1.0}',
             400,
-            "JSON Parse error: Missing a comma or ] after an array element. at offset: 18",
+            "JSON Parse error: Expecting ',' delimiter",
         ),
         (
             PREDICT,
-            b'{"instances": [Inf, "\xff"]}',
+            b'{"instances": [Infinity, "\xff"]}',
             400,
             "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
             'JSON Value: "\udcff" Type: String is not of expected type: float',
@@ -261,10 +263,10 @@ def test_nan_and_infinity_literals(shared):
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 0.1, 1 / 3, 9e6, 3e-5, 123456.0, 1234567.0, 1e38, 2.05])
-def test_decimals_read_back_to_the_same_number(value):
-    assert float(decimal(value)) == value
-    assert np.float32(decimal(np.float32(value), single=True)) == np.float32(value)
-    assert "." in decimal(value) or "e" in decimal(value)
+def test_a_float32_is_written_with_few_digits_and_reads_back_to_the_same_number(value):
+    [written] = float32_values(np.array([value], np.float32))
+    assert np.float32(written) == np.float32(value)
+    assert len(repr(written).lstrip("-")) <= 12
 
 
 def test_gzip_body_and_keep_alive(shared):
@@ -293,17 +295,63 @@ def test_slow_call_times_out_with_504(serve, models):
     assert client.http("/v1/models/m:predict", {"signature_name": "loop", "inputs": [1]})[0] == 200
 
 
-def test_metrics_page_counts_by_model_version_and_signature(shared):
+def test_metrics_page_has_tf_servings_names_and_labels(shared):
     shared.http(PREDICT, {"instances": [2.0]})
     status, text = shared.http("/monitoring/prometheus/metrics")
     assert status == 200
-    assert "# TYPE :tensorflow:serving:request_count counter" in text
-    assert ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK",version="1"' in text
-    assert (
-        ':tensorflow:serving:request_latency_bucket{model_name="half_plus_two",API="Predict",entrypoint="REST"'
-        in text
-    )
-    assert ":tensorflow:cc:saved_model:load_attempt_count" in text
+    assert "# TYPE :tensorflow:serving:request_count counter\n:tensorflow:serving:request_count{" in text
+    count = samples(text, ":tensorflow:serving:request_count")
+    assert {frozenset(labels) for labels, _ in count} == {frozenset({"model_name", "status"})}
+    latency = [
+        (labels, value)
+        for labels, value in samples(text, ":tensorflow:serving:request_latency_bucket")
+        if labels["model_name"] == "half_plus_two" and labels["entrypoint"] == "REST"
+    ]
+    assert {frozenset(labels) for labels, _ in latency} == {
+        frozenset({"model_name", "API", "entrypoint", "le"})
+    }
+    bounds = [float(labels["le"]) for labels, _ in latency if labels["API"] == "Predict"]
+    assert bounds == pytest.approx([*(10 * 1.8**power for power in range(33)), math.inf], rel=1e-5)
+    assert samples(text, ":tensorflow:cc:saved_model:load_attempt_count")
+
+
+def samples(text, name):
+    """(labels, value) of each sample of that name; the parser appends "_total" to a counter's."""
+    families = text_string_to_metric_families(text)
+    names = (name, f"{name}_total")
+    return [(s.labels, s.value) for family in families for s in family.samples if s.name in names]
+
+
+def test_version_and_signature_labels_are_a_flag(serve, models):
+    client = serve(rest_api_port=-1, model_base_path=str(models / "ranker"), metrics_version_labels=True)
+    client.predict(model="default", item_id=["a"], age=[1.0])
+    text = client.http("/monitoring/prometheus/metrics")[1]
+    expected = {"model_name": "default", "status": "OK", "version": "7", "signature": "serving_default"}
+    assert (expected, 1) in samples(text, ":tensorflow:serving:request_count")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "GUESS"])
+def test_a_method_that_the_api_does_not_have(shared, method):
+    path = "/v1/models/half_plus_two"
+    status, answer = shared.http(path, method=method)
+    assert status == 400
+    assert answer == ("" if method == "HEAD" else {"error": f"Malformed request: {method} {path}"})
+    assert shared.http("/else", method=method)[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/redoc", "/v2/health", "/metrics"])
+def test_other_paths_are_not_found(shared, path):
+    assert shared.http(path) == (404, "<HTML><HEAD><TITLE>404 Not Found</TITLE></HEAD></HTML>")
+
+
+def test_a_body_cut_short_stops_nobody(shared):
+    half = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{"
+    peers = [socket.create_connection(("127.0.0.1", shared.server.rest_port), 10) for _ in range(100)]
+    for peer in peers:
+        peer.sendall(half)
+    assert shared.http(PREDICT, {"instances": [2.0]})[0] == 200
+    for peer in peers:
+        peer.close()
 
 
 def test_made_up_names_do_not_become_labels(shared):

@@ -1,7 +1,8 @@
-"""JSON request bodies to arrays, by TF Serving's rules for the REST API.
+"""JSON request bodies to arrays and tf.Examples, by TF Serving's rules for the REST API.
 
 Both forms of Predict: "instances" (a list of rows) and "inputs" (a list of values by name). A JSON value
-must fit the signature's dtype without loss; `{"b64": "..."}` stands for bytes.
+must fit the signature's dtype without loss; `{"b64": "..."}` stands for bytes. Bytes of a body that are not
+UTF-8 stand in its strings as surrogates, and come out as the bytes they were.
 
 Source: TF Serving's json_tensor (rules and error texts).
 """
@@ -10,13 +11,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from tensorflow.core.example import example_pb2, feature_pb2
+from tensorflow_serving.apis import input_pb2
 
-from serving.server.json_output import json_text
+from serving.server.json_responses import json_text
 from serving.server.signatures import TensorSpec
 from serving.server.tensors import STRING
 from serving.server.type_names import shape_text, short_dtype_name
@@ -36,6 +41,36 @@ _INTEGERS: dict[int, tuple[np.dtype[Any], int, int]] = {
     22: (np.dtype("u4"), 0, 2**32 - 1),
     23: (np.dtype("u8"), 0, 2**64 - 1),
 }
+
+_FEATURE_KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
+_MAYBE_TOO_BIG = re.compile(r"[eE]\+?\d{3}|\d{300}")
+_ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request body.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if it is not JSON or not an object.
+    """
+    if not body:
+        raise invalid("JSON Parse error: The document is empty")
+    text = body.decode("utf-8-sig", "surrogateescape")
+    # Python reads a number beyond a double as infinity, TF Serving calls it a mistake.
+    hooks: dict[str, Any] = {}
+    if _MAYBE_TOO_BIG.search(text) is not None:
+        hooks = {"parse_float": _finite, "parse_int": _finite_integer}
+    try:
+        document = json.loads(text, **hooks)
+    except json.JSONDecodeError as error:
+        raise invalid(f"JSON Parse error: {error.msg}") from None
+    except (RecursionError, ValueError) as error:  # too deep, or an integer of thousands of digits
+        raise invalid(f"JSON Parse error: {error}") from None
+    if "\\u" in text and any(match[1] for match in _ESCAPE.finditer(text)):
+        raise invalid("JSON Parse error: The surrogate pair in string is invalid.")
+    if not isinstance(document, dict):
+        raise invalid(f"JSON Value: {json_text(document)} Is not object")
+    return document
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -85,18 +120,42 @@ def predict_inputs(
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
-def is_base64(value: Any) -> bool:
+def examples_input(document: Mapping[str, Any]) -> input_pb2.Input:
+    """The `Input` of a body with "examples" and, optionally, a "context" they share.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT with what is wrong.
+    """
+    result = input_pb2.Input()
+    with_context = "context" in document
+    if with_context:
+        result.example_list_with_context.context.CopyFrom(_example(document["context"]))
+    if "examples" not in document:
+        raise invalid(
+            f"JSON Value: {json_text(document)} When method is classify, key 'examples' is expected and was not found"
+        )
+    examples = document["examples"]
+    if not isinstance(examples, list):
+        raise invalid(f"JSON Value: {json_text(document)} Expecting 'examples' value to be an list/array")
+    if not examples:
+        raise invalid(f"JSON Value: {json_text(document)} 'examples' value is an empty array")
+    target = result.example_list_with_context.examples if with_context else result.example_list.examples
+    target.extend(_example(example) for example in examples)
+    return result
+
+
+def _is_base64(value: Any) -> bool:
     """Whether a JSON value is `{"b64": "..."}`."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def decode_base64(value: Any) -> bytes:
+def _decode_base64(value: Any) -> bytes:
     """The bytes of `{"b64": "..."}`; the padding may be missing.
 
     Raises:
         ServingError: INVALID_ARGUMENT if it has another form or is not base64.
     """
-    if not is_base64(value):
+    if not _is_base64(value):
         raise invalid(f"JSON Value: {json_text(value)} not formatted correctly for base64 data")
     text = value["b64"].rstrip("=")
     try:
@@ -105,7 +164,7 @@ def decode_base64(value: Any) -> bytes:
         raise invalid("Unable to base64 decode") from None
 
 
-def json_type(value: Any) -> str:
+def _json_type(value: Any) -> str:
     """The name of a JSON value's type in TF Serving's error texts."""
     if value is None:
         return "Null"
@@ -119,7 +178,7 @@ def json_type(value: Any) -> str:
 
 
 def _is_row_object(value: Any) -> bool:
-    return isinstance(value, dict) and not is_base64(value)
+    return isinstance(value, dict) and not _is_base64(value)
 
 
 def _from_rows(rows: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
@@ -182,7 +241,7 @@ def _add_row(columns: dict[str, _Column], name: str, value: Any, specs: Mapping[
 
 
 def _from_columns(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
-    if not isinstance(value, dict) or is_base64(value):
+    if not isinstance(value, dict) or _is_base64(value):
         if len(specs) > 1:
             raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
@@ -238,7 +297,7 @@ def _leaf(value: Any, dtype: int) -> Any:
     if isinstance(value, dict):
         if dtype != STRING:
             raise _type_error(value, dtype)
-        return decode_base64(value)
+        return _decode_base64(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if dtype in _FLOATS:
         if not number:
@@ -273,7 +332,7 @@ def _leaf(value: Any, dtype: int) -> Any:
 
 def _type_error(value: Any, dtype: int) -> ServingError:
     return invalid(
-        f"JSON Value: {json_text(value)} Type: {json_type(value)} is not of expected type: {short_dtype_name(dtype)}"
+        f"JSON Value: {json_text(value)} Type: {_json_type(value)} is not of expected type: {short_dtype_name(dtype)}"
     )
 
 
@@ -297,3 +356,57 @@ def _array(values: list[Any], dtype: int) -> np.ndarray:
     if dtype == 10:
         return np.array(values, bool)
     return np.array(values, _FLOATS[dtype][0])
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("Number too big to be stored in double.")
+    return value
+
+
+def _finite_integer(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
+def _example(value: Any) -> example_pb2.Example:
+    if not isinstance(value, dict):
+        raise invalid(f"Example must be JSON object but got JSON {_json_type(value)}")
+    example = example_pb2.Example()
+    for name, content in value.items():
+        feature = feature_pb2.Feature()
+        for element in content if isinstance(content, list) else [content]:
+            _add_value(name, element, feature)
+        example.features.feature[name].CopyFrom(feature)
+    return example
+
+
+def _add_value(name: str, value: Any, feature: feature_pb2.Feature) -> None:
+    if isinstance(value, bool):
+        _values(name, feature, "int64_list").append(int(value))
+    elif isinstance(value, str):
+        _values(name, feature, "bytes_list").append(value.encode("utf-8", "surrogateescape"))
+    elif _is_base64(value):
+        _values(name, feature, "bytes_list").append(_decode_base64(value))
+    elif isinstance(value, float) or (isinstance(value, int) and not -(2**63) <= value < 2**64):
+        values = _values(name, feature, "float_list")
+        if abs(value) > 3.4028234663852886e38 and value not in (float("inf"), float("-inf")):
+            raise invalid(
+                f"Cannot convert JSON value: {json_text(value)} to float without loss of precision."
+            )
+        values.append(value)
+    elif isinstance(value, int):
+        values = _values(name, feature, "int64_list")
+        if value >= 2**63:
+            raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+        values.append(value)
+    else:
+        raise invalid(f"Feature: {name} has element with unexpected JSON type: {_json_type(value)}")
+
+
+def _values(name: str, feature: feature_pb2.Feature, kind: str) -> Any:
+    present = feature.WhichOneof("kind")
+    if present not in (None, kind):
+        raise invalid(f"Unexpected element type in feature: {name} expecting type: {_FEATURE_KINDS[present]}")
+    return getattr(feature, kind).value
