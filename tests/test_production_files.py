@@ -344,7 +344,7 @@ def test_compose_drains_the_gateway_as_kubernetes_does():
 def test_tf_serving_files_parse():
     from google.protobuf import text_format
 
-    from serving.server.protos import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
+    from serving.wire import BatchingParameters, ModelServerConfig, MonitoringConfig, SSLConfig
 
     kinds = {
         "models.config": ModelServerConfig,

@@ -6,15 +6,15 @@ import hmac
 from dataclasses import dataclass
 
 from google.protobuf import message
-from tensorflow_serving.apis import model_management_pb2
 
 from serving.server.core import ServerCore
 from serving.server.endpoints import Call
 from serving.server.metrics import Metrics
 from serving.server.model_config import from_proto
 from serving.status import Code, ServingError, invalid
+from serving.wire import RELOAD_CONFIG, ReloadConfigRequest, ReloadConfigResponse
 
-PATH = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+PATH = RELOAD_CONFIG.path
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Admin:
             given = call.metadata.get("authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self._options.token}".encode()):
                 raise ServingError(Code.UNAUTHENTICATED, "A bearer token is required for this call")
-        request = model_management_pb2.ReloadConfigRequest()
+        request = ReloadConfigRequest()
         try:
             request.ParseFromString(data)
         except message.DecodeError as error:
@@ -70,7 +70,7 @@ class Admin:
         self._core.configure(
             from_proto(request.config), "model", list(roots) if roots is not None else None, call.expired
         )
-        response = model_management_pb2.ReloadConfigResponse()
+        response = ReloadConfigResponse()
         response.status.error_code = 0
         for name in request.metric_names:
             response.metric.add(

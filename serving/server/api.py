@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranker.errors import UserError
-from serving.server import protos
 from serving.server.admin import PATH as RELOAD
 from serving.server.admin import Admin, AdminOptions
 from serving.server.batching import BatchedModel, BatchingOptions, options_from_proto
-from serving.server.config_poll import ConfigPoller
 from serving.server.core import ServerCore
 from serving.server.endpoints import ApiOptions, Endpoints
 from serving.server.grpc_server import GrpcServer, server_credentials
 from serving.server.loader import BundleLoader, fingerprint
 from serving.server.manager import LoadOptions
 from serving.server.metrics import Metrics, page
-from serving.server.model_config import ModelConfig, from_proto
+from serving.server.model_config import ConfigFilePoller, ModelConfig, from_proto, read_text
 from serving.server.options import ServerOptions, channel_arguments
 from serving.server.predict import Model
 from serving.server.profiler import Profiler
@@ -34,13 +32,13 @@ from serving.server.rest import RestOptions, RestServer
 from serving.server.servable import Servable
 from serving.server.warmup import Warmup
 from serving.status import ServingError, invalid
+from serving.wire import BatchingParameters, ModelServerConfig, MonitoringConfig
 
 __all__ = ["RunningServer", "ServerOptions", "run", "start"]
 
 _LOG = logging.getLogger(__name__)
 _LEAVE_SECONDS = 1.0
 METRICS_PATH = "/monitoring/prometheus/metrics"
-_CONFIG = "tensorflow.serving.ModelServerConfig"
 
 
 @dataclass
@@ -126,10 +124,8 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
         server = _grpc(options, endpoints, admin)
         stoppers.insert(0, server.stop)
         if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
-            poller = ConfigPoller(
-                lambda: _models(options),
-                lambda changed: core.configure(changed, "model"),
-                options.model_config_file_poll_wait_seconds,
+            poller = ConfigFilePoller(
+                options.model_config_file, core.apply_file, options.model_config_file_poll_wait_seconds
             )
             stoppers.insert(0, lambda grace: poller.stop())
     except (ServingError, UserError):
@@ -185,7 +181,7 @@ def run(options: ServerOptions) -> int:
 
 def _models(options: ServerOptions) -> list[ModelConfig]:
     if options.model_config_file:
-        return from_proto(protos.read_text(options.model_config_file, protos.ModelServerConfig, _CONFIG))
+        return from_proto(read_text(options.model_config_file, ModelServerConfig))
     if not options.model_base_path:
         raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
     path = options.model_base_path
@@ -234,8 +230,7 @@ def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
 
 
 def _batching_options(path: str) -> BatchingOptions:
-    name = "tensorflow.serving.BatchingParameters"
-    return options_from_proto(protos.read_text(path, protos.BatchingParameters, name))
+    return options_from_proto(read_text(path, BatchingParameters))
 
 
 def _admin_options(options: ServerOptions, core: ServerCore) -> AdminOptions:
@@ -283,8 +278,7 @@ def _rest(options: ServerOptions, endpoints: Endpoints, metrics: Metrics) -> Res
         return None
     pages = {METRICS_PATH: lambda: page(metrics)}
     if options.monitoring_config_file:
-        name = "tensorflow.serving.MonitoringConfig"
-        monitoring = protos.read_text(options.monitoring_config_file, protos.MonitoringConfig, name)
+        monitoring = read_text(options.monitoring_config_file, MonitoringConfig)
         path = monitoring.prometheus_config.path or METRICS_PATH
         pages = {path: lambda: page(metrics)} if monitoring.prometheus_config.enable else {}
     rest_options = RestOptions(

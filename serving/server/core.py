@@ -30,6 +30,7 @@ class ServerCore:
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._models: dict[str, ModelConfig] = {}
         self._config_lock = threading.Lock()
+        self._generation = 0
         self._stopped = threading.Event()
 
     @property
@@ -46,6 +47,8 @@ class ServerCore:
     ) -> None:
         """Replaces the list of models, waits until the new ones answer, then assigns labels.
 
+        The wait holds nobody up: a later list takes effect at once, and ends the wait for models that it leaves out.
+
         Args:
             models: the whole new list.
             noun: "servable" at start, "model" in a reload, as TF Serving words its failure.
@@ -54,28 +57,51 @@ class ServerCore:
 
         Raises:
             ServingError: UNKNOWN if a new model fails to load, FAILED_PRECONDITION for a label on a
-                version that is not available, PERMISSION_DENIED for a path outside.
+                version that is not available, PERMISSION_DENIED for a path outside, ABORTED if a later list
+                leaves out a model before it answered.
         """
         with self._config_lock:
             if allowed_roots is not None:
                 check_change(self._models, allowed_roots, models)
-            new = [model.name for model in models if model.name not in self._models]
-            labelled = [(m.name, version) for m in models if m.name in new for version in m.labels.values()]
+            new = {model.name for model in models if model.name not in self._models}
+            self._generation += 1
+            generation = self._generation
             self._models = {model.name: model for model in models}
             self._source.set_models(models)
 
-            def given_up() -> bool:
-                return cancelled() or self._stopped.is_set()
+        def is_over() -> bool:
+            return cancelled() or self._stopped.is_set() or not new <= self._models.keys()
 
-            failed = self.manager.wait_available(new, given_up)
-            if failed:
-                count = len({servable.model for servable in failed})
-                reasons = "".join(f"{{{servable} due to error: {servable.error}}}, " for servable in failed)
-                raise ServingError(Code.UNKNOWN, f"{count} {noun}(s) did not become available: {{{reasons}}}")
-            # One version makes a model available; a label may name another that is still being loaded.
-            self.manager.wait_settled(labelled, given_up)
-            if not given_up():
+        failed = self.manager.wait_available(new, is_over)
+        if failed:
+            count = len({servable.model for servable in failed})
+            reasons = "".join(f"{{{servable} due to error: {servable.error}}}, " for servable in failed)
+            raise ServingError(Code.UNKNOWN, f"{count} {noun}(s) did not become available: {{{reasons}}}")
+        # One version makes a model available; a label may name another that is still being loaded.
+        labelled = [(m.name, version) for m in models if m.name in new for version in m.labels.values()]
+        self.manager.wait_settled(labelled, is_over)
+        with self._config_lock:
+            if removed := new - self._models.keys():
+                raise ServingError(
+                    Code.ABORTED, f"A later configuration left out {', '.join(sorted(removed))}"
+                )
+            if generation == self._generation and not is_over():
                 self._assign_labels(models)
+
+    def apply_file(self, models: list[ModelConfig]) -> None:
+        """Replaces the list of models and waits for nothing: the same file is applied again soon.
+
+        A model's labels are left as they are while a version that they name is on its way up.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION for a label on a version that is not available.
+        """
+        with self._config_lock:
+            self._generation += 1
+            self._models = {model.name: model for model in models}
+            self._source.set_models(models)
+            rising = {m.name for m in models for v in m.labels.values() if self.manager.is_rising(m.name, v)}
+            self._assign_labels([model for model in models if model.name not in rising])
 
     def handle(self, spec: Any) -> Handle:
         """The version a `ModelSpec` means; use it in a `with` block.
@@ -114,7 +140,7 @@ class ServerCore:
         return self.manager.stop(grace_seconds)
 
     def _assign_labels(self, models: list[ModelConfig]) -> None:
-        labels: dict[str, Mapping[str, int]] = {}
+        labels = {name: given for name, given in self._labels.items() if name in self._models}
         for model in models:
             for label, version in model.labels.items():
                 unmoved = self._labels.get(model.name, {}).get(label, version) == version

@@ -11,16 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from google.protobuf import any_pb2, message
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    regression_pb2,
-)
+from google.protobuf import message
 
-from serving.server import wire
 from serving.server.core import ServerCore
 from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import CALLS_NOT_RUN, Metrics
@@ -33,8 +25,30 @@ from serving.server.signatures import (
     Signature,
     check_method_name,
 )
-from serving.server.tensors import decode, encode
+from serving.server.tensors import decode
 from serving.status import Code, ServingError, invalid
+from serving.wire import (
+    CLASSIFY,
+    GET_MODEL_METADATA,
+    GET_MODEL_STATUS,
+    MULTI_INFERENCE,
+    PREDICT,
+    REGRESS,
+    ClassificationRequest,
+    ClassificationResponse,
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    MultiInferenceRequest,
+    MultiInferenceResponse,
+    PredictRequest,
+    PredictResponse,
+    RegressionRequest,
+    RegressionResponse,
+    SignatureDefMap,
+    write_tensor,
+)
 
 _INT32_MAX = 2**31 - 1
 
@@ -110,14 +124,13 @@ class Endpoints:
 
     def methods(self) -> dict[str, Method]:
         """The gRPC path of each method."""
-        prediction, model = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
         return {
-            prediction + "Predict": self.predict,
-            prediction + "Classify": self.classify,
-            prediction + "Regress": self.regress,
-            prediction + "MultiInference": self.multi_inference,
-            prediction + "GetModelMetadata": self.get_model_metadata,
-            model + "GetModelStatus": self.get_model_status,
+            PREDICT.path: self.predict,
+            CLASSIFY.path: self.classify,
+            REGRESS.path: self.regress,
+            MULTI_INFERENCE.path: self.multi_inference,
+            GET_MODEL_METADATA.path: self.get_model_metadata,
+            GET_MODEL_STATUS.path: self.get_model_status,
         }
 
     def count_not_run(self, reason: str) -> None:
@@ -126,10 +139,10 @@ class Endpoints:
 
     def predict(self, data: bytes, call: Call) -> bytes:
         """PredictionService.Predict."""
-        request = _parse(wire.PredictRequest, data)
+        request = _parse(PredictRequest, data)
         spec = _spec(request)
         inputs = request.inputs
-        response = wire.PredictResponse()
+        response = PredictResponse()
         with (
             self._metrics.request(spec.name, "Predict", call.entrypoint) as record,
             self._core.handle(spec) as handle,
@@ -151,7 +164,7 @@ class Endpoints:
             response.model_spec.version.value = handle.version
             response.model_spec.signature_name = name
             for alias, array in outputs.items():
-                encode(array, response.outputs[alias], self._options.tensor_content)
+                write_tensor(array, response.outputs[alias], typed_fields=not self._options.tensor_content)
             answer = response.SerializeToString()
             if self._request_log is not None:
                 request_id = call.metadata.get(REQUEST_ID)
@@ -195,15 +208,15 @@ class Endpoints:
 
     def classify(self, data: bytes, call: Call) -> bytes:
         """PredictionService.Classify."""
-        request = _parse(classification_pb2.ClassificationRequest, data)
-        response = classification_pb2.ClassificationResponse()
+        request = _parse(ClassificationRequest, data)
+        response = ClassificationResponse()
         self._examples(request, response, call, "Classify", classify)
         return response.SerializeToString()
 
     def regress(self, data: bytes, call: Call) -> bytes:
         """PredictionService.Regress."""
-        request = _parse(regression_pb2.RegressionRequest, data)
-        response = regression_pb2.RegressionResponse()
+        request = _parse(RegressionRequest, data)
+        response = RegressionResponse()
         self._examples(request, response, call, "Regress", regress)
         return response.SerializeToString()
 
@@ -223,10 +236,10 @@ class Endpoints:
 
     def multi_inference(self, data: bytes, call: Call) -> bytes:
         """PredictionService.MultiInference."""
-        request = _parse(inference_pb2.MultiInferenceRequest, data)
+        request = _parse(MultiInferenceRequest, data)
         if not request.tasks:
             raise invalid("ModelSpec has no name specified.")
-        response = inference_pb2.MultiInferenceResponse()
+        response = MultiInferenceResponse()
         with self._core.handle(request.tasks[0].model_spec) as handle:
             for task in request.tasks:
                 api = {CLASSIFY_METHOD: "Classify", REGRESS_METHOD: "Regress"}.get(task.method_name)
@@ -245,31 +258,38 @@ class Endpoints:
 
     def get_model_metadata(self, data: bytes, call: Call) -> bytes:
         """PredictionService.GetModelMetadata."""
-        request = _parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
+        request = _parse(GetModelMetadataRequest, data)
         spec = _spec(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for metadata_field in request.metadata_field:
             if metadata_field != "signature_def":
                 raise invalid(f"Metadata field {metadata_field} is not supported")
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response = GetModelMetadataResponse()
         with self._core.handle(spec) as handle:
-            definitions = get_model_metadata_pb2.SignatureDefMap()
+            definitions = SignatureDefMap()
             for name, definition in handle.bundle.signature_defs.items():
-                definitions.signature_def[name].CopyFrom(definition)
-            packed = any_pb2.Any()
-            packed.Pack(definitions)
-            response.metadata["signature_def"].CopyFrom(packed)
+                definitions.signature_def[name].ParseFromString(definition.SerializeToString())
+            response.metadata["signature_def"].Pack(definitions)
             response.model_spec.name = spec.name
             response.model_spec.version.value = handle.version
         return response.SerializeToString()
 
+    def signature_definitions(self, spec: Any) -> tuple[int, Mapping[str, Any]]:
+        """A version's number and its SignatureDefs, in TensorFlow's own messages, which leave nothing out.
+
+        Raises:
+            ServingError: as TF Serving answers an unknown name, version or label.
+        """
+        with self._core.handle(spec) as handle:
+            return handle.version, dict(handle.bundle.signature_defs)
+
     def get_model_status(self, data: bytes, call: Call) -> bytes:
         """ModelService.GetModelStatus."""
-        request = _parse(get_model_status_pb2.GetModelStatusRequest, data)
+        request = _parse(GetModelStatusRequest, data)
         return self.model_status(_spec(request)).SerializeToString()
 
-    def model_status(self, spec: Any) -> get_model_status_pb2.GetModelStatusResponse:
+    def model_status(self, spec: Any) -> Any:
         """The states of one version, or of all versions ever seen, highest first.
 
         Raises:
@@ -284,7 +304,7 @@ class Endpoints:
                 )
         if not states:
             raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
+        response = GetModelStatusResponse()
         for version, state, error in states:
             entry = response.model_version_status.add(version=version, state=int(state))
             entry.status.error_code = int(error.code) if error else 0

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
 
 from serving.server.predict import Model
 from serving.server.signatures import (
@@ -22,9 +21,9 @@ from serving.server.signatures import (
     Signature,
     TensorSpec,
 )
-from serving.server.tensors import DTYPE_ENUM
-from serving.server.type_names import dtype_name, shape_text
+from serving.server.tensors import dtype_name, dtype_number, shape_text
 from serving.status import Code, ServingError, invalid
+from serving.wire import ClassificationResult, InferenceResult, RegressionResult
 
 _FLOAT, _STRING = 1, 7
 
@@ -51,9 +50,7 @@ def serialized_examples(request_input: Any) -> np.ndarray:
     return array
 
 
-def classify(
-    model: Model, signature_name: str, request_input: Any, timeout_ms: int = 0
-) -> classification_pb2.ClassificationResult:
+def classify(model: Model, signature_name: str, request_input: Any, timeout_ms: int = 0) -> Any:
     """Runs a classification signature.
 
     Raises:
@@ -66,9 +63,7 @@ def classify(
     return _classifications(signature, len(examples), _by_name(fetches, outputs))
 
 
-def regress(
-    model: Model, signature_name: str, request_input: Any, timeout_ms: int = 0
-) -> regression_pb2.RegressionResult:
+def regress(model: Model, signature_name: str, request_input: Any, timeout_ms: int = 0) -> Any:
     """Runs a regression signature.
 
     Raises:
@@ -81,9 +76,7 @@ def regress(
     return _regressions(signature, len(examples), _by_name(fetches, outputs))
 
 
-def multi_inference(
-    model: Model, tasks: Sequence[Any], request_input: Any, timeout_ms: int = 0
-) -> list[inference_pb2.InferenceResult]:
+def multi_inference(model: Model, tasks: Sequence[Any], request_input: Any, timeout_ms: int = 0) -> list[Any]:
     """Runs several classification and regression signatures over the same examples, in one call.
 
     Args:
@@ -131,13 +124,11 @@ def multi_inference(
     for task in tasks:
         signature = signatures[task.model_spec.signature_name or DEFAULT_SIGNATURE]
         if task.method_name == CLASSIFY_METHOD:
-            result = inference_pb2.InferenceResult(
+            result = InferenceResult(
                 classification_result=_classifications(signature, len(examples), by_name)
             )
         else:
-            result = inference_pb2.InferenceResult(
-                regression_result=_regressions(signature, len(examples), by_name)
-            )
+            result = InferenceResult(regression_result=_regressions(signature, len(examples), by_name))
         results.append(result)
     return results
 
@@ -189,16 +180,14 @@ def _output(
     array = by_name[signature.outputs[alias].name]
     if array.ndim != 2:
         raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {shape_text(array.shape)}")
-    if DTYPE_ENUM.get(array.dtype) != dtype:
+    if dtype_number(array.dtype) != dtype:
         raise invalid(f"Expected {alias} Tensor of {dtype_name(dtype)}. Got: {dtype_name(array.dtype)}")
     if len(array) != examples:
         raise invalid(f"Expected {alias} output batch size of {examples}. Got: {len(array)}")
     return array
 
 
-def _classifications(
-    signature: Signature, examples: int, by_name: Mapping[str, np.ndarray]
-) -> classification_pb2.ClassificationResult:
+def _classifications(signature: Signature, examples: int, by_name: Mapping[str, np.ndarray]) -> Any:
     classes = _output(signature, "classes", by_name, _STRING, examples)
     scores = _output(signature, "scores", by_name, _FLOAT, examples)
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
@@ -206,7 +195,7 @@ def _classifications(
             "Tensors class and score should match in dim_size(1). "
             f"Got {classes.shape[1]} vs. {scores.shape[1]}"
         )
-    result = classification_pb2.ClassificationResult()
+    result = ClassificationResult()
     width = (classes if classes is not None else scores).shape[1]  # type: ignore[union-attr]
     for row in range(examples):
         entry = result.classifications.add()
@@ -217,9 +206,7 @@ def _classifications(
     return result
 
 
-def _regressions(
-    signature: Signature, examples: int, by_name: Mapping[str, np.ndarray]
-) -> regression_pb2.RegressionResult:
+def _regressions(signature: Signature, examples: int, by_name: Mapping[str, np.ndarray]) -> Any:
     array = by_name[signature.outputs["outputs"].name]
     if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
         raise invalid(
@@ -228,9 +215,9 @@ def _regressions(
         )
     if len(array) != examples:
         raise invalid(f"Input batch size did not match output batch size: {examples} vs. {len(array)}")
-    if DTYPE_ENUM.get(array.dtype) != _FLOAT:
+    if dtype_number(array.dtype) != _FLOAT:
         raise invalid(f"Expected output Tensor of DT_FLOAT.  Got: {dtype_name(array.dtype)}")
-    result = regression_pb2.RegressionResult()
+    result = RegressionResult()
     for value in array.ravel().tolist():
         result.regressions.add(value=value)
     return result

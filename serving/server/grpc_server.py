@@ -4,8 +4,6 @@ grpcio gives a call to a thread when its headers arrive, and the thread waits fo
 number of threads, as many callers that send half a message would stop everybody else. So there are as many
 threads as calls, and a limit on those that run. (grpcio's asyncio server needs no thread for a caller that
 waits, but a fifth more processor time for every call.)
-
-`grpcio-health-checking` asks for another protobuf than TensorFlow does, so the health service is here.
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ from typing import Any
 
 import grpc
 
-from serving.server import protos
 from serving.server.endpoints import Call, Method
-from serving.server.wire import declare
+from serving.server.model_config import read_text
 from serving.status import Code, ServingError, invalid
+from serving.wire import HealthCheckRequest, HealthCheckResponse, SSLConfig
 
 _LOG = logging.getLogger(__name__)
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
@@ -42,9 +40,6 @@ _QUIET_SECONDS = 0.1
 _REFUSE_SECONDS = 2.0
 _HEALTH_SERVICES = ("", "ModelService", "PredictionService")
 _WATCH_SECONDS = 1.0
-_health_messages = declare(
-    "steady_ranker.health", {"Request": ["string service 1"], "Response": ["int32 status 1"]}
-)
 
 
 class CallThreads:
@@ -226,21 +221,19 @@ class GrpcServer(grpc.GenericRpcHandler):
 class Health:
     """grpc.health.v1.Health: SERVING from the moment the port is open until the drain begins."""
 
-    SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
-
     def __init__(self, draining: threading.Event) -> None:
         self._draining = draining
 
     def check(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Health.Check: NOT_FOUND for a service that is not known."""
-        service = _health_messages["Request"].FromString(request).service
+        service = HealthCheckRequest.FromString(request).service
         if service not in _HEALTH_SERVICES:
             context.abort(grpc.StatusCode.NOT_FOUND, "")
         return self._status(service)
 
     def watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Health.Watch: the status now, and again when the drain begins, which ends the stream."""
-        service = _health_messages["Request"].FromString(request).service
+        service = HealthCheckRequest.FromString(request).service
         is_draining = self._draining.is_set()
         yield self._status(service)
         while context.is_active() and not is_draining:
@@ -249,10 +242,10 @@ class Health:
             yield self._status(service)
 
     def _status(self, service: str) -> bytes:
-        status = self.NOT_SERVING if self._draining.is_set() else self.SERVING
+        status = "NOT_SERVING" if self._draining.is_set() else "SERVING"
         if service not in _HEALTH_SERVICES:
-            status = self.SERVICE_UNKNOWN
-        return _health_messages["Response"](status=status).SerializeToString()
+            status = "SERVICE_UNKNOWN"
+        return HealthCheckResponse(status=status).SerializeToString()
 
 
 def server_credentials(path: str) -> grpc.ServerCredentials:
@@ -264,7 +257,7 @@ def server_credentials(path: str) -> grpc.ServerCredentials:
     Raises:
         ServingError: INVALID_ARGUMENT if the file is wrong or its key or certificate is missing.
     """
-    config = protos.read_text(path, protos.SSLConfig, "tensorflow.serving.SSLConfig")
+    config = read_text(path, SSLConfig)
     if not config.server_key or not config.server_cert:
         raise invalid(f"`{path}` must hold server_key and server_cert as PEM text")
     if config.client_verify and not config.custom_ca:

@@ -18,14 +18,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.core.example import example_pb2, feature_pb2
-from tensorflow_serving.apis import input_pb2
 
 from serving.server.json_responses import json_text
 from serving.server.signatures import TensorSpec
-from serving.server.tensors import STRING
-from serving.server.type_names import shape_text, short_dtype_name
+from serving.server.tensors import STRING, shape_text, short_dtype_name
 from serving.status import Code, ServingError, invalid
+from serving.wire import Example, Feature, Input
 
 _FLOATS: dict[int, tuple[np.dtype[Any], int, float]] = {
     1: (np.dtype("f4"), 2**24 - 1, float(np.finfo("f4").max)),
@@ -120,13 +118,13 @@ def predict_inputs(
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
-def examples_input(document: Mapping[str, Any]) -> input_pb2.Input:
+def examples_input(document: Mapping[str, Any]) -> Any:
     """The `Input` of a body with "examples" and, optionally, a "context" they share.
 
     Raises:
         ServingError: INVALID_ARGUMENT with what is wrong.
     """
-    result = input_pb2.Input()
+    result = Input()
     with_context = "context" in document
     if with_context:
         result.example_list_with_context.context.CopyFrom(_example(document["context"]))
@@ -370,19 +368,19 @@ def _finite_integer(text: str) -> int:
     return int(text)
 
 
-def _example(value: Any) -> example_pb2.Example:
+def _example(value: Any) -> Any:
     if not isinstance(value, dict):
         raise invalid(f"Example must be JSON object but got JSON {_json_type(value)}")
-    example = example_pb2.Example()
+    example = Example()
     for name, content in value.items():
-        feature = feature_pb2.Feature()
+        feature = Feature()
         for element in content if isinstance(content, list) else [content]:
             _add_value(name, element, feature)
         example.features.feature[name].CopyFrom(feature)
     return example
 
 
-def _add_value(name: str, value: Any, feature: feature_pb2.Feature) -> None:
+def _add_value(name: str, value: Any, feature: Any) -> None:
     if isinstance(value, bool):
         _values(name, feature, "int64_list").append(int(value))
     elif isinstance(value, str):
@@ -405,7 +403,7 @@ def _add_value(name: str, value: Any, feature: feature_pb2.Feature) -> None:
         raise invalid(f"Feature: {name} has element with unexpected JSON type: {_json_type(value)}")
 
 
-def _values(name: str, feature: feature_pb2.Feature, kind: str) -> Any:
+def _values(name: str, feature: Any, kind: str) -> Any:
     present = feature.WhichOneof("kind")
     if present not in (None, kind):
         raise invalid(f"Unexpected element type in feature: {name} expecting type: {_FEATURE_KINDS[present]}")

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.server.tensors import DTYPE_ENUM
-from serving.server.type_names import short_dtype_name
+from serving.server.tensors import short_dtype_name
 from serving.status import invalid
 
 
@@ -102,9 +101,7 @@ def _values(name: str, array: np.ndarray) -> Any:
         return array.tolist()
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         return float32_values(array.astype(np.float32))
-    raise invalid(
-        f"Failed to write JSON value for tensor type: {short_dtype_name(DTYPE_ENUM.get(array.dtype, 0))}"
-    )
+    raise invalid(f"Failed to write JSON value for tensor type: {short_dtype_name(array.dtype)}")
 
 
 def _strings(value: Any, as_base64: bool) -> Any:

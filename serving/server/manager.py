@@ -22,6 +22,7 @@ from serving.status import Code, ServingError
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
+_RISING = (State.START, State.LOADING)
 
 Loader = Callable[[Servable], Any]
 """Gives the bundle of a version: an object with a `close()` method. Raises ServingError."""
@@ -90,6 +91,11 @@ class VersionManager:
         """Whether requests for this version are answered now."""
         return version in self._ready.get(model, {})
 
+    def is_rising(self, model: str, version: int) -> bool:
+        """Whether this version is wanted, and waits to be loaded or is being loaded."""
+        servable = self._servables.get(model, {}).get(version)
+        return servable is not None and servable.aspired and servable.state in _RISING
+
     def available(self) -> list[tuple[str, int]]:
         """All (model, version) pairs that answer now."""
         return sorted((model, version) for model, ready in dict(self._ready).items() for version in ready)
@@ -104,15 +110,19 @@ class VersionManager:
             versions: version to path. Loading and unloading happens in the background.
         """
         with self._changed:
-            known = self._servables.setdefault(model, {})
-            for version, servable in known.items():
-                servable.aspired = version in versions
+            servables = self._servables.setdefault(model, {})
+            for version, servable in servables.items():
+                path = versions.get(version)
+                # A version that answers stays, whatever its path is now; one that does not yet must not go on
+                # loading from a path that was a mistake.
+                is_moved = servable.state in _RISING and path != servable.path
+                servable.aspired = path is not None and not is_moved
                 if not servable.aspired:
                     servable.cancelled.set()
             for version, path in versions.items():
-                old = known.get(version)
-                if old is None or self._may_restart(old):
-                    known[version] = Servable(model, version, path)
+                old = servables.get(version)
+                if old is None or self._may_restart(old, path):
+                    servables[version] = Servable(model, version, path)
             self._changed.notify_all()
 
     def wait_available(
@@ -147,11 +157,9 @@ class VersionManager:
         self, versions: Iterable[tuple[str, int]], cancelled: Callable[[], bool] = lambda: False
     ) -> None:
         """Waits until no (model, version) of these is still on its way up; one that nobody aspires to is not."""
-        rising = (State.START, State.LOADING)
         with self._changed:
             while not cancelled() and not self._stopping.is_set():
-                found = (self._servables.get(model, {}).get(version) for model, version in versions)
-                if not any(s is not None and s.aspired and s.state in rising for s in found):
+                if not any(self.is_rising(model, version) for model, version in versions):
                     return
                 self._changed.wait(_TICK_SECONDS)
 
@@ -177,10 +185,12 @@ class VersionManager:
 
     # The loop
 
-    def _may_restart(self, old: Servable) -> bool:
+    def _may_restart(self, old: Servable, path: str) -> bool:
+        if old.state == State.START:
+            return path != old.path
         if old.state != State.END:
             return False
-        if old.error is None:
+        if old.error is None or path != old.path:
             return True
         return self._options.retry_repaired and self._options.fingerprint(old.path) != old.fingerprint
 

@@ -5,14 +5,21 @@ Source: TF Serving's ServerCore (which lists are legal) and FileSystemStoragePat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from google.protobuf import text_format
 
 from serving.server.version_policy import VersionPolicy
 from serving.status import Code, ServingError, invalid
+from serving.wire import ModelServerConfig
 
 PLATFORM = "tensorflow"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,25 @@ class ModelConfig:
     base_path: str
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_text(path: str, message_class: Any) -> Any:
+    """Parses a text-format configuration file.
+
+    Args:
+        path: the file.
+        message_class: the message it holds.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT with TF Serving's words if the file can't be read or parsed.
+    """
+    try:
+        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message_class())
+    except text_format.ParseError as error:
+        detail = f"Error parsing text-format {message_class.DESCRIPTOR.full_name}: {error}"
+    except (OSError, UnicodeDecodeError) as error:
+        detail = str(error)
+    raise invalid(f"Invalid protobuf file: '{path}'. {detail}")
 
 
 def from_proto(config: Any) -> list[ModelConfig]:
@@ -52,6 +78,46 @@ def from_proto(config: Any) -> list[ModelConfig]:
     return models
 
 
+class ConfigFilePoller:
+    """Reads a model configuration file again and again and applies it, on a thread.
+
+    A file that is wrong or cannot be applied is logged once, what is served goes on, and the next good file
+    takes effect. A file without any configuration is one that is being written: nothing happens.
+    """
+
+    def __init__(self, path: str, apply: Callable[[list[ModelConfig]], None], seconds: float):
+        """Starts polling.
+
+        Args:
+            path: a text `ModelServerConfig`.
+            apply: called with the file's models at every poll; raises ServingError.
+            seconds: between two polls.
+        """
+        self._path = path
+        self._apply = apply
+        self._seconds = seconds
+        self._last_error = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="config-poll", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the polling."""
+        self._stop.set()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._seconds):
+            try:
+                config = read_text(self._path, ModelServerConfig)
+                if config.WhichOneof("config") is not None:
+                    self._apply(from_proto(config))
+                self._last_error = ""
+            except ServingError as error:
+                if str(error) != self._last_error:
+                    self._last_error = str(error)
+                    _LOG.error("Could not reload the model configuration: %s", error)
+
+
 def check_change(old: Mapping[str, ModelConfig], allowed_roots: list[str], new: list[ModelConfig]) -> None:
     """Refuses a reload that would serve files from outside the allowed directories.
 
@@ -63,8 +129,6 @@ def check_change(old: Mapping[str, ModelConfig], allowed_roots: list[str], new: 
     Raises:
         ServingError: PERMISSION_DENIED that names the model and the path.
     """
-    from pathlib import Path
-
     for model in new:
         if model.name in old and old[model.name].base_path == model.base_path:
             continue

@@ -2,7 +2,7 @@
 
 TensorFlow's own client (`tf.profiler.experimental.client.trace`, TensorBoard's "Capture profile") names a
 directory, and the profiled server writes the trace there. TensorFlow offers a recorder to Python but no
-service, so the service is here; its messages are declared by hand. Because the caller says where to write,
+service, so the service is here. Because the caller says where to write,
 the service is off with `--strict`.
 
 Source: tensorflow/tsl's profiler_service.proto and profiler_service_impl.cc.
@@ -19,37 +19,14 @@ from typing import Any
 
 from google.protobuf import message
 from tensorflow.python.profiler.internal import _pywrap_profiler
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from ranker.backend import tf
 from serving.server.endpoints import Call, Method
-from serving.server.wire import declare
 from serving.status import Code, ServingError, invalid
+from serving.wire import ProfileRequest, ProfileResponse, TerminateRequest
 
 _SERVICE = "/tensorflow.ProfilerService/"
-_messages = declare(
-    "steady_ranker.profiler",
-    {
-        "Options": [
-            "uint32 host_tracer_level 2",
-            "uint32 device_tracer_level 3",
-            "uint32 python_tracer_level 4",
-            "uint32 version 5",
-            "uint64 duration_ms 9",
-        ],
-        "ProfileRequest": [
-            "Options opts 4",
-            "string repository_root 5",
-            "string session_id 6",
-            "string host_name 7",
-            "bool emit_xspace 9",
-        ],
-        "ProfileResponse": ["bool empty_trace 7", "bytes xspace 8"],
-        "TerminateRequest": ["string session_id 1"],
-        "Space": ["repeated Plane planes 1"],
-        "Plane": ["repeated Line lines 3"],
-        "Line": ["repeated bytes events 4"],
-    },
-)
 _TICK_SECONDS = 0.05
 
 
@@ -73,7 +50,7 @@ class Profiler:
         Raises:
             ServingError: INTERNAL if another trace is being recorded or the directory can't be written.
         """
-        request = _parse("ProfileRequest", data)
+        request = _parse(ProfileRequest, data)
         options = request.opts
         levels = {}
         if options.version:
@@ -92,7 +69,7 @@ class Profiler:
                         break
                 session.export_to_tb()
                 [trace] = [path.read_bytes() for path in Path(scratch).rglob("*.xplane.pb")]
-            response = _messages["ProfileResponse"](empty_trace=_is_empty(trace))
+            response = ProfileResponse(empty_trace=_is_empty(trace))
             if request.emit_xspace:
                 response.xspace = trace
             else:
@@ -117,21 +94,21 @@ class Profiler:
 
     def terminate(self, data: bytes, call: Call) -> bytes:
         """ProfilerService.Terminate: ends a running trace early; it is answered as if its time were up."""
-        end = self._ends.get(_parse("TerminateRequest", data).session_id)
+        end = self._ends.get(_parse(TerminateRequest, data).session_id)
         if end is not None:
             end.set()
         return b""
 
 
-def _parse(name: str, data: bytes) -> Any:
+def _parse(message_class: Any, data: bytes) -> Any:
     try:
-        return _messages[name].FromString(data)
+        return message_class.FromString(data)
     except message.DecodeError as error:
         raise ServingError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
 
 
 def _is_empty(trace: bytes) -> bool:
-    planes = _messages["Space"].FromString(trace).planes
+    planes = xplane_pb2.XSpace.FromString(trace).planes
     return not any(line.events for plane in planes for line in plane.lines)
 
 

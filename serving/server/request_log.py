@@ -14,9 +14,8 @@ import queue
 import threading
 import time
 
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
 from ranker.backend import tf
+from serving.wire import PredictionLog, PredictRequest, PredictResponse
 
 _LOG = logging.getLogger(__name__)
 REQUEST_ID = "x-request-id"
@@ -69,9 +68,9 @@ class RequestLog:
     def _loop(self) -> None:
         while (entry := self._queue.get()) is not None:
             request, response = entry
-            log = prediction_log_pb2.PredictionLog()
-            log.predict_log.request.CopyFrom(predict_pb2.PredictRequest.FromString(request))
-            log.predict_log.response.CopyFrom(predict_pb2.PredictResponse.FromString(response))
+            log = PredictionLog()
+            log.predict_log.request.CopyFrom(PredictRequest.FromString(request))
+            log.predict_log.response.CopyFrom(PredictResponse.FromString(response))
             log.log_metadata.model_spec.CopyFrom(log.predict_log.response.model_spec)
             log.log_metadata.sampling_config.sampling_rate = self.rate
             log.log_metadata.timestamp_secs = int(time.time())

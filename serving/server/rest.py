@@ -6,6 +6,7 @@ Source: TF Serving's REST API documentation and http_rest_api_util (paths).
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import re
@@ -23,7 +24,6 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from google.protobuf import json_format
 from starlette.requests import ClientDisconnect
-from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, model_pb2, regression_pb2
 
 from serving.server.endpoints import Call, Endpoints
 from serving.server.json_requests import examples_input, parse_object, predict_inputs, signature_name
@@ -35,6 +35,13 @@ from serving.server.json_responses import (
 )
 from serving.server.signatures import DEFAULT_SIGNATURE
 from serving.status import HTTP_STATUS, Code, ServingError, invalid
+from serving.wire import (
+    ClassificationRequest,
+    ClassificationResponse,
+    ModelSpec,
+    RegressionRequest,
+    RegressionResponse,
+)
 
 _LOG = logging.getLogger(__name__)
 _VERSION = r"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
@@ -47,7 +54,7 @@ _CORS = {
     "Access-Control-Allow-Headers": "Content-Type",
 }
 _NOT_FOUND = b"<HTML><HEAD><TITLE>404 Not Found</TITLE></HEAD></HTML>"
-_PRINT = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True, "indent": 1}
+_FIELDS = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
 _KEEP_ALIVE_SECONDS = 120
 _STOP_SECONDS = 5.0
 
@@ -123,7 +130,7 @@ class RestApi:
             if not name:
                 raise invalid("Missing model name in request.")
             spec = _spec(name, version, label)
-            return self._metadata(spec, call) if metadata else self._status(spec)
+            return self._metadata(spec) if metadata else self._status(spec)
         raise invalid(f"Malformed request: {method} {path}")
 
     def _predict(self, spec: Any, document: Mapping[str, Any], call: Call) -> bytes:
@@ -143,29 +150,30 @@ class RestApi:
         return predictions(outputs, row_form)
 
     def _classify(self, spec: Any, document: Mapping[str, Any], call: Call) -> bytes:
-        request = classification_pb2.ClassificationRequest(model_spec=spec, input=examples_input(document))
+        request = ClassificationRequest(model_spec=spec, input=examples_input(document))
         data = self._endpoints.classify(request.SerializeToString(), call)
-        return classification_results(classification_pb2.ClassificationResponse.FromString(data).result)
+        return classification_results(ClassificationResponse.FromString(data).result)
 
     def _regress(self, spec: Any, document: Mapping[str, Any], call: Call) -> bytes:
-        request = regression_pb2.RegressionRequest(model_spec=spec, input=examples_input(document))
+        request = RegressionRequest(model_spec=spec, input=examples_input(document))
         data = self._endpoints.regress(request.SerializeToString(), call)
-        return regression_results(regression_pb2.RegressionResponse.FromString(data).result)
+        return regression_results(RegressionResponse.FromString(data).result)
 
     def _status(self, spec: Any) -> bytes:
-        return (json_format.MessageToJson(self._endpoints.model_status(spec), **_PRINT) + "\n").encode()
+        return (
+            json_format.MessageToJson(self._endpoints.model_status(spec), indent=1, **_FIELDS) + "\n"
+        ).encode()
 
-    def _metadata(self, spec: Any, call: Call) -> bytes:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=spec, metadata_field=["signature_def"]
-        )
-        data = self._endpoints.get_model_metadata(request.SerializeToString(), call)
-        response = get_model_metadata_pb2.GetModelMetadataResponse.FromString(data)
-        definitions = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(definitions)
-        spec_text = json_format.MessageToJson(response.model_spec, **_PRINT)
-        text = json_format.MessageToJson(definitions, **_PRINT)
-        return f'{{\n"model_spec":{spec_text},\n"metadata": {{"signature_def": {text}}}\n}}\n'.encode()
+    def _metadata(self, spec: Any) -> bytes:
+        version, definitions = self._endpoints.signature_definitions(spec)
+        texts = {
+            name: json_format.MessageToDict(definition, **_FIELDS) for name, definition in definitions.items()
+        }
+        document = {
+            "model_spec": {"name": spec.name, "signature_name": "", "version": str(version)},
+            "metadata": {"signature_def": {"signature_def": texts}},
+        }
+        return (json.dumps(document, indent=1) + "\n").encode()
 
 
 class RestServer:
@@ -269,8 +277,8 @@ def _inflate(body: bytes, limit: int) -> bytes:
     return plain
 
 
-def _spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=unquote(name))
+def _spec(name: str, version: str | None, label: str | None) -> Any:
+    spec = ModelSpec(name=unquote(name))
     if version:
         if len(version.lstrip("0")) > 19 or int(version) >= 2**63:
             raise invalid(f"Failed to convert version: {version} to numeric.")

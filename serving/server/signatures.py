@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.server.tensors import TensorError
 from serving.status import Code, ServingError, invalid
+from serving.wire import TensorError
 
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY_METHOD = "tensorflow/serving/classify"

@@ -28,7 +28,7 @@ class FileSystemSource:
         self._models: dict[str, ModelConfig] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._missing: set[str] = set()
+        self._complaints: dict[str, str] = {}
         self._thread: threading.Thread | None = None
 
     def set_models(self, models: list[ModelConfig]) -> None:
@@ -50,18 +50,18 @@ class FileSystemSource:
             for model in self._models.values():
                 try:
                     names = os.listdir(model.base_path)
-                except OSError as error:
-                    self._complain(model, f"Could not find base path {model.base_path}: {error.strerror}")
+                except (OSError, ValueError) as error:  # ValueError: a path with a null character
+                    self._complain(model, f"Could not find base path {model.base_path}: {error}")
                     continue
-                found = parse_versions(names)
-                wanted = aspired(found, model.policy)
-                if wanted:
-                    self._missing.discard(model.name)
+                entries = parse_versions(names)
+                versions = aspired(entries, model.policy)
+                if versions:
+                    self._complaints.pop(model.name, None)
                 else:
                     self._complain(
                         model, f"No versions of servable {model.name} found under {model.base_path}"
                     )
-                paths = {version: os.path.join(model.base_path, found[version]) for version in wanted}
+                paths = {version: os.path.join(model.base_path, entries[version]) for version in versions}
                 self._manager.set_aspired(model.name, paths)
 
     def stop(self) -> None:
@@ -75,6 +75,6 @@ class FileSystemSource:
             self.poll()
 
     def _complain(self, model: ModelConfig, text: str) -> None:
-        if model.name not in self._missing:
-            self._missing.add(model.name)
+        if self._complaints.get(model.name) != text:
+            self._complaints[model.name] = text
             _LOG.warning("%s", text)

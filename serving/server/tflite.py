@@ -23,8 +23,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from ranker.backend import tf
 from serving.server.signatures import DEFAULT_SIGNATURE, PREDICT_METHOD, Feeds, Signature, TensorSpec
-from serving.server.tensors import STRING
-from serving.server.type_names import short_dtype_name
+from serving.server.tensors import STRING, dtype_number, short_dtype_name
 from serving.status import Code, ServingError, invalid
 
 FILE = "model.tflite"
@@ -95,7 +94,7 @@ class TfLiteModel:
             self._interpreter = None
 
     def _feed(self, place: int, spec: TensorSpec, array: np.ndarray) -> None:
-        given = STRING if array.dtype == object else tf.as_dtype(array.dtype).as_datatype_enum
+        given = dtype_number(array.dtype)
         if given != spec.dtype:
             wanted, got = short_dtype_name(spec.dtype), short_dtype_name(given)
             raise invalid(f"Expects arg[{place}] to be {wanted} but {got} is provided")

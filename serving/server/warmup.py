@@ -10,16 +10,15 @@ from typing import Any
 
 from google.protobuf import message
 from tensorflow.python.lib.io import _pywrap_record_io
-from tensorflow_serving.apis import prediction_log_pb2
 
 from ranker.backend import tf
-from serving.server import wire
 from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import Metrics
 from serving.server.predict import Model, predict
 from serving.server.servable import Servable
 from serving.server.tensors import decode
 from serving.status import Code, ServingError, invalid
+from serving.wire import PredictionLog
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000
@@ -50,7 +49,7 @@ class Warmup:
                 count += 1
                 if count > MAX_RECORDS:
                     raise invalid(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
-                log = prediction_log_pb2.PredictionLog()
+                log = PredictionLog()
                 try:
                     log.ParseFromString(record)
                 except message.DecodeError:
@@ -74,7 +73,7 @@ def replay(model: Model, log: Any) -> None:
     """
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
-        request = wire.PredictRequest.FromString(log.predict_log.request.SerializeToString())
+        request = log.predict_log.request
         inputs = request.inputs
         predict(
             model,

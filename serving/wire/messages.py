@@ -19,7 +19,8 @@ def _load() -> descriptor_pool.DescriptorPool:
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     contract = resources.files("serving.wire").joinpath("contract.binpb").read_bytes()
     files = {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(contract).file}
-    for name in ("error_codes.proto", "tensorflow.proto", "server_config.proto", "serving.proto"):
+    names = ("error_codes", "tensorflow", "server_config", "serving", "health", "profiler")
+    for name in (f"{name}.proto" for name in names):
         pool.Add(files[name])
     return pool
 
@@ -69,6 +70,15 @@ BatchingParameters: Any = _serving("BatchingParameters")
 MonitoringConfig: Any = _serving("MonitoringConfig")
 SSLConfig: Any = _serving("SSLConfig")
 PredictionLog: Any = _serving("PredictionLog")
+ProfileRequest: Any = _tensorflow("ProfileRequest")
+ProfileResponse: Any = _tensorflow("ProfileResponse")
+TerminateRequest: Any = _tensorflow("TerminateRequest")
+HealthCheckRequest: Any = message_factory.GetMessageClass(
+    POOL.FindMessageTypeByName("grpc.health.v1.HealthCheckRequest")
+)
+HealthCheckResponse: Any = message_factory.GetMessageClass(
+    POOL.FindMessageTypeByName("grpc.health.v1.HealthCheckResponse")
+)
 
 
 class Method(NamedTuple):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from serving.server.batching import BatchedModel, BatchingOptions, merge, options_from_proto
 from serving.server.metrics import Metrics
-from serving.server.protos import BatchingParameters
 from serving.server.signatures import Signature, TensorSpec
 from serving.status import ServingError
+from serving.wire import BatchingParameters
 from tests.serving.server.server_client import Code, failure
 
 X, Y, Z = (TensorSpec(name, f"{name}:0", 1, (-1,)) for name in "xyz")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from threading import Event, Timer
 
 import pytest
 
@@ -72,15 +72,96 @@ def test_reload_of_a_model_without_versions_ends_with_its_deadline(serve, base, 
     assert answer.status.error_code == 0
 
 
-def test_the_configuration_file_is_polled_and_a_bad_one_ignored(serve, base, tmp_path):
+@pytest.fixture
+def polled(serve, base, tmp_path):
+    """A server of model m whose configuration file is polled, and the file."""
     config = tmp_path / "models.config"
     config.write_text(config_text({"m": base}))
-    client = serve(model_config_file=str(config), model_config_file_poll_wait_seconds=0.1)
-    config.write_text("nonsense {")
-    time.sleep(0.3)
+    return serve(model_config_file=str(config), model_config_file_poll_wait_seconds=0.05), config
+
+
+def bad_files(base, tmp_path):
+    """Name to the text of a file that is wrong in one way."""
+    broken = tmp_path / "broken"
+    (broken / "5").mkdir(parents=True)
+    good = config_text({"m": base, "n": tmp_path / "n"})
+    return {
+        "nonsense": "nonsense {",
+        "half": good[: len(good) // 2],
+        "not text": None,
+        "empty": "",
+        "only a comment": "# to be written",
+        "missing path": config_text({"m": base, "n": tmp_path / "missing"}),
+        "no version": config_text({"m": base, "n": tmp_path}),
+        "broken version": config_text({"m": base, "n": broken}),
+        "null character": config_text({"m": base, "n": "/a\\000b"}),
+        "a file as path": config_text({"m": base, "n": tmp_path / "models.config"}),
+        "twice": good.removesuffix("}")
+        + f'config {{ name: "m" base_path: "{base}" model_platform: "tensorflow" }} }}',
+        "relative path": config_text({"m": base, "n": "relative"}),
+        "no platform": f'model_config_list {{ config {{ name: "m" base_path: "{base}" }} }}',
+        "label of no version": config_text({"m": base}, 'version_labels { key: "best" value: 9 }'),
+        "removed": None,
+    }
+
+
+@pytest.mark.parametrize("case", [
+    "nonsense", "half", "not text", "empty", "only a comment", "missing path", "no version", "broken version",
+    "null character", "a file as path", "twice", "relative path", "no platform", "label of no version", "removed",
+])  # fmt: skip
+def test_a_bad_polled_file_is_logged_once_and_the_next_good_one_takes_effect(
+    polled, base, tmp_path, caplog, case
+):
+    client, config = polled
+    text = bad_files(base, tmp_path)[case]
+    if case == "removed":
+        config.unlink()
+    elif text is None:
+        config.write_bytes(b"\xff\xfe")
+    else:
+        config.write_text(text)
+    is_silent = case in ("empty", "only a comment")
+    before = len(caplog.records)
+    if not is_silent:
+        wait_until(lambda: len(caplog.records) > before)
+    polls = Event()
+    Timer(0.5, polls.set).start()
+    assert polls.wait(20)  # ten polls, or fewer on a busy machine
+    messages = [record.getMessage() for record in caplog.records[before:]]
+    assert len(messages) == len(set(messages)), messages
     assert served(client)[0] == 1
-    other = tmp_path / "other"
-    save_tf1(other / "5")
-    config.write_text(config_text({"m": base, "n": other}))
+    save_tf1(tmp_path / "n" / "5")
+    config.write_text(config_text({"m": base, "n": tmp_path / "n"}))
     wait_until(lambda: client.server.core.manager.is_available("n", 5))
     assert served(client, model="n")[0] == 5
+    assert served(client)[0] == 1
+
+
+def test_an_explicit_empty_list_unloads_everything(polled):
+    client, config = polled
+    config.write_text("model_config_list {}")
+    wait_until(lambda: states(client)[1] == State.END)
+
+
+def test_labels_of_a_polled_file_wait_for_their_versions(polled, base, tmp_path):
+    client, config = polled
+    save_tf1(tmp_path / "n" / "5")
+    labelled = config_text({"n": tmp_path / "n"}, 'version_labels { key: "best" value: 5 }')
+    config.write_text(
+        config_text({"m": base}).removesuffix("}") + labelled.removeprefix("model_config_list {")
+    )
+    wait_until(lambda: "best" in client.server.core._labels.get("n", {}))
+    assert served(client, model="n", label="best")[0] == 5
+
+
+def test_a_reload_that_waits_holds_up_no_other(serve, base, tmp_path):
+    client = serve(model_name="m", model_base_path=str(base))
+    (tmp_path / "empty").mkdir()
+    waiting = client.model.HandleReloadConfigRequest.future(
+        reload_request(config_text({"m": base, "e": tmp_path / "empty"})), 60
+    )
+    wait_until(lambda: "e" in client.server.core.models)
+    answer = client.model.HandleReloadConfigRequest(reload_request(config_text({"m": base})), 20)
+    assert answer.status.error_code == 0
+    assert waiting.code() == Code.ABORTED
+    assert waiting.details() == "A later configuration left out e"

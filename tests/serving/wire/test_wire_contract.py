@@ -79,12 +79,18 @@ def public():
 
 
 PROTOS = Path(wire.__file__).parent / "protos"
-# Not in the public package (session_bundle and model_servers have them), and what is ours.
+# Not in the public packages (session_bundle, model_servers, tsl and gRPC have them), and what is ours.
 NOT_PUBLIC = {
     "BatchingParameters",
+    "HealthCheckRequest",
+    "HealthCheckResponse",
     "MonitoringConfig",
+    "ProfileOptions",
+    "ProfileRequest",
+    "ProfileResponse",
     "PrometheusConfig",
     "SSLConfig",
+    "TerminateRequest",
     "UnpackedTensorProto",
 }
 BLOCKS = {"float_val", "double_val", "scomplex_val", "dcomplex_val"}
