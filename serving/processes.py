@@ -17,6 +17,15 @@ from ranker.errors import UserError
 from serving.client import RankerClient, ServingError
 from serving.deployment import Deployment, Replica
 
+_OWN_FLAGS = (
+    "host",
+    "port",
+    "model_name",
+    "model_base_path",
+    "model_config_file",
+    "grpc_socket_path",
+    "rest_api_port",
+)
 _RESTART_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -31,6 +40,10 @@ class ReplicaServers:
         run: the run directory that the replicas' paths start from.
         flags: further flags of `python -m serving.server`, the same for all.
         report: called with a line when something happens.
+        rest_base_port: the first replica's REST port, the others follow; None for no REST.
+
+    Raises:
+        UserError: a flag that cannot be the same for all replicas, or ports that do not fit.
     """
 
     def __init__(
@@ -39,14 +52,20 @@ class ReplicaServers:
         run: Path,
         flags: Sequence[str] = ("--strict",),
         report: Callable[[str], None] = lambda line: None,
+        rest_base_port: int | None = None,
     ):
+        check_flags(flags)
+        self._rest_ports = rest_ports(deployment, rest_base_port) if rest_base_port is not None else {}
         self._deployment, self._run, self._flags, self._report = deployment, run, list(flags), report
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._died: dict[str, float] = {}
 
     def __enter__(self) -> ReplicaServers:
         for replica in self._deployment.replicas:
-            check_free(replica)
+            host, _, port = replica.target.rpartition(":")
+            check_free(replica.name, host, int(port), "--base-port")
+            if replica.name in self._rest_ports:
+                check_free(replica.name, host, self._rest_ports[replica.name], "--rest-base-port")
         try:
             for replica in self._deployment.replicas:
                 self._start(replica)
@@ -119,6 +138,8 @@ class ReplicaServers:
             f"--model_base_path={(self._run / replica.path).resolve()}",
             *self._flags,
         ]
+        if replica.name in self._rest_ports:
+            command.append(f"--rest_api_port={self._rest_ports[replica.name]}")
         log = self._log(replica)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
@@ -146,21 +167,55 @@ class ReplicaServers:
             return False
 
 
-def check_free(replica: Replica) -> None:
+def check_flags(flags: Sequence[str]) -> None:
+    """Checks that no flag is one that every replica needs another value of.
+
+    Raises:
+        UserError: one is.
+    """
+    for flag in flags:
+        name = flag.split("=")[0].lstrip("-").replace("-", "_")
+        if flag.startswith("-") and name in _OWN_FLAGS:
+            instead = {"port": "; use --base-port", "rest_api_port": "; use --rest-base-port"}.get(name, "")
+            raise UserError(f"--flag: --{name} differs from replica to replica{instead}. Received: {flag}")
+
+
+def rest_ports(deployment: Deployment, base_port: int) -> dict[str, int]:
+    """Replica name to its REST port: `base_port` for the first, counting up.
+
+    Raises:
+        UserError: a port is above 65535, or a replica serves gRPC on it.
+    """
+    last = base_port + len(deployment.replicas) - 1
+    if not 1 <= base_port <= last <= 65535:
+        raise UserError(
+            f"--rest-base-port must leave room for {len(deployment.replicas)} ports from 1 to 65535. "
+            f"Received: {base_port}"
+        )
+    ports = {replica.name: base_port + index for index, replica in enumerate(deployment.replicas)}
+    for replica in deployment.replicas:
+        if int(replica.target.rpartition(":")[2]) in ports.values():
+            raise UserError(
+                f"--rest-base-port: ports {base_port} to {last} must be other than gRPC's; "
+                f"replica {replica.name} serves at {replica.target}. Received: {base_port}"
+            )
+    return ports
+
+
+def check_free(name: str, host: str, port: int, option: str) -> None:
     """Checks that a replica's port can be listened on.
 
     Raises:
         UserError: it cannot, most likely because another process does.
     """
-    address = parse_address(replica.target)
-    with socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(address)
+            probe.bind((host.strip("[]"), port))
         except OSError as error:
             raise UserError(
-                f"port {address.port} of {address.host} cannot be used for replica {replica.name}: {error.strerror};"
-                " choose others with --base-port"
+                f"port {port} of {host} cannot be used for replica {name}: {error.strerror};"
+                f" choose others with {option}"
             ) from None
 
 

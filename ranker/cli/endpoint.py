@@ -29,6 +29,9 @@ class Balance(str, Enum):
 def serve(
     run_dir: RunDir,
     base_port: Annotated[int | None, typer.Option(help="First replica's port; the others follow.")] = None,
+    rest_base_port: Annotated[
+        int | None, typer.Option(help="First replica's REST port; the others follow. Without it: no REST.")
+    ] = None,
     flag: Annotated[
         list[str] | None, typer.Option(help="A further flag of python -m serving.server.")
     ] = None,
@@ -36,7 +39,7 @@ def serve(
 ) -> None:
     """Serve the deployed arm's replicas over gRPC, one process each, until Ctrl-C.
 
-    Example: ranker serve --run-dir runs/ml --base-port 8500 --flag=--rest_api_port=8501
+    Example: ranker serve --run-dir runs/ml --base-port 8500 --rest-base-port 8600 --flag=--enable_batching
     """
     import time
 
@@ -45,7 +48,8 @@ def serve(
 
     reporter = Reporter(as_json)
     deployment = deploy(run_dir, base_port)
-    with ReplicaServers(deployment, run_dir, ["--strict", *(flag or ())], reporter.line) as servers:
+    flags = ["--strict", *(flag or ())]
+    with ReplicaServers(deployment, run_dir, flags, reporter.line, rest_base_port) as servers:
         servers.wait_available()
         for replica in deployment.replicas:
             reporter.line(f"replica {replica.name}: serving {deployment.model_name} at {replica.target}")

@@ -9,8 +9,9 @@ import grpc
 import numpy as np
 import pytest
 from tensorflow.python.profiler import profiler_client
+from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
-from serving.server.profiler import _messages
+from serving.wire import ProfileRequest, ProfileResponse
 from tests.serving.server.server_client import failure
 
 ROOT = "/tensorflow.ProfilerService/"
@@ -37,7 +38,7 @@ def test_a_trace_is_written_where_the_client_says(busy, tmp_path):
     [trace] = (tmp_path / "plugins" / "profile").glob(f"*/127.0.0.1_{busy.server.port}.xplane.pb")
     events = [
         event
-        for plane in _messages["Space"].FromString(trace.read_bytes()).planes
+        for plane in XSpace.FromString(trace.read_bytes()).planes
         for line in plane.lines
         for event in line.events
     ]
@@ -45,25 +46,23 @@ def test_a_trace_is_written_where_the_client_says(busy, tmp_path):
 
 
 def test_a_trace_ends_early_when_told_and_may_come_in_the_answer(busy):
-    request = _messages["ProfileRequest"](session_id="s", emit_xspace=True, opts={"duration_ms": 100_000})
+    request = ProfileRequest(session_id="s", emit_xspace=True, opts={"duration_ms": 100_000})
     running = busy.channel.unary_unary(ROOT + "Profile").future(request.SerializeToString(), timeout=60)
     terminate = busy.channel.unary_unary(ROOT + "Terminate")
     time.sleep(0.5)  # predictions for the trace to hold
     while not running.done():
         terminate(b"\x0a\x01s", timeout=10)
-    response = _messages["ProfileResponse"].FromString(running.result())
+    response = ProfileResponse.FromString(running.result())
     assert not response.empty_trace
-    assert _messages["Space"].FromString(response.xspace).planes
+    assert XSpace.FromString(response.xspace).planes
 
 
 def test_mistakes(shared, tmp_path):
     profile = shared.channel.unary_unary(ROOT + "Profile")
-    outside = _messages["ProfileRequest"](repository_root=str(tmp_path), session_id="../x", host_name="h")
+    outside = ProfileRequest(repository_root=str(tmp_path), session_id="../x", host_name="h")
     assert failure(profile, outside.SerializeToString(), timeout=20)[0] == grpc.StatusCode.INVALID_ARGUMENT
     (tmp_path / "file").touch()
-    nowhere = _messages["ProfileRequest"](
-        repository_root=str(tmp_path / "file"), session_id="s", host_name="h"
-    )
+    nowhere = ProfileRequest(repository_root=str(tmp_path / "file"), session_id="s", host_name="h")
     assert failure(profile, nowhere.SerializeToString(), timeout=20)[0] == grpc.StatusCode.INTERNAL
     monitor = shared.channel.unary_unary(ROOT + "Monitor")
     assert failure(monitor, b"", timeout=10)[0] == grpc.StatusCode.UNIMPLEMENTED
