@@ -9,13 +9,29 @@ from __future__ import annotations
 import argparse
 import json
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
 
-from serving.http2 import frames, hpack
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
+_END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_FRAME_BYTES = 16384
+_WINDOW = 2**30
 
-PREDICT = b"/tensorflow.serving.PredictionService/Predict"
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One HTTP/2 frame."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def header_block(fields: dict[str, str]) -> bytes:
+    """Headers as literals that enter no table; names and values of fewer than 127 bytes."""
+    texts = (text.encode() for field in fields.items() for text in field)
+    encoded = [bytes([len(text)]) + text for text in texts]
+    return b"".join(b"\0" + name + value for name, value in zip(encoded[::2], encoded[1::2], strict=True))
 
 
 class GrpcClient:
@@ -24,12 +40,16 @@ class GrpcClient:
     def __init__(self, port: int, message: bytes):
         self._socket = socket.create_connection(("127.0.0.1", port), 60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        window = frames.settings([(frames.INITIAL_WINDOW_SIZE, 2**30)]) + frames.window_update(0, 2**30)
-        self._socket.sendall(frames.PREFACE + window)
-        fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", PREDICT), (b":authority", b"load")]
-        fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers"), (b"grpc-timeout", b"60S")]
-        self._block = hpack.encode(fields)
-        self._message = b"\0" + len(message).to_bytes(4, "big") + message
+        initial_window = frame(_SETTINGS, 0, 0, struct.pack(">HI", 4, _WINDOW))
+        window = frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WINDOW))
+        self._socket.sendall(_PREFACE + initial_window + window)
+        fields = {":method": "POST", ":scheme": "http", ":path": PREDICT, ":authority": "load"}
+        fields |= {"content-type": "application/grpc", "te": "trailers", "grpc-timeout": "60S"}
+        self._block = header_block(fields)
+        message = b"\0" + struct.pack(">I", len(message)) + message
+        self._parts = [
+            message[start : start + _FRAME_BYTES] for start in range(0, len(message), _FRAME_BYTES)
+        ]
         self._stream = 1
         self._buffer = b""
 
@@ -37,23 +57,25 @@ class GrpcClient:
         """One call; True if its status is OK."""
         number = self._stream
         self._stream += 2
-        request = frames.frame(frames.HEADERS, frames.END_HEADERS, number, self._block)
-        request += frames.frame(frames.DATA, frames.END_STREAM, number, self._message)
+        request = frame(_HEADERS, _END_HEADERS, number, self._block)
+        request += b"".join(frame(_DATA, 0, number, part) for part in self._parts[:-1])
+        request += frame(_DATA, _END_STREAM, number, self._parts[-1])
         self._socket.sendall(request)
         if number % 10001 == 0:
-            self._socket.sendall(frames.window_update(0, 2**20))
+            self._socket.sendall(frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**20)))
         with_data = False
         while True:
             while len(self._buffer) >= 9:
-                length, kind, flags, stream = frames.parse_header(self._buffer, 0)
+                length = int.from_bytes(self._buffer[:3], "big")
+                kind, flags, stream = struct.unpack(">BBI", self._buffer[3:9])
                 if len(self._buffer) < 9 + length:
                     break
-                self._buffer = self._buffer[9 + length :]
-                if kind == frames.SETTINGS and not flags & frames.ACK:
-                    self._socket.sendall(frames.frame(frames.SETTINGS, frames.ACK, 0))
-                if stream == number and kind == frames.DATA:
+                payload, self._buffer = self._buffer[9 : 9 + length], self._buffer[9 + length :]
+                if kind in (_SETTINGS, _PING) and not flags & _ACK:
+                    self._socket.sendall(frame(kind, _ACK, 0, payload if kind == _PING else b""))
+                if stream == number and kind == _DATA:
                     with_data = True
-                if stream == number and flags & frames.END_STREAM and kind in (frames.HEADERS, frames.DATA):
+                if stream == number and flags & _END_STREAM and kind in (_HEADERS, _DATA):
                     return with_data
             data = self._socket.recv(65536)
             if not data:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 def bare(seconds: float, model_path: str, body: Path) -> None:
     """The C++ session alone, on decoded inputs."""
-    from serving.server import wire
     from serving.server.backend import SessionModel
     from serving.server.signatures import prepare_feeds, select_outputs
     from serving.server.tensors import decode
+    from serving.wire import PredictRequest
 
     model = SessionModel(model_path)
-    request = wire.PredictRequest.FromString(body.read_bytes())
+    request = PredictRequest.FromString(body.read_bytes())
     signature = model.signatures["serving_default"]
     feeds = prepare_feeds(signature, request.inputs, lambda alias: decode(request.inputs[alias]).copy())
     fetches = select_outputs(signature, [])
