@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf import message
 
 from serving.server.core import ServerCore
-from serving.server.endpoints import Call
+from serving.server.endpoints import CallContext
 from serving.server.metrics import Metrics
 from serving.server.model_config import from_proto
 from serving.status import Code, ServingError, invalid
@@ -32,7 +32,7 @@ class AdminOptions:
     allowed_roots: tuple[str, ...] | None = None
 
 
-class Admin:
+class ReloadService:
     """The reload method."""
 
     def __init__(self, core: ServerCore, options: AdminOptions, metrics: Metrics):
@@ -40,7 +40,7 @@ class Admin:
         self._options = options
         self._metrics = metrics
 
-    def reload(self, data: bytes, call: Call) -> bytes:
+    def reload(self, data: bytes, call: CallContext) -> bytes:
         """Replaces the model list; returns once the new models answer.
 
         Raises:
@@ -52,8 +52,8 @@ class Admin:
                 Code.PERMISSION_DENIED, "Reloading is off; start the server with --enable_reload_config"
             )
         if self._options.token:
-            given = call.metadata.get("authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {self._options.token}".encode()):
+            authorization = call.metadata.get("authorization", "")
+            if not hmac.compare_digest(authorization.encode(), f"Bearer {self._options.token}".encode()):
                 raise ServingError(Code.UNAUTHENTICATED, "A bearer token is required for this call")
         request = ReloadConfigRequest()
         try:

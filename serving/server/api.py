@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ranker.errors import UserError
 from serving.server.admin import PATH as RELOAD
-from serving.server.admin import Admin, AdminOptions
+from serving.server.admin import AdminOptions, ReloadService
 from serving.server.batching import BatchedModel, BatchingOptions, options_from_proto
 from serving.server.core import ServerCore
 from serving.server.endpoints import ApiOptions, Endpoints
@@ -25,7 +25,7 @@ from serving.server.manager import LoadOptions
 from serving.server.metrics import Metrics, page
 from serving.server.model_config import ConfigFilePoller, ModelConfig, from_proto, read_text
 from serving.server.options import ServerOptions, channel_arguments
-from serving.server.predict import Model
+from serving.server.predict import ServedModel
 from serving.server.profiler import Profiler
 from serving.server.request_log import RequestLog
 from serving.server.rest import RestOptions, RestServer
@@ -117,7 +117,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
             check_method_names=options.enable_signature_method_name_check,
         )
         endpoints = Endpoints(core, api_options, metrics, request_log)
-        admin = Admin(core, _admin_options(options, core), metrics)
+        admin = ReloadService(core, _admin_options(options, core), metrics)
         rest = _rest(options, endpoints, metrics)
         if rest is not None:
             stoppers.insert(0, rest.stop)
@@ -199,16 +199,20 @@ def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
         )
     if not (inter > 0 or intra > 0):
         inter = intra = both
-    steps: list[Callable[[Model, Servable], Model]] = []
+    steps: list[Callable[[ServedModel, Servable], ServedModel]] = []
     if options.enable_batching:
         batching = BatchingOptions()
         if options.batching_parameters_file:
             batching = _batching_options(options.batching_parameters_file)
 
-        def batch(model: Model, servable: Servable) -> Model:
-            own = Path(servable.path) / "batching_params.pbtxt"
+        def batch(model: ServedModel, servable: Servable) -> ServedModel:
+            parameters = Path(servable.path) / "batching_params.pbtxt"
             if options.enable_per_model_batching_parameters:
-                return BatchedModel(model, _batching_options(str(own)), metrics) if own.is_file() else model
+                return (
+                    BatchedModel(model, _batching_options(str(parameters)), metrics)
+                    if parameters.is_file()
+                    else model
+                )
             return BatchedModel(model, batching, metrics)
 
         steps.append(batch)
@@ -244,12 +248,12 @@ def _admin_options(options: ServerOptions, core: ServerCore) -> AdminOptions:
             raise UserError(f"`admin_token_file` must not be empty. Received: {options.admin_token_file}")
     roots = None
     if options.strict:
-        given = [str(Path(root).resolve()) for root in options.reload_base_path_roots.split(",") if root]
-        roots = tuple(given or core.allowed_roots())
+        paths = [str(Path(root).resolve()) for root in options.reload_base_path_roots.split(",") if root]
+        roots = tuple(paths or core.allowed_roots())
     return AdminOptions(options.enable_reload_config or not options.strict, token, roots)
 
 
-def _grpc(options: ServerOptions, endpoints: Endpoints, admin: Admin) -> GrpcServer:
+def _grpc(options: ServerOptions, endpoints: Endpoints, admin: ReloadService) -> GrpcServer:
     addresses = [f"{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"]
     if options.grpc_socket_path:
         addresses.append(f"unix:{options.grpc_socket_path}")

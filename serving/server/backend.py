@@ -29,7 +29,7 @@ from google.protobuf import message, text_format
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from ranker.backend import tf
-from serving.server.signatures import Feeds, Signature, TensorSpec
+from serving.server.signatures import Feeds, ServedSignature, SignatureTensor
 from serving.status import Code, ServingError
 
 try:
@@ -118,7 +118,7 @@ class SessionModel:
             options = tf.compat.v1.RunOptions(inter_op_thread_pool=-1)
             self._inline_options = _native.TF_NewBufferFromString(options.SerializeToString())
 
-    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
+    def run(self, feeds: Feeds, fetches: Sequence[SignatureTensor], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs the graph once.
 
         Args:
@@ -148,7 +148,7 @@ class SessionModel:
             for spec, value in zip(fetches, outputs, strict=True)
         ]
 
-    def _call(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int) -> list[Any]:
+    def _call(self, feeds: Feeds, fetches: Sequence[SignatureTensor], timeout_ms: int) -> list[Any]:
         session = self._session
         if _native is None:  # pragma: no cover - only on a TensorFlow without the private entry
             options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms)
@@ -223,13 +223,13 @@ def _read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
         raise ServingError(Code.DATA_LOSS, f"Can't parse {file} as binary proto") from None
     except OSError as error:
         raise ServingError(Code.UNKNOWN, f"{file}: {error.strerror}") from None
-    wanted = set(tags)
+    tag_set = set(tags)
     for meta_graph in proto.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == wanted:
+        if set(meta_graph.meta_info_def.tags) == tag_set:
             return meta_graph
     raise ServingError(
         Code.NOT_FOUND,
-        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(wanted))} }}. "
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tag_set))} }}. "
         "To inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
     )
 
@@ -257,8 +257,8 @@ def _init_op(meta_graph: Any) -> str:
     return ""
 
 
-def _signature(name: str, definition: Any, graph: tf.Graph) -> Signature:
-    return Signature(
+def _signature(name: str, definition: Any, graph: tf.Graph) -> ServedSignature:
+    return ServedSignature(
         name=name,
         method_name=definition.method_name,
         inputs=_specs(definition.inputs, graph),
@@ -268,7 +268,7 @@ def _signature(name: str, definition: Any, graph: tf.Graph) -> Signature:
     )
 
 
-def _specs(infos: Mapping[str, Any], graph: tf.Graph) -> dict[str, TensorSpec]:
+def _specs(infos: Mapping[str, Any], graph: tf.Graph) -> dict[str, SignatureTensor]:
     specs = {}
     for alias, info in sorted(infos.items()):
         try:
@@ -276,7 +276,7 @@ def _specs(infos: Mapping[str, Any], graph: tf.Graph) -> dict[str, TensorSpec]:
         except (KeyError, ValueError):
             endpoint = None
         shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
-        specs[alias] = TensorSpec(alias, info.name, info.dtype, shape, endpoint)
+        specs[alias] = SignatureTensor(alias, info.name, info.dtype, shape, endpoint)
     return specs
 
 

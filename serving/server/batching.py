@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from serving.server.metrics import Metrics
-from serving.server.predict import Model
-from serving.server.signatures import Feeds, Signature, TensorSpec
+from serving.server.predict import ServedModel
+from serving.server.signatures import Feeds, ServedSignature, SignatureTensor
 from serving.status import Code, ServingError, invalid
 
 _QUEUE_BUCKETS = tuple(100 * 1.2**power for power in range(52))
@@ -96,16 +96,16 @@ class _Task:
 
 @dataclass
 class _Batch:
-    fetches: Sequence[TensorSpec]
+    fetches: Sequence[SignatureTensor]
     closes: float
     size: int = 0
     tasks: list[_Task] = field(default_factory=list)
 
 
 class BatchedModel:
-    """A `Model` that runs another model's requests in batches."""
+    """A `ServedModel` that runs another model's requests in batches."""
 
-    def __init__(self, model: Model, options: BatchingOptions, metrics: Metrics):
+    def __init__(self, model: ServedModel, options: BatchingOptions, metrics: Metrics):
         self._model = model
         self._options = options
         self._metrics = metrics
@@ -121,7 +121,7 @@ class BatchedModel:
             thread.start()
 
     @property
-    def signatures(self) -> Mapping[str, Signature]:
+    def signatures(self) -> Mapping[str, ServedSignature]:
         """Those of the model."""
         return self._model.signatures
 
@@ -130,7 +130,7 @@ class BatchedModel:
         """Those of the model."""
         return self._model.signature_defs
 
-    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
+    def run(self, feeds: Feeds, fetches: Sequence[SignatureTensor], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs one request as part of a batch, and waits for it.
 
         Raises:
@@ -186,7 +186,7 @@ class BatchedModel:
             for start in range(0, size, largest)
         ]
 
-    def _enqueue(self, batches: list[_Batch], task: _Task, fetches: Sequence[TensorSpec]) -> None:
+    def _enqueue(self, batches: list[_Batch], task: _Task, fetches: Sequence[SignatureTensor]) -> None:
         options = self._options
         last = batches[-1] if batches else None
         if last is None or last.size + task.size > options.execution_size():

@@ -140,7 +140,7 @@ class ServerCore:
         return self.manager.stop(grace_seconds)
 
     def _assign_labels(self, models: list[ModelConfig]) -> None:
-        labels = {name: given for name, given in self._labels.items() if name in self._models}
+        labels = {name: versions for name, versions in self._labels.items() if name in self._models}
         for model in models:
             for label, version in model.labels.items():
                 unmoved = self._labels.get(model.name, {}).get(label, version) == version

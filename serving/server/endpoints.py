@@ -1,6 +1,6 @@
 """The API's methods as functions from request bytes to response bytes, whatever the transport.
 
-Each is called with a `Call` and returns the serialised response or raises `ServingError`.
+Each is called with a `CallContext` and returns the serialised response or raises `ServingError`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from google.protobuf import message
 from serving.server.core import ServerCore
 from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import CALLS_NOT_RUN, Metrics
-from serving.server.predict import Model, predict
+from serving.server.predict import ServedModel, predict
 from serving.server.request_log import REQUEST_ID, RequestLog
 from serving.server.signatures import (
     CLASSIFY_METHOD,
     DEFAULT_SIGNATURE,
     REGRESS_METHOD,
-    Signature,
+    ServedSignature,
     check_method_name,
 )
 from serving.server.tensors import decode
@@ -54,7 +54,7 @@ _INT32_MAX = 2**31 - 1
 
 
 @dataclass
-class Call:
+class CallContext:
     """What a transport knows of one call besides its bytes.
 
     Attributes:
@@ -77,10 +77,10 @@ class Call:
         """
         if self.deadline is None:
             return 0
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
             raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
-        return min(max(int(left * 1000), 1), _INT32_MAX)
+        return min(max(int(seconds * 1000), 1), _INT32_MAX)
 
     def cancel(self) -> None:
         """Notes that the caller is gone."""
@@ -91,7 +91,7 @@ class Call:
         return self.cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
 
 
-Method = Callable[[bytes, Call], bytes]
+Method = Callable[[bytes, CallContext], bytes]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Endpoints:
         """Counts a call that ended before it could run: "cancelled" or "deadline"."""
         self._metrics.count(CALLS_NOT_RUN, (("reason", reason),))
 
-    def predict(self, data: bytes, call: Call) -> bytes:
+    def predict(self, data: bytes, call: CallContext) -> bytes:
         """PredictionService.Predict."""
         request = _parse(PredictRequest, data)
         spec = _spec(request)
@@ -148,7 +148,7 @@ class Endpoints:
             self._core.handle(spec) as handle,
         ):
             record.version = handle.version
-            record.signature = _known(spec, handle.bundle)
+            record.signature = _signature_label(spec, handle.bundle)
             self._check_method("Predict", handle.bundle, spec.signature_name)
             name, outputs = predict(
                 handle.bundle,
@@ -172,7 +172,10 @@ class Endpoints:
             return answer
 
     def predict_arrays(
-        self, spec: Any, read: Callable[[Mapping[str, Signature]], Mapping[str, np.ndarray]], call: Call
+        self,
+        spec: Any,
+        read: Callable[[Mapping[str, ServedSignature]], Mapping[str, np.ndarray]],
+        call: CallContext,
     ) -> dict[str, np.ndarray]:
         """Predict for a caller that has arrays, not protos (REST).
 
@@ -192,7 +195,7 @@ class Endpoints:
             self._core.handle(spec) as handle,
         ):
             record.version = handle.version
-            record.signature = _known(spec, handle.bundle)
+            record.signature = _signature_label(spec, handle.bundle)
             self._check_method("Predict", handle.bundle, spec.signature_name)
             inputs = read(handle.bundle.signatures)
             _, outputs = predict(
@@ -206,35 +209,37 @@ class Endpoints:
             )
             return outputs
 
-    def classify(self, data: bytes, call: Call) -> bytes:
+    def classify(self, data: bytes, call: CallContext) -> bytes:
         """PredictionService.Classify."""
         request = _parse(ClassificationRequest, data)
         response = ClassificationResponse()
         self._examples(request, response, call, "Classify", classify)
         return response.SerializeToString()
 
-    def regress(self, data: bytes, call: Call) -> bytes:
+    def regress(self, data: bytes, call: CallContext) -> bytes:
         """PredictionService.Regress."""
         request = _parse(RegressionRequest, data)
         response = RegressionResponse()
         self._examples(request, response, call, "Regress", regress)
         return response.SerializeToString()
 
-    def _examples(self, request: Any, response: Any, call: Call, api: str, run: Callable[..., Any]) -> None:
+    def _examples(
+        self, request: Any, response: Any, call: CallContext, api: str, run: Callable[..., Any]
+    ) -> None:
         spec = _spec(request)
         with (
             self._metrics.request(spec.name, api, call.entrypoint) as record,
             self._core.handle(spec) as handle,
         ):
             record.version = handle.version
-            record.signature = _known(spec, handle.bundle)
+            record.signature = _signature_label(spec, handle.bundle)
             self._check_method(api, handle.bundle, spec.signature_name)
             response.result.CopyFrom(
                 run(handle.bundle, spec.signature_name, request.input, call.timeout_ms())
             )
             _fill_spec(response.model_spec, spec, handle.version)
 
-    def multi_inference(self, data: bytes, call: Call) -> bytes:
+    def multi_inference(self, data: bytes, call: CallContext) -> bytes:
         """PredictionService.MultiInference."""
         request = _parse(MultiInferenceRequest, data)
         if not request.tasks:
@@ -251,12 +256,12 @@ class Endpoints:
                 response.results.append(result)
         return response.SerializeToString()
 
-    def _check_method(self, api: str, model: Model, signature_name: str) -> None:
+    def _check_method(self, api: str, model: ServedModel, signature_name: str) -> None:
         signature = model.signatures.get(signature_name or DEFAULT_SIGNATURE)
         if self._options.check_method_names and signature is not None:
             check_method_name(api, signature)
 
-    def get_model_metadata(self, data: bytes, call: Call) -> bytes:
+    def get_model_metadata(self, data: bytes, call: CallContext) -> bytes:
         """PredictionService.GetModelMetadata."""
         request = _parse(GetModelMetadataRequest, data)
         spec = _spec(request)
@@ -284,7 +289,7 @@ class Endpoints:
         with self._core.handle(spec) as handle:
             return handle.version, dict(handle.bundle.signature_defs)
 
-    def get_model_status(self, data: bytes, call: Call) -> bytes:
+    def get_model_status(self, data: bytes, call: CallContext) -> bytes:
         """ModelService.GetModelStatus."""
         request = _parse(GetModelStatusRequest, data)
         return self.model_status(_spec(request)).SerializeToString()
@@ -331,7 +336,7 @@ def _fill_spec(target: Any, spec: Any, version: int) -> None:
     target.signature_name = spec.signature_name or DEFAULT_SIGNATURE
 
 
-def _known(spec: Any, model: Model) -> str:
+def _signature_label(spec: Any, model: ServedModel) -> str:
     """The signature's name as a metrics label; made-up names must not become labels."""
     name = spec.signature_name or DEFAULT_SIGNATURE
     return name if name in model.signatures else "unknown"

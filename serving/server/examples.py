@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from serving.server.predict import Model
+from serving.server.predict import ServedModel
 from serving.server.signatures import (
     CLASSIFY_METHOD,
     DEFAULT_SIGNATURE,
     REGRESS_METHOD,
-    Signature,
-    TensorSpec,
+    ServedSignature,
+    SignatureTensor,
 )
 from serving.server.tensors import dtype_name, dtype_number, shape_text
 from serving.status import Code, ServingError, invalid
@@ -50,7 +50,7 @@ def serialized_examples(request_input: Any) -> np.ndarray:
     return array
 
 
-def classify(model: Model, signature_name: str, request_input: Any, timeout_ms: int = 0) -> Any:
+def classify(model: ServedModel, signature_name: str, request_input: Any, timeout_ms: int = 0) -> Any:
     """Runs a classification signature.
 
     Raises:
@@ -63,7 +63,7 @@ def classify(model: Model, signature_name: str, request_input: Any, timeout_ms: 
     return _classifications(signature, len(examples), _by_name(fetches, outputs))
 
 
-def regress(model: Model, signature_name: str, request_input: Any, timeout_ms: int = 0) -> Any:
+def regress(model: ServedModel, signature_name: str, request_input: Any, timeout_ms: int = 0) -> Any:
     """Runs a regression signature.
 
     Raises:
@@ -76,7 +76,9 @@ def regress(model: Model, signature_name: str, request_input: Any, timeout_ms: i
     return _regressions(signature, len(examples), _by_name(fetches, outputs))
 
 
-def multi_inference(model: Model, tasks: Sequence[Any], request_input: Any, timeout_ms: int = 0) -> list[Any]:
+def multi_inference(
+    model: ServedModel, tasks: Sequence[Any], request_input: Any, timeout_ms: int = 0
+) -> list[Any]:
     """Runs several classification and regression signatures over the same examples, in one call.
 
     Args:
@@ -91,9 +93,9 @@ def multi_inference(model: Model, tasks: Sequence[Any], request_input: Any, time
     Raises:
         ServingError: as TF Serving answers.
     """
-    signatures: dict[str, Signature] = {}
-    feeds: dict[str, TensorSpec] = {}
-    fetches: dict[str, TensorSpec] = {}
+    signatures: dict[str, ServedSignature] = {}
+    feeds: dict[str, SignatureTensor] = {}
+    fetches: dict[str, SignatureTensor] = {}
     model_name = ""
     for task in tasks:
         if not task.model_spec.name:
@@ -116,9 +118,9 @@ def multi_inference(model: Model, tasks: Sequence[Any], request_input: Any, time
         feeds[spec.name] = spec
         fetches.update({output.name: output for output in outputs})
     examples = serialized_examples(request_input)
-    wanted = [fetches[name] for name in sorted(fetches)]
+    ordered = [fetches[name] for name in sorted(fetches)]
     by_name = _by_name(
-        wanted, model.run([(feeds[name], examples) for name in sorted(feeds)], wanted, timeout_ms)
+        ordered, model.run([(feeds[name], examples) for name in sorted(feeds)], ordered, timeout_ms)
     )
     results = []
     for task in tasks:
@@ -133,18 +135,18 @@ def multi_inference(model: Model, tasks: Sequence[Any], request_input: Any, time
     return results
 
 
-def _named(signatures: Mapping[str, Signature], name: str, complaint: str) -> Signature:
+def _named(signatures: Mapping[str, ServedSignature], name: str, complaint: str) -> ServedSignature:
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
         raise invalid(complaint + name)
     return signatures[name]
 
 
-def _by_name(fetches: Sequence[TensorSpec], outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def _by_name(fetches: Sequence[SignatureTensor], outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {spec.name: array for spec, array in zip(fetches, outputs, strict=True)}
 
 
-def _classify_tensors(signature: Signature) -> tuple[TensorSpec, list[TensorSpec]]:
+def _classify_tensors(signature: ServedSignature) -> tuple[SignatureTensor, list[SignatureTensor]]:
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -160,7 +162,7 @@ def _classify_tensors(signature: Signature) -> tuple[TensorSpec, list[TensorSpec
     return signature.inputs["inputs"], fetches
 
 
-def _regress_tensors(signature: Signature) -> tuple[TensorSpec, list[TensorSpec]]:
+def _regress_tensors(signature: ServedSignature) -> tuple[SignatureTensor, list[SignatureTensor]]:
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -173,7 +175,7 @@ def _regress_tensors(signature: Signature) -> tuple[TensorSpec, list[TensorSpec]
 
 
 def _output(
-    signature: Signature, alias: str, by_name: Mapping[str, np.ndarray], dtype: int, examples: int
+    signature: ServedSignature, alias: str, by_name: Mapping[str, np.ndarray], dtype: int, examples: int
 ) -> np.ndarray | None:
     if alias not in signature.outputs:
         return None
@@ -187,7 +189,7 @@ def _output(
     return array
 
 
-def _classifications(signature: Signature, examples: int, by_name: Mapping[str, np.ndarray]) -> Any:
+def _classifications(signature: ServedSignature, examples: int, by_name: Mapping[str, np.ndarray]) -> Any:
     classes = _output(signature, "classes", by_name, _STRING, examples)
     scores = _output(signature, "scores", by_name, _FLOAT, examples)
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
@@ -206,7 +208,7 @@ def _classifications(signature: Signature, examples: int, by_name: Mapping[str, 
     return result
 
 
-def _regressions(signature: Signature, examples: int, by_name: Mapping[str, np.ndarray]) -> Any:
+def _regressions(signature: ServedSignature, examples: int, by_name: Mapping[str, np.ndarray]) -> Any:
     array = by_name[signature.outputs["outputs"].name]
     if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
         raise invalid(

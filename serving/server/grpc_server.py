@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from serving.server.endpoints import Call, Method
+from serving.server.endpoints import CallContext, Method
 from serving.server.model_config import read_text
 from serving.status import Code, ServingError, invalid
 from serving.wire import HealthCheckRequest, HealthCheckResponse, SSLConfig
@@ -175,28 +175,28 @@ class GrpcServer(grpc.GenericRpcHandler):
             time.sleep(_QUIET_SECONDS / 4)
         self._server.stop(max(grace_seconds - (time.monotonic() - began), 0)).wait()
 
-    def _limited(self, method: Method) -> Callable[[bytes, Call, grpc.ServicerContext], bytes]:
-        def run(request: bytes, call: Call, context: grpc.ServicerContext) -> bytes:
+    def _limited(self, method: Method) -> Callable[[bytes, CallContext, grpc.ServicerContext], bytes]:
+        def run(request: bytes, call: CallContext, context: grpc.ServicerContext) -> bytes:
             with self._running:
-                if not context.is_active():
-                    self._on_not_run("cancelled")
-                    raise ServingError(Code.CANCELLED, "The call was cancelled before it was run")
                 if call.expired():
                     self._on_not_run("deadline")
                     raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
+                if not context.is_active():
+                    self._on_not_run("cancelled")
+                    raise ServingError(Code.CANCELLED, "The call was cancelled before it was run")
                 return method(request, call)
 
         return run
 
-    def _unlimited(self, method: Method) -> Callable[[bytes, Call, grpc.ServicerContext], bytes]:
-        def run(request: bytes, call: Call, context: grpc.ServicerContext) -> bytes:
+    def _unlimited(self, method: Method) -> Callable[[bytes, CallContext, grpc.ServicerContext], bytes]:
+        def run(request: bytes, call: CallContext, context: grpc.ServicerContext) -> bytes:
             context.add_callback(call.cancel)
             return method(request, call)
 
         return run
 
     def _handler(
-        self, run: Callable[[bytes, Call, grpc.ServicerContext], bytes]
+        self, run: Callable[[bytes, CallContext, grpc.ServicerContext], bytes]
     ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
             self._last_arrival = now = time.monotonic()
@@ -204,7 +204,7 @@ class GrpcServer(grpc.GenericRpcHandler):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "The server is shutting down")
             seconds = context.time_remaining()
             deadline = None if seconds is None else now + seconds
-            call = Call("GRPC", deadline, dict(context.invocation_metadata()))
+            call = CallContext("GRPC", deadline, dict(context.invocation_metadata()))
             try:
                 return run(request, call, context)
             except ServingError as error:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from serving.server.json_responses import json_text
-from serving.server.signatures import TensorSpec
+from serving.server.signatures import SignatureTensor
 from serving.server.tensors import STRING, shape_text, short_dtype_name
 from serving.status import Code, ServingError, invalid
 from serving.wire import Example, Feature, Input
@@ -86,7 +86,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
 
 
 def predict_inputs(
-    document: Mapping[str, Any], specs: Mapping[str, TensorSpec]
+    document: Mapping[str, Any], specs: Mapping[str, SignatureTensor]
 ) -> tuple[dict[str, np.ndarray], bool]:
     """The input arrays of a Predict body.
 
@@ -179,7 +179,7 @@ def _is_row_object(value: Any) -> bool:
     return isinstance(value, dict) and not _is_base64(value)
 
 
-def _from_rows(rows: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
+def _from_rows(rows: list[Any], specs: Mapping[str, SignatureTensor]) -> dict[str, np.ndarray]:
     if not isinstance(rows[0], dict) and len(specs) > 1:
         raise invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
@@ -224,7 +224,9 @@ class _Column:
         self.values: list[Any] = []
 
 
-def _add_row(columns: dict[str, _Column], name: str, value: Any, specs: Mapping[str, TensorSpec]) -> None:
+def _add_row(
+    columns: dict[str, _Column], name: str, value: Any, specs: Mapping[str, SignatureTensor]
+) -> None:
     if name not in specs:
         raise invalid(f"JSON object: does not have named input: {name}")
     shape = _shape(value)
@@ -238,7 +240,7 @@ def _add_row(columns: dict[str, _Column], name: str, value: Any, specs: Mapping[
         raise invalid(f"Expecting shape {shape_text(column.shape)} but got: {shape_text(shape)}")
 
 
-def _from_columns(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
+def _from_columns(value: Any, specs: Mapping[str, SignatureTensor]) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or _is_base64(value):
         if len(specs) > 1:
             raise invalid(

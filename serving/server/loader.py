@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from serving.server.backend import SessionModel
 from serving.server.metrics import Metrics
-from serving.server.predict import Model
+from serving.server.predict import ServedModel
 from serving.server.servable import Servable
 from serving.status import ServingError
 
@@ -33,10 +33,10 @@ class BundleLoader:
     inter_op_threads: int
     intra_op_threads: int
     metrics: Metrics
-    steps: tuple[Callable[[Model, Servable], Model], ...] = ()
+    steps: tuple[Callable[[ServedModel, Servable], ServedModel], ...] = ()
     prefer_tflite: bool = False
 
-    def __call__(self, servable: Servable) -> Model:
+    def __call__(self, servable: Servable) -> ServedModel:
         """Loads one version.
 
         Raises:
@@ -59,7 +59,7 @@ class BundleLoader:
             labels = (("model_path", servable.path), ("status", status))
             self.metrics.count("/tensorflow/cc/saved_model/load_attempt_count", labels)
 
-    def _load(self, path: str) -> Model:
+    def _load(self, path: str) -> ServedModel:
         if self.prefer_tflite and os.path.isfile(os.path.join(path, "model.tflite")):
             from serving.server.tflite import TfLiteModel  # seldom wanted, and slow to import
 
@@ -69,7 +69,7 @@ class BundleLoader:
 
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and modification times of a version's files, to notice a repair."""
-    found = []
+    entries = []
     for directory, _, files in os.walk(path):
         for file in files:
             full = os.path.join(directory, file)
@@ -77,5 +77,5 @@ def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
                 status = os.stat(full)
             except OSError:
                 continue
-            found.append((full, status.st_size, status.st_mtime_ns))
-    return tuple(sorted(found))
+            entries.append((full, status.st_size, status.st_mtime_ns))
+    return tuple(sorted(entries))

@@ -76,8 +76,8 @@ class VersionManager:
             if ready:
                 servable = ready.get(max(ready) if version is None else version)
             if servable is None:
-                wanted = f"Latest({model})" if version is None else f"Specific({model}, {version})"
-                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
+                request = f"Latest({model})" if version is None else f"Specific({model}, {version})"
+                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {request}")
             if servable.acquire():
                 return Handle(servable)
 
@@ -145,9 +145,9 @@ class VersionManager:
                     if self._ready.get(model):
                         waiting.discard(model)
                         continue
-                    wanted = [s for s in self._servables.get(model, {}).values() if s.aspired]
-                    if wanted and all(s.state == State.END and s.error for s in wanted):
-                        failed += wanted
+                    aspired = [s for s in self._servables.get(model, {}).values() if s.aspired]
+                    if aspired and all(s.state == State.END and s.error for s in aspired):
+                        failed += aspired
                         waiting.discard(model)
                 if waiting:
                     self._changed.wait(_TICK_SECONDS)

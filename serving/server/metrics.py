@@ -28,7 +28,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass
-class Histogram:
+class HistogramCells:
     """Counts by bucket, with sum."""
 
     bounds: tuple[float, ...]
@@ -57,7 +57,7 @@ class Metrics:
         self._version_labels = version_labels
         self._lock = threading.Lock()
         self._counters: dict[str, dict[Labels, int]] = {}
-        self._histograms: dict[str, dict[Labels, Histogram]] = {}
+        self._histograms: dict[str, dict[Labels, HistogramCells]] = {}
         self._request_labels: dict[tuple[object, ...], tuple[Labels, Labels]] = {}
 
     def count(self, name: str, labels: Labels = (), amount: int = 1) -> None:
@@ -73,7 +73,7 @@ class Metrics:
         with self._lock:
             cells = self._histograms.setdefault(name, {})
             if labels not in cells:
-                cells[labels] = Histogram(bounds)
+                cells[labels] = HistogramCells(bounds)
             cells[labels].add(value)
 
     def counter(self, name: str) -> int:

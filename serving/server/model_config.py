@@ -65,11 +65,11 @@ def from_proto(config: Any) -> list[ModelConfig]:
         ServingError: INVALID_ARGUMENT for repeated names, relative paths, another platform or a logging_config.
     """
     models = [_model(entry) for entry in config.model_config_list.config]
-    seen: set[str] = set()
+    names: set[str] = set()
     for model in models:
-        if model.name in seen:
+        if model.name in names:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
-        seen.add(model.name)
+        names.add(model.name)
         if not (model.base_path.startswith("/") or "://" in model.base_path):
             raise invalid(
                 f"Expected model {model.name} to have an absolute path or URI; "

@@ -7,21 +7,28 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from serving.server.signatures import Feeds, Signature, TensorSpec, find, prepare_feeds, select_outputs
+from serving.server.signatures import (
+    Feeds,
+    ServedSignature,
+    SignatureTensor,
+    find,
+    prepare_feeds,
+    select_outputs,
+)
 
 
-class Model(Protocol):
+class ServedModel(Protocol):
     """What a request needs of a loaded version: `backend.SessionModel`, batched or not, or a test's own."""
 
     @property
-    def signatures(self) -> Mapping[str, Signature]:
+    def signatures(self) -> Mapping[str, ServedSignature]:
         """By name."""
 
     @property
     def signature_defs(self) -> Mapping[str, Any]:
         """The protos by name."""
 
-    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
+    def run(self, feeds: Feeds, fetches: Sequence[SignatureTensor], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs the graph once."""
 
     def close(self) -> None:
@@ -34,7 +41,7 @@ def no_timeout() -> int:
 
 
 def predict(
-    model: Model,
+    model: ServedModel,
     signature_name: str,
     names: Iterable[str],
     decode: Callable[[str], np.ndarray],

@@ -22,7 +22,7 @@ from tensorflow.python.profiler.internal import _pywrap_profiler
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from ranker.backend import tf
-from serving.server.endpoints import Call, Method
+from serving.server.endpoints import CallContext, Method
 from serving.status import Code, ServingError, invalid
 from serving.wire import ProfileRequest, ProfileResponse, TerminateRequest
 
@@ -44,7 +44,7 @@ class Profiler:
             _SERVICE + "Terminate": self.terminate,
         }
 
-    def profile(self, data: bytes, call: Call) -> bytes:
+    def profile(self, data: bytes, call: CallContext) -> bytes:
         """ProfilerService.Profile: records for the time asked and writes (or returns) the trace.
 
         Raises:
@@ -64,8 +64,8 @@ class Profiler:
                 session = _pywrap_profiler.ProfilerSession()
                 session.start(scratch, levels)
                 stop = time.monotonic() + options.duration_ms / 1000
-                while (left := stop - time.monotonic()) > 0 and not call.expired():
-                    if end.wait(min(left, _TICK_SECONDS)):
+                while (seconds := stop - time.monotonic()) > 0 and not call.expired():
+                    if end.wait(min(seconds, _TICK_SECONDS)):
                         break
                 session.export_to_tb()
                 [trace] = [path.read_bytes() for path in Path(scratch).rglob("*.xplane.pb")]
@@ -84,7 +84,7 @@ class Profiler:
             self._ends.pop(request.session_id, None)
         return response.SerializeToString()
 
-    def monitor(self, data: bytes, call: Call) -> bytes:
+    def monitor(self, data: bytes, call: CallContext) -> bytes:
         """ProfilerService.Monitor, which TensorFlow has for TPUs only.
 
         Raises:
@@ -92,7 +92,7 @@ class Profiler:
         """
         raise ServingError(Code.UNIMPLEMENTED, "unimplemented.")
 
-    def terminate(self, data: bytes, call: Call) -> bytes:
+    def terminate(self, data: bytes, call: CallContext) -> bytes:
         """ProfilerService.Terminate: ends a running trace early; it is answered as if its time were up."""
         end = self._ends.get(_parse(TerminateRequest, data).session_id)
         if end is not None:

@@ -25,7 +25,7 @@ from fastapi import FastAPI, Request, Response
 from google.protobuf import json_format
 from starlette.requests import ClientDisconnect
 
-from serving.server.endpoints import Call, Endpoints
+from serving.server.endpoints import CallContext, Endpoints
 from serving.server.json_requests import examples_input, parse_object, predict_inputs, signature_name
 from serving.server.json_responses import (
     classification_results,
@@ -86,7 +86,9 @@ class RestApi:
         self._options = options
         self._headers = _CORS if options.cors else {}
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes, call: Call) -> Response:
+    def answer(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, call: CallContext
+    ) -> Response:
         """Answers one request; every error becomes `{"error": ...}` with its HTTP status.
 
         Args:
@@ -114,7 +116,7 @@ class RestApi:
             status, content = HTTP_STATUS[Code.INTERNAL], error_body("Exception calling application")
         return Response(content, status, self._headers, "application/json")
 
-    def _route(self, method: str, path: str, body: bytes, call: Call) -> bytes:
+    def _route(self, method: str, path: str, body: bytes, call: CallContext) -> bytes:
         if call.expired():
             self._endpoints.count_not_run("deadline")
             call.timeout_ms()
@@ -133,7 +135,7 @@ class RestApi:
             return self._metadata(spec) if metadata else self._status(spec)
         raise invalid(f"Malformed request: {method} {path}")
 
-    def _predict(self, spec: Any, document: Mapping[str, Any], call: Call) -> bytes:
+    def _predict(self, spec: Any, document: Mapping[str, Any], call: CallContext) -> bytes:
         row_form = False
 
         def read(signatures: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -149,12 +151,12 @@ class RestApi:
         outputs = self._endpoints.predict_arrays(spec, read, call)
         return predictions(outputs, row_form)
 
-    def _classify(self, spec: Any, document: Mapping[str, Any], call: Call) -> bytes:
+    def _classify(self, spec: Any, document: Mapping[str, Any], call: CallContext) -> bytes:
         request = ClassificationRequest(model_spec=spec, input=examples_input(document))
         data = self._endpoints.classify(request.SerializeToString(), call)
         return classification_results(ClassificationResponse.FromString(data).result)
 
-    def _regress(self, spec: Any, document: Mapping[str, Any], call: Call) -> bytes:
+    def _regress(self, spec: Any, document: Mapping[str, Any], call: CallContext) -> bytes:
         request = RegressionRequest(model_spec=spec, input=examples_input(document))
         data = self._endpoints.regress(request.SerializeToString(), call)
         return regression_results(RegressionResponse.FromString(data).result)
@@ -237,7 +239,7 @@ class RestServer:
             if body is None:
                 return Response(b"body too large", 413, {"Connection": "close"}, "text/plain")
             deadline = time.monotonic() + options.timeout_ms / 1000
-            call = Call("REST", deadline, dict(request.headers))
+            call = CallContext("REST", deadline, dict(request.headers))
             path = request.scope["raw_path"].decode("latin-1")
             return await asyncio.get_running_loop().run_in_executor(
                 self._threads, api.answer, request.method, path, call.metadata, body, call

@@ -18,7 +18,7 @@ PREDICT_METHOD = "tensorflow/serving/predict"
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class SignatureTensor:
     """One input or output of a signature.
 
     Attributes:
@@ -37,22 +37,22 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Signature:
+class ServedSignature:
     """One SignatureDef, ready to run. `inputs`, `outputs` and `defaults` are sorted by alias."""
 
     name: str
     method_name: str
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
+    inputs: Mapping[str, SignatureTensor]
+    outputs: Mapping[str, SignatureTensor]
     defaults: Mapping[str, np.ndarray] = field(default_factory=dict)
     text: str = ""
     """The SignatureDef as text, for error messages."""
 
 
-Feeds = list[tuple[TensorSpec, np.ndarray]]
+Feeds = list[tuple[SignatureTensor, np.ndarray]]
 
 
-def check_method_name(api: str, signature: Signature) -> None:
+def check_method_name(api: str, signature: ServedSignature) -> None:
     """Holds a signature's method name against the method called, as `--enable_signature_method_name_check` asks.
 
     Args:
@@ -75,7 +75,7 @@ def check_method_name(api: str, signature: Signature) -> None:
 
 
 def prepare_feeds(
-    signature: Signature,
+    signature: ServedSignature,
     names: Iterable[str],
     decode: Callable[[str], np.ndarray],
     strict: bool = False,
@@ -97,18 +97,18 @@ def prepare_feeds(
         ServingError: INVALID_ARGUMENT for a wrong number of inputs, a wrong alias, an undecodable
             tensor or (strict) a wrong shape.
     """
-    given = set(names)
+    received = set(names)
     inputs = signature.inputs
-    if len(given) > len(inputs) or (len(given) < len(inputs) and not signature.defaults):
-        extra, missing = given - inputs.keys(), inputs.keys() - given
+    if len(received) > len(inputs) or (len(received) < len(inputs) and not signature.defaults):
+        extra, missing = received - inputs.keys(), inputs.keys() - received
         raise invalid(
-            f"input size does not match signature: {len(given)}!={len(inputs)} "
-            f"len({_braces(given)}) != len({_braces(inputs)}). "
+            f"input size does not match signature: {len(received)}!={len(inputs)} "
+            f"len({_braces(received)}) != len({_braces(inputs)}). "
             f"Sent extra: {_braces(extra)}. Missing but required: {_braces(missing)}."
         )
     feeds: Feeds = []
     for alias, spec in inputs.items():
-        if alias in given:
+        if alias in received:
             try:
                 array = decode(alias)
             except TensorError:
@@ -123,24 +123,24 @@ def prepare_feeds(
         else:
             raise invalid(
                 f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default "
-                f"value provided. Inputs expected to be in the request {_braces(given)}, or default input "
+                f"value provided. Inputs expected to be in the request {_braces(received)}, or default input "
                 "alias set: " + ",".join(sorted(signature.defaults))
             )
-    if given - inputs.keys():
+    if received - inputs.keys():
         raise invalid(
-            f"Inputs contains invalid name. Used request inputs: {','.join(sorted(given & inputs.keys()))}, "
-            f"request input: {','.join(sorted(given))}"
+            f"Inputs contains invalid name. Used request inputs: {','.join(sorted(received & inputs.keys()))}, "
+            f"request input: {','.join(sorted(received))}"
         )
     return feeds
 
 
-def select_outputs(signature: Signature, output_filter: Iterable[str]) -> list[TensorSpec]:
+def select_outputs(signature: ServedSignature, output_filter: Iterable[str]) -> list[SignatureTensor]:
     """The outputs to fetch: those named, or all when none is named.
 
     Raises:
         ServingError: INVALID_ARGUMENT for an unknown or repeated alias.
     """
-    chosen: dict[str, TensorSpec] = {}
+    chosen: dict[str, SignatureTensor] = {}
     for alias in output_filter:
         if alias not in signature.outputs:
             raise invalid(
@@ -153,7 +153,7 @@ def select_outputs(signature: Signature, output_filter: Iterable[str]) -> list[T
     return list(chosen.values()) or list(signature.outputs.values())
 
 
-def check_shape(signature_name: str, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+def check_shape(signature_name: str, spec: SignatureTensor, shape: tuple[int, ...]) -> None:
     """Refuses an array that the signature does not describe.
 
     Raises:
@@ -161,17 +161,17 @@ def check_shape(signature_name: str, spec: TensorSpec, shape: tuple[int, ...]) -
     """
     if spec.shape is None:
         return
-    same = len(shape) == len(spec.shape) and all(
-        want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
+    is_described = len(shape) == len(spec.shape) and all(
+        expected in (-1, size) for expected, size in zip(spec.shape, shape, strict=True)
     )
-    if not same:
+    if not is_described:
         raise invalid(
             f'Input "{spec.alias}" of signature "{signature_name}" must have shape {_shape(spec.shape)}. '
             f"Received: {_shape(shape)}"
         )
 
 
-def find(signatures: Mapping[str, Signature], name: str) -> Signature:
+def find(signatures: Mapping[str, ServedSignature], name: str) -> ServedSignature:
     """The signature of that name; "" means `serving_default`.
 
     Raises:

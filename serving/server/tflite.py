@@ -1,4 +1,4 @@
-"""One TensorFlow Lite model, `model.tflite` in a version directory, behind the same `Model` as a SavedModel.
+"""One TensorFlow Lite model, `model.tflite` in a version directory, behind the same `ServedModel` as a SavedModel.
 
 One signature, `serving_default`: its tensors' names are the aliases, unless the file carries a SignatureDef
 of its own that names them otherwise. One request runs at a time; an input of another size than the last
@@ -22,7 +22,13 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 
 from ranker.backend import tf
-from serving.server.signatures import DEFAULT_SIGNATURE, PREDICT_METHOD, Feeds, Signature, TensorSpec
+from serving.server.signatures import (
+    DEFAULT_SIGNATURE,
+    PREDICT_METHOD,
+    Feeds,
+    ServedSignature,
+    SignatureTensor,
+)
 from serving.server.tensors import STRING, dtype_number, short_dtype_name
 from serving.status import Code, ServingError, invalid
 
@@ -63,12 +69,12 @@ class TfLiteModel:
         definition = _definition(inputs, outputs, saved.method_name or PREDICT_METHOD)
         self.signature_defs = {DEFAULT_SIGNATURE: definition}
         self.signatures = {
-            DEFAULT_SIGNATURE: Signature(
+            DEFAULT_SIGNATURE: ServedSignature(
                 DEFAULT_SIGNATURE, definition.method_name, inputs, outputs, text=str(definition)
             )
         }
 
-    def run(self, feeds: Feeds, fetches: Sequence[TensorSpec], timeout_ms: int = 0) -> list[np.ndarray]:
+    def run(self, feeds: Feeds, fetches: Sequence[SignatureTensor], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs the model once; `timeout_ms` can't interrupt it.
 
         Raises:
@@ -93,11 +99,11 @@ class TfLiteModel:
         with self._lock:
             self._interpreter = None
 
-    def _feed(self, place: int, spec: TensorSpec, array: np.ndarray) -> None:
-        given = dtype_number(array.dtype)
-        if given != spec.dtype:
-            wanted, got = short_dtype_name(spec.dtype), short_dtype_name(given)
-            raise invalid(f"Expects arg[{place}] to be {wanted} but {got} is provided")
+    def _feed(self, place: int, spec: SignatureTensor, array: np.ndarray) -> None:
+        dtype = dtype_number(array.dtype)
+        if dtype != spec.dtype:
+            expected, received = short_dtype_name(spec.dtype), short_dtype_name(dtype)
+            raise invalid(f"Expects arg[{place}] to be {expected} but {received} is provided")
         shape = tuple(self._interpreter.get_tensor(spec.endpoint).shape)
         if array.size != int(np.prod(shape)):
             self._interpreter.resize_tensor_input(spec.endpoint, array.shape)
@@ -107,20 +113,20 @@ class TfLiteModel:
         self._interpreter.set_tensor(spec.endpoint, array.reshape(shape))
 
 
-def _specs(details: Sequence[dict[str, Any]], saved: Any) -> dict[str, TensorSpec]:
+def _specs(details: Sequence[dict[str, Any]], saved: Any) -> dict[str, SignatureTensor]:
     aliases = {info.name.split(":")[0]: alias for alias, info in saved.items()}
     specs = {}
     for tensor in details:
         name = tensor["name"]
         dtype = tf.as_dtype(tensor["dtype"]).as_datatype_enum
         shape = tuple(int(size) for size in tensor["shape"])
-        specs[aliases.get(name, name)] = TensorSpec(
+        specs[aliases.get(name, name)] = SignatureTensor(
             aliases.get(name, name), name, dtype, shape, tensor["index"]
         )
     return dict(sorted(specs.items()))
 
 
-def _definition(inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec], method: str) -> Any:
+def _definition(inputs: dict[str, SignatureTensor], outputs: dict[str, SignatureTensor], method: str) -> Any:
     definition = meta_graph_pb2.SignatureDef(method_name=method)
     for specs, infos in ((inputs, definition.inputs), (outputs, definition.outputs)):
         for alias, spec in specs.items():

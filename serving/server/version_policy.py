@@ -105,10 +105,12 @@ def next_step(versions: Sequence[VersionView]) -> Step | None:
     Step(load=False, version=1)
     """
     stale = sorted(v.version for v in versions if not v.aspired and v.state == State.AVAILABLE)
-    wanted = [v for v in versions if v.aspired]
-    if stale and (not wanted or any(v.state == State.AVAILABLE for v in wanted) or len(stale) > 1):
+    aspired_versions = [v for v in versions if v.aspired]
+    if stale and (
+        not aspired_versions or any(v.state == State.AVAILABLE for v in aspired_versions) or len(stale) > 1
+    ):
         return Step(load=False, version=stale[0])
-    waiting = [v.version for v in wanted if v.state == State.START]
+    waiting = [v.version for v in aspired_versions if v.state == State.START]
     if waiting:
         return Step(load=True, version=max(waiting))
     return None

@@ -14,7 +14,7 @@ from tensorflow.python.lib.io import _pywrap_record_io
 from ranker.backend import tf
 from serving.server.examples import classify, multi_inference, regress
 from serving.server.metrics import Metrics
-from serving.server.predict import Model, predict
+from serving.server.predict import ServedModel, predict
 from serving.server.servable import Servable
 from serving.server.tensors import decode
 from serving.status import Code, ServingError, invalid
@@ -31,7 +31,7 @@ class Warmup:
         self._iterations = max(iterations, 1)
         self._metrics = metrics
 
-    def __call__(self, model: Model, servable: Servable) -> Model:
+    def __call__(self, model: ServedModel, servable: Servable) -> ServedModel:
         """Warms a model up.
 
         Raises:
@@ -65,7 +65,7 @@ class Warmup:
         return model
 
 
-def replay(model: Model, log: Any) -> None:
+def replay(model: ServedModel, log: Any) -> None:
     """Runs the request of one `PredictionLog`; the model's name and version in it are not looked at.
 
     Raises:

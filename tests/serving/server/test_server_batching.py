@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from serving.server.batching import BatchedModel, BatchingOptions, merge, options_from_proto
 from serving.server.metrics import Metrics
-from serving.server.signatures import Signature, TensorSpec
+from serving.server.signatures import ServedSignature, SignatureTensor
 from serving.status import ServingError
 from serving.wire import BatchingParameters
 from tests.serving.server.server_client import Code, failure
 
-X, Y, Z = (TensorSpec(name, f"{name}:0", 1, (-1,)) for name in "xyz")
+X, Y, Z = (SignatureTensor(name, f"{name}:0", 1, (-1,)) for name in "xyz")
 
 
 class Doubler:
     """A model that doubles x, remembers the batches it saw, and can be held back."""
 
     def __init__(self):
-        self.signatures = {"serving_default": Signature("serving_default", "", {"x": X}, {"y": Y})}
+        self.signatures = {"serving_default": ServedSignature("serving_default", "", {"x": X}, {"y": Y})}
         self.signature_defs = {}
         self.batches = []
         self.gate = threading.Event()

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server.endpoints import Call
+from serving.server.endpoints import CallContext
 from serving.server.grpc_server import GrpcServer
 from serving.status import Code as Status
 from serving.status import ServingError
@@ -29,21 +29,21 @@ class Methods:
         self.held = []
         self.not_run = []
 
-    def echo(self, request: bytes, call: Call) -> bytes:
+    def echo(self, request: bytes, call: CallContext) -> bytes:
         return request
 
-    def fail(self, request: bytes, call: Call) -> bytes:
+    def fail(self, request: bytes, call: CallContext) -> bytes:
         raise ServingError(Status.DATA_LOSS, "100% bäd\nluck")
 
-    def bug(self, request: bytes, call: Call) -> bytes:
+    def bug(self, request: bytes, call: CallContext) -> bytes:
         raise KeyError("secret")
 
-    def hold(self, request: bytes, call: Call) -> bytes:
+    def hold(self, request: bytes, call: CallContext) -> bytes:
         self.held.append(request)
         assert self.gate.wait(60)
         return request
 
-    def big(self, request: bytes, call: Call) -> bytes:
+    def big(self, request: bytes, call: CallContext) -> bytes:
         self.held.append(request)
         return b"x" * 2**22
 
