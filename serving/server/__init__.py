@@ -10,6 +10,6 @@ functions from bytes to bytes), `grpc_server` and `rest` (the two transports), `
 
 import os
 
-# The API package (tensorflow_serving) imports TensorFlow, and imports are sorted: it may come before
-# `ranker.backend`, which must find Keras 2 chosen.
+# Some modules import parts of TensorFlow, and imports are sorted: those may come before `ranker.backend`, which
+# must find Keras 2 chosen.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
