@@ -27,6 +27,12 @@ _AT_A_TIME = 16
 """Calls whose messages are received at a time, which bounds the memory: the others wait in HTTP/2's windows."""
 _SECONDS_TO_ARRIVE = 5.0
 _SECONDS_TO_STOP = 1.0
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # else a second monitor takes half of the calls in silence
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.keepalive_time_ms", 60_000),
+)
 
 
 class MirrorListener:
@@ -65,16 +71,8 @@ class MirrorListener:
     async def _serve(self, address: str) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._receiving = asyncio.Semaphore(_AT_A_TIME)
-        server = grpc.aio.server(
-            handlers=[_PredictHandler(self)],
-            options=[
-                ("grpc.so_reuseport", 0),  # else a second monitor takes half of the calls in silence
-                ("grpc.max_receive_message_length", MAX_MESSAGE),
-                ("grpc.max_concurrent_streams", 1000),
-                ("grpc.keepalive_time_ms", 60_000),
-            ],
-        )
         try:
+            server = grpc.aio.server(handlers=[_PredictHandler(self)], options=_OPTIONS)
             self.port = server.add_insecure_port(address)
             await server.start()
         except RuntimeError as error:

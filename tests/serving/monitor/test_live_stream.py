@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -206,34 +207,29 @@ def test_a_replica_that_is_down_takes_part_in_neither_stream(monitor, replicas, 
     assert coverage == {"a": 1.0, "b": 0.0, "c": 1.0}
 
 
-def mirror_to(port, count, stop=None):
-    """Sends calls one after the other; the number that were answered."""
-    answered = 0
+def mirror_to(port, stop):
+    """Sends calls one after the other until `stop` is set or nobody answers."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         method = channel.unary_unary(wire.PREDICT.path)
-        for number in range(count):
-            if stop is not None and stop.is_set():
+        for number in itertools.count():
+            if stop.is_set():
                 break
             try:
-                method(call(number), timeout=5)
-                answered += 1
+                method(call(number), timeout=60)  # generous: the machine may be busy
             except grpc.RpcError:
                 break
-    return answered
 
 
-def test_calls_keep_coming_while_rounds_go_on(replicas, probe, sqlite_store, tmp_path):
-    stop, summaries, port = threading.Event(), [], []
-    senders = []
+def test_calls_keep_coming_while_rounds_go_on(replicas, probe, tmp_path):
+    stop, summaries, senders = threading.Event(), [], []
 
-    def on_mirror(number):
-        port.append(number)
-        senders.append(threading.Thread(target=mirror_to, args=(number, 1 << 20, stop)))
+    def on_mirror(port):
+        senders.append(threading.Thread(target=mirror_to, args=(port, stop)))
         senders[0].start()
 
     def on_round(summary):
         summaries.append(summary)
-        if sum(bool(s.mirrored["seen"]) for s in summaries) == 3:
+        if sum(summary.mirrored["seen"] > 40 for summary in summaries) == 2:
             stop.set()
 
     settings = Settings(interval=0.3, deadline=5, requests=20)
@@ -243,7 +239,6 @@ def test_calls_keep_coming_while_rounds_go_on(replicas, probe, sqlite_store, tmp
     )  # fmt: skip
     senders[0].join()
     full = [summary.mirrored for summary in summaries if summary.mirrored["seen"] > 40]
-    assert full
     assert all(outcomes["sampled"] == 20 for outcomes in full)
     assert all(outcomes["dropped"] <= 1 for outcomes in full)  # the call that the end broke off
 
@@ -274,7 +269,7 @@ def test_sigterm_under_load_ends_it_in_order(replicas, tmp_path):
         try:
             port = int(process.stdout.readline())
             stop = threading.Event()
-            sender = threading.Thread(target=mirror_to, args=(port, 1 << 20, stop))
+            sender = threading.Thread(target=mirror_to, args=(port, stop))
             sender.start()
             while int(process.stdout.readline()) < 10:
                 pass
