@@ -392,6 +392,35 @@ def test_promtool_accepts_the_configuration():
     assert done.returncode == 0, done.stderr
 
 
+def test_alertmanager_is_there_and_its_routes_name_receivers():
+    tree = yaml.safe_load((DOCKER / "prometheus" / "alertmanager.yaml").read_text(encoding="utf-8"))
+    receivers = {receiver["name"] for receiver in tree["receivers"]}
+    routes = [tree["route"], *tree["route"]["routes"]]
+    assert {route["receiver"] for route in routes} == receivers
+    severities = {matcher for route in routes for matcher in route.get("matchers", ())}
+    assert severities == {'severity="page"', 'severity="ticket"'}
+    prometheus = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))
+    (group,) = prometheus["alerting"]["alertmanagers"]
+    assert group["static_configs"][0]["targets"] == ["alertmanager:9093"]
+    assert "alertmanager" in COMPOSE["services"]
+
+
+def examples_in_force(text: str) -> str:
+    """The file with its commented examples, without the files of secrets that only their users have."""
+    return re.sub(r"^( +)# ", r"\1", text, flags=re.M)
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("change", [str, examples_in_force], ids=["as it stands", "examples in force"])
+def test_amtool_accepts_the_routes(tmp_path, change):
+    if shutil.which("amtool") is None:
+        pytest.skip("amtool is not installed (apt-get install prometheus-alertmanager)")
+    path = tmp_path / "alertmanager.yaml"
+    path.write_text(change((DOCKER / "prometheus" / "alertmanager.yaml").read_text(encoding="utf-8")))
+    done = subprocess.run(["amtool", "check-config", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 KINDS = {
     "Deployment": "apps/v1",
     "Service": "v1",

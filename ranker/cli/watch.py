@@ -43,6 +43,16 @@ def _monitor(
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Where Prometheus scrapes, host:port.")] = None,
     rules: Rules = None,
+    alertmanager: Annotated[
+        str | None, typer.Option(metavar="URL", help="Also send alerts to this Alertmanager.")
+    ] = None,
+    dashboard_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address of the dashboard, for links in alerts.")
+    ] = None,
+    runbook_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Page that explains alerts; a rule's name is its anchor."),
+    ] = None,
     exemplars: Annotated[
         Path | None, typer.Option(help="Where example requests are kept; default RUN/exemplars.")
     ] = None,
@@ -71,7 +81,8 @@ def _monitor(
     if once and mirror_listen is not None:
         raise UserError("give --once or --mirror-listen, not both: one round has no live calls to measure")
     from serving.client import Tls
-    from serving.monitor.alerts.rules import load_rules
+    from serving.monitor.alerts.messages import Origin
+    from serving.monitor.alerts.rules import load_rules, with_alertmanager
     from serving.monitor.exemplars import Exemplars
     from serving.monitor.run import run, stop_on_signals
     from serving.run_directory import deployment_from
@@ -88,7 +99,8 @@ def _monitor(
             probe,
             store_of(run_dir, store),
             once=once,
-            rules=load_rules(rules),
+            rules=with_alertmanager(load_rules(rules), alertmanager),
+            origin=Origin(deployment.model_name, dashboard_url or "", runbook_url or ""),
             exemplars=Exemplars(exemplars or run_dir / "exemplars", salt=hash_ids),
             mirror_listen=mirror_listen,
             metrics=metrics,

@@ -21,6 +21,7 @@ from ranker.divergence import Settings as MeasureSettings
 from ranker.errors import UserError
 from serving.client import RankerClient, Tls
 from serving.deployment import Deployment
+from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.watch import watch
 from serving.monitor.collect import Collected, Expected, Limits, Target, collect
@@ -90,6 +91,7 @@ class Monitor:
         exemplars: where example requests go; None: none are kept.
         reservoir: samples live calls; None: no live stream.
         tls: how to connect to the replicas; None: no TLS.
+        origin: links of alerts; None: the deployment's name alone.
 
     Raises:
         UserError: a slice names no feature of the probe.
@@ -106,8 +108,10 @@ class Monitor:
         exemplars: Exemplars | None = None,
         reservoir: Reservoir | None = None,
         tls: Tls | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.tls = tls
+        self.origin = origin or Origin(deployment.model_name)
         self.deployment, self.settings, self.probe, self.store = deployment, settings, probe, store
         self.rules, self.exemplars, self.reservoir = rules, exemplars, reservoir
         self.pending = PendingRounds(store)
@@ -201,8 +205,7 @@ class Monitor:
         if self.rules is None:
             return
         with _logged("alerts wait for the next round", SQLAlchemyError):
-            budget, model = self.settings.budget, self.deployment.model_name
-            for alert in watch(self.store, self.rules, budget, time.time(), model):
+            for alert in watch(self.store, self.rules, self.settings.budget, time.time(), self.origin):
                 log.warning("%s %s: %s", alert.state, alert.rule, alert.summary)
 
     def _remember(self, served: dict[str, Served]) -> None:
@@ -300,6 +303,7 @@ def run(
     mirror_listen: str | None = None,
     metrics: str | None = None,
     tls: Tls | None = None,
+    origin: Origin | None = None,
     stop: threading.Event | None = None,
     on_round: Callable[[Summary], None] | None = None,
     on_mirror: Callable[[int], None] | None = None,
@@ -317,6 +321,7 @@ def run(
         mirror_listen: `HOST:PORT` to take mirrored calls on; None: no live stream.
         metrics: `HOST:PORT` to answer Prometheus on; None: nowhere.
         tls: how to connect to the replicas; None: no TLS.
+        origin: links of alerts; None: the deployment's name alone.
         stop: set it to end the loop after the round under way.
         on_round: called after each round.
         on_mirror: called with the port where mirrored calls are taken.
@@ -334,7 +339,15 @@ def run(
         cleanup.callback(store.close)
         reservoir = Reservoir(settings.requests) if mirror_listen is not None else None
         monitor = Monitor(
-            deployment, settings, probe, store, rules=rules, exemplars=exemplars, reservoir=reservoir, tls=tls
+            deployment,
+            settings,
+            probe,
+            store,
+            rules=rules,
+            exemplars=exemplars,
+            reservoir=reservoir,
+            tls=tls,
+            origin=origin,
         )
         if metrics is not None:
             address = parse_address(metrics, "the metrics address", lowest_port=0)

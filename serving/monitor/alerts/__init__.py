@@ -1,5 +1,5 @@
 """Alerts: rules in YAML, conditions over what the store knows, and a state machine that knows when to speak.
 
 `rules` (what is asked) -> `situation` (what is known) -> `conditions` (what holds) -> `machine` (what changed)
--> `webhook` (who is told). `replay` runs the same over history.
+-> `messages` and `send` (who is notified). `replay` runs the same over history.
 """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -17,6 +19,8 @@ from ranker.errors import UserError
 Wait = Annotated[float, BeforeValidator(lambda value: 0.0 if value in (0, "0", "0s") else seconds(value))]
 """A duration that may be 0."""
 
+PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
+"""Where PagerDuty takes events of its API v2."""
 DEFAULT_RULES = Path(__file__).parent / "default.yaml"
 
 
@@ -96,12 +100,54 @@ class Silence(Section):
         )
 
 
+class Receiver(Section):
+    """Who is sent alerts, by kind.
+
+    - `webhook`: changes, in the form of Alertmanager's webhook.
+    - `alertmanager`: its address, such as `http://127.0.0.1:9093`; it groups, routes and repeats.
+    - `slack`: changes, to an incoming webhook.
+    - `pagerduty`: changes, as events of the API v2 with a `routing_key`.
+
+    A `url` or `routing_key` that begins with `$` names an environment variable, so that secrets stay out of the file.
+    """
+
+    kind: Literal["webhook", "alertmanager", "slack", "pagerduty"]
+    url: str = ""
+    routing_key: str = ""
+
+    @field_validator("url", "routing_key")
+    @classmethod
+    def _from_environment(cls, value: str) -> str:
+        if not value.startswith("$"):
+            return value
+        found = os.environ.get(value[1:], "")
+        if not found:
+            raise ValueError("must name an environment variable that is set")
+        return found
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_address(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and tree.get("kind") == "pagerduty" and not tree.get("url"):
+            return {**tree, "url": PAGERDUTY}
+        return tree
+
+    @model_validator(mode="after")
+    def _complete(self) -> Receiver:
+        if not re.fullmatch(r"https?://\S+", self.url):
+            raise ValueError("`url` must be an http or https address")
+        if (self.kind == "pagerduty") != bool(self.routing_key):
+            raise ValueError("`routing_key` belongs to pagerduty, which needs one")
+        return self
+
+
 class Rules(Section):
-    """A rule file. `webhook`: where changes are posted, in the form of Alertmanager's webhook."""
+    """A rule file. `receivers`: who is sent alerts; `webhook` is a receiver of that kind by its address alone."""
 
     rules: tuple[Rule, ...]
     silences: tuple[Silence, ...] = ()
     webhook: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    receivers: tuple[Receiver, ...] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Rules:
@@ -116,6 +162,11 @@ class Rules(Section):
                     f"a silence must name a rule of {', '.join(names)}. Received: {silence.rule!r}"
                 )
         return self
+
+    def everyone(self) -> tuple[Receiver, ...]:
+        """All receivers."""
+        webhook = (Receiver(kind="webhook", url=self.webhook),) if self.webhook is not None else ()
+        return (*webhook, *self.receivers)
 
     def named(self, name: str) -> Rule | None:
         """The rule of this name, if there is one."""
@@ -134,3 +185,17 @@ def load_rules(path: Path | str | None = None) -> Rules:
         return Rules.model_validate(tree)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error)}") from None
+
+
+def with_alertmanager(rules: Rules, url: str | None) -> Rules:
+    """The rules, sent to an Alertmanager, too.
+
+    Raises:
+        UserError: it is no address.
+    """
+    if url is None:
+        return rules
+    if not re.fullmatch(r"https?://\S+", url):
+        raise UserError(f"--alertmanager must be an http or https address. Received: {url!r}")
+    receiver = Receiver(kind="alertmanager", url=url)
+    return rules.model_copy(update={"receivers": (*rules.receivers, receiver)})

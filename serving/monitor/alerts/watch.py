@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from serving.monitor.alerts import webhook
 from serving.monitor.alerts.conditions import findings
 from serving.monitor.alerts.keep import load_alerts, mark_sent, save_alerts, stored_silences
-from serving.monitor.alerts.machine import Alert, step
+from serving.monitor.alerts.machine import FIRING, Alert, step
+from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
+from serving.monitor.alerts.send import send
 from serving.monitor.alerts.situation import situation
 from serving.monitor.store import Store
+from serving.monitor.store.query import freshness
+
+_LEAST_VALID = 300.0
+"""Seconds that Alertmanager takes a firing alert as firing, at least: a monitor that restarts ends no alert."""
 
 
 def evaluate(
@@ -30,19 +35,34 @@ def evaluate(
 
 
 def watch(
-    store: Store, rules: Rules, budget: Mapping[str, float], now: float, deployment: str = "ranker"
+    store: Store, rules: Rules, budget: Mapping[str, float], now: float, origin: Origin | str = "ranker"
 ) -> list[Alert]:
-    """Looks at every rule, keeps what changed, and tells the webhook.
+    """Looks at every rule, keeps what changed, and sends it to every receiver.
 
-    What could not be sent is sent again at the next look; a kill between sending and remembering sends it twice,
-    never not at all.
+    What one receiver did not take is sent to all again at the next look; a kill between sending and remembering sends it
+    twice, never not at all.
+
+    Args:
+        store: the monitor's.
+        rules: what to look at, and who is sent what it finds.
+        budget: measure -> what the configuration allows.
+        now: seconds since 1970.
+        origin: where the alerts come from; a text: the deployment's name, without links.
 
     Returns:
         The alerts that were due to be sent.
     """
+    source = origin if isinstance(origin, Origin) else Origin(origin)
     before = load_alerts(store)
     after = save_alerts(store, before, evaluate(store, rules, budget, before, now))
     due = [alert for alert in after.values() if alert.to_send]
-    if due and (rules.webhook is None or webhook.post(rules.webhook, due, deployment)):
+    firing = [
+        alert
+        for alert in after.values()
+        if alert.state == FIRING and not alert.silenced and alert.acknowledged is None
+    ]
+    valid = max(4 * (freshness(store, now).interval or 0.0), _LEAST_VALID)
+    taken = [send(receiver, due, firing, source, now, valid) for receiver in rules.everyone()]
+    if due and all(taken):
         mark_sent(store, due)
     return due
