@@ -199,7 +199,7 @@ def dashboard(
     run_dir: RunDir,
     store: Store = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than loopback, set --token.")
+        str, typer.Option(help="Address to listen on; other than loopback, --token is needed.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8050,
     token: Annotated[
@@ -208,13 +208,24 @@ def dashboard(
     exemplars: Annotated[
         Path | None, typer.Option(help="Where the monitor keeps example requests; default RUN/exemplars.")
     ] = None,
+    replica: Replicas = None,
+    environment: Annotated[
+        str, typer.Option(help="Shown beside the experiment's name, e.g. production.")
+    ] = "",
+    path_prefix: Annotated[
+        str, typer.Option(metavar="/PATH", help="Path below which a proxy shows the dashboard.")
+    ] = "",
+    trust_header: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Request header in which the proxy in front says who calls."),
+    ] = None,
 ) -> None:
     """Show whether the replicas agree, in a browser.
 
     Example: ranker dashboard --run-dir runs/ml --port 8050
     """
     from serving.dashboard import DashboardSettings, run
-    from serving.run_directory import deployment_from
+    from serving.run_directory import deployment_from, experiment_of
     from serving.watch import monitor_settings, store_of
 
     settings = monitor_settings(run_dir)
@@ -223,7 +234,10 @@ def dashboard(
             store=store_of(run_dir, store),
             run=run_dir,
             exemplars=exemplars,
-            deployment=deployment_from(run_dir, None),
+            deployment=deployment_from(run_dir, replica),
+            name=" · ".join(name for name in (experiment_of(run_dir).name, environment) if name),
+            path_prefix=path_prefix.rstrip("/"),
+            trust_header=trust_header,
             token=token,
             budget=settings.budget,
             k=settings.k,
@@ -231,6 +245,7 @@ def dashboard(
         ),
         host=host,
         port=port,
+        on_listen=lambda address: print(f"dashboard: {address}", flush=True),
     )
 
 

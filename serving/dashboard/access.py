@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
@@ -21,17 +23,25 @@ _HEADERS = {
     # Everything comes from here: the dashboard works without a network, and nothing it shows can call out.
     "content-security-policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+        "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_FORM = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Steady Ranker</title><style>:root{color-scheme:light dark}body{font:16px system-ui,sans-serif;display:grid;
-place-content:center;min-height:90vh}form{display:grid;gap:.8rem;min-width:16rem}input,button{font:inherit;padding:.5rem}
-</style></head><body><form method="post" action="/sign-in"><label for="token">Token of this dashboard</label>
+_FORM = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Sign in · Steady Ranker</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px system-ui, sans-serif; display: grid; place-content: center; min-height: 90vh }}
+form {{ display: grid; gap: .8rem; min-width: 16rem }}
+input, button {{ font: inherit; padding: .5rem }}
+</style></head>
+<body><main><h1>Steady Ranker</h1><form method="post" action="{action}">
+<input type="hidden" name="next" value="{next}">{wrong}
+<label for="token">Token of this dashboard</label>
 <input id="token" name="token" type="password" autocomplete="current-password" autofocus required>
-<button>Look</button></form></body></html>"""
+<button>Sign in</button></form></main></body></html>"""
 
 
 class Access:
@@ -41,8 +51,13 @@ class Access:
     token but is not the token.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app, self._token = app, token
+    def __init__(self, app: ASGIApp, token: str | None, prefix: str = "") -> None:
+        self._app, self._token, self._prefix = app, token, prefix
+
+    def _form(self, destination: str, status: int, *, wrong: str = "") -> HTMLResponse:
+        said = f'<p role="alert">{escape(wrong)}</p>' if wrong else ""
+        text = _FORM.format(action=f"{self._prefix}{_SIGN_IN}", next=escape(destination), wrong=said)
+        return HTMLResponse(text, status)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes an allowed request on, answers another with 401."""
@@ -69,7 +84,8 @@ class Access:
         if self._allowed(headers):
             return None
         if "text/html" in headers.get("accept", ""):
-            return HTMLResponse(_FORM, 401)
+            query = scope.get("query_string", b"").decode("latin-1")
+            return self._form(scope["path"] + (f"?{query}" if query else ""), 401)
         return JSONResponse({"detail": "a token is needed"}, 401, {"www-authenticate": "Bearer"})
 
     async def _sign_in(self, request: Request) -> Response:
@@ -77,11 +93,16 @@ class Access:
         async for chunk in request.stream():
             text += chunk
             if len(text) > _MOST_BYTES:
-                return HTMLResponse(_FORM, 413)
-        given = parse_qs(text.decode("utf-8", "replace")).get("token", [""])[0]
+                return self._form("/", 413, wrong="That is too long to be a token.")
+        fields = parse_qs(text.decode("utf-8", "replace"))
+        given = fields.get("token", [""])[0]
+        destination = fields.get("next", ["/"])[0]
+        # a path of this site, and nothing that a browser would read as another one
+        if not re.fullmatch(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*", destination):
+            destination = "/"
         if not same(given, self._token or ""):
-            return HTMLResponse(_FORM, 401)
-        answer = RedirectResponse("/", 303)
+            return self._form(destination, 401, wrong="That is not the token of this dashboard. Try again.")
+        answer = RedirectResponse(f"{self._prefix}{destination}", 303)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, sealed(given), httponly=True, samesite="strict", secure=secure)
         return answer

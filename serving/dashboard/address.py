@@ -61,13 +61,13 @@ class Address:
 
     @property
     def href(self) -> str:
-        """Path and query, without what is as usual.
+        """Path and query, without what is as usual; relative, because the dashboard may stand below a path.
 
         Example:
             >>> Address("pair", a="r 0", b="r<1>").href
-            '/pair?a=r+0&b=r%3C1%3E'
+            'pair?a=r+0&b=r%3C1%3E'
         """
-        path = "/" if self.page == "overview" else f"/{self.page}"
+        path = "./" if self.page == "overview" else self.page
         return f"{path}?{self.query}" if self.query else path
 
     @property
@@ -86,7 +86,7 @@ def parse(path: str | None, query: str | None) -> Address:
 
     Example:
         >>> parse("/pair", "?a=r0&window=7d&stream=nonsense&other=1").href
-        '/pair?window=7d&a=r0'
+        'pair?window=7d&a=r0'
     """
     page = re.sub(r"[^a-z-]", "", (path or "").strip("/").lower()) or "overview"
     names = {one.name for one in fields(Address)} - {"page"}

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker import __version__
 from ranker.errors import UserError
@@ -52,8 +53,24 @@ def create_app(settings: DashboardSettings, clock: Callable[[], float] = time.ti
     app.include_router(api_routes(store, settings, clock))
     app.mount("/", WsgiBridge(pages_application(store, settings, clock)))
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
-    app.add_middleware(Access, token=settings.token)
+    app.add_middleware(Access, token=settings.token, prefix=settings.path_prefix)
+    if settings.path_prefix:
+        app.add_middleware(BelowPath, prefix=settings.path_prefix)
     return app
+
+
+class BelowPath:
+    """ASGI middleware: takes the prefix off a request's path, where the proxy in front has left it on."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app, self._prefix = app, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path == self._prefix or path.startswith(f"{self._prefix}/")):
+            scope = {**scope, "path": path[len(self._prefix) :] or "/"}
+        await self._app(scope, receive, send)
 
 
 def _refuse(request: Request, error: Exception) -> Response:

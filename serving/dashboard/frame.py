@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from ranker import wording
 from ranker.errors import UserError
 from serving.dashboard import parts
-from serving.dashboard.address import STREAMS, WINDOWS, Address
+from serving.dashboard.address import STREAMS, WINDOWS
 from serving.dashboard.context import Content, Context, Page, Panel
 from serving.dashboard.live import live
 from serving.dashboard.pages import PAGES
@@ -115,20 +115,22 @@ def _panel(context: Context, panel: Panel) -> Component:
         # a chart takes new data without being drawn anew; all else is replaced where it changed
         children.append(part if parts.is_chart(part) else live(f"{panel.key}-{place}", part))
     if panel.rows:
-        children.append(_exports(context.address, panel))
+        children.append(_exports(context, panel))
     return html.Section(children, className=f"panel {panel.size}", id=f"panel-{panel.key}")
 
 
-def _exports(address: Address, panel: Panel) -> Component:
-    base = f"/api/views/{address.page}/{panel.key}"
+def _exports(context: Context, panel: Panel) -> Component:
+    address = context.address
+    file = "-".join(name for name in (context.settings.slug, address.page, panel.key) if name)
+    base = f"api/views/{address.page}/{panel.key}"
     query_text = f"?{address.query}" if address.query else ""
     links = [
-        html.A(kind.upper(), href=f"{base}.{kind}{query_text}", download=f"{address.page}-{panel.key}.{kind}")
+        html.A(kind.upper(), href=f"{base}.{kind}{query_text}", download=f"{file}.{kind}")
         for kind in ("csv", "json")
     ]
     picture = html.Button(
         "PNG",
         className="picture",
-        **parts.attributes(data_figure=f"{base}.figure{query_text}", data_name=f"{address.page}-{panel.key}"),
+        **parts.attributes(data_figure=f"{base}.figure{query_text}", data_name=file),
     )
     return html.P([*links, picture], className="exports")

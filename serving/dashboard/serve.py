@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from ipaddress import ip_address
 
 import uvicorn
 
@@ -15,20 +16,35 @@ from serving.dashboard.app import create_app
 from serving.dashboard.settings import DashboardSettings
 
 
-def run(settings: DashboardSettings, host: str = "127.0.0.1", port: int = 8050) -> None:
+def run(
+    settings: DashboardSettings,
+    host: str = "127.0.0.1",
+    port: int = 8050,
+    on_listen: Callable[[str], None] | None = None,
+) -> None:
     """Serves the dashboard until SIGTERM or Ctrl-C; requests under way are answered first.
 
     Args:
         settings: of the dashboard.
         host: address to listen on; the default is for this machine alone.
         port: 0: any that is free.
+        on_listen: called with the dashboard's address once it listens.
 
     Raises:
-        UserError: the store cannot be opened, the port cannot be listened on.
+        UserError: others than this machine could look without a token, the store cannot be opened, the port cannot be
+            listened on.
     """
+    if not _is_loopback(host) and settings.token is None and settings.trust_header is None:
+        raise UserError(
+            "a dashboard that others can reach must have a token (--token or RANKER_DASHBOARD_TOKEN), or stand behind "
+            f"a proxy that says who calls (--trust-header). Received: --host {host}"
+        )
     listener = _listen(host, port)
     with closing(listener):
         app = create_app(settings)
+        if on_listen is not None:
+            shown = f"[{host.strip('[]')}]" if ":" in host else host
+            on_listen(f"http://{shown}:{listener.getsockname()[1]}{settings.path_prefix}/")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False
         )
@@ -52,6 +68,13 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ class DashboardSettings:
         exemplars: where the monitor keeps requests whole; None: `exemplars` in the run directory.
         deployment: what serves, for the commands that replay a request; None: without addresses.
         name: of the deployment, as the header, titles and file names have it; empty: none.
+        path_prefix: path below which a proxy shows the dashboard, such as `/ranker`; empty: none.
         trust_header: request header in which a proxy says who calls; None: people say it themselves.
         token: what a caller must present; None: nobody is asked. For anything but loopback, set one.
         refresh: seconds between refreshes of an open page.
@@ -39,6 +41,7 @@ class DashboardSettings:
     exemplars: Path | None = None
     deployment: Deployment | None = None
     name: str = ""
+    path_prefix: str = ""
     trust_header: str | None = None
     token: str | None = None
     refresh: float = 30.0
@@ -57,11 +60,21 @@ class DashboardSettings:
         for label, value in self.budget.items():
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"`budget.{label}` must be a number >= 0. Received: {value!r}")
+        if self.path_prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", self.path_prefix):
+            raise UserError(
+                "`path_prefix` must begin with `/`, not end with one, and hold letters, digits, `.`, `_`, `~`, `-`. "
+                f"Received: {self.path_prefix!r}"
+            )
         if self.token is not None and not self.token.strip():
             raise UserError("`token` must not be empty: leave it out to ask nobody. Received: ''")
         # the configuration may leave the depth out of a measure's name; the store never does
         labels = {label_in_store(name, self.k): value for name, value in self.budget.items()}
         object.__setattr__(self, "budget", labels)
+
+    @property
+    def slug(self) -> str:
+        """The name as file names have it."""
+        return re.sub(r"[^A-Za-z0-9]+", "-", self.name).strip("-").lower()
 
     @property
     def kept(self) -> Path | None:

@@ -23,7 +23,7 @@ from serving.monitor.store import Store
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
-<head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}<script src="/assets/theme.js"></script></head>
+<head>{%metas%}<base href="BASE"><title>{%title%}</title>{%favicon%}{%css%}<script src="assets/theme.js"></script></head>
 <body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
 </html>"""
 
@@ -35,6 +35,8 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         assets_folder=str(Path(__file__).parent / "assets"),
         assets_ignore=r"theme\.js",
         serve_locally=True,
+        routes_pathname_prefix="/",
+        requests_pathname_prefix=f"{settings.path_prefix}/",
         title="Steady Ranker",
         update_title="",
         meta_tags=[
@@ -45,7 +47,7 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         include_pages_meta=False,
         suppress_callback_exceptions=True,  # charts and parts come with a page
     )
-    app.index_string = _INDEX
+    app.index_string = _INDEX.replace("BASE", f"{settings.path_prefix}/")
     app.layout = _layout(settings)
 
     @app.callback(
@@ -72,7 +74,8 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         parts_shown: list[dict[str, str]],
         keys: list[str],
     ) -> Any:
-        context = Context(store, settings, parse(path, search), palette(theme), clock())
+        address = parse((path or "").removeprefix(settings.path_prefix), search)
+        context = Context(store, settings, address, palette(theme), clock())
         content, stale = rendered(context)
         look = "stale" if stale else ""
         moment = moment_of(context)

@@ -114,7 +114,7 @@ def _actions(context: Context, standing: Sequence[AlertRow]) -> Panel:
             html.Button("Silence", type="submit", value="silence"),
         ],
         className="action",
-        **parts.attributes(data_alerts="/api/alerts", data_silences="/api/silences"),
+        **parts.attributes(data_alerts="api/alerts", data_silences="api/silences"),
     )
     note = (
         "Acknowledged: somebody has taken this alert on, and nobody else is notified until it ends. Silenced: nobody is "
@@ -138,7 +138,7 @@ def _silences(context: Context, silences: Sequence[StoredSilence]) -> Panel:
                 "End",
                 className="end-silence",
                 **parts.attributes(
-                    data_address=f"/api/silences/{entry.id}",
+                    data_address=f"api/silences/{entry.id}",
                     aria_label=f"End the silence of {entry.silence.rule}",
                 ),
             ),

@@ -137,7 +137,9 @@ def _interface() -> Panel:
     ]
     cells = [
         [
-            html.A(row["path"], href=row["path"]) if "PAGE" not in row["path"] else html.Code(row["path"]),
+            html.A(row["path"], href=row["path"].lstrip("/"))
+            if "PAGE" not in row["path"]
+            else html.Code(row["path"]),
             row["what"],
         ]
         for row in rows

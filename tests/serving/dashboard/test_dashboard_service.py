@@ -267,3 +267,45 @@ def test_a_silent_monitor_is_an_alert_and_never_nothing(quiet_store: Path) -> No
         assert 'ranker_verdict{state="STALE"} 1.0' in metrics
         (line,) = [line for line in metrics.splitlines() if line.startswith("ranker_alerts{")]
         assert 'rule="no-data",severity="page",state="firing"' in line
+
+
+def test_a_dashboard_works_below_a_path_whether_the_proxy_strips_it_or_not(quiet_store: Path) -> None:
+    app = create_app(DashboardSettings(quiet_store, path_prefix="/a/ranker"), clock=lambda: NOW)
+    with listening(app) as address, httpx.Client(base_url=address) as client:
+        for below in ("/a/ranker", ""):
+            page = client.get(f"{below}/")
+            assert '<base href="/a/ranker/">' in page.text
+            assert 'src="/a/ranker/_dash-component-suites/' in page.text
+            for path in ("/healthz", "/api/summary", "/assets/style.css", "/_dash-layout", "/pair"):
+                assert client.get(below + path).status_code == 200, below + path
+    for wrong in ("ranker", "/ranker/", "/a b", '/"><script>'):
+        with pytest.raises(UserError, match="path_prefix"):
+            DashboardSettings(quiet_store, path_prefix=wrong)
+
+
+def test_signing_in_says_what_is_wrong_and_goes_on_to_the_link(quiet_store: Path) -> None:
+    app = create_app(
+        DashboardSettings(quiet_store, token="open-says-me", path_prefix="/r"), clock=lambda: NOW
+    )
+    with listening(app) as address, httpx.Client(base_url=address) as client:
+        asked = client.get("/r/pair?a=x&b=%22%3E", headers={"accept": "text/html"})
+        assert 'value="/pair?a=x&amp;b=%22%3E"' in asked.text
+        wrong = client.post("/r/sign-in", data={"token": "wrong", "next": "/pair?a=x"})
+        assert "not the token" in wrong.text
+        assert 'value="/pair?a=x"' in wrong.text
+        for link, goes in (
+            ("/pair?a=x", "/r/pair?a=x"),
+            ("//evil.example", "/r/"),
+            ("https://evil.example", "/r/"),
+            ("/\\evil.example", "/r/"),
+            ("/x\r\nset-cookie: a=b", "/r/"),
+        ):
+            signed = client.post("/r/sign-in", data={"token": "open-says-me", "next": link})
+            assert (signed.status_code, signed.headers["location"]) == (303, goes), link
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_others_may_not_look_without_a_token(quiet_store: Path, host: str) -> None:
+    with pytest.raises(UserError, match="must have a token") as caught:
+        run(DashboardSettings(quiet_store), host=host, port=0)
+    assert "\n" not in str(caught.value)
