@@ -64,7 +64,7 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
     split = f": {counts['train']:,} train, {counts['eval']:,} eval"
     remarks = [rejected_remark("events", counts["read"], rejections, split)]
     remarks += [table.remark for table in tables.values()]
-    remarks += _join_remarks(plan, tables, tally, locator)
+    remarks += join_remarks(tables, tally, locator)
     _check(plan, counts, positives, tally, remarks, limits)
     described = _write_statistics(plan, counts, shards, tokens, data)
     remarks += _feature_remarks(plan, described, tally, shards)
@@ -160,7 +160,8 @@ def _in_order(directory: Path) -> Iterator[pa.RecordBatch]:
         yield held
 
 
-def _join_remarks(plan: Plan, tables: dict[str, ReadTable], tally: Tally, locator: Locator) -> list[Remark]:
+def join_remarks(tables: dict[str, ReadTable], tally: Tally, locator: Locator) -> list[Remark]:
+    """What is to be said about each join."""
     remarks = []
     for name, table in tables.items():
         misses = [key[2:] for key in tally if key[:2] == ("first_unmatched", name)]

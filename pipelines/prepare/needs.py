@@ -54,7 +54,7 @@ def needs(experiment: Experiment) -> Needs:
         numbers.setdefault(data.weight, "data.weight")
     if data.split.by == "time":
         numbers.setdefault(str(data.timestamp), "data.timestamp")
-    else:
+    elif data.split.by != "file":
         of = (data.split.of,) if isinstance(data.split.of, str) else data.split.of
         for column in of:
             text.setdefault(column, "data.split.of")

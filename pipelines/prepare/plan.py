@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from pipelines.prepare.clean import derive, expectations, label
 from pipelines.prepare.needs import Needs, needs
 from pipelines.prepare.read import sources
 from pipelines.prepare.read.sources import Opened
-from ranker.config import Experiment, Table, fingerprint
+from ranker.config import Experiment, FileSplit, Table, fingerprint
+from ranker.config.data import Split
 from ranker.errors import UserError
 
 FORMAT = 1
@@ -87,7 +90,8 @@ def make_plan(experiment: Experiment) -> Plan:
     of_events = tuple(
         column for column in wanted.all if origin.get(column) == "" and column not in data.derive
     )
-    sources.check_columns(events, of_events, wanted)
+    sources.check_columns(events, of_events, wanted, data.events)
+    files_by_split(data.split, [one.file.name for one in events])
 
     plans = []
     for name, table in data.tables.items():
@@ -104,11 +108,46 @@ def make_plan(experiment: Experiment) -> Plan:
 
 
 def _open_all(experiment: Experiment, key: str, table: Table | None = None) -> list[Opened]:
-    opened = sources.open_source(table or experiment.data.events, experiment.data)
+    rules = experiment.data.derive
+    wanted = {*needs(experiment).all, *(column for rule in rules.values() for column in derive.inputs(rule))}
+    opened = sources.open_source(table or experiment.data.events, experiment.data, sorted(wanted))
     if not any(one.columns for one in opened) or not sources.blocks(opened):
         fault = next((one.fault for one in opened if one.fault), "is empty")
         raise UserError(f"{opened[0].file.path}: {fault}; {key} needs rows")
     return opened
+
+
+def files_by_split(split: Split, names: Sequence[str]) -> tuple[bool, ...]:
+    """Whether each file is held out; nothing if the split does not go by file.
+
+    Raises:
+        UserError: a file is in neither or both parts, or a part has no file.
+    """
+    if not isinstance(split, FileSplit):
+        return ()
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        ends = (name, name.rpartition("/")[2])
+        return any(fnmatchcase(end, pattern) or end == pattern for end in ends for pattern in patterns)
+
+    parts = [(matches(name, split.train), matches(name, split.eval)) for name in names]
+    for name, (train, held_out) in zip(names, parts, strict=True):
+        if train == held_out:
+            where = (
+                "both data.split.train and data.split.eval"
+                if train
+                else "neither data.split.train nor data.split.eval"
+            )
+            raise UserError(f"data.split: the file {name} is in {where}; it must be in one of them")
+    for key, patterns, has_file in (
+        ("train", split.train, any(train for train, _ in parts)),
+        ("eval", split.eval, any(held_out for _, held_out in parts)),
+    ):
+        if not has_file:
+            raise UserError(
+                f"data.split.{key}: no file of data.events matches {', '.join(patterns)}; there is: {', '.join(names[:10])}"
+            )
+    return tuple(held_out for _, held_out in parts)
 
 
 def _columns(opened: list[Opened]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pipelines.prepare.clean.join import ReadTable, read_table
 from pipelines.prepare.drift import drift
 from pipelines.prepare.finish import finish
 from pipelines.prepare.manifest import Manifest
-from pipelines.prepare.plan import Plan, make_plan
+from pipelines.prepare.plan import Plan, files_by_split, make_plan
 from pipelines.prepare.read import sources
 from pipelines.prepare.remarks import Limits
 from pipelines.prepare.remote import Store
@@ -101,7 +101,10 @@ def _prepare(
         with _rejected_rows_kept(data / "rejected", kept):
             tables = _read_tables(plan, directories)
             cleaner = Cleaner(
-                plan.experiment, {name: table.side for name, table in tables.items()}, plan.derives
+                plan.experiment,
+                {name: table.side for name, table in tables.items()},
+                plan.derives,
+                files_by_split(plan.experiment.data.split, [one.file.name for one in plan.events]),
             )
             graph = options.pipeline()
             pipeline.build(graph, plan, cleaner, directories)

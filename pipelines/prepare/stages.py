@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from pipelines.prepare.clean.cleaner import Cleaner
+from pipelines.prepare.clean.cleaner import Cleaned, Cleaner
 from pipelines.prepare.clean.expectations import count_violations
 from pipelines.prepare.order import runs
 from pipelines.prepare.order.threshold import is_held_out, threshold
@@ -86,12 +86,12 @@ class CleanRows(beam.DoFn):
 
     def process(self, raw: pa.RecordBatch) -> Iterator[Any]:
         """Cleans one batch."""
-        cleaned = self._cleaner(raw)
-        tally: Tally = Counter({("unmatched", name): rows for name, rows in cleaned.unmatched.items()})
-        tally.update({("first_unmatched", name, *key): 1 for name, key in cleaned.first_unmatched.items()})
-        tally.update({("inexact", name): numbers for name, numbers in cleaned.inexact.items()})
-        tally["not_binary",] = cleaned.not_binary
-        tally["looked_up",] = raw.num_rows
+        for cleaned in self._cleaner(raw):
+            yield from self._results(cleaned)
+        yield beam.pvalue.TaggedOutput("tally", Counter({("looked_up",): raw.num_rows}))
+
+    def _results(self, cleaned: Cleaned) -> Iterator[Any]:
+        tally: Tally = cleaned.tally()
         if cleaned.rows is not None:
             tally["good",] = cleaned.rows.num_rows
             count("rows", cleaned.rows.num_rows)

@@ -1,6 +1,6 @@
 """The experiment as frozen, validated objects: YAML in, clear errors out. Loads no TensorFlow."""
 
-from ranker.config.data import Data, Expectation, Extract, Flags, Source, Table
+from ranker.config.data import Data, Expectation, Explode, Extract, FileSplit, Flags, Source, Table
 from ranker.config.deployment import Monitor, Serving
 from ranker.config.experiment import Experiment, fingerprint
 from ranker.config.features import Categorical, Feature, Numeric
@@ -11,7 +11,7 @@ from ranker.config.training import Optimizer, Replicas, Training
 
 __all__ = [
     "Activation", "Anchor", "Categorical", "Codistillation", "Data", "Distillation", "Ensemble", "Expectation",
-    "Experiment", "Extract", "Feature", "Flags", "Mitigation", "Model", "Monitor", "Numeric", "Optimizer",
-    "Replicas", "SelfEnsemble", "Serving", "Source", "Table", "Training",
+    "Experiment", "Explode", "Extract", "Feature", "FileSplit", "Flags", "Mitigation", "Model", "Monitor", "Numeric",
+    "Optimizer", "Replicas", "SelfEnsemble", "Serving", "Source", "Table", "Training",
     "build", "dump", "fingerprint", "load",
 ]  # fmt: skip

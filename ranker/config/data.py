@@ -3,28 +3,112 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ranker.config import expression
-from ranker.config.base import Name, Section
+from ranker.config.base import Column, Name, Section
+
+_FORMATS_BY_SUFFIX = {
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
+    **dict.fromkeys((".libsvm", ".svmlight", ".svm", ".libfm"), "libsvm"),
+}
+_SYNONYMS = {
+    "csv": "delimited",
+    "jsonl": "json",
+    "ndjson": "json",
+    "json_lines": "json",
+    "svmlight": "libsvm",
+}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+
+def _endings(path: Any) -> set[str]:
+    """The endings of all paths, without those of a compression."""
+    paths = [path] if isinstance(path, str) else list(path) if isinstance(path, (list, tuple)) else []
+    endings = set()
+    for text in map(str, paths):
+        stem = next((text[: -len(end)] for end in _COMPRESSED if text.lower().endswith(end)), text)
+        endings.add(Path(stem).suffix.lower())
+    return endings
+
+
+class Explode(Section):
+    """One row for each entry of a list: an impression list becomes a row a candidate."""
+
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, examples=[["items", "clicks"]])]
+    """The columns that hold lists, side by side: entry i of each goes into row i. Other columns are repeated."""
+    separator: Annotated[str, Field(min_length=1, examples=[" "])] = "|"
+    """What stands between the entries of a list that is text; lists of Parquet and JSON need none."""
+    position: Annotated[Column | None, Field(examples=["position"])] = None
+    """A column to make: the entry's position in its list, from 1."""
 
 
 class Source(Section):
-    """Files of rows: delimited text (plain or `.gz`) or Parquet.
+    """Files of rows. Values stay text until a feature or the label asks for numbers."""
 
-    `path` is relative to `data.root`, may be a glob or a list of them. `columns` names the columns of a
-    delimited file in order; without it the first line is the header. Values stay text until a feature or the
-    label asks for numbers.
-    """
+    path: Annotated[str | tuple[str, ...], Field(examples=["logs/*.csv.gz"])]
+    """A file, a pattern with `*`, `**`, `?` or `[...]`, or a list of them; relative to `data.root`, or a URI."""
+    format: Annotated[Literal["delimited", "parquet", "json", "libsvm"], Field(examples=["parquet"])] = (
+        "delimited"
+    )
+    """`delimited` text; `parquet`; `json`, one object a line; `libsvm`, `label qid:1 3:0.5 ...`. Without it the ending of
+    `path` decides (`.parquet`, `.jsonl`, `.libsvm`, ...). Text may be compressed: gzip, bzip2, xz, zstd."""
+    delimiter: Annotated[str, Field(min_length=1, examples=["::"])] = ","
+    """What separates the fields, one or more characters. Without it, a tab for `.tsv`."""
+    quote: Annotated[str | None, Field(min_length=1, max_length=1, examples=["'"])] = None
+    """The character around fields that hold delimiters or line breaks; null for none. Without it, `"` for `.csv`."""
+    encoding: Annotated[str, Field(examples=["latin-1"])] = "utf-8"
+    """How the text is encoded, by any name that Python knows."""
+    columns: Annotated[tuple[Column, ...] | None, Field(examples=[["user_id", "item_id", "rating"]])] = None
+    """Names of the columns, in order. Without them the header names them. For `libsvm`: names of the label and of the
+    index at each place, where every line has the same places."""
+    header: Annotated[bool | None, Field(examples=[True])] = None
+    """Whether the first line is a header. Without it, there is one if `columns` is not set."""
+    skip_lines: Annotated[int, Field(ge=0, examples=[2])] = 0
+    """Lines to pass over at the beginning of each file, before the header."""
+    comment: Annotated[str | None, Field(min_length=1, examples=["#"])] = None
+    """Lines that begin with this are no rows."""
+    null_values: Annotated[tuple[str, ...], Field(examples=[["NULL", "\\N", "NA"]])] = ()
+    """Texts that mean a missing value, beside the empty one."""
+    decimal: Annotated[str, Field(min_length=1, max_length=1, examples=[","])] = "."
+    """The decimal mark of numbers."""
+    thousands: Annotated[str | None, Field(min_length=1, max_length=1, examples=[","])] = None
+    """The mark between groups of digits in numbers (`3,830.00`)."""
+    integers: Annotated[tuple[Column, ...], Field(examples=[["user_id"]])] = ()
+    """Columns of whole numbers, some written with a fraction of zeros: `12.0` is read as `12`."""
+    rename: Annotated[dict[Column, Column], Field(examples=[{"User ID": "user_id"}])] = {}
+    """Name in the file to the name used everywhere else."""
+    explode: Annotated[Explode | None, Field(examples=[{"columns": ["impressions"], "separator": " "}])] = (
+        None
+    )
+    """Lists that become one row for each entry."""
+    groups: Annotated[str | None, Field(min_length=1, examples=[".query"])] = None
+    """For `libsvm`: the ending of a file beside each file (`rank.train.query`) with the sizes of its groups, one a line.
+    The column `qid` then holds the file and the number of the row's group."""
+    row_id: Annotated[Column | None, Field(examples=["document"])] = None
+    """A column to make: a number that no other row has."""
 
-    path: str | tuple[str, ...]
-    format: Literal["delimited", "parquet"] = "delimited"
-    delimiter: Annotated[str, Field(min_length=1)] = ","
-    quote: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    encoding: str = "utf-8"
-    columns: tuple[Name, ...] | None = None
+    @model_validator(mode="before")
+    @classmethod
+    def _from_the_ending(cls, tree: Any) -> Any:
+        """Fills in what the ending of the path says: only for keys that are not set."""
+        if not isinstance(tree, dict):
+            return tree
+        tree = dict(tree)
+        if isinstance(tree.get("format"), str):
+            tree["format"] = _SYNONYMS.get(tree["format"], tree["format"])
+        endings = _endings(tree.get("path"))
+        formats = {_FORMATS_BY_SUFFIX.get(ending, "delimited") for ending in endings}
+        tree.setdefault("format", formats.pop() if len(formats) == 1 else "delimited")
+        if tree["format"] == "delimited":
+            if endings == {".csv"}:
+                tree.setdefault("quote", '"')
+            if endings == {".tsv"}:
+                tree.setdefault("delimiter", "\t")
+        return tree
 
     @field_validator("encoding")
     @classmethod
@@ -42,25 +126,60 @@ class Source(Section):
             raise ValueError("must not name a column twice")
         return value
 
+    @field_validator("rename")
+    @classmethod
+    def _unique_names(cls, value: dict[str, str]) -> dict[str, str]:
+        if len(set(value.values())) != len(value):
+            raise ValueError("must not give one name to two columns")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_its_format(self) -> Source:
+        if self.header is False and self.columns is None and self.format == "delimited":
+            raise ValueError("columns: must name the columns of a file without a header (header: false)")
+        if self.thousands == self.decimal:
+            raise ValueError(f"thousands: must differ from decimal. Received: {self.thousands!r}")
+        for key in ("skip_lines", "comment", "header", "delimiter"):
+            if (
+                key in self.model_fields_set
+                and self.format != "delimited"
+                and getattr(self, key) != _default(self, key)
+            ):
+                raise ValueError(f"{key}: is for format delimited. Received: {self.format!r}")
+        if self.groups is not None and self.format != "libsvm":
+            raise ValueError("groups: is for format libsvm")
+        if self.quote is not None and self.quote in (self.delimiter, "\n"):
+            raise ValueError(f"quote: must differ from delimiter. Received: {self.quote!r}")
+        return self
+
+
+def _default(section: Section, key: str) -> Any:
+    return type(section).model_fields[key].default
+
 
 class Table(Source):
-    """A side table joined to the events by `key` (a column of both)."""
+    """A side table joined to the events."""
 
-    key: Name
+    key: Annotated[Column, Field(examples=["user_id"])]
+    """The column, of the table and of the events, that must be equal."""
 
 
 class Flags(Section):
-    """A multi-valued column from 0/1 columns: the names of those that are `1`, joined by `separator`."""
+    """A multi-valued column from columns of 0/1 or true/false."""
 
-    flags: Annotated[tuple[Name, ...], Field(min_length=1)]
-    separator: Annotated[str, Field(min_length=1)] = "|"
+    flags: Annotated[tuple[Column, ...], Field(min_length=1, examples=[["Action", "Comedy"]])]
+    """The columns; the names of those that are 1 or true become the values."""
+    separator: Annotated[str, Field(min_length=1, examples=["|"])] = "|"
+    """What joins them; the feature's `multivalued` must be the same."""
 
 
 class Extract(Section):
-    """A column from part of another: the first group of a regular expression, empty where it does not match."""
+    """A column from part of another."""
 
-    extract: Name
-    pattern: str
+    extract: Annotated[Column, Field(examples=["title"])]
+    """The column to look into."""
+    pattern: Annotated[str, Field(examples=["\\(([0-9]{4})\\)$"])]
+    """A regular expression with one group, which is the value; empty where it does not match."""
 
     @field_validator("pattern")
     @classmethod
@@ -79,57 +198,119 @@ class Extract(Section):
 class TimeSplit(Section):
     """The last `eval` share of the rows by `data.timestamp`."""
 
-    by: Literal["time"]
-    eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    by: Annotated[Literal["time"], Field(examples=["time"])]
+    """The kind of split."""
+    eval: Annotated[float, Field(gt=0, lt=1, examples=[0.2])] = 0.1
+    """The share of the rows to hold out."""
 
 
 class HashSplit(Section):
     """A stable pseudo-random share: rows whose hash of the columns `of` falls below `eval`."""
 
-    by: Literal["hash"]
-    of: str | tuple[str, ...]
-    eval: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    by: Annotated[Literal["hash"], Field(examples=["hash"])]
+    """The kind of split."""
+    of: Annotated[Column | tuple[Column, ...], Field(examples=["user_id"])]
+    """The column or columns: rows with equal values fall into one split."""
+    eval: Annotated[float, Field(gt=0, lt=1, examples=[0.2])] = 0.1
+    """The share of the values to hold out."""
 
 
 class ColumnSplit(Section):
     """The split is a column's value. Rows whose value is in neither list are rejected, and counted so."""
 
-    by: Literal["column"]
-    of: Name
-    train: tuple[str, ...] = ("train",)
-    eval: tuple[str, ...] = ("eval", "test")
+    by: Annotated[Literal["column"], Field(examples=["column"])]
+    """The kind of split."""
+    of: Annotated[Column, Field(examples=["split"])]
+    """The column."""
+    train: Annotated[tuple[str, ...], Field(examples=[["train", "val"]])] = ("train",)
+    """Its values in rows to train on."""
+    eval: Annotated[tuple[str, ...], Field(examples=[["test"]])] = ("eval", "test")
+    """Its values in rows to hold out."""
 
 
-Split = Annotated[TimeSplit | HashSplit | ColumnSplit, Field(discriminator="by")]
+class FileSplit(Section):
+    """The split is the file a row stands in. Every file must match one of the two lists."""
+
+    by: Annotated[Literal["file"], Field(examples=["file"])]
+    """The kind of split."""
+    train: Annotated[tuple[str, ...], Field(min_length=1, examples=[["train.csv"]])]
+    """Names or patterns (`*`, `?`) of the files to train on: whole paths as `data.events.path` has them, or their last
+    part."""
+    eval: Annotated[tuple[str, ...], Field(min_length=1, examples=[["test*.csv"]])]
+    """Those of the files to hold out."""
+
+
+Split = Annotated[TimeSplit | HashSplit | ColumnSplit | FileSplit, Field(discriminator="by")]
 
 
 class Expectation(Section):
     """What a feature's values must satisfy, or `prepare` refuses the log."""
 
-    min: float | None = None
-    max: float | None = None
-    allowed: tuple[str, ...] | None = None
-    max_missing: Annotated[float, Field(ge=0, le=1)] | None = None
+    min: Annotated[float | None, Field(examples=[0])] = None
+    """The least value of a numeric feature."""
+    max: Annotated[float | None, Field(examples=[120])] = None
+    """The greatest value of a numeric feature."""
+    allowed: Annotated[tuple[str, ...] | None, Field(examples=[["M", "F"]])] = None
+    """The only values of a categorical feature, beside the missing one."""
+    max_missing: Annotated[float | None, Field(ge=0, le=1, examples=[0.1])] = None
+    """The greatest share of missing values."""
+
+
+def _check_time_format(value: str) -> None:
+    from datetime import datetime
+
+    moment = datetime(2001, 2, 3, 14, 5, 6)
+    try:
+        datetime.strptime(moment.strftime(value), value)
+    except ValueError as error:
+        raise ValueError(f"time_format: {error}. Received: {value!r}") from None
+    if moment.strftime(value) == value:
+        raise ValueError(f"time_format: must have a part such as %Y. Received: {value!r}")
 
 
 class Data(Section):
     """The log and how to read it."""
 
-    root: str = "."
-    events: Source
-    tables: dict[Name, Table] = {}
-    derive: dict[Name, Flags | Extract] = {}
-    label: str
-    weight: Name | None = None
-    request: Annotated[tuple[Name, ...], Field(min_length=1)]
-    item: Name | None = None
-    timestamp: Name | None = None
-    split: Split
-    max_rejected: Annotated[float, Field(ge=0)] | None = 0.01
-    min_joined: Annotated[float, Field(ge=0, le=1)] = 0.5
-    order_seed: int = 0
-    shards: Annotated[int, Field(ge=1, le=10_000)] = 4
-    expectations: dict[Name, Expectation] = {}
+    root: Annotated[str, Field(examples=["/data/ml-100k"])] = "."
+    """What relative paths start from: a directory or a URI. `--set data.root=DIR` is the usual way."""
+    events: Annotated[Source, Field(examples=[{"path": "events.csv"}])]
+    """The log: one row a shown candidate, or a list of them (`explode`)."""
+    tables: Annotated[
+        dict[Name, Table], Field(examples=[{"users": {"path": "users.csv", "key": "user_id"}}])
+    ] = {}
+    """Side tables by a name of your choice; they are joined in this order."""
+    derive: Annotated[
+        dict[Column, Flags | Extract],
+        Field(examples=[{"year": {"extract": "date", "pattern": "^([0-9]{4})"}}]),
+    ] = {}
+    """Columns to make from others, after the joins."""
+    label: Annotated[str, Field(examples=["rating >= 4"])]
+    """An expression over columns that gives 0 or 1, or true or false: comparisons, `and`, `or`, `not`, `in`, `+ - * /`.
+    A column whose name is no plain word stands in backticks."""
+    weight: Annotated[Column | None, Field(examples=["weight"])] = None
+    """A column of sample weights, finite and at least 0."""
+    request: Annotated[tuple[Column, ...], Field(min_length=1, examples=[["session_id"]])]
+    """The columns that tell requests apart: rows of one request are ranked against each other."""
+    item: Annotated[Name | None, Field(examples=["item_id"])] = None
+    """The feature that identifies a candidate. Without it, the first single-valued categorical feature with role `item`."""
+    timestamp: Annotated[Column | None, Field(examples=["timestamp"])] = None
+    """The column that holds the time: numbers, or dates and times as text."""
+    time_format: Annotated[str | None, Field(examples=["%d/%m/%Y %H:%M"])] = None
+    """How `timestamp` is written, in the letters of Python's `strptime`, if it is not ISO 8601, RFC 2822, or another
+    that cannot be mistaken."""
+    split: Annotated[Split, Field(examples=[{"by": "hash", "of": "user_id", "eval": 0.1}])]
+    """What is held out for the evaluation."""
+    max_rejected: Annotated[float | None, Field(ge=0, examples=[0.05])] = 0.01
+    """How many rows of the log, and of each side table, may be rejected: a share below 1, or a number of rows from 1; null
+    for any number."""
+    min_joined: Annotated[float, Field(ge=0, le=1, examples=[0.9])] = 0.5
+    """The least share of rows that must have a match in each side table."""
+    order_seed: Annotated[int, Field(examples=[1])] = 0
+    """Another number gives another base order of the training rows."""
+    shards: Annotated[int, Field(ge=1, le=10_000, examples=[16])] = 4
+    """Files of each split."""
+    expectations: Annotated[dict[Name, Expectation], Field(examples=[{"age": {"min": 0, "max": 120}}])] = {}
+    """By feature, what its values must satisfy."""
 
     @field_validator("label")
     @classmethod
@@ -141,6 +322,8 @@ class Data(Section):
     def _time_split_has_timestamp(self) -> Data:
         if self.split.by == "time" and self.timestamp is None:
             raise ValueError("split.by 'time' needs data.timestamp, the column that holds the time")
+        if self.time_format is not None:
+            _check_time_format(self.time_format)
         return self
 
     def locate(self, path: str) -> str:

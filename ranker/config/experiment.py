@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from ranker.config.base import Name, Section
 from ranker.config.data import Data
@@ -31,6 +32,21 @@ class Experiment(Section):
     arms: dict[Name, dict[str, Any]] = {"smelu": {}}
     serving: Serving = Serving()
     monitor: Monitor = Monitor()
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _ranges(cls, value: Any) -> Any:
+        """One feature for each number of a range: `f1..f300`."""
+        if not isinstance(value, dict):
+            return value
+        features: dict[Any, Any] = {}
+        for name, feature in value.items():
+            match = re.fullmatch(r"(.*?)(\d+)\.\.(.*?)(\d+)", str(name))
+            if match is None or match[1] != match[3] or int(match[2]) > int(match[4]):
+                features[name] = feature
+                continue
+            features.update({f"{match[1]}{n}": feature for n in range(int(match[2]), int(match[4]) + 1)})
+        return features
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

@@ -2,19 +2,24 @@
 
 A label is written as one would say it: `rating >= 4`, `clicked`, `rating >= 4 and not skipped`,
 `(watched / length) > 0.5`, `event in ("click", "buy")`. It is Python's expression syntax restricted to columns, numbers,
-strings, comparisons, `and`/`or`/`not`, `in` and the four operations; nothing is ever executed. This module
-parses and checks; `pipelines` evaluates the tree on Arrow columns.
+strings, `true`/`false`, comparisons, `and`/`or`/`not`, `in` and the four operations; nothing is ever executed. A column
+whose name is no plain word stands in backticks: `` `Item rating` >= 4``. This module parses and checks; `pipelines`
+evaluates the tree on Arrow columns.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 
 _ALLOWED = (
     ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Sub,
     ast.Mult, ast.Div, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
     ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.List,
 )  # fmt: skip
+
+
+_QUOTED_NAME = re.compile(r"`([^`]+)`")
 
 
 def parse(text: str) -> ast.expr:
@@ -29,8 +34,14 @@ def parse(text: str) -> ast.expr:
     Raises:
         ValueError: the text is not an expression, or uses something the language does not have.
     """
+    names: list[str] = []
+
+    def plain(match: re.Match[str]) -> str:
+        names.append(match[1])
+        return f" _column_{len(names) - 1} "
+
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = _Names(names).visit(ast.parse(_QUOTED_NAME.sub(plain, text).strip(), mode="eval"))
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ValueError(f"must be an expression over columns such as 'rating >= 4' ({reason})") from None
@@ -43,6 +54,26 @@ def parse(text: str) -> ast.expr:
         if isinstance(node, ast.Constant) and not isinstance(node.value, (int, float, str)):
             raise ValueError(f"constants must be numbers or strings, not {node.value!r}")
     return tree.body
+
+
+class _Names(ast.NodeTransformer):
+    """Puts the names in backticks back, and 1 and 0 in place of true and false."""
+
+    def __init__(self, names: list[str]):
+        self._names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        place = re.fullmatch(r"_column_(\d+)", node.id)
+        if place and int(place[1]) < len(self._names):
+            return ast.copy_location(ast.Name(self._names[int(place[1])], ast.Load()), node)
+        if node.id in ("true", "false"):
+            return ast.copy_location(ast.Constant(int(node.id == "true")), node)
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if isinstance(node.value, bool):
+            return ast.copy_location(ast.Constant(int(node.value)), node)
+        return node
 
 
 def columns(text: str) -> tuple[str, ...]:

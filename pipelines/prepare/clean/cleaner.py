@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +17,14 @@ from pipelines.prepare.clean import derive
 from pipelines.prepare.clean.faults import Faults
 from pipelines.prepare.clean.label import label
 from pipelines.prepare.clean.tables import SideTable, look_up
+from pipelines.prepare.needs import needs
 from pipelines.prepare.order.hashing import hash_columns, mix
-from pipelines.prepare.read.columns import as_numbers, as_text, as_times, decode
-from pipelines.prepare.rows import EVAL, LINE, ORDER, PLACE, TEXT, TIME, rejected
+from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, as_times, decode
+from pipelines.prepare.read.conventions import POSITION
+from pipelines.prepare.rows import EVAL, FILE_SHIFT, LINE, ORDER, PLACE, TEXT, TIME, rejected
 from ranker import layout
 from ranker.config import Categorical, Experiment, expression
-from ranker.config.data import ColumnSplit, HashSplit
+from ranker.config.data import ColumnSplit, FileSplit, HashSplit
 from ranker.text import refused_lists
 
 NOT_BINARY = "label is not 0 or 1"
@@ -49,6 +54,14 @@ class Cleaned:
     not_binary: int
     inexact: dict[str, int]
 
+    def tally(self) -> Counter[tuple[Any, ...]]:
+        """Its counts under tuple keys, to be added up with those of other batches."""
+        tally: Counter[tuple[Any, ...]] = Counter({("not_binary",): self.not_binary})
+        tally.update({("unmatched", name): rows for name, rows in self.unmatched.items()})
+        tally.update({("first_unmatched", name, *key): 1 for name, key in self.first_unmatched.items()})
+        tally.update({("inexact", name): numbers for name, numbers in self.inexact.items()})
+        return tally
+
 
 @dataclass(frozen=True)
 class Cleaner:
@@ -58,14 +71,28 @@ class Cleaner:
         experiment: the configuration.
         tables: side tables by name, in the order they are joined.
         derives: derived columns computed on the joined rows.
+        held_out_files: whether each file of the log is held out, for a split by file.
     """
 
     experiment: Experiment
     tables: dict[str, SideTable]
     derives: tuple[str, ...]
+    held_out_files: tuple[bool, ...] = ()
 
-    def __call__(self, raw: pa.RecordBatch) -> Cleaned:
-        """Cleans one batch."""
+    def __call__(self, raw: pa.RecordBatch) -> list[Cleaned]:
+        """Cleans one batch; a value that Arrow cannot handle costs its own row only."""
+        try:
+            return [self._clean(raw)]
+        except (pa.ArrowException, OverflowError) as error:
+            if raw.num_rows > 1:
+                half = raw.num_rows // 2
+                return [*self(raw.slice(0, half)), *self(raw.slice(half))]
+            faults = Faults(1)
+            reason = f"has a value that cannot be used: {' '.join(str(error).split())[:120]}"
+            faults.add(np.ones(1, bool), lambda _: reason)
+            return [Cleaned(None, _rejected(raw, faults), {}, {}, 0, {})]
+
+    def _clean(self, raw: pa.RecordBatch) -> Cleaned:
         data, rows = self.experiment.data, raw.num_rows
         columns = dict(zip(raw.schema.names, raw.columns, strict=True))
         unmatched, first_unmatched = {}, {}
@@ -85,11 +112,14 @@ class Cleaner:
             columns[name] = derive.derive(data.derive[name], columns)
         faults = Faults(rows)
         order = mix(raw.column(PLACE).to_numpy() ^ mix(np.array([data.order_seed], np.uint64)))
+        if POSITION in columns:  # the entries of one list share their place
+            position = columns[POSITION].to_numpy().astype(np.uint64)
+            order = np.where(position > 0, mix(order ^ position), order)
         out: dict[str, pa.Array] = {ORDER: pa.array(order)}
         not_binary = self._label(columns, rows, out, faults)
         self._weight(columns, out, faults)
         self._request(columns, out, faults)
-        self._split(columns, out, faults)
+        self._split(raw, columns, out, faults)
         inexact = self._features(columns, out, faults)
         rows_out = pa.RecordBatch.from_pydict(out)
         good, bad = rows_out, None
@@ -98,11 +128,22 @@ class Cleaner:
             bad = _rejected(raw, faults)
         return Cleaned(good, bad, unmatched, first_unmatched, not_binary, inexact)
 
+    @cached_property
+    def _formats(self) -> dict[str, NumberFormat]:
+        """How the log writes the numbers that it holds as text; tables are read as numbers already."""
+        events = self.experiment.data.events
+        form = NumberFormat(events.decimal, events.thousands)
+        if form.is_plain:
+            return {}
+        brought = {name for table in self.tables.values() for name in table.columns}
+        columns = {*needs(self.experiment).all} - brought - set(self.derives)
+        return dict.fromkeys(columns, form)
+
     def _label(
         self, columns: dict[str, pa.Array], rows: int, out: dict[str, pa.Array], faults: Faults
     ) -> int:
         text = self.experiment.data.label
-        values = label(text, columns, rows)
+        values = label(text, columns, rows, self._formats)
         missing = np.isnan(values)
         wrong = ~missing & (values != 0) & (values != 1)
         names = expression.columns(text)
@@ -120,7 +161,7 @@ class Cleaner:
         name = self.experiment.data.weight
         if name is None:
             return
-        values, _ = as_numbers(columns[name])
+        values, _ = as_numbers(columns[name], self._formats.get(name, NumberFormat()))
         wrong = ~((values >= 0) & (values <= _FLOAT32_MAX))
         faults.add(wrong, _shown(columns[name], f"{name} is not a weight (finite and >= 0)"))
         out[layout.WEIGHT] = pa.array(np.where(wrong, 0, values).astype(np.float32))
@@ -137,7 +178,9 @@ class Cleaner:
         faults.add(empty, lambda row: f"no request: {', '.join(names)} is empty")
         out[layout.REQUEST] = request
 
-    def _split(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
+    def _split(
+        self, raw: pa.RecordBatch, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults
+    ) -> None:
         split = self.experiment.data.split
         if isinstance(split, HashSplit):
             of = (split.of,) if isinstance(split.of, str) else split.of
@@ -149,9 +192,12 @@ class Cleaner:
             rule = f"{split.of} is neither {' nor '.join([*split.train, *split.eval])}"
             faults.add(~(is_train | is_eval), _shown(value, rule))
             out[EVAL] = pa.array(is_eval)
+        elif isinstance(split, FileSplit):
+            file = (raw.column(PLACE).to_numpy() >> np.uint64(FILE_SHIFT)).astype(np.int64)
+            out[EVAL] = pa.array(np.array(self.held_out_files)[file])
         else:
             name = str(self.experiment.data.timestamp)
-            values, bad = as_times(columns[name])
+            values, bad = as_times(columns[name], self.experiment.data.time_format)
             faults.add(bad, _shown(columns[name], f"{name} is not a time"))
             out[TIME] = pa.array(values)
 
@@ -165,7 +211,7 @@ class Cleaner:
                 faults.add(refused, _shown(columns[name], _list_rule(name, feature.multivalued)))
                 out[name] = as_text(columns[name], feature.multivalued or "|")
                 continue
-            values, bad = as_numbers(columns[name])
+            values, bad = as_numbers(columns[name], self._formats.get(name, NumberFormat()))
             magnitudes = np.abs(values)
             bad = bad | (magnitudes > _FLOAT32_MAX)
             faults.add(bad, _shown(columns[name], f"{name} is not a finite number"))
@@ -206,6 +252,7 @@ def _rejected(raw: pa.RecordBatch, faults: Faults) -> pa.RecordBatch:
     if TEXT in raw.schema.names:
         texts = bad.column(TEXT).to_pylist()
     else:
-        rows = bad.drop_columns([PLACE, LINE]).to_pylist()
+        made = [name for name in (PLACE, LINE, POSITION) if name in raw.schema.names]
+        rows = bad.drop_columns(made).to_pylist()
         texts = [json.dumps(row, default=str, ensure_ascii=False) for row in rows]
     return rejected(bad.column(PLACE), bad.column(LINE), faults.reasons(), texts)

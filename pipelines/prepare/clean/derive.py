@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.read.columns import as_text, decode
+from pipelines.prepare.clean.label import flag_values
+from pipelines.prepare.read.columns import as_numbers, as_text
 from ranker.config import Extract, Flags
 
 
@@ -23,15 +24,13 @@ def derive(rule: Flags | Extract, columns: Mapping[str, pa.Array]) -> pa.Array:
         return _extract(rule, as_text(columns[rule.extract]))
     # Each name comes with a separator before it, and the first separator is cut off: Arrow's own way to leave
     # out nulls (`null_handling="skip"`) drops rows in which all are null (seen in 25.0).
-    names = [
-        pc.if_else(pc.is_in(decode(as_text(columns[flag])), _SET), rule.separator + flag, "")
-        for flag in rule.flags
-    ]
+    names = [pc.if_else(_is_set(columns[flag]), rule.separator + flag, "") for flag in rule.flags]
     joined = pc.binary_join_element_wise(*names, "")
     return as_text(pc.utf8_slice_codeunits(joined, len(rule.separator)))
 
 
-_SET = pa.array(["1", "1.0", "true", "True"])
+def _is_set(column: pa.Array) -> pa.BooleanArray:
+    return pa.array(flag_values(column, as_numbers(column)[0]) == 1)
 
 
 def _extract(rule: Extract, column: pa.DictionaryArray) -> pa.Array:

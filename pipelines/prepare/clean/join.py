@@ -13,7 +13,7 @@ from pipelines.prepare.clean.tables import SideTable, write_table
 from pipelines.prepare.needs import Needs
 from pipelines.prepare.plan import Plan, TablePlan
 from pipelines.prepare.read import sources
-from pipelines.prepare.read.columns import as_numbers, as_text
+from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text
 from pipelines.prepare.remarks import Remark, rejected_remark
 from pipelines.prepare.rows import LINE, PLACE, TEXT, rejected
 from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
@@ -56,7 +56,7 @@ def read_table(plan: Plan, table: TablePlan, directory: Path, rejected_rows: Pat
         *(c for name in table.derives for c in derive.inputs(rules[name])),
     }
     wanted = Needs(dict.fromkeys(sorted(columns), f"data.tables.{table.name}"), {})
-    sources.check_columns(list(table.files), wanted.all, wanted)
+    sources.check_columns(list(table.files), wanted.all, wanted, table.source)
     batches, bad = [], []
     lines: Counter[tuple[int, int]] = Counter()
     for block in sources.blocks(list(table.files)):
@@ -72,9 +72,10 @@ def read_table(plan: Plan, table: TablePlan, directory: Path, rejected_rows: Pat
         else pa.array([], pa.string())
         for name in names
     }
-    brought = {name: _compact(merged[name], name in plan.needs.numbers) for name in table.brings}
+    form = NumberFormat(table.source.decimal, table.source.thousands)
+    brought = {name: _compact(merged[name], name in plan.needs.numbers, form) for name in table.brings}
     for name in table.derives:
-        brought[name] = _compact(derive.derive(rules[name], merged), name in plan.needs.numbers)
+        brought[name] = _compact(derive.derive(rules[name], merged), name in plan.needs.numbers, form)
     path = directory / f"{table.name}.arrow"
     dropped = write_table(merged[table.source.key], brought, path)
     if len(dropped):
@@ -106,10 +107,10 @@ def _plain(column: pa.Array) -> pa.Array:
     return column if pa.types.is_integer(column.type) else as_text(column).dictionary_decode()
 
 
-def _compact(column: pa.Array, number: bool) -> pa.Array:
+def _compact(column: pa.Array, number: bool, form: NumberFormat) -> pa.Array:
     """Numbers as float64 if all of them are, so that they are parsed once; else dictionary-encoded text."""
     if number:
-        values, bad = as_numbers(column)
+        values, bad = as_numbers(column, form)
         if not bad.any():
             return pa.array(values)
     return as_text(column)

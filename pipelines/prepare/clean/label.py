@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.read.columns import as_numbers, as_text, decode
+from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, decode
 from ranker.config import expression
 
 _ORDER = {ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal,
@@ -22,30 +22,44 @@ _ORDER = {ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: n
 _ARITHMETIC = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide}
 
 
-def label(text: str, columns: Mapping[str, pa.Array], rows: int) -> np.ndarray:
+def label(
+    text: str, columns: Mapping[str, pa.Array], rows: int, formats: Mapping[str, NumberFormat] | None = None
+) -> np.ndarray:
     """Evaluates an expression.
 
     Args:
         text: a checked label expression.
         columns: the columns it reads, by name.
         rows: how many.
+        formats: how numbers are written in columns of text, where not plainly.
 
     Returns:
         float64 [rows]: 0 or 1 for a truth value, the number itself for a numeric expression (the caller
         requires 0 or 1), NaN where it cannot be computed.
     """
     tree = expression.parse(text)
-    evaluate = _Evaluate(columns, rows)
+    evaluate = _Evaluate(columns, rows, formats or {})
     with np.errstate(all="ignore"):
         value = evaluate.truth(tree) if _is_truth(tree) else evaluate.flag_or_number(tree)
     return np.where(np.isfinite(value), value, np.nan)
 
 
+_FLAGS = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
+
+
+def flag_values(column: pa.Array, values: np.ndarray) -> np.ndarray:
+    """Numbers of a column with 1 and 0 where it has truth values in words, in any case: true, t, yes, y, false, ..."""
+    words = pc.utf8_trim_whitespace(pc.utf8_lower(decode(as_text(column))))
+    place = pc.index_in(words, pa.array(list(_FLAGS))).fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.where(place >= 0, np.array(list(_FLAGS.values()))[place], values)
+
+
 class _Evaluate:
     """Walks a tree. Truth values and numbers are float64 [rows] with NaN for missing."""
 
-    def __init__(self, columns: Mapping[str, pa.Array], rows: int):
+    def __init__(self, columns: Mapping[str, pa.Array], rows: int, formats: Mapping[str, NumberFormat]):
         self._columns = columns
+        self._formats = formats
         self._rows = rows
 
     def truth(self, node: ast.expr) -> np.ndarray:
@@ -61,19 +75,11 @@ class _Evaluate:
         return np.where((value == 0) | (value == 1), value, np.nan)
 
     def flag_or_number(self, node: ast.expr) -> np.ndarray:
-        if isinstance(node, ast.Name):
-            values, bad = as_numbers(self._columns[node.id])
-            if bad.any():  # true and false, in words
-                words = pc.utf8_lower(decode(as_text(self._columns[node.id])))
-                words = pc.utf8_trim_whitespace(words)
-                values = np.where(pc.equal(words, "true").to_numpy(zero_copy_only=False), 1.0, values)
-                values = np.where(pc.equal(words, "false").to_numpy(zero_copy_only=False), 0.0, values)
-            return values
         return self._number(node)
 
     def _number(self, node: ast.expr) -> np.ndarray:
         if isinstance(node, ast.Name):
-            return as_numbers(self._columns[node.id])[0]
+            return self._column(node.id)
         if isinstance(node, ast.Constant) and not isinstance(node.value, str):
             return np.full(self._rows, float(str(node.value)))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -84,6 +90,11 @@ class _Evaluate:
         if _is_truth(node):
             return self.truth(node)
         return np.full(self._rows, np.nan)
+
+    def _column(self, name: str) -> np.ndarray:
+        column = self._columns[name]
+        values, bad = as_numbers(column, self._formats.get(name, NumberFormat()))
+        return flag_values(column, values) if bad.any() else values
 
     def _text(self, node: ast.expr) -> np.ndarray | str:
         if isinstance(node, ast.Constant):

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipelines.prepare.read import quoted
 from pipelines.prepare.read.columns import TEXT_TYPE
 from pipelines.prepare.read.lines import MAX_LINE_BYTES, TOO_LONG, Lines
+from pipelines.prepare.read.quoted import Quoting
 from pipelines.prepare.rows import FILE_SHIFT, LINE, PLACE, TEXT, rejected
 
 _UNKNOWN = "\ufffd".encode()  # what a decoder leaves where bytes are no text
@@ -33,8 +35,10 @@ class Delimited:
         quote: the quoting character, if fields may be quoted.
         encoding: of the text.
         transcoded: whether the lines are UTF-8 by now, made from `encoding`.
-        header: the header line as it stands in the file, without its end; None if there is none.
-        header_place: where it begins.
+        header: the header line as it stands in the file, without its end; None if there is none, or it has several.
+        comment: what lines that are no rows begin with.
+        null_values: texts of missing numbers, beside the empty one.
+        plain_numbers: whether numbers have a decimal point and no marks between thousands; others stay text here.
     """
 
     columns: tuple[str, ...]
@@ -45,7 +49,17 @@ class Delimited:
     encoding: str = "utf-8"
     transcoded: bool = False
     header: bytes | None = None
-    header_place: int = 0
+    comment: str | None = None
+    null_values: tuple[str, ...] = ()
+    plain_numbers: bool = True
+
+    @property
+    def quoting(self) -> Quoting | None:
+        """How fields are quoted, in the text as it is read; None if they are not."""
+        if self.quote is None:
+            return None
+        encoding = "utf-8" if self.transcoded else self.encoding
+        return Quoting(self.delimiter, self.quote, len(self.columns), encoding, self.comment)
 
 
 def parse(lines: Lines, form: Delimited, file: int) -> tuple[list[pa.RecordBatch], pa.RecordBatch | None]:
@@ -58,9 +72,8 @@ def parse(lines: Lines, form: Delimited, file: int) -> tuple[list[pa.RecordBatch
 
     Returns:
         (rows, rejected), the latter None if there is none. Rows have the wanted columns (dictionary-encoded
-        text, or float64), `__place__`, `__line__` and `__text__`. Empty lines and the header are in neither.
+        text, or float64), `__place__`, `__line__` and `__text__`. Empty lines and comments are in neither.
     """
-    lines = _after_header(lines, form)
     base = np.uint64((file << FILE_SHIFT) + lines.place) if lines.data else np.uint64(0)
     if lines.fault is not None:
         return [], rejected([base], [lines.line], [lines.fault], [lines.data])
@@ -109,15 +122,27 @@ class _Piece:
             odd |= (length == 1) & (self.bytes[self.starts] == 13)
             returns = np.flatnonzero(self.bytes == 13)
             odd[self._lines_of(returns[self.bytes[returns + 1] != 10])] = True
-        for byte in (0, ord(form.quote.encode()) if form.quote else 0):
+        quote = (form.quote or "\0").encode()
+        for byte in {0, quote[0]} if len(quote) == 1 else {0}:
             if bytes([byte]) in self.data:
                 odd[self._lines_of(np.flatnonzero(self.bytes == byte))] = True
-        for text in (_UNKNOWN, form.header):
+        if form.comment is not None:
+            odd |= self.comments()
+        for text in (_UNKNOWN, form.header, quote if len(quote) > 1 else None):
             at = self.data.find(text) if text else -1
             while text and at >= 0:
                 odd[self._lines_of(np.array([at]))] = True
                 at = self.data.find(text, at + 1)
         return odd
+
+    def comments(self) -> np.ndarray:
+        """A bool mask of the lines that begin with the comment mark."""
+        prefix = (self.form.comment or "").encode()
+        starts_with = self.ends - self.starts >= len(prefix)
+        for offset, byte in enumerate(prefix):
+            places = np.minimum(self.starts + offset, len(self.bytes) - 1)
+            starts_with &= self.bytes[places] == byte
+        return starts_with
 
     def fields(self) -> np.ndarray:
         """The number of fields of each line."""
@@ -135,16 +160,35 @@ class _Piece:
         if len(chosen) < len(self.texts):
             data = self.texts.take(pa.array(chosen)).buffers()[2].to_pybytes()
         short, delimiter = _single_byte(data, self.form.delimiter.encode())
-        for numbers in (pa.float64(), TEXT_TYPE):
-            table = _read_csv(short, self.form, delimiter, numbers)
-            if table is not None and table.num_rows == len(chosen):
-                return {name: pa.concat_arrays(table[name].chunks) for name in table.column_names}
-        return None
+        return _read_rows(short, self.form, delimiter, len(chosen))
+
+    def read_quoted(self, chosen: np.ndarray) -> dict[str, pa.Array] | None:
+        """Arrow's parser on lines whose quotes are all in order; None if they are not well-formed rows."""
+        if not len(chosen):
+            return None
+        data = self.texts.take(pa.array(chosen)).buffers()[2].to_pybytes()
+        return _read_rows(data, self.form, self.form.delimiter.encode(), len(chosen), self.form.quote)
+
+    def well_quoted(self, chosen: np.ndarray) -> np.ndarray:
+        """A bool mask over some lines: those with quotes, around whole fields only."""
+        form = self.form
+        if form.quote is None or len(form.delimiter.encode()) > 1 or len(form.quote.encode()) > 1:
+            return np.zeros(len(chosen), bool)
+        quote, delimiter = (f"\\x{ord(mark):02x}" for mark in (form.quote, form.delimiter))
+        field = f"(?:{quote}(?:[^{quote}\n]|{quote}{quote})*{quote}|[^{quote}{delimiter}\r\n]*)"
+        pattern = f"^{field}(?:{delimiter}{field})*\r?\n$"
+        texts = self.texts.take(pa.array(chosen))
+        matches = pc.match_substring_regex(texts, pattern)
+        lengths = self.ends[chosen] - self.starts[chosen]
+        return matches.to_numpy(zero_copy_only=False) & (lengths <= MAX_LINE_BYTES)
 
     def look_at(self, chosen: np.ndarray) -> tuple[list[pa.RecordBatch], pa.RecordBatch | None]:
-        """Reads lines one by one."""
+        """Reads lines that the parser for plain lines must not see: quoted ones together, others one by one."""
+        if self.form.comment is not None and len(chosen):
+            chosen = chosen[~self.comments()[chosen]]
+        spans = self._spans()
+        quoted_rows, chosen = self._quoted_rows(chosen, spans)
         texts = {index: self._line(index) for index in chosen.tolist()}
-        spans = self._spans(texts)
         good: list[int] = []
         found: list[list[str]] = []
         bad: list[int] = []
@@ -171,7 +215,9 @@ class _Piece:
             self.data[self.starts[i] : min(self.ends[spans.get(i, i)], self.starts[i] + _KEPT_BYTES)]
             for i in bad
         ]
-        return rows, rejected(self.places[where], where + self.first, reasons, shown) if bad else None
+        return quoted_rows + rows, rejected(
+            self.places[where], where + self.first, reasons, shown
+        ) if bad else None
 
     def batch(
         self, columns: dict[str, pa.Array], chosen: np.ndarray, spans: dict[int, int] | None = None
@@ -189,19 +235,31 @@ class _Piece:
         }
         return pa.RecordBatch.from_pydict({**columns, **origin})
 
-    def _spans(self, texts: dict[int, bytes]) -> dict[int, int]:
+    def _quoted_rows(
+        self, chosen: np.ndarray, spans: dict[int, int]
+    ) -> tuple[list[pa.RecordBatch], np.ndarray]:
+        """(batches, the lines that are left) of those lines whose quotes are in order."""
+        usable = self.well_quoted(chosen)
+        for first, last in spans.items():
+            usable &= (chosen < first) | (chosen > last)
+        for index in np.flatnonzero(usable).tolist():
+            line = self._line(int(chosen[index]))
+            usable[index] = line != self.form.header and b"\0" not in line and _UNKNOWN not in line
+        table = self.read_quoted(chosen[usable])
+        if table is None:
+            return [], chosen
+        return [self.batch(table, chosen[usable])], chosen[~usable]
+
+    def _spans(self) -> dict[int, int]:
+        """First line to last line of the records that go over several lines."""
         form = self.form
-        if form.quote is None:
+        if form.quote is None or form.quote.encode() not in self.data:
             return {}
-        mark = form.quote.encode()
-        odd = [index for index, text in texts.items() if text.count(mark) % 2]
-        return quoted.spans(
-            odd,
-            lambda i: self._line(i).decode("utf-8", "replace"),
-            form.delimiter,
-            form.quote,
-            len(form.columns),
-        )
+        quoting = Quoting(form.delimiter, form.quote, len(form.columns), "utf-8", form.comment)
+        return {
+            int(self._lines_of(np.array([start]))[0]): int(self._lines_of(np.array([end]))[0])
+            for start, end in quoting.spans(self.data)
+        }
 
     def _columns(self, rows: list[list[str]]) -> dict[str, pa.Array]:
         form = self.form
@@ -236,13 +294,6 @@ class _Piece:
         return np.searchsorted(self.ends, positions)
 
 
-def _after_header(lines: Lines, form: Delimited) -> Lines:
-    if form.header is None or lines.place != form.header_place or lines.fault is not None:
-        return lines
-    end = lines.data.index(b"\n") + 1
-    return Lines(lines.data[end:], lines.place + end, lines.line + 1, lines.count - 1)
-
-
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode("utf-8")
@@ -261,16 +312,31 @@ def _single_byte(data: bytes, delimiter: bytes) -> tuple[bytes, bytes]:
     return data, b"\0"  # no byte is free: the lines are then read one by one
 
 
-def _read_csv(data: bytes, form: Delimited, delimiter: bytes, numbers: pa.DataType) -> pa.Table | None:
+def _read_rows(
+    data: bytes, form: Delimited, delimiter: bytes, rows: int, quote: str | None = None
+) -> dict[str, pa.Array] | None:
+    """Arrow's parser; None if the lines are not `rows` well-formed rows."""
+    for numbers in (pa.float64(), TEXT_TYPE) if form.plain_numbers else (TEXT_TYPE,):
+        table = _read_csv(data, form, delimiter, numbers, quote)
+        if table is not None and table.num_rows == rows:
+            return {name: pa.concat_arrays(table[name].chunks) for name in table.column_names}
+    return None
+
+
+def _read_csv(
+    data: bytes, form: Delimited, delimiter: bytes, numbers: pa.DataType, quote: str | None
+) -> pa.Table | None:
     types = {**dict.fromkeys(form.text, TEXT_TYPE), **dict.fromkeys(form.numbers, numbers)}
     try:
         return pa.csv.read_csv(
             pa.BufferReader(data),
             pa.csv.ReadOptions(use_threads=False, column_names=list(form.columns), block_size=len(data) + 1),
-            pa.csv.ParseOptions(delimiter=delimiter.decode("latin-1"), quote_char=False, double_quote=False),
+            pa.csv.ParseOptions(
+                delimiter=delimiter.decode("latin-1"), quote_char=quote or False, double_quote=quote is not None,
+            ),
             pa.csv.ConvertOptions(
-                column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=False,
-                check_utf8=False,
+                column_types=types, include_columns=list(types), null_values=["", *form.null_values],
+                strings_can_be_null=False, check_utf8=False,
             ),
         )  # fmt: skip
     except pa.ArrowInvalid:

@@ -68,7 +68,9 @@ def open_input(path: str) -> BinaryIO:
 
 def _find_local(pattern: str, root: str) -> list[File]:
     # A path that exists is itself, whatever brackets its name has.
-    paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+    paths = (
+        [pattern] if os.path.exists(pattern) else sorted(glob.glob(_rooted(pattern, root), recursive=True))
+    )
     files = []
     for path in paths:
         if os.path.isdir(path):
@@ -84,8 +86,9 @@ def _find_local(pattern: str, root: str) -> list[File]:
 def _find_remote(pattern: str, root: str) -> list[File]:
     import fsspec
 
-    filesystem, _, paths = fsspec.get_fs_token_paths(pattern)
-    found = sorted({match for path in paths for match in _matches(filesystem, path)})
+    filesystem, path = fsspec.core.url_to_fs(pattern)
+    _, inside_root = fsspec.core.url_to_fs(root) if "://" in root else (None, root)
+    found = sorted(set(_matches(filesystem, path, inside_root)))
     files = []
     for path in found:
         info = filesystem.info(path)
@@ -95,10 +98,16 @@ def _find_remote(pattern: str, root: str) -> list[File]:
     return files
 
 
-def _matches(filesystem: Any, path: str) -> list[str]:
+def _rooted(pattern: str, root: str) -> str:
+    """A pattern in which the part of the root is itself, whatever brackets it has."""
+    base = root.rstrip("/") + "/"
+    return glob.escape(base) + pattern[len(base) :] if pattern.startswith(base) else pattern
+
+
+def _matches(filesystem: Any, path: str, root: str) -> list[str]:
     if filesystem.exists(path):
         return [path]
-    return [found for found in filesystem.glob(path) if filesystem.isfile(found)]
+    return [match for match in filesystem.glob(_rooted(path, root)) if filesystem.isfile(match)]
 
 
 def _name(path: str, root: str) -> str:

@@ -1,4 +1,4 @@
-"""Whole lines from a byte range of a file, or from a stream that cannot be cut (gzip, UTF-16).
+"""Whole lines from a byte range of a file, or from a stream that cannot be cut (compressed, UTF-16).
 
 A line belongs to the range in which its first byte lies. Ranges of any size give the same lines at the same
 places, which is what makes results independent of how the input was cut.
@@ -7,11 +7,12 @@ places, which is what makes results independent of how the input was cut.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pipelines.prepare.read.compression import Decompressed, codec_of
 from pipelines.prepare.read.files import open_input
-from pipelines.prepare.read.streams import Gunzip, Prepended, Readable, Transcode, is_line_safe
+from pipelines.prepare.read.streams import Prepended, Readable, Transcode, is_line_safe
 
 PIECE_BYTES = 4 << 20
 """Lines are handed on in pieces of about this size."""
@@ -56,14 +57,27 @@ def read_range(path: str, start: int, length: int) -> Iterator[Lines]:
 
 
 def read_stream(path: str, encoding: str) -> Iterator[Lines]:
-    """All lines of a file, decompressed if it is gzip, in UTF-8 if its encoding is not safe to cut at lines."""
+    """All lines of a file, decompressed if need be, in UTF-8 if its encoding is not safe to cut at lines."""
     with open_input(path) as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream: Readable = Gunzip(raw) if compressed else raw
+        codec = codec_of(raw, path)
+        stream: Readable = raw if codec is None else Decompressed(raw, codec)
         if not is_line_safe(encoding):
             stream = Transcode(stream, encoding)
         yield from _cut(stream, 0, None)
+
+
+def after(pieces: Iterable[Lines], place: int) -> Iterator[Lines]:
+    """The lines that begin at `place` or later; those before are counted, without their text."""
+    for piece in pieces:
+        if piece.place >= place:
+            yield piece
+            continue
+        kept = max(0, min(place - piece.place, len(piece.data))) if piece.fault is None else len(piece.data)
+        passed = piece.data.count(b"\n", 0, kept)
+        yield Lines(b"", piece.place, piece.line, passed)
+        if kept < len(piece.data):
+            rest, count = piece.data[kept:], piece.count - passed
+            yield Lines(rest, place, piece.line + passed, count)
 
 
 def _cut(stream: Readable, place: int, end: int | None) -> Iterator[Lines]:

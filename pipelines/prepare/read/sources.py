@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import TypeVar
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.prepare.needs import Needs
-from pipelines.prepare.read import delimited, lines, parquet, quoted
+from pipelines.prepare.read import conventions, delimited, json_lines, libsvm, lines, parquet, quoted
+from pipelines.prepare.read.columns import NumberFormat
+from pipelines.prepare.read.compression import codec_of
 from pipelines.prepare.read.delimited import Delimited
 from pipelines.prepare.read.files import File, find, open_input
+from pipelines.prepare.read.json_lines import JsonFields
+from pipelines.prepare.read.libsvm import Sparse
 from pipelines.prepare.read.streams import is_line_safe
 from pipelines.prepare.rows import FILE_SHIFT, rejected
 from ranker.config import Data, Source
 from ranker.errors import UserError
 
 BLOCK_BYTES = 32 << 20
+_SHOWN_COLUMNS = 60
+_SAMPLE_BYTES = 4 << 20  # in which fields and indices are looked for
+_MAX_INDEX = 10_000  # indices of a libsvm file that are listed as its columns
 
 
 @dataclass(frozen=True)
@@ -28,21 +38,29 @@ class Opened:
     Attributes:
         index: its position among the source's files.
         file: where it is.
-        columns: its columns, in order; none in an empty or unreadable file.
+        columns: its columns by the names of the configuration, in order; none in an empty or unreadable file.
+        partitions: columns whose value is in the file's path (`date=2024-01-31/`).
         streamed: whether it can only be read from its beginning to its end.
-        header: its header line, if it has one, and
-        header_place: where that begins.
+        header: its header line, if it has one of one line, and
+        data_place: where its rows begin.
         groups: rows of each row group; None if it is not Parquet.
+        paths: JSON and Parquet: column to the names in the file that lead to it.
+        types: Parquet: the type of each column.
+        group_ends: libsvm: how many lines its first groups have, added up.
         fault: why nothing of it can be read.
     """
 
     index: int
     file: File
     columns: tuple[str, ...] = ()
+    partitions: tuple[tuple[str, str], ...] = ()
     streamed: bool = False
     header: bytes | None = None
-    header_place: int = 0
+    data_place: int = 0
     groups: tuple[int, ...] | None = None
+    paths: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    types: tuple[tuple[str, pa.DataType], ...] = ()
+    group_ends: tuple[int, ...] | None = None
     fault: str | None = None
 
 
@@ -61,27 +79,94 @@ class Block:
     length: int
 
 
-def open_source(source: Source, data: Data) -> list[Opened]:
+def open_source(source: Source, data: Data, wanted: Collection[str] = ()) -> list[Opened]:
     """Finds and looks into all files of a source.
+
+    Args:
+        source: the source.
+        data: the configuration around it.
+        wanted: columns that something needs: a sparse format has those it can have, whatever its first rows show.
 
     Raises:
         UserError: a file is missing, or its header cannot be used.
     """
     patterns = [source.path] if isinstance(source.path, str) else list(source.path)
     files = {file.path: file for pattern in patterns for file in find(data.locate(pattern), data.root)}
-    look = _open_parquet if source.format == "parquet" else _open_delimited
-    return [look(index, file, source) for index, file in enumerate(files.values())]
+    look = {
+        "parquet": _open_parquet, "delimited": _open_delimited, "json": _open_json, "libsvm": _open_libsvm,
+    }[source.format]  # fmt: skip
+    return [
+        _with_made_columns(look(index, file, source, wanted), source)
+        for index, file in enumerate(files.values())
+    ]
 
 
-def check_columns(opened: list[Opened], wanted: tuple[str, ...], needs: Needs) -> None:
-    """Raises a UserError if a file lacks one of the columns."""
+def _with_made_columns(one: Opened, source: Source) -> Opened:
+    """Adds the columns that are not in the file: of its path, of `explode` and `row_id`."""
+    if not one.columns:
+        return one
+    partitions = _partitions(one.file.name)
+    made = [*partitions, source.row_id, source.explode.position if source.explode else None]
+    columns = dict.fromkeys([*one.columns, *(name for name in made if name)])
+    for name in (*source.integers, *(source.explode.columns if source.explode else ())):
+        if name not in columns:
+            raise UserError(
+                f"{one.file.path}: no column {name!r}, which {'integers' if name in source.integers else 'explode'}"
+                f" names; it has: {', '.join(one.columns)}"
+            )
+    return replace(one, columns=tuple(columns), partitions=tuple(partitions.items()))
+
+
+def _partitions(name: str) -> dict[str, str]:
+    """Columns in a path, as Hive writes them: `date=2024-01-31/country=DE/part-0.parquet`."""
+    parts = [part.partition("=") for part in name.split("/")[:-1] if "=" in part]
+    values = {key: unquote(value) for key, _, value in parts if key}
+    return {key: "" if value == "__HIVE_DEFAULT_PARTITION__" else value for key, value in values.items()}
+
+
+_Value = TypeVar("_Value")
+
+
+def _without_targets(columns: dict[str, _Value], source: Source) -> dict[str, _Value]:
+    """Columns of nested data without those whose name another one gets: `rename: {user.id: user}` hides `user`."""
+    targets = set(source.rename.values()) - set(source.rename)
+    return {name: value for name, value in columns.items() if name not in targets}
+
+
+def _renamed(names: Sequence[str], source: Source, file: File) -> tuple[str, ...]:
+    for old in source.rename:
+        if old not in names:
+            raise UserError(f"{file.path}: no column {old!r}, which rename names; it has: {', '.join(names)}")
+    new = [source.rename.get(name, name) for name in names]
+    twice = [name for name in new if new.count(name) > 1]
+    if twice:
+        raise UserError(f"{file.path}: the header names the column {twice[0]!r} twice")
+    return tuple(new)
+
+
+def check_columns(opened: list[Opened], wanted: tuple[str, ...], needs: Needs, source: Source) -> None:
+    """Raises a UserError if a file lacks one of the columns, or has it in a type that cannot serve."""
     for one in opened:
         missing = [column for column in wanted if column not in one.columns]
         if one.columns and missing:
             raise UserError(
                 f"{one.file.path}: no column {missing[0]!r}, which {needs.reason(missing[0])} needs;"
-                f" it has: {', '.join(one.columns)}"
+                f" it has: {_listed(one.columns)}"
             )
+        for name, kind in one.types:
+            if name not in wanted:
+                continue
+            exploded = name in (source.explode.columns if source.explode else ())
+            reason = parquet.unusable(kind, name in needs.numbers, exploded)
+            if reason is not None:
+                raise UserError(
+                    f"{one.file.path}: the column {name!r}, which {needs.reason(name)} needs, {reason}"
+                )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    shown = ", ".join(columns[:_SHOWN_COLUMNS])
+    return shown if len(columns) <= _SHOWN_COLUMNS else f"{shown}, ... ({len(columns)} columns)"
 
 
 def blocks(opened: list[Opened]) -> list[Block]:
@@ -144,74 +229,236 @@ def read(block: Block, one: Opened, source: Source, needs: Needs) -> Iterator[Re
     if one.fault:
         yield Read([], rejected([base], [0], [one.fault], [b""]), 0)
         return
-    text = tuple(column for column in one.columns if column in needs.text)
-    numbers = tuple(column for column in one.columns if column in needs.numbers)
+    constants = {name: value for name, value in one.partitions if name in needs}
+    lists = conventions.split_fields(source)
+    # Columns that only `explode` reads come along with those that something needs.
+    in_file = [name for name in dict(one.paths) if name not in constants and (name in needs or name in lists)]
+    text = tuple(name for name in in_file if name in needs.text or name in lists)
+    numbers = tuple(name for name in in_file if name not in text)
+    for rows, bad, lines_read in _read(block, one, source, text, numbers, base):
+        batches, unfit = [], []
+        for batch in rows:
+            more, wrong = conventions.apply(batch, source, constants)
+            batches += more
+            unfit += [] if wrong is None else [wrong]
+        unfit += [] if bad is None else [bad]
+        yield Read(batches, pa.concat_batches(unfit) if unfit else None, lines_read)
+
+
+def _read(
+    block: Block, one: Opened, source: Source, text: tuple[str, ...], numbers: tuple[str, ...], base: int
+) -> Iterator[tuple[list[pa.RecordBatch], pa.RecordBatch | None, int]]:
+    """(batches, rejected, lines) of a block as its format has them."""
+    path, paths = one.file.path, dict(one.paths)
     if one.groups is not None:
         first = sum(one.groups[: block.start])
-        for rows, bad in parquet.read_group(one.file.path, block.start, first, text + numbers, base):
-            yield Read([] if rows is None else [rows], bad, 0 if rows is None else rows.num_rows)
+        wanted = {name: paths[name] for name in (*text, *numbers) if name in paths}
+        for rows, bad in parquet.read_group(path, block.start, first, wanted, base):
+            yield [] if rows is None else [rows], bad, 0 if rows is None else rows.num_rows + _rows(bad)
+        return
+    if one.streamed:
+        pieces = lines.after(lines.read_stream(path, source.encoding), one.data_place)
+    else:
+        pieces = lines.after(lines.read_range(path, block.start, block.length), one.data_place)
+    if source.format == "json":
+        fields = JsonFields(
+            {name: paths[name] for name in (*text, *numbers) if name in paths},
+            conventions.split_fields(source),
+            "utf-8" if not is_line_safe(source.encoding) else source.encoding,
+        )
+        for part in pieces:
+            yield *json_lines.parse(part, fields, one.index), part.count
+        return
+    if source.format == "libsvm":
+        old = {paths[name][0]: name for name in (*text, *numbers) if name in paths}
+        sparse = Sparse(tuple(old), source.columns, one.group_ends, one.file.name)
+        for part in pieces:
+            rows_read, unread = libsvm.parse(part, sparse, one.index)
+            yield [_with_names(batch, old) for batch in rows_read], unread, part.count
         return
     form = Delimited(
-        one.columns, text, numbers, source.delimiter, source.quote, source.encoding,
-        not is_line_safe(source.encoding), one.header, one.header_place,
+        tuple(paths), text, numbers, source.delimiter, source.quote, source.encoding,
+        not is_line_safe(source.encoding), one.header, source.comment, source.null_values,
+        NumberFormat(source.decimal, source.thousands).is_plain,
     )  # fmt: skip
-    if one.streamed:
-        pieces = lines.read_stream(one.file.path, source.encoding)
-    else:
-        pieces = lines.read_range(one.file.path, block.start, block.length)
-    if source.quote is not None:
-        encoding = "utf-8" if form.transcoded else source.encoding
-        pieces = quoted.whole_records(pieces, source.delimiter, source.quote, len(one.columns), encoding)
+    if form.quoting is not None and one.streamed:
+        pieces = quoted.whole_records(pieces, form.quoting)
+    elif form.quoting is not None:
+        pieces = quoted.read_range(path, block.start, block.length, one.data_place, form.quoting)
     for part in pieces:
-        batches, bad = delimited.parse(part, form, one.index)
-        yield Read(batches, bad, part.count)
+        yield *delimited.parse(part, form, one.index), part.count
 
 
-def _open_delimited(index: int, file: File, source: Source) -> Opened:
-    with open_input(file.path) as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    streamed = compressed or source.quote is not None or not is_line_safe(source.encoding)
-    if source.columns is not None:
-        return Opened(index, file, source.columns, streamed)
+def _with_names(rows: pa.RecordBatch, names: Mapping[str, str]) -> pa.RecordBatch:
+    return rows.rename_columns([names.get(name, name) for name in rows.schema.names])
+
+
+def _rows(batch: pa.RecordBatch | None) -> int:
+    return 0 if batch is None else batch.num_rows
+
+
+def _open_delimited(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
+    streamed = _is_compressed(file) or not is_line_safe(source.encoding)
+    has_header = source.header if source.header is not None else source.columns is None
+    encoding = source.encoding if is_line_safe(source.encoding) else "utf-8"
+    passed, header = 0, b""
+    place = 0
     for part in lines.read_stream(file.path, source.encoding):
-        if part.fault is not None:
+        if part.fault is not None and passed >= source.skip_lines:
             return Opened(index, file, streamed=streamed, fault=part.fault)
         place = part.place
-        for line in part.data.split(b"\n"):
-            header = line.removesuffix(b"\r")
-            if header:
-                return Opened(index, file, _header(header, source, file), streamed, header, place)
-            place += len(line) + 1
+        for line in _lines(part.data):
+            start, place = place, place + len(line)
+            if passed < source.skip_lines:
+                passed += 1
+                continue
+            text = line.removesuffix(b"\n").removesuffix(b"\r")
+            if not header and (not text or _is_comment(text, source, encoding)):
+                continue
+            if not has_header:
+                return _delimited(index, file, source.columns or (), source, streamed, None, start)
+            header += line
+            if len(header) > lines.MAX_LINE_BYTES or not _is_open(header, source, encoding):
+                header = header.removesuffix(b"\n").removesuffix(b"\r")
+                names = _header(header, source, file)
+                repeated = None if b"\n" in header else header
+                return _delimited(index, file, source.columns or names, source, streamed, repeated, place)
+    if source.columns is not None and file.size and not has_header:
+        return _delimited(index, file, source.columns, source, streamed, None, place)
     return Opened(index, file)
+
+
+def _delimited(
+    index: int,
+    file: File,
+    names: tuple[str, ...],
+    source: Source,
+    streamed: bool,
+    header: bytes | None,
+    data_place: int,
+) -> Opened:
+    columns = _renamed(names, source, file)
+    paths = tuple((name, (name,)) for name in columns)
+    return Opened(index, file, columns, (), streamed, header, data_place, paths=paths)
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """The lines of a piece with their ends, one by one."""
+    start = 0
+    while start < len(data):
+        end = data.index(b"\n", start) + 1
+        yield data[start:end]
+        start = end
+
+
+def _is_comment(line: bytes, source: Source, encoding: str) -> bool:
+    return source.comment is not None and line.startswith(source.comment.encode(encoding))
+
+
+def _is_open(header: bytes, source: Source, encoding: str) -> bool:
+    """Whether a quoted name goes on in the next line."""
+    return source.quote is not None and header.count(source.quote.encode(encoding)) % 2 == 1
 
 
 def _header(line: bytes, source: Source, file: File) -> tuple[str, ...]:
     encoding = source.encoding if is_line_safe(source.encoding) else "utf-8"
     try:
-        names = line.decode(encoding).split(source.delimiter)
+        text = line.decode(encoding)
     except UnicodeDecodeError:
         raise UserError(f"{file.path}: the header is not {source.encoding} text") from None
-    if source.quote:
-        names = [name.removeprefix(source.quote).removesuffix(source.quote) for name in names]
-    elif all(len(name) > 1 and name[0] == name[-1] and name[0] in "\"'" for name in names):
+    names, reason = quoted.split(text, source.delimiter, source.quote, None)
+    if reason is not None:
+        raise UserError(f"{file.path}: the header {reason}")
+    if source.quote is None and all(
+        len(name) > 1 and name[0] == name[-1] and name[0] in "\"'" for name in names
+    ):
         raise UserError(
             f"{file.path}: the names in the header are quoted; say so with quote: {names[0][0]!r}"
         )
-    names = [name.strip() for name in names]
+    # A name that is empty is its place: pandas writes its index without one.
+    names = [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
     twice = [name for name in names if names.count(name) > 1]
-    if twice:
+    if twice and source.columns is None:
         raise UserError(f"{file.path}: the header names the column {twice[0]!r} twice")
     return tuple(names)
 
 
-def _open_parquet(index: int, file: File, source: Source) -> Opened:
+def _is_compressed(file: File) -> bool:
+    with open_input(file.path) as stream:
+        return codec_of(stream, file.path) is not None
+
+
+def _first_lines(file: File, source: Source) -> tuple[bytes, str | None]:
+    """(the first few megabytes of a file, why the file ends there if it is damaged)."""
+    data = b""
+    for part in lines.read_stream(file.path, source.encoding):
+        if part.fault is not None and part.fault != lines.TOO_LONG:
+            return data, part.fault
+        data += part.data
+        if len(data) >= _SAMPLE_BYTES:
+            break
+    return data, None
+
+
+def _open_json(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
+    data, fault = _first_lines(file, source)
+    streamed = _is_compressed(file) or not is_line_safe(source.encoding)
+    if not data:
+        return Opened(index, file, streamed=streamed, fault=fault)
+    paths = json_lines.discover(data)
+    for name in source.columns or ():
+        paths.setdefault(name, tuple(name.split(".")))
+    if not paths and data.strip():
+        return Opened(index, file, streamed=streamed, fault="has no JSON object on a line of its own")
+    paths = _without_targets(paths, source)
+    names = _renamed(list(paths), source, file)
+    return Opened(index, file, names, (), streamed, paths=tuple(zip(names, paths.values(), strict=True)))
+
+
+def _open_libsvm(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
+    data, fault = _first_lines(file, source)
+    if not data:
+        return Opened(index, file, streamed=True, fault=fault)
+    group_ends = _group_ends(file, source.groups) if source.groups is not None else None
+    if source.columns is not None:
+        names = [*source.columns, *(["qid"] if group_ends is not None else [])]
+    else:
+        largest = libsvm.largest_index(data)
+        seen = [f"f{number}" for number in range(1, min(largest, _MAX_INDEX) + 1)]
+        old = {new: name for name, new in source.rename.items()}
+        sparse = [old.get(name, name) for name in wanted if libsvm.INDEX.fullmatch(old.get(name, name))]
+        names = ["label", "qid", *seen, *sparse]
+    in_file = list(dict.fromkeys(names))
+    columns = _renamed(in_file, source, file)
+    paths = tuple((new, (name,)) for new, name in zip(columns, in_file, strict=True))
+    return Opened(index, file, columns, (), True, paths=paths, group_ends=group_ends)
+
+
+def _group_ends(file: File, ending: str) -> tuple[int, ...]:
+    path = file.path + ending
+    try:
+        with open_input(path) as stream:
+            sizes = [int(word) for word in stream.read().split()]
+    except ValueError:
+        raise UserError(f"{path}: must hold the size of each group, a whole number on each line") from None
+    return tuple(accumulate(sizes))
+
+
+def _open_parquet(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
     if file.size == 0:
         return Opened(index, file, groups=())
     try:
         with open_input(file.path) as stream:
-            found = pq.ParquetFile(stream)
-            rows = [found.metadata.row_group(group).num_rows for group in range(found.num_row_groups)]
-            return Opened(index, file, tuple(found.schema_arrow.names), groups=tuple(rows))
+            parts = pq.ParquetFile(stream)
+            rows = [parts.metadata.row_group(group).num_rows for group in range(parts.num_row_groups)]
+            described = parquet.columns_of(parts.schema_arrow)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         return Opened(index, file, fault=f"not a whole Parquet file: {reason}")
+    described = _without_targets(described, source)
+    names = _renamed(list(described), source, file)
+    return Opened(
+        index, file, names, groups=tuple(rows),
+        paths=tuple((name, path) for name, (path, _) in zip(names, described.values(), strict=True)),
+        types=tuple((name, kind) for name, (_, kind) in zip(names, described.values(), strict=True)),
+    )  # fmt: skip

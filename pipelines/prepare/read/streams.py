@@ -1,13 +1,10 @@
-"""Streams that a byte range cannot enter in the middle: gzip, and encodings whose bytes do not show lines."""
+"""Binary streams: what stands before a stream, and encodings whose bytes do not show lines."""
 
 from __future__ import annotations
 
 import codecs
 import re
-import zlib
 from typing import Protocol
-
-_INPUT_BYTES = 1 << 20
 
 
 class Readable(Protocol):
@@ -43,53 +40,6 @@ class Prepended:
             return self._rest.read(size)
         given, self._head = self._head[:size], self._head[size:]
         return given
-
-
-class Gunzip:
-    """Decompresses gzip, several members too. What a damaged file still gives is given; then `damage` says why."""
-
-    def __init__(self, raw: Readable):
-        self._raw = raw
-        self._inflate = zlib.decompressobj(31)
-        self._pending = b""
-        self._ended = False
-        self.damage: str | None = None
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Returns at most `size` bytes, none only at the end or at the damage."""
-        limit = max(size, 0)
-        while not self._ended:
-            source = self._pending or self._raw.read(_INPUT_BYTES)
-            self._pending = b""
-            if self._inflate.eof:
-                source = source.lstrip(b"\0")  # padding between members
-                if not source:
-                    self._ended = True
-                    break
-                self._inflate = zlib.decompressobj(31)
-            before = self._inflate.copy()
-            try:
-                output = self._inflate.decompress(source, limit)
-            except zlib.error as error:
-                self.damage, self._ended = f"damaged gzip: {error}", True
-                return _salvage(before, source)
-            self._pending = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-            if output:
-                return output
-            if not source and not self._inflate.eof:
-                self.damage, self._ended = "truncated gzip: the rest of the file is missing", True
-        return b""
-
-
-def _salvage(inflate: zlib._Decompress, source: bytes) -> bytes:
-    """What comes out before the error, which a call on all of the input would have thrown away."""
-    output = bytearray()
-    for at in range(len(source)):
-        try:
-            output += inflate.decompress(source[at : at + 1])
-        except zlib.error:
-            break
-    return bytes(output)
 
 
 class Transcode:

@@ -1,0 +1,241 @@
+"""JSON lines: one object a line.
+
+Arrow's parser reads a piece at a time wherever that gives what each line alone would give. It guesses a type for each
+column of a piece (and takes text for times), so text is asked for as text, and a piece whose columns mix types, or hold
+whole numbers beyond float64, is read line by line.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from pipelines.prepare.read.columns import TEXT_TYPE
+from pipelines.prepare.read.lines import MAX_LINE_BYTES, TOO_LONG, Lines
+from pipelines.prepare.rows import FILE_SHIFT, LINE, PLACE, TEXT, rejected
+from ranker.errors import UserError
+from ranker.text import text as text_of
+
+_EXACT_WHOLE = 2.0**53
+_KEPT_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class JsonFields:
+    """Which fields of the objects are wanted.
+
+    Attributes:
+        paths: column to the keys that lead to its value.
+        lists: the columns whose values are lists that become rows.
+        encoding: of the text.
+    """
+
+    paths: Mapping[str, tuple[str, ...]]
+    lists: frozenset[str] = frozenset()
+    encoding: str = "utf-8"
+
+
+def discover(data: bytes) -> dict[str, tuple[str, ...]]:
+    """The fields of the objects in some lines: `user.id` for a field of an object in a field."""
+    paths: dict[str, tuple[str, ...]] = {}
+    for line in data.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            _add_paths(value, (), paths)
+    return paths
+
+
+def _add_paths(value: Mapping[str, Any], above: tuple[str, ...], paths: dict[str, tuple[str, ...]]) -> None:
+    for key, inside in value.items():
+        if isinstance(inside, dict):
+            _add_paths(inside, (*above, key), paths)
+        else:
+            paths.setdefault(".".join((*above, key)), (*above, key))
+
+
+def parse(lines: Lines, fields: JsonFields, file: int) -> tuple[list[pa.RecordBatch], pa.RecordBatch | None]:
+    """Reads lines.
+
+    Args:
+        lines: whole lines.
+        fields: what is wanted of them.
+        file: the file's index, part of every row's place.
+
+    Returns:
+        (rows, rejected), the latter None if there is none. Empty lines are in neither.
+    """
+    base = (file << FILE_SHIFT) + lines.place
+    if lines.fault is not None:
+        return [], rejected([base], [lines.line], [lines.fault], [lines.data])
+    if not lines.data:
+        return [], None
+    ends = np.flatnonzero(np.frombuffer(lines.data, np.uint8) == 10)
+    starts = np.append(0, ends[:-1] + 1)
+    places = starts.astype(np.uint64) + np.uint64(base)
+    offsets = pa.py_buffer(np.append(starts, len(lines.data)).astype(np.int32))
+    texts = pa.BinaryArray.from_buffers(pa.binary(), len(starts), [None, offsets, pa.py_buffer(lines.data)])
+    columns = (
+        _read_together(lines.data, len(starts), fields) if (ends - starts).max() <= MAX_LINE_BYTES else None
+    )
+    if columns is not None:
+        origin = {PLACE: pa.array(places), LINE: pa.array(np.arange(len(starts)) + lines.line), TEXT: texts}
+        return [pa.RecordBatch.from_pydict({**columns, **origin})], None
+    return _read_each(lines, texts, places, fields)
+
+
+def _read_together(data: bytes, rows: int, fields: JsonFields) -> dict[str, pa.Array] | None:
+    """All lines through Arrow's parser; None if that might give another result than each line alone."""
+    if fields.encoding != "utf-8" or any(len(path) > 1 for path in fields.paths.values()) or fields.lists:
+        return None
+    names = {path[0]: name for name, path in fields.paths.items()}
+    try:
+        data.decode("utf-8")
+        guessed = _read(data, {})
+        # Arrow takes some texts for times: those are read again as what they are.
+        texts = [
+            field.name for field in guessed.schema if field.name in names and pa.types.is_temporal(field.type)
+        ]
+        table = _read(data, dict.fromkeys(texts, pa.string())) if texts else guessed
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+        return None
+    if table.num_rows != rows:
+        return None
+    columns = {}
+    for key, name in names.items():
+        if key not in table.schema.names:
+            columns[name] = pa.nulls(rows, pa.string()).dictionary_encode().cast(TEXT_TYPE)
+            continue
+        column = table[key].combine_chunks()
+        if not _is_simple(column):
+            return None
+        columns[name] = (
+            column.dictionary_encode().cast(TEXT_TYPE) if pa.types.is_string(column.type) else column
+        )
+    return columns
+
+
+def _is_simple(column: pa.Array) -> bool:
+    kind = column.type
+    if pa.types.is_floating(kind):
+        largest = pc.max(pc.abs(column)).as_py()
+        return largest is None or largest < _EXACT_WHOLE
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _read(data: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+    return pa.json.read_json(
+        io.BytesIO(data),
+        pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+        pa.json.ParseOptions(explicit_schema=pa.schema(list(types.items())) if types else None),
+    )
+
+
+def _read_each(
+    lines: Lines, texts: pa.BinaryArray, places: np.ndarray, fields: JsonFields
+) -> tuple[list[pa.RecordBatch], pa.RecordBatch | None]:
+    good: list[int] = []
+    values: list[list[Any]] = []
+    bad: list[int] = []
+    reasons: list[str] = []
+    for index, line in enumerate(texts.to_pylist()):
+        if not line.strip():
+            continue
+        try:
+            values.append(_row(line, fields))
+            good.append(index)
+        except ValueError as error:
+            bad.append(index)
+            reasons.append(str(error))
+    rows = []
+    if good:
+        columns = {
+            name: _column([row[at] for row in values], name in fields.lists)
+            for at, name in enumerate(fields.paths)
+        }
+        chosen = np.array(good)
+        columns[PLACE] = pa.array(places[chosen])
+        columns[LINE] = pa.array(chosen + lines.line)
+        columns[TEXT] = texts.take(pa.array(chosen))
+        rows.append(pa.RecordBatch.from_pydict(columns))
+    if not bad:
+        return rows, None
+    where = np.array(bad)
+    shown = [texts[index].as_py()[:_KEPT_BYTES] for index in bad]
+    return rows, rejected(places[where], where + lines.line, reasons, shown)
+
+
+def _row(line: bytes, fields: JsonFields) -> list[Any]:
+    """The wanted values of one line. Raises a ValueError that says why there are none."""
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(TOO_LONG)
+    try:
+        tree = json.loads(line.decode(fields.encoding))
+    except UnicodeDecodeError:
+        raise ValueError(f"is not {fields.encoding} text") from None
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"is not a JSON object: {reason}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"is not a JSON object: it is {_kind(tree)}")
+    return [_value(tree, name, path, name in fields.lists) for name, path in fields.paths.items()]
+
+
+def _value(tree: Any, name: str, path: Sequence[str], is_list: bool) -> Any:
+    for key in path:
+        if tree is None:
+            return None
+        if not isinstance(tree, dict):
+            raise ValueError(f"{name} has no field {key!r}: it is {_kind(tree)}")
+        tree = tree.get(key)
+    if tree is None:
+        return None
+    if isinstance(tree, dict):
+        raise ValueError(
+            f"{name} is an object; name one of its fields, such as {name}.{next(iter(tree), 'id')}"
+        )
+    if isinstance(tree, list):
+        items = [None if isinstance(item, (dict, list)) else _text(item) for item in tree]
+        if any(isinstance(item, (dict, list)) for item in tree):
+            raise ValueError(
+                f"{name} is a list of {_kind(next(i for i in tree if isinstance(i, (dict, list))))}s"
+            )
+        return items
+    if is_list:
+        return _text(tree)
+    return _text(tree)
+
+
+def _text(value: Any) -> str | None:
+    try:
+        return None if value is None else text_of(value)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _column(values: list[Any], is_list: bool) -> pa.Array:
+    if any(isinstance(value, list) for value in values):
+        lists = [value if isinstance(value, list) or value is None else [value] for value in values]
+        return pa.array(lists, pa.list_(pa.string()))
+    return pa.array(values, pa.string()).dictionary_encode().cast(TEXT_TYPE)
+
+
+def _kind(value: Any) -> str:
+    return {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}.get(
+        type(value), "number"
+    )
