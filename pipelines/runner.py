@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
+import socket
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from typing import NoReturn
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+import grpc
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.transforms import environments
 
 from pipelines.beam_patches import dead_workers_noticed, patch_runner
+from ranker.address import parse_address
 from ranker.errors import UserError
 
 LOCAL = "FnApiRunner"
+_CONNECT_SECONDS = 5.0
+_CLOSE = 0.8  # from which two names of flags are taken for one with a slip
+_SHOWN = 300
+_FLINK_FLAGS = (
+    "auto_balance_write_files_sharding_enabled", "auto_watermark_interval", "checkpoint_timeout_millis",
+    "checkpointing_interval", "checkpointing_mode", "disable_metrics", "enable_stable_input_drain",
+    "execution_mode_for_batch",
+    "execution_retry_delay", "externalized_checkpoints_enabled", "fail_on_checkpointing_errors", "faster_copy",
+    "file_input_split_max_size_mb", "files_to_stage", "finish_bundle_before_checkpointing", "fixed_thread_pool_size",
+    "flink_conf_dir", "force_slot_sharing_group", "force_unaligned_checkpoint_enabled", "job_check_interval_in_secs",
+    "latency_tracking_interval", "max_bundle_size", "max_bundle_time_mills", "min_pause_between_checkpoints",
+    "num_concurrent_checkpoints", "number_of_execution_retries", "object_reuse", "operator_chaining",
+    "re_iterable_group_by_key_result", "report_checkpoint_duration", "retain_externalized_checkpoints_on_cancellation",
+    "savepoint_path", "shutdown_sources_after_idle_ms", "state_backend", "state_backend_storage_path",
+    "tolerable_checkpoint_failure_number", "unaligned_checkpoint_enabled", "use_data_stream_for_batch",
+)  # fmt: skip
+"""Options of Beam's Flink job server (FlinkPipelineOptions), which Beam's Python side does not know."""
 _FLINK = ("--flink_version=1.20", "--environment_type=LOOPBACK", "--experiments=use_loopback_process_worker")
 
 
@@ -52,6 +74,7 @@ class RunnerOptions:
                 raise UserError(
                     f"a Beam flag must start with -- and hold its value: --name=value. Received: {flag!r}"
                 )
+        _check_flags(self.flags, self.runner)
 
     @property
     def is_local(self) -> bool:
@@ -74,7 +97,10 @@ class RunnerOptions:
         """A new, empty pipeline with these options."""
         options = PipelineOptions(self.beam_flags())
         if not self.is_local or self.workers == 1:
-            return beam.Pipeline(options=options)
+            try:
+                return beam.Pipeline(options=options)
+            except (ValueError, ImportError, AttributeError, RuntimeError) as error:
+                raise UserError(f"--runner {self.runner}: {_first_line(error)}") from None
         # What `--direct_running_mode=multi_processing` does, with a leaner worker.
         options.view_as(DirectOptions).direct_running_mode = None
         command = f"exec {shlex.quote(sys.executable)} -m pipelines.worker"
@@ -97,19 +123,78 @@ class RunnerOptions:
             os.environ["PATH"] = os.pathsep.join(
                 [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
             )
+            self._check_reachable()
         try:
             with dead_workers_noticed():
                 result = pipeline.run()
                 result.wait_until_finish()
                 found = result.metrics().query()["counters"]
-        except RuntimeError as error:
-            _raise_original(str(error))
-            raise
+        except (RuntimeError, ValueError, ImportError, OSError, grpc.RpcError) as error:
+            if isinstance(error, RuntimeError):
+                _raise_original(str(error))
+            if self.is_local:
+                raise
+            raise UserError(f"{self.runner}: {_first_line(error)}; see logs/beam.log") from None
         counters: Counter[str] = Counter()
         for counter in found:
             if counter.key.metric.namespace != "beam":  # some engines list their own beside ours
                 counters[counter.key.metric.name] += counter.result or 0
         return dict(counters)
+
+    def _check_reachable(self) -> None:
+        """Tries the servers that the flags name, for a few seconds: Beam itself would wait for a minute and more.
+
+        Raises:
+            UserError: one cannot be reached.
+        """
+        values = dict(flag[2:].partition("=")[::2] for flag in self.flags)
+        for name, what in (("job_endpoint", "the job server"), ("flink_master", "Flink's REST address")):
+            value = values.get(name, "").removeprefix("http://").removeprefix("https://").rstrip("/")
+            if not value or value in ("[local]", "[auto]", "embed"):
+                continue
+            address = parse_address(value, f"--{name}")
+            try:
+                socket.create_connection((address.host, address.port), _CONNECT_SECONDS).close()
+            except OSError as error:
+                raise UserError(
+                    f"--{name}: {what} cannot be reached: {error.strerror or error}. Received: {value!r}"
+                ) from None
+
+
+def _check_flags(flags: tuple[str, ...], runner: str) -> None:
+    """Raises a UserError for a flag that neither Beam nor the runner knows, or whose value is of another kind."""
+    parser = _Parser(allow_abbrev=False, add_help=False)
+    for options in {str(options): options for options in PipelineOptions.__subclasses__()}.values():
+        options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    known = [name[2:] for name in parser._option_string_actions if name.startswith("--")]
+    known += _FLINK_FLAGS if runner == "FlinkRunner" else ()
+    for flag in unknown:
+        name = flag.partition("=")[0].lstrip("-")
+        if not flag.startswith("--"):
+            raise UserError(f"a Beam flag must hold its value: --name=value. Received: {flag!r}")
+        close = difflib.get_close_matches(name, known, 1, _CLOSE)
+        # A job server has options of its own, which only it knows: there a name that is like no other is let through.
+        if name in known or not (close or runner in (LOCAL, "DirectRunner", "FlinkRunner")):
+            continue
+        hint = f" Did you mean --{close[0]}?" if close else ""
+        raise UserError(f"--beam: {runner} has no flag --{name}.{hint} Received: {flag!r}")
+
+
+class _Parser(_BeamArgumentParser):  # type: ignore[misc]
+    """Beam's parser of flags, whose errors are for users instead of the end of the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"--beam: {message.removeprefix('argument ')}")
+
+
+def _first_line(error: BaseException) -> str:
+    """What an engine's error says, in one line of a bounded length."""
+    if isinstance(error, grpc.RpcError) and hasattr(error, "details"):
+        return " ".join(str(error.details()).split())[:_SHOWN]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    traces = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (traces[-1] if traces else lines[0] if lines else type(error).__name__)[:_SHOWN]
 
 
 def _raise_original(trace: str) -> None:

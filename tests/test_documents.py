@@ -111,6 +111,18 @@ def test_metrics_exist():
     assert not absent
 
 
+def test_the_configuration_page_is_current_and_says_something_of_every_key():
+    from ranker.config import document
+
+    for _, section in document.SECTIONS:
+        for name, field in section.model_fields.items():
+            meaning, example = document.meaning_of(section, name, field)
+            assert meaning
+            assert example is not None
+    written = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    assert written == document.page(), "run: python -m ranker.config.document > docs/configuration.md"
+
+
 def test_the_measures_page_is_current():
     written = (DOCS / "measures.md").read_text(encoding="utf-8")
     assert written == page(), "run: python -m ranker.divergence.document > docs/measures.md"

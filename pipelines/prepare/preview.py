@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ import pyarrow as pa
 from pipelines.prepare.clean.cleaner import Cleaner
 from pipelines.prepare.clean.join import ReadTable, read_table
 from pipelines.prepare.finish import join_remarks
-from pipelines.prepare.plan import Plan, files_by_split
+from pipelines.prepare.plan import Plan, files_by_split, make_plan
 from pipelines.prepare.read import sources
-from pipelines.prepare.remarks import Remark, rejected_remark
+from pipelines.prepare.remarks import Limits, Remark, rejected_remark
 from pipelines.prepare.rows import PLACE
 from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
+from ranker.config import Experiment
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,28 @@ class Preview:
     tables: dict[str, ReadTable]
     remarks: list[Remark]
     is_whole: bool
+
+    @property
+    def rows_read(self) -> int:
+        """Rows of the log that were read, good and rejected."""
+        return sum(batch.num_rows for batch in self.rows) + self.rejections.rows
+
+    def refuse(self, experiment: Experiment) -> None:
+        """Raises a UserError if `prepare` would refuse these rows."""
+        limits = Limits(experiment.data.max_rejected, experiment.data.min_joined)
+        for remark in self.remarks:
+            if not remark.subject.startswith("features."):
+                limits.refuse(remark)
+
+
+def check_rows(experiment: Experiment, limit: int) -> Preview:
+    """Reads the first rows of a log, with what is to be said about its features.
+
+    Raises:
+        UserError: a file or a column is missing, or cannot serve.
+    """
+    with tempfile.TemporaryDirectory(prefix="ranker-check-") as scratch:
+        return preview(make_plan(experiment), Path(scratch), limit)
 
 
 def preview(plan: Plan, directory: Path, limit: int) -> Preview:

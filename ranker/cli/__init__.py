@@ -28,7 +28,7 @@ app = typer.Typer(
 
 _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
-    *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config),
+    *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config, pipeline.init),
     *(endpoint.serve, endpoint.rank),
     *(watch.status, watch.dashboard, watch.gate),
 )

@@ -1,24 +1,93 @@
-"""Commands of the batch pipeline: config, prepare, train, evaluate, run."""
+"""Commands of the batch pipeline: init, config, prepare, train, evaluate, run."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ranker.cli.options import CORES, BeamFlags, Config, Json, Overrides, RunDir, Runner, Workers, emit
+from ranker.errors import UserError
 from ranker.terminal import Reporter, chatter_to
 
 
-def config(config: Config, overrides: Overrides = None) -> None:
+def config(
+    file: Annotated[Path | None, typer.Argument(help="The experiment, a YAML file.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="The same.")] = None,
+    overrides: Overrides = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read the first rows: what would be rejected and joined?")
+    ] = False,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the log that --check reads.")] = 20_000,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the file.")] = False,
+    as_json: Json = False,
+) -> None:
     """Check an experiment and print it resolved, with every default.
 
-    Example: ranker config --config configs/movielens-100k.yaml --set training.epochs=2
-    """
-    from ranker.config import dump, load
+    With --check the first rows of the log are read as `prepare` would read them, and nothing is written. The exit code
+    is 1 if `prepare` would refuse them.
 
-    print(dump(load(config, overrides or ())), end="")
+    Example: ranker config --check configs/movielens-100k.yaml --set data.root=ml-100k
+    """
+    import json
+
+    from ranker.config import Experiment, dump, load
+
+    if schema:
+        print(json.dumps(Experiment.model_json_schema(), indent=2, ensure_ascii=False))
+        return
+    path = config or file
+    if path is None:
+        raise UserError("ranker config: needs a FILE, or --schema")
+    experiment = load(path, overrides or ())
+    if not check:
+        print(dump(experiment), end="")
+        return
+    logging.disable(logging.WARNING)  # what Beam says of itself when it is imported
+    from pipelines.prepare.preview import check_rows
+
+    checked = check_rows(experiment, rows)
+    if as_json:
+        remarks = [remark.as_dict() for remark in checked.remarks]
+        emit({"check": {"rows": checked.rows_read, "is_whole": checked.is_whole, "remarks": remarks}})
+    else:
+        print(f"check: {'all' if checked.is_whole else 'the first'} {checked.rows_read:,} rows of the log")
+        for remark in checked.remarks:
+            print(remark)
+    checked.refuse(experiment)
+
+
+def init(
+    files: Annotated[list[Path], typer.Argument(help="The log, and side tables if there are any.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write the configuration; else stdout.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=100, help="Rows of each file that are looked at.")] = 100_000,
+) -> None:
+    """Look at a log and write a configuration that runs, with the evidence for each choice and what is left to decide.
+
+    Example: ranker init clicks.csv users.csv items.csv --output experiment.yaml
+    """
+    logging.disable(logging.WARNING)
+    from pipelines.init import propose
+
+    text = propose(files, rows)
+    if output is None:
+        print(text, end="")
+        return
+    if output.exists():
+        raise UserError(f"{output}: is there already; remove it, or name another file")
+    from pipelines.staging import write_whole
+
+    write_whole(output, text)
+    questions = text.count("# QUESTION")
+    print(
+        f"wrote {output}, with {questions} open questions; next: ranker config --check {output}",
+        file=sys.stderr,
+    )
 
 
 def prepare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +40,29 @@ def build(tree: dict[str, Any], source: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from None
+        raise UserError(f"{source}: {explain(error, _keys())}") from None
+    mistakes = []
     for name in experiment.arms:
         try:
             experiment.arm(name)
         except (ValidationError, ValueError) as error:
-            text = explain(error) if isinstance(error, ValidationError) else str(error)
-            raise UserError(f"{source}: arms.{name}: {text}") from None
+            text = explain(error, _keys()) if isinstance(error, ValidationError) else str(error)
+            mistakes.append(f"arms.{name}: {text}")
+    if mistakes:
+        raise UserError(f"{source}: {'; '.join(mistakes)}")
     root = experiment.data.root
     if "://" in root:
         return experiment
     data = experiment.data.model_copy(update={"root": str(Path(root).expanduser().resolve())})
     return experiment.model_copy(update={"data": data})
+
+
+@lru_cache(1)
+def _keys() -> frozenset[str]:
+    """Every key of every section."""
+    schema = Experiment.model_json_schema()
+    sections = [schema, *schema["$defs"].values()]
+    return frozenset(key for section in sections for key in section.get("properties", {}))
 
 
 def dump(experiment: Experiment) -> str:

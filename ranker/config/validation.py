@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ from pydantic import ValidationError
 
 from ranker.errors import UserError
 
-_MOST_SHOWN = 8
+_CLOSE = 0.75  # from which two keys are taken for one with a slip
 _UNION_TAGS = frozenset({
-    "categorical", "numeric", "time", "hash", "column", "Flags", "Extract",
+    "categorical", "numeric", "time", "hash", "column", "file", "Flags", "Extract",
     "ensemble", "self_ensemble", "codistillation", "distillation", "anchor",
 })  # fmt: skip
 
@@ -40,14 +42,17 @@ def read_yaml(path: Path | str, what: str) -> dict[str, Any]:
     return tree
 
 
-def explain(error: ValidationError) -> str:
-    """All mistakes of a validation in one line: key path, rule, value; of very many the first ones and how many more."""
-    mistakes = list(dict.fromkeys(map(_mistake, error.errors(include_url=False))))
-    more = len(mistakes) - _MOST_SHOWN
-    return "; ".join(mistakes[:_MOST_SHOWN]) + (f" (and {more} more)" if more > 0 else "")
+def explain(error: ValidationError, keys: Collection[str] = ()) -> str:
+    """All mistakes of a validation in one line: key path, rule, value.
+
+    Args:
+        error: what pydantic says.
+        keys: the keys there are, so that an unknown one can be compared with them.
+    """
+    return "; ".join(dict.fromkeys(_mistake(entry, keys) for entry in error.errors(include_url=False)))
 
 
-def _mistake(found: Any) -> str:
+def _mistake(found: Any, keys: Collection[str]) -> str:
     location = ""
     for part in found["loc"]:
         if isinstance(part, int):
@@ -60,9 +65,10 @@ def _mistake(found: Any) -> str:
         return f"{prefix}required key is missing"
     rule = found["msg"].removeprefix("Value error, ")
     if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        rule = "unknown key"
+        close = difflib.get_close_matches(str(found["loc"][-1]), sorted(keys), 1, _CLOSE)
+        rule = f"unknown key, did you mean {close[0]!r}?" if close else "unknown key"
     received = "" if "Received" in rule else f". Received: {_short(found['input'])}"
-    return f"{prefix}{rule}{received}"
+    return f"{prefix}{rule}{received.removeprefix('.') if rule.endswith('?') else received}"
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -46,6 +47,53 @@ def test_threads_are_refused_since_they_lose_rows(flags):
 def test_nonsense_is_refused(options, message):
     with pytest.raises(UserError, match=message):
         RunnerOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("runner", "flag", "says"),
+    [
+        ("FnApiRunner", "--direct_num_wokers=2", "Did you mean --direct_num_workers?"),
+        ("FnApiRunner", "--nothing_like_it=2", "FnApiRunner has no flag --nothing_like_it"),
+        ("FlinkRunner", "--paralelism=2", "Did you mean --parallelism?"),
+        ("FlinkRunner", "--checkpoint_interval=2", "Did you mean --checkpointing_interval?"),
+        ("PortableRunner", "--job_endpiont=host:1", "Did you mean --job_endpoint?"),
+        ("FlinkRunner", "--parallelism=two", "--parallelism: invalid int value: 'two'"),
+    ],
+)
+def test_a_flag_that_nobody_knows_is_refused(runner, flag, says):
+    with pytest.raises(UserError) as raised:
+        RunnerOptions(runner, flags=(flag,))
+    assert says in str(raised.value)
+
+
+def test_flags_of_the_job_server_are_let_through():
+    RunnerOptions("FlinkRunner", flags=("--checkpointing_interval=1000", "--state_backend=rocksdb"))
+    RunnerOptions("PortableRunner", flags=("--spark_option_of_its_own=1",))
+
+
+@pytest.mark.parametrize(
+    ("runner", "flag"),
+    [
+        ("FlinkRunner", "--job_endpoint=127.0.0.1:{port}"),
+        ("PortableRunner", "--job_endpoint=127.0.0.1:{port}"),
+        ("FlinkRunner", "--flink_master=http://127.0.0.1:{port}"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_one_line_at_once(runner, flag):
+    with socket.socket() as free:  # bound and not listening: nobody else gets it, and nobody answers
+        free.bind(("127.0.0.1", 0))
+        options = RunnerOptions(runner, flags=(flag.format(port=free.getsockname()[1]),))
+        pipeline = options.pipeline()
+        _ = pipeline | beam.Create(["x"])
+        with pytest.raises(UserError, match=r"cannot be reached: Connection refused\. Received"):
+            options.run(pipeline)
+
+
+def test_a_runner_that_is_not_there_is_one_line():
+    for name in ("FlinkRuner", "no.such.Runner"):
+        with pytest.raises(UserError, match=f"--runner {name}: ") as raised:
+            RunnerOptions(name).pipeline()
+        assert "\n" not in str(raised.value)
 
 
 def test_flink_gets_what_it_needs_and_what_is_given_wins():

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipelines.prepare.clean import derive
 from pipelines.prepare.clean.faults import Faults
-from pipelines.prepare.clean.label import label
+from pipelines.prepare.clean.label import flag_values, label
 from pipelines.prepare.clean.tables import SideTable, look_up
 from pipelines.prepare.needs import needs
 from pipelines.prepare.order.hashing import hash_columns, mix
@@ -212,6 +212,9 @@ class Cleaner:
                 out[name] = as_text(columns[name], feature.multivalued or "|")
                 continue
             values, bad = as_numbers(columns[name], self._formats.get(name, NumberFormat()))
+            if bad.any():  # truth values in words
+                values = flag_values(columns[name], values)
+                bad &= np.isnan(values)
             magnitudes = np.abs(values)
             bad = bad | (magnitudes > _FLOAT32_MAX)
             faults.add(bad, _shown(columns[name], f"{name} is not a finite number"))

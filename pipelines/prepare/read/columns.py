@@ -65,7 +65,7 @@ _PLAIN = NumberFormat()
 def as_numbers(column: pa.Array, form: NumberFormat = _PLAIN) -> tuple[np.ndarray, np.ndarray]:
     """The column as float64, NaN where missing, and a mask of the values that are no number.
 
-    Truth values are 1 and 0, as text (`true`, `False`) too. Times are seconds since 1970, or of the day, durations seconds.
+    Truth values are 1 and 0. Times are seconds since 1970, or of the day, durations seconds.
 
     Args:
         column: of any type.
@@ -156,10 +156,7 @@ def _parse_numbers(column: pa.StringArray, form: NumberFormat) -> tuple[np.ndarr
         return text.cast(pa.float64()).fill_null(float("nan")).to_numpy(), np.zeros(len(column), bool)
     except pa.ArrowInvalid:
         pass
-    words = pc.utf8_lower(trimmed)
-    for word, number in (("true", "1"), ("false", "0")):
-        text = pc.if_else(pc.equal(words, word), number, text)
-    hopeful = pc.match_substring_regex(text.fill_null(""), _NUMERIC_HINT).to_numpy(zero_copy_only=False)
+    hopeful = pc.match_substring_regex(trimmed, _NUMERIC_HINT).to_numpy(zero_copy_only=False)
     values, bad = np.full(len(column), np.nan), ~hopeful & ~empty
     spans = [np.flatnonzero(hopeful)]
     while spans:  # halves until every bad value stands alone: no second opinion on what a number is

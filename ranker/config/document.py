@@ -1,0 +1,301 @@
+"""`python -m ranker.config.document > docs/configuration.md`: every key of the configuration, from the pydantic models."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from ranker.config import data, deployment, features, mitigation, model, training
+from ranker.config.experiment import Experiment
+
+SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("", Experiment),
+    ("data", data.Data),
+    ("data.events", data.Source),
+    ("data.events.explode", data.Explode),
+    ("data.tables.NAME", data.Table),
+    ("data.derive.NAME (flags)", data.Flags),
+    ("data.derive.NAME (extract)", data.Extract),
+    ("data.split (by: time)", data.TimeSplit),
+    ("data.split (by: hash)", data.HashSplit),
+    ("data.split (by: column)", data.ColumnSplit),
+    ("data.split (by: file)", data.FileSplit),
+    ("data.expectations.NAME", data.Expectation),
+    ("features.NAME (kind: categorical)", features.Categorical),
+    ("features.NAME (kind: numeric)", features.Numeric),
+    ("model", model.Model),
+    ("model.activation", model.Activation),
+    ("training", training.Training),
+    ("training.optimizer", training.Optimizer),
+    ("mitigation (name: ensemble)", mitigation.Ensemble),
+    ("mitigation (name: self_ensemble)", mitigation.SelfEnsemble),
+    ("mitigation (name: codistillation)", mitigation.Codistillation),
+    ("mitigation (name: distillation)", mitigation.Distillation),
+    ("mitigation (name: anchor)", mitigation.Anchor),
+    ("replicas", training.Replicas),
+    ("serving", deployment.Serving),
+    ("monitor", deployment.Monitor),
+)
+"""Where a section stands in the file, and its model."""
+
+MEANINGS: dict[str, tuple[str, Any]] = {
+    "Experiment.name": ("The experiment's name; reports and deployments carry it.", "movielens-100k"),
+    "Experiment.data": ("Where the rows come from and what they mean.", {"events": {"path": "events.csv"}}),
+    "Experiment.features": (
+        "The columns that the model sees, by name. A range of numbers stands for one feature each (`f1..f300`).",
+        {"age": {"kind": "numeric", "role": "context"}},
+    ),
+    "Experiment.model": ("The network.", {"hidden": [64, 32]}),
+    "Experiment.training": ("How one replica learns.", {"batch_size": 1024}),
+    "Experiment.mitigation": (
+        "What else makes replicas agree; null for nothing.",
+        {"name": "ensemble", "components": 3},
+    ),
+    "Experiment.replicas": ("How many copies, and what differs between them.", {"count": 5}),
+    "Experiment.arms": (
+        "Recipes under comparison by name, each as changes to this file; the first one is deployed.",
+        {"smelu": {}, "relu": {"model.activation": {"name": "relu"}}},
+    ),
+    "Experiment.serving": ("Where the replicas serve.", {"base_port": 8500}),
+    "Experiment.monitor": ("How closely they are watched.", {"interval": "60s"}),
+    "Categorical.kind": ("The kind of feature: an identity, embedded.", "categorical"),
+    "Categorical.role": (
+        "`context` if a request has one value, `item` if each candidate has its own.",
+        "item",
+    ),
+    "Categorical.multivalued": (
+        "What separates the values of a column that holds several; null for one value.",
+        "|",
+    ),
+    "Categorical.max_values": ("Of several values, the first so many are embedded and averaged.", 4),
+    "Categorical.min_count": ("Values that are rarer in the training rows are unknown.", 5),
+    "Categorical.max_vocabulary": (
+        "Only so many of the most frequent values are known; null for all.",
+        100000,
+    ),
+    "Categorical.oov_buckets": ("Embeddings that unknown values share.", 8),
+    "Categorical.embedding_dim": ("Length of its embeddings; null for `model.embedding_dim`.", 8),
+    "Numeric.kind": ("The kind of feature: a number.", "numeric"),
+    "Numeric.role": (
+        "`context` if a request has one value, `item` if each candidate has its own.",
+        "context",
+    ),
+    "Numeric.transform": (
+        "`standardize`: (x - mean) / deviation. `log1p`: sign(x) log(1 + abs(x)), then standardised. `buckets`: an"
+        " embedding of the quantile bucket. `none`: as it is.",
+        "log1p",
+    ),
+    "Numeric.buckets": ("Buckets of `transform: buckets`.", 20),
+    "Numeric.embedding_dim": ("Length of the buckets' embeddings; null for `model.embedding_dim`.", 8),
+    "Model.embedding_dim": ("Length of the embeddings.", 32),
+    "Model.embedding_stddev": (
+        "Standard deviation of the embeddings' initial values; 0 starts them at zero.",
+        0.01,
+    ),
+    "Model.embedding_l2": ("L2 penalty of the embeddings in a batch.", 1e-5),
+    "Model.interaction": (
+        "`concat`: embeddings side by side. `cross`: DCN-v2 cross layers. `dot`: DLRM's pairwise dot products.",
+        "cross",
+    ),
+    "Model.cross_layers": ("Layers of `interaction: cross`.", 3),
+    "Model.dense_hidden": ("Widths of a tower for the numbers before the interaction; empty for none.", [32]),
+    "Model.hidden": ("Widths of the tower's hidden layers.", [128, 64, 32]),
+    "Model.normalization": ("`layer`: LayerNorm before each activation.", "none"),
+    "Model.dropout": ("In training, the share of each hidden layer's outputs that is set to 0.", 0.1),
+    "Model.activation": ("The activation of the hidden layers.", {"name": "smelu", "beta": 1.0}),
+    "Activation.name": ("Its name; its parameters stand beside it.", "smelu"),
+    "Training.epochs": ("Passes over the training rows.", 3),
+    "Training.max_epochs": ("The most epochs that `epochs: auto` may choose.", 20),
+    "Training.patience": ("Epochs without a lower loss after which `epochs: auto` stops looking.", 3),
+    "Training.validation": ("Share of the training rows on which `epochs: auto` measures the loss.", 0.1),
+    "Training.batch_size": ("Rows of one step.", 1024),
+    "Training.shuffle_window": (
+        "How many rows a row may move from the fixed base order; 1 keeps the order, `full` is any permutation.",
+        "full",
+    ),
+    "Training.average_last": (
+        "The weights served are the mean over this last share of the steps; 0: the last step's.",
+        0.2,
+    ),
+    "Training.ema": ("Decay of an exponential moving average of the weights instead; 0 for none.", 0.999),
+    "Training.optimizer": ("The optimizer.", {"name": "adagrad", "learning_rate": 0.05}),
+    "Training.segment_rows": (
+        "Training rows held in memory at a time; more are read in segments, to the same result.",
+        1_000_000,
+    ),
+    "Training.threads": ("Threads of one training process; the same number gives the same bytes.", 2),
+    "Training.checkpoint_minutes": ("Minutes between checkpoints, from which a killed training goes on.", 5),
+    "Training.distribution": (
+        "`multi_worker`: a replica's training is spread over several workers.",
+        "multi_worker",
+    ),
+    "Optimizer.name": ("The rule, by its name in Keras.", "adam"),
+    "Optimizer.learning_rate": ("Its step size.", 0.001),
+    "Optimizer.decay": ("How the learning rate falls over the training; `none` keeps it.", "cosine"),
+    "Optimizer.final": ("The share of the learning rate at which `decay` ends.", 0.01),
+    "Optimizer.warmup": ("Share of the training over which the learning rate rises from 0.", 0.05),
+    "Optimizer.epsilon": ("Added under the root, against a division by zero.", 1e-7),
+    "Optimizer.initial_accumulator": ("Adagrad's sum of squares at the beginning.", 0.1),
+    "Optimizer.beta_1": ("Adam's decay of the mean of the gradients.", 0.9),
+    "Optimizer.beta_2": ("Adam's decay of the mean of their squares.", 0.999),
+    "Optimizer.rho": ("RMSprop's decay of the mean of the squares.", 0.9),
+    "Optimizer.momentum": ("SGD's momentum.", 0.9),
+    "Optimizer.weight_decay": ("Share times the learning rate by which kernels shrink each step.", 0.01),
+    "Ensemble.name": ("Several models whose mean is the prediction.", "ensemble"),
+    "Ensemble.components": ("How many.", 5),
+    "SelfEnsemble.name": ("Several towers over the same embeddings (anti-distillation).", "self_ensemble"),
+    "SelfEnsemble.components": ("How many.", 5),
+    "SelfEnsemble.decorrelation": (
+        "Strength of the loss that makes them differ; 0 for none.",
+        0.1,
+    ),
+    "Codistillation.name": (
+        "The arm's replicas learn together, each pulled to the mean of the others.",
+        "codistillation",
+    ),
+    "Codistillation.weight": ("Strength of the pull.", 0.5),
+    "Codistillation.burn_in": ("Share of the training before it begins.", 0.2),
+    "Distillation.name": ("A student of an ensemble of teachers.", "distillation"),
+    "Distillation.components": ("Teachers.", 5),
+    "Distillation.weight": ("Share of the teachers' mean in the label.", 0.5),
+    "Anchor.name": ("Predictions are pulled to those of one frozen earlier replica.", "anchor"),
+    "Anchor.weight": ("Share of its prediction in the label.", 0.5),
+    "Anchor.replica": (
+        "Its SavedModel or model base path, absolute or relative to the run directory; null trains one first.",
+        "../last-week/replicas/smelu/0",
+    ),
+    "Replicas.count": ("Replicas of each arm.", 5),
+    "Replicas.seed": ("The seed from which all others are made.", 7),
+    "Replicas.vary": (
+        "What differs between them: initial weights, order of the rows.",
+        ["init", "shuffle"],
+    ),
+    "Serving.host": ("The host in the targets of `deployment.yaml`.", "10.0.0.5"),
+    "Serving.base_port": ("Replica i serves gRPC on this port + i.", 8500),
+    "Serving.model_name": ("The model's name for TF Serving.", "ranker"),
+    "Monitor.interval": ("Time between two rounds: seconds, or text such as `500ms`, `60s`, `5m`.", "60s"),
+    "Monitor.deadline": ("How long a replica may take to answer.", "2s"),
+    "Monitor.requests": ("Probe requests of a round.", 500),
+    "Monitor.k": ("Depth to which rankings are measured.", 10),
+    "Monitor.budget": ("What each measure may be at most, by its name.", {"top1_swap": 0.05}),
+    "Monitor.slices": ("Features by which the measures are broken down.", ["device"]),
+}
+"""Meaning and example of the keys whose models do not say them beside the field, as `Class.key`."""
+
+
+def page() -> str:
+    """The page: a section for each table of the file, a row for each key."""
+    lines = [
+        "# Configuration",
+        "",
+        "An experiment is one YAML file. Every key with its type, default, range, meaning and an example. A key that is not"
+        " here is an error, and `ranker config --config FILE` names all mistakes of a file at once.",
+        "",
+        "- `ranker init FILE...` looks at a log and writes a configuration that runs.",
+        "- `ranker config --check --config FILE` reads the first rows and says what would be rejected and joined.",
+        "- `ranker config --schema` prints the JSON Schema, for editors.",
+        "- `--set KEY=VALUE` overrides a key on the command line, such as `--set training.batch_size=512`.",
+        "",
+        "This page is written by `python -m ranker.config.document`.",
+    ]
+    for place, section in SECTIONS:
+        lines += ["", f"## `{place}`" if place else "## The file", "", _first_paragraph(section), ""]
+        lines += ["| key | type | default | meaning | example |", "|---|---|---|---|---|"]
+        for name, field in section.model_fields.items():
+            meaning, example = meaning_of(section, name, field)
+            cells = [f"`{name}`", _type(field), _default(field), meaning, f"`{_plain(example)}`"]
+            lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def meaning_of(section: type[BaseModel], name: str, field: FieldInfo) -> tuple[str, Any]:
+    """What a key means, and an example.
+
+    Raises:
+        KeyError: nobody says it.
+    """
+    if field.description and field.examples:
+        return " ".join(field.description.split()), field.examples[0]
+    owner = next(base for base in section.__mro__ if name in getattr(base, "__annotations__", {}))
+    return MEANINGS[f"{owner.__name__}.{name}"]
+
+
+def _first_paragraph(section: type[BaseModel]) -> str:
+    return " ".join((section.__doc__ or "").split("\n\n")[0].split())
+
+
+def _type(field: FieldInfo) -> str:
+    kind = _kind(field.annotation)
+    limits = _limits(field.metadata)
+    return f"{kind}, {limits}" if limits else kind
+
+
+def _kind(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        limits = _limits(arguments[1:])
+        return f"{_kind(arguments[0])} {limits}" if limits else _kind(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_kind(part) for part in arguments))
+    if origin is tuple:
+        return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return f"table of {_kind(arguments[1])}"
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        type(None): "null",
+        Any: "any value",
+    }
+    if annotation in names:
+        return names[annotation]
+    return f"table ({annotation.__name__})" if isinstance(annotation, type) else "value"
+
+
+def _limits(metadata: Any) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    limits = [
+        f"{sign} {getattr(entry, name)}"
+        for entry in _flat(metadata)
+        for name, sign in signs.items()
+        if getattr(entry, name, None) is not None
+    ]
+    return " and ".join(limits)
+
+
+def _flat(metadata: Any) -> Iterator[Any]:
+    for entry in metadata:
+        yield entry
+        yield from getattr(entry, "metadata", ())
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=False)
+    return "required" if value is PydanticUndefined else f"`{_plain(value)}`"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_defaults=True) or "the defaults of its section"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.replace("\t", "\\t") or '""'
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    print(page(), end="")
