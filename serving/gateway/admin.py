@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ranker.address import parse_address
+from ranker.errors import UserError
 from serving.gateway import configuration
 
 _SECONDS = 5.0
 
 
-class AdminError(Exception):
+class AdminError(UserError):
     """Envoy's administration does not answer, or refuses."""
 
 
@@ -40,7 +41,7 @@ class Admin:
             response = connection.getresponse()
             page = response.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
-            raise AdminError(f"{self.address}: {error}") from None
+            raise AdminError(f"{self.address}: Envoy's administration does not answer: {error}") from None
         finally:
             connection.close()
         if response.status != 200:

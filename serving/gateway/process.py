@@ -100,7 +100,7 @@ def run(
                 _keep(deployment, replicas, stop, child.check)
                 child.drain(stop)
             finally:
-                state.unlink(missing_ok=True)
+                _forget(state)
 
 
 def bootstrap(options: GatewayOptions, deployment: Deployment, replicas_path: Path | None) -> dict[str, Any]:
@@ -154,6 +154,13 @@ def follow(
 def state_path(replicas: ReplicasFile) -> Path:
     """The file beside the replicas' that says where the running gateway's administration is."""
     return replicas.path.with_suffix(".running")
+
+
+def _forget(state: Path) -> None:
+    """Removes our own state, not that of a gateway that has started since."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        if json.loads(state.read_text(encoding="utf-8"))["pid"] == os.getpid():
+            state.unlink()
 
 
 def _announcement(options: GatewayOptions, ports: dict[str, int], replicas: ReplicasFile) -> str:

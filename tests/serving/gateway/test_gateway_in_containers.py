@@ -77,3 +77,22 @@ def test_envoy_with_its_sidecar_drains_a_replica_and_itself(fake_replica, tmp_pa
     finally:
         keeper.send_signal(signal.SIGTERM)
         assert keeper.wait(30) == 0
+
+
+def test_a_configuration_with_the_replicas_inside_serves(fake_replica, tmp_path):
+    from serving.deployment import from_targets
+
+    replica = fake_replica(name="a")
+    options = GatewayOptions(listen="127.0.0.1:0", metrics="127.0.0.1:0", admin=f"127.0.0.1:{free_port()}")
+    deployment = from_targets([f"a=localhost:{replica.port}"])
+    (tmp_path / "envoy.json").write_text(json.dumps(bootstrap(options, deployment, None)))
+    arguments = ["--config-path", str(tmp_path / "envoy.json"), "--disable-hot-restart"]
+    envoy = subprocess.Popen([str(envoy_path(None)), *arguments], stderr=subprocess.DEVNULL)
+    try:
+        admin = Admin(options.admin)
+        wait_until(admin.is_live)
+        wait_until(lambda: admin.gauge("cluster.replicas.membership_healthy") == 1)
+        assert call(f"127.0.0.1:{admin.ports()['callers']}")[1] == "a"
+    finally:
+        envoy.terminate()
+        envoy.wait(30)
