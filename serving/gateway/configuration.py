@@ -296,8 +296,9 @@ _THRESHOLDS = {
     "max_connections": _CALLS,
     "max_pending_requests": _CALLS,
     "max_requests": _CALLS,
-    # Second tries, hedged ones too, are at most as many as calls under way: slow replicas get no avalanche.
-    "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 1000},
+    # At most half of all tries under way are second ones, hedges too, so that slow replicas get no avalanche. The first
+    # 1,000 are free: when a replica dies, all of its calls are tried again in the same moment.
+    "retry_budget": {"budget_percent": {"value": 50}, "min_retry_concurrency": 1000},
     "track_remaining": True,
 }
 
