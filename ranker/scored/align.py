@@ -1,0 +1,195 @@
+"""Rows that models scored, joined by request and item. NumPy and Arrow arrays only, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ranker.errors import UserError
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelScores:
+    """What one model scored, in any order.
+
+    Attributes:
+        model: its name.
+        request: request id of each row, Arrow text [R].
+        item: item id of each row, Arrow text [R].
+        score: float64 [R]; NaN where the model gave none.
+        label: float64 [R], NaN where unknown; None without labels.
+    """
+
+    model: str
+    request: pa.ChunkedArray
+    item: pa.ChunkedArray
+    score: Floats
+    label: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedScores:
+    """Scores of M models of the same R rows, by request and item; rows of a request stand together.
+
+    Attributes:
+        models: M names.
+        request: position of each row's request in `request_ids`, ascending, int64 [R].
+        item: position of each row's item in `item_ids`, int64 [R]; items are in the order of their texts'
+            bytes, which breaks ties.
+        request_ids, item_ids: texts.
+        scores: float64 [M, R]; NaN where a model has no score or one that is not finite.
+        scored: bool [M, R], the model has a row.
+        label: float64 [R], NaN where unknown; None without labels.
+        repeated: rows of each model whose request and item an earlier row of it has, int64 [M].
+        contradicted: rows of each model that repeat an earlier one with another score, int64 [M]. The model has no
+            score there.
+        not_finite: rows of each model whose score is missing or not finite, int64 [M].
+    """
+
+    models: tuple[str, ...]
+    request: Codes
+    item: Codes
+    request_ids: pa.Array
+    item_ids: pa.Array
+    scores: Floats
+    scored: Flags
+    label: Floats | None
+    repeated: Codes
+    contradicted: Codes
+    not_finite: Codes
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+    @property
+    def missing(self) -> Codes:
+        """Rows that another model scored and this one has not, int64 [M]."""
+        return (~self.scored).sum(axis=1)
+
+    def request_bounds(self) -> Codes:
+        """First row of each request, and the number of rows at the end, int64 [N + 1]."""
+        return np.searchsorted(self.request, np.arange(len(self.request_ids) + 1)).astype(np.int64)
+
+
+def align(models: Sequence[ModelScores]) -> AlignedScores:
+    """Joins what models scored by request and item: the rows are the union over the models.
+
+    Args:
+        models: at least one, with distinct names.
+
+    Raises:
+        UserError: no model, a name twice, or two models give one row different labels.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> rows = pa.chunked_array([["q", "q"]]), pa.chunked_array([["x", "y"]])
+        >>> a = ModelScores("a", *rows, np.array([0.2, 0.4]))
+        >>> b = ModelScores("b", *(column.slice(1) for column in rows), np.array([0.3]))
+        >>> aligned = align([a, b])
+        >>> aligned.scores.tolist(), aligned.missing.tolist()
+        ([[0.2, 0.4], [nan, 0.3]], [0, 1])
+    """
+    names = tuple(model.model for model in models)
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"models must have distinct names. Received: {', '.join(names) or 'none'}")
+    request_codes, request_ids = _codes([model.request for model in models])
+    item_codes, item_ids = _codes([model.item for model in models])
+    stride = max(len(item_ids), 1)
+    keys = [requests * stride + items for requests, items in zip(request_codes, item_codes, strict=True)]
+    del request_codes, item_codes
+    union = _union(keys)
+    scores = np.full((len(names), len(union)), np.nan)
+    scored = np.zeros(scores.shape, bool)
+    repeated, contradicted, not_finite = np.zeros((3, len(names)), np.int64)
+    label: Floats | None = None
+    for position, (model, key) in enumerate(zip(models, keys, strict=True)):
+        rows = np.searchsorted(union, key) if len(key) != len(union) or (key != union).any() else None
+        finite = np.isfinite(model.score)
+        not_finite[position] = len(key) - int(finite.sum())
+        values = np.where(finite, model.score, np.nan)
+        if rows is None:
+            scores[position], scored[position] = values, True
+        else:
+            first = _first_rows(rows)
+            repeated[position] = len(rows) - len(first)
+            scores[position, rows[first]] = values[first]
+            scored[position, rows] = True
+            if repeated[position]:
+                differs = ~(
+                    (values == scores[position, rows]) | (np.isnan(values) & np.isnan(scores[position, rows]))
+                )
+                contradicted[position] = int(differs.sum())
+                scores[position, rows[differs]] = np.nan
+        if model.label is not None:
+            label = _with_labels(label, model, rows, len(union))
+    requests, items = np.divmod(union, stride)
+    return AlignedScores(
+        names,
+        requests,
+        items,
+        request_ids,
+        item_ids,
+        scores,
+        scored,
+        label,
+        repeated,
+        contradicted,
+        not_finite,
+    )
+
+
+def _codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.Array]:
+    """The columns' texts as positions in one list of texts, which is in the order of their bytes."""
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    encoded = (
+        pa.chunked_array(chunks, columns[0].type if columns else pa.string())
+        .combine_chunks()
+        .dictionary_encode()
+    )
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    codes = rank[encoded.indices.to_numpy()]
+    bounds = np.cumsum([len(column) for column in columns])[:-1]
+    return np.split(codes, bounds), encoded.dictionary.take(pa.array(order))
+
+
+def _union(keys: Sequence[Codes]) -> Codes:
+    union = np.unique(keys[0])
+    for key in keys[1:]:
+        if len(key) != len(keys[0]) or (key != keys[0]).any():
+            union = np.union1d(union, key)
+    return union
+
+
+def _first_rows(rows: Codes) -> Codes:
+    """Positions of the first mention of each row, in the order of the rows."""
+    return np.unique(rows, return_index=True)[1]
+
+
+def _with_labels(label: Floats | None, model: ModelScores, rows: Codes | None, count: int) -> Floats:
+    if label is None:
+        label = np.full(count, np.nan)
+    assert model.label is not None
+    places = np.arange(count) if rows is None else rows
+    standing = label[places]
+    conflicts = ~np.isnan(standing) & ~np.isnan(model.label) & (standing != model.label)
+    if conflicts.any():
+        position = int(np.flatnonzero(conflicts)[0])
+        raise UserError(
+            f"a row must have one label. Received for request {model.request[position]}, item {model.item[position]}: "
+            f"{standing[position]:g} and, from {model.model}, {model.label[position]:g}"
+        )
+    label[places] = np.where(np.isnan(model.label), standing, model.label)
+    return label

@@ -1,0 +1,93 @@
+"""What scores are: probabilities, logits, or anything that orders. Measures of rankings need the order alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranker.errors import UserError
+
+Floats = NDArray[np.float64]
+
+SCALES = ("auto", "probability", "logit", "order")
+"""`auto`: probabilities if every finite score is within [0, 1], else order."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledScores:
+    """Scores as numbers within [0, 1], and what may be measured on them.
+
+    Attributes:
+        scores: float64 [M, R], in the order of the scores given; NaN where they were.
+        scale: probability, logit or order.
+        note: why measures of the prediction difference are left out, or where the scale was decided; empty if there is
+            nothing to say.
+    """
+
+    scores: Floats
+    scale: str
+    note: str = ""
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the scores are probabilities, so that prediction differences can be measured."""
+        return self.scale != "order"
+
+
+def to_probabilities(scores: Floats, scale: str = "auto") -> ScaledScores:
+    """Brings scores to [0, 1] without changing their order.
+
+    Args:
+        scores: float64 [M, R], NaN where a model has none.
+        scale: one of `SCALES`. `logit`: log-odds, mapped by the logistic function. `order`: each distinct score of a
+            model becomes its rank among the model's distinct scores, between 0 and 1.
+
+    Raises:
+        UserError: another scale, or `probability` with a score outside [0, 1].
+
+    Example:
+        >>> to_probabilities(np.array([[0.0, 2.0], [1.0, -1.0]])).scores.tolist()
+        [[0.3333333333333333, 0.6666666666666666], [0.6666666666666666, 0.3333333333333333]]
+    """
+    if scale not in SCALES:
+        raise UserError(f"`scale` must be one of {', '.join(SCALES)}. Received: {scale!r}")
+    low, high = _extremes(scores)
+    within = low >= 0 and high <= 1
+    if scale == "probability" and not within:
+        raise UserError(
+            f"probabilities must be within [0, 1]; set the scale to logit or order for other scores. "
+            f"Received: {low:g} to {high:g}"
+        )
+    if scale == "probability" or (scale == "auto" and within):
+        return ScaledScores(scores, "probability")
+    if scale == "logit":
+        return ScaledScores(_logistic(scores), "logit")
+    ranks = np.stack([_ranks(row) for row in scores]) if len(scores) else scores
+    if scale == "auto":
+        note = (
+            f"scores from {low:g} to {high:g} are no probabilities: only measures that need the order are computed; "
+            "with the scale logit, log-odds give the others too"
+        )
+    else:
+        note = "the scores are taken as an order: measures that need probabilities are left out"
+    return ScaledScores(ranks, "order", note)
+
+
+def _extremes(scores: Floats) -> tuple[float, float]:
+    finite = scores[np.isfinite(scores)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def _logistic(scores: Floats) -> Floats:
+    small = np.exp(-np.abs(scores))
+    return np.where(scores >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+
+
+def _ranks(row: Floats) -> Floats:
+    ranks = np.full(len(row), np.nan)
+    finite = np.isfinite(row)
+    distinct, position = np.unique(row[finite], return_inverse=True)
+    ranks[finite] = (position + 1) / (len(distinct) + 1)
+    return ranks
