@@ -1,0 +1,87 @@
+"""The comparison of scored files: `ranker compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranker.cli.options import Json, emit
+from ranker.errors import UserError
+
+
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Files of scored rows, one a model; or one file with a score column a model. Globs and URIs too."),
+    ],
+    request: Annotated[
+        list[str], typer.Option(help="The column that says which rows are ranked together; repeat for several.")
+    ],
+    item: Annotated[str, typer.Option(help="The column that identifies a candidate.")],
+    score: Annotated[
+        list[str], typer.Option(help="The column of scores; with one file, repeat it: a column a model.")
+    ],
+    label: Annotated[str | None, typer.Option(help="The column of labels, 0 or 1.")] = None,
+    scale: Annotated[
+        str, typer.Option(help="What scores are: probability, logit, order, or auto.")
+    ] = "auto",
+    k: Annotated[int, typer.Option(min=1, help="How deep the top of a list is.")] = 10,
+    budget: Annotated[
+        list[str] | None, typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare models by what they scored, wherever they were trained. Reads Parquet, CSV, JSON lines and Arrow.
+
+    Exit code 0: within the budget (or none given), 1: above it, 2: undecided, more requests are needed; 3: a mistake in the
+    call or in a file.
+
+    Example: ranker compare a.parquet b.parquet --request session --item sku --score p --budget top1_swap=0.05
+    """
+    try:
+        limits = dict(_limit(text) for text in budget or [])
+        try:
+            from ranker.scored.align import align
+            from ranker.scored.comparison import compare_aligned
+            from ranker.scored.files import read_models
+        except ImportError:
+            raise UserError("ranker compare needs: pip install 'steady-ranker[compare]'") from None
+        from ranker.files import write_atomically
+
+        models = read_models(sources, request, item, score, label)
+        result = compare_aligned(align(models), scale=scale, k=k, budget=limits)
+        report = result.to_dict()
+        if html is not None:
+            write_atomically(html, result.to_html())
+        if output is not None:
+            import json
+
+            write_atomically(output, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    except UserError as error:
+        error.exit_code = 3
+        raise
+    if as_json:
+        emit(report)
+    else:
+        print(result.sentence)
+        for side in result.coverage:
+            print(f"  {side.sentence}")
+        for note in result.notes:
+            print(f"  note: {note}")
+        for name, interval in result.measures.items():
+            print(f"  {name:>24}  {interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})")
+        for name, reason in result.left_out.items():
+            print(f"  {name:>24}  left out: {reason}")
+    raise typer.Exit(result.exit_code)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, separator, limit = text.partition("=")
+    try:
+        return name, float(limit)
+    except ValueError:
+        raise UserError(f"--budget must read MEASURE=LIMIT. Received: {text if separator else text!r}") from None

@@ -1,0 +1,463 @@
+"""Models compared by what they scored: measures, coverage, quality, examples, and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranker.divergence import (
+    Comparison,
+    Interval,
+    OddOne,
+    RequestBatch,
+    RequestMeasures,
+    Settings,
+    auc,
+    gauc,
+    logloss,
+    measure_interval,
+    measure_requests,
+    ndcg,
+    odd_ones,
+    standing,
+)
+from ranker.errors import UserError
+from ranker.layout import REQUEST_SEPARATOR
+from ranker.scored.align import AlignedScores
+from ranker.scored.scale import ScaledScores, to_probabilities
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+CHUNK_ROWS = 1 << 18
+"""Rows whose measures are computed at a time; a request is never cut."""
+EXAMPLES = 5
+EXAMPLE_DEPTH = 10
+_PROBABILITY_FAMILIES = ("prediction", "regret")
+
+
+@dataclass(frozen=True)
+class ModelCoverage:
+    """What one model scored of the rows of all models.
+
+    Attributes:
+        model: its name.
+        asked: requests of all models together.
+        answered: requests that it scored completely, with finite scores.
+        missing_rows: rows that another model scored and this one has not.
+        repeated_rows: rows that repeat a request and an item.
+        contradicted_rows: repeated rows with another score.
+        not_finite_rows: rows whose score is missing or not finite.
+    """
+
+    model: str
+    asked: int
+    answered: int
+    missing_rows: int
+    repeated_rows: int
+    contradicted_rows: int
+    not_finite_rows: int
+
+    @property
+    def sentence(self) -> str:
+        """Asked, answered, and what was left out."""
+        reasons = {
+            "missing": self.missing_rows,
+            "not finite": self.not_finite_rows,
+            "repeated with another score": self.contradicted_rows,
+            "repeated": self.repeated_rows - self.contradicted_rows,
+        }
+        rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+        left_out = f"; rows: {rows}" if rows else ""
+        return f"{self.model}: asked {self.asked:,}, answered {self.answered:,}{left_out}"
+
+
+@dataclass(frozen=True)
+class ExampleRequest:
+    """A request in which the models' lists differ much.
+
+    Attributes:
+        request: its id; several columns side by side.
+        candidates: items ranked.
+        disagreement: the measure that chose it, the mean over pairs.
+        lists: model -> its first items with their scores as given.
+    """
+
+    request: str
+    candidates: int
+    disagreement: float
+    lists: dict[str, list[tuple[str, float]]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison:
+    """The result of a comparison.
+
+    Attributes:
+        models: M names.
+        rows: rows of all models together.
+        scale: what the scores were taken as: probability, logit or order.
+        k: how deep the top of a list is.
+        comparison: statistics of every pair, of every model, and of the mean over pairs.
+        coverage: what each model scored.
+        quality: model -> measure -> value; empty without labels.
+        left_out: measure -> why it was not computed.
+        notes: what else a reader should know.
+        odd: models that stand out, the noisiest first; needs three models and probabilities.
+        examples: requests to look at.
+        budget: measure -> what it may be.
+    """
+
+    models: tuple[str, ...]
+    rows: int
+    scale: str
+    k: int
+    comparison: Comparison
+    coverage: tuple[ModelCoverage, ...]
+    quality: dict[str, dict[str, float]]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+    odd: tuple[OddOne, ...]
+    examples: tuple[ExampleRequest, ...]
+    budget: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[str, Interval]:
+        """Measure -> the mean over pairs with its 95% interval; only those that were computed."""
+        return self._intervals(self.comparison.means)
+
+    def _intervals(self, statistics: Mapping[str, Any]) -> dict[str, Interval]:
+        return {
+            label: measure_interval(label, statistic)
+            for label, statistic in statistics.items()
+            if label not in self.left_out and label != "component"
+        }
+
+    @property
+    def requests(self) -> int:
+        """Requests with at least two candidates that a pair of models scored completely."""
+        statistic = self.comparison.means.get("top1_swap")
+        return statistic.n if statistic is not None else 0
+
+    @property
+    def standings(self) -> dict[str, str]:
+        """Measure of the budget -> within, above or undecided."""
+        return {
+            label: standing(self.measures[label], limit)
+            for name, limit in self.budget.items()
+            for label in self.measures
+            if name in (label, label.split("@")[0])
+        }
+
+    @property
+    def exit_code(self) -> int:
+        """0: every measure is within its budget; 1: one is above; 2: undecided, more requests are needed."""
+        standings = set(self.standings.values())
+        return 1 if "above" in standings else 2 if "undecided" in standings else 0
+
+    @property
+    def sentence(self) -> str:
+        """The answer in plain words."""
+        names = " and ".join(self.models) if len(self.models) == 2 else f"{len(self.models)} models"
+        if not self.requests:
+            return f"No request with two candidates was scored completely by two of {names}: lists cannot be compared."
+        swap = self.measures["top1_swap"]
+        between = "between them" if len(self.models) == 2 else "between two of them"
+        parts = [f"{between} the first item changes in {_percent(swap)} of {self.requests:,} requests"]
+        if "rpd_sym" in self.measures:
+            parts.append(f"their predictions differ by {_percent(self.measures['rpd_sym'])}")
+        opening = f"{names}: "
+        if self.budget:
+            verdict = {0: "within the budget", 1: "above the budget", 2: "undecided against the budget"}
+            opening = f"{names} are {verdict[self.exit_code]}: "
+        text = opening + ", and ".join(parts) + "."
+        if self.odd:
+            stand_out = ", ".join(f"{model.replica} ({model.ratio:.1f} times the median)" for model in self.odd)
+            text += f" The odd one out: {stand_out}."
+        incomplete = [side for side in self.coverage if side.answered < side.asked]
+        if incomplete:
+            text += " Left out: " + "; ".join(
+                f"{side.asked - side.answered:,} of {side.asked:,} requests of {side.model}" for side in incomplete
+            ) + "."
+        return text
+
+    def __repr__(self) -> str:
+        return f"<ModelComparison: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from ranker.scored.page import fragment
+
+        return fragment(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is not defined or not finite is None."""
+        means = self.comparison.means
+        return _plain(
+            {
+                "sentence": self.sentence,
+                "models": list(self.models),
+                "rows": self.rows,
+                "requests": self.requests,
+                "scale": self.scale,
+                "k": self.k,
+                "measures": {label: interval._asdict() for label, interval in self.measures.items()},
+                "pairs": [
+                    {
+                        "a": a,
+                        "b": b,
+                        "requests": self.comparison.coverage.paired[a, b],
+                        "measures": {k: v._asdict() for k, v in self._intervals(statistics).items()},
+                    }
+                    for (a, b), statistics in self.comparison.pairs.items()
+                ],
+                "coverage": [vars(side) for side in self.coverage],
+                "quality": self.quality,
+                "left_out": self.left_out,
+                "notes": list(self.notes),
+                "odd": [model._asdict() for model in self.odd],
+                "budget": {"limits": self.budget, "standings": self.standings, "exit_code": self.exit_code},
+                "examples": [vars(example) for example in self.examples],
+                "statistics": {label: statistic.n for label, statistic in means.items()},
+            }
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas frame with a row a measure of every pair and of the mean over pairs.
+
+        Columns: `a`, `b` (empty for the mean over pairs), `measure`, `value`, `low`, `high`, `requests`.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UserError("to_frame needs pandas: pip install pandas") from None
+        rows = [
+            {"a": a, "b": b, "measure": label, **interval._asdict(), "requests": statistics[label].n}
+            for (a, b), statistics in [(("", ""), self.comparison.means), *self.comparison.pairs.items()]
+            for label, interval in self._intervals(statistics).items()
+        ]
+        return pd.DataFrame(rows, columns=["a", "b", "measure", "value", "low", "high", "requests"])
+
+    def to_html(self) -> str:
+        """One self-contained page, without scripts and without anything from the network."""
+        from ranker.scored.page import page
+
+        return page(self)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure of the headline measures with their intervals, a row a pair."""
+        from ranker.scored.page import figure
+
+        return figure(self)
+
+
+def compare_aligned(
+    aligned: AlignedScores,
+    *,
+    scale: str = "auto",
+    k: int = 10,
+    budget: Mapping[str, float] | None = None,
+) -> ModelComparison:
+    """Compares models by their aligned scores.
+
+    Args:
+        aligned: of at least two models.
+        scale: what the scores are: `auto`, `probability`, `logit` or `order`.
+        k: how deep the top of a list is.
+        budget: measure -> what it may be, for example {"top1_swap": 0.05}.
+
+    Raises:
+        UserError: fewer than two models, no rows, scores outside the scale, a budget for a measure that does not exist
+            or that the scale leaves out.
+    """
+    if len(aligned.models) < 2:
+        raise UserError(f"a comparison must have at least two models. Received: {', '.join(aligned.models)}")
+    if not len(aligned):
+        raise UserError("a comparison must have at least one row. Received: none")
+    scaled = to_probabilities(aligned.scores, scale)
+    settings = Settings(k=k)
+    left_out = _left_out(settings, scaled)
+    limits = _checked_budget(budget or {}, settings, left_out)
+    total = Comparison.empty()
+    examples: list[ExampleRequest] = []
+    answered = np.zeros(len(aligned.models), np.int64)
+    for first, last in _chunks(aligned.request_bounds()):
+        measured = _measure(aligned, scaled, settings, first, last)
+        total = total.merge(measured.summarise())
+        answered += measured.batch.valid.sum(axis=1)
+        examples = _largest([*examples, *_examples(measured, aligned, "order" if not scaled.has_probabilities else "")])
+    return ModelComparison(
+        models=aligned.models,
+        rows=len(aligned),
+        scale=scaled.scale,
+        k=k,
+        comparison=total,
+        coverage=_coverage(aligned, answered),
+        quality=_quality(aligned, scaled, k),
+        left_out=left_out,
+        notes=(scaled.note,) if scaled.note else (),
+        odd=_odd(total) if scaled.has_probabilities else (),
+        examples=tuple(examples),
+        budget=limits,
+    )
+
+
+def _left_out(settings: Settings, scaled: ScaledScores) -> dict[str, str]:
+    if scaled.has_probabilities:
+        return {}
+    reason = "it needs probabilities, and the scores are an order"
+    return {
+        label: reason
+        for label, (measure, _) in settings.measures.items()
+        if measure.family in _PROBABILITY_FAMILIES
+    }
+
+
+def _checked_budget(budget: Mapping[str, float], settings: Settings, left_out: Mapping[str, str]) -> dict[str, float]:
+    limits = {}
+    for name, limit in budget.items():
+        labels = [label for label in settings.measures if name in (label, label.split("@")[0])]
+        if not labels:
+            raise UserError(
+                f"a budget must be for one of {', '.join(settings.measures)}. Received: {name}={limit:g}"
+            )
+        if labels[0] in left_out:
+            raise UserError(f"a budget for {name} cannot be held: {left_out[labels[0]]}. Set the scale")
+        if not (np.isfinite(limit) and limit >= 0):
+            raise UserError(f"a budget must be a number >= 0. Received: {name}={limit:g}")
+        limits[labels[0]] = float(limit)
+    return limits
+
+
+def _chunks(bounds: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of whole requests with about `CHUNK_ROWS` rows each."""
+    chunks, first = [], 0
+    while first < len(bounds) - 1:
+        last = int(np.searchsorted(bounds, bounds[first] + CHUNK_ROWS, side="right")) - 1
+        last = min(max(last, first + 1), len(bounds) - 1)
+        chunks.append((first, last))
+        first = last
+    return chunks
+
+
+def _measure(
+    aligned: AlignedScores, scaled: ScaledScores, settings: Settings, first: int, last: int
+) -> RequestMeasures:
+    bounds = aligned.request_bounds()
+    rows = slice(int(bounds[first]), int(bounds[last]))
+    batch = RequestBatch.from_rows(
+        aligned.request[rows],
+        aligned.item[rows],
+        scaled.scores[:, rows],
+        replicas=aligned.models,
+        answered=aligned.scored[:, rows],
+    )
+    return measure_requests(batch, settings)
+
+
+def _coverage(aligned: AlignedScores, answered: np.ndarray) -> tuple[ModelCoverage, ...]:
+    asked = len(aligned.request_ids)
+    columns = zip(
+        aligned.models,
+        answered.tolist(),
+        aligned.missing.tolist(),
+        aligned.repeated.tolist(),
+        aligned.contradicted.tolist(),
+        aligned.not_finite.tolist(),
+        strict=True,
+    )
+    return tuple(
+        ModelCoverage(
+            model=model,
+            asked=asked,
+            answered=complete,
+            missing_rows=missing,
+            repeated_rows=repeated,
+            contradicted_rows=contradicted,
+            not_finite_rows=not_finite,
+        )
+        for model, complete, missing, repeated, contradicted, not_finite in columns
+    )
+
+
+def _quality(aligned: AlignedScores, scaled: ScaledScores, k: int) -> dict[str, dict[str, float]]:
+    """Quality of each model on the labelled rows that it scored."""
+    if aligned.label is None:
+        return {}
+    if not np.isin(aligned.label[~np.isnan(aligned.label)], (0.0, 1.0)).all():
+        raise UserError("labels must be 0 or 1")
+    quality = {}
+    for model, scores in zip(aligned.models, scaled.scores, strict=True):
+        rows = ~np.isnan(aligned.label) & ~np.isnan(scores)
+        label, score = aligned.label[rows], scores[rows]
+        request = np.unique(aligned.request[rows], return_inverse=True)[1]
+        values = {"auc": auc(label, score), "gauc": gauc(label, score, request), f"ndcg@{k}": ndcg(label, score, request, k=k)}
+        if scaled.has_probabilities:
+            values["logloss"] = logloss(label, score)
+        quality[model] = {"rows": float(rows.sum()), **values}
+    return quality
+
+
+def _odd(total: Comparison) -> tuple[OddOne, ...]:
+    components = {
+        replica: statistics["component"]
+        for replica, statistics in total.replicas.items()
+        if "component" in statistics
+    }
+    return tuple(odd_ones(components)) if len(components) >= 3 else ()
+
+
+def _examples(measured: RequestMeasures, aligned: AlignedScores, scale: str) -> list[ExampleRequest]:
+    batch = measured.batch
+    if not measured.pairs or not len(batch):
+        return []
+    label = next(
+        label
+        for label in measured.settings.measures
+        if label.split("@")[0] == ("visible_inversion" if scale == "order" else "consensus_regret")
+    )
+    values = np.nan_to_num(measured.request_mean(label), nan=0.0)
+    bounds = aligned.request_bounds()
+    examples = []
+    for position in np.argsort(-values, kind="stable")[:EXAMPLES]:
+        if values[position] <= 0:
+            break
+        request = int(batch.requests[position])
+        rows = slice(int(bounds[request]), int(bounds[request + 1]))
+        lists = {
+            model: [
+                (aligned.item_ids[int(aligned.item[rows][place])].as_py(), float(scores[place]))
+                for place in np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:EXAMPLE_DEPTH]
+                if not np.isnan(scores[place])
+            ]
+            for model, scores in zip(aligned.models, aligned.scores[:, rows], strict=True)
+        }
+        name = aligned.request_ids[request].as_py().replace(REQUEST_SEPARATOR, " / ")
+        examples.append(ExampleRequest(name, int(batch.sizes[position]), float(values[position]), lists))
+    return examples
+
+
+def _largest(examples: Sequence[ExampleRequest]) -> list[ExampleRequest]:
+    return sorted(examples, key=lambda example: (-example.disagreement, example.request))[:EXAMPLES]
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.value:.2g}% (95%: {100 * interval.low:.2g} to {100 * interval.high:.2g})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
