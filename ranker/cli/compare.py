@@ -14,22 +14,24 @@ from ranker.errors import UserError
 def compare(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Files of scored rows, one a model; or one file with a score column a model. Globs and URIs too."),
+        typer.Argument(
+            help="Files of scored rows, one a model; or one file with a score column a model. Globs and URIs too."
+        ),
     ],
     request: Annotated[
-        list[str], typer.Option(help="The column that says which rows are ranked together; repeat for several.")
+        list[str],
+        typer.Option(help="The column that says which rows are ranked together; repeat for several."),
     ],
     item: Annotated[str, typer.Option(help="The column that identifies a candidate.")],
     score: Annotated[
         list[str], typer.Option(help="The column of scores; with one file, repeat it: a column a model.")
     ],
     label: Annotated[str | None, typer.Option(help="The column of labels, 0 or 1.")] = None,
-    scale: Annotated[
-        str, typer.Option(help="What scores are: probability, logit, order, or auto.")
-    ] = "auto",
+    scale: Annotated[str, typer.Option(help="What scores are: probability, logit, order, or auto.")] = "auto",
     k: Annotated[int, typer.Option(min=1, help="How deep the top of a list is.")] = 10,
     budget: Annotated[
-        list[str] | None, typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more.")
+        list[str] | None,
+        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
@@ -50,17 +52,17 @@ def compare(
             from ranker.scored.files import read_models
         except ImportError:
             raise UserError("ranker compare needs: pip install 'steady-ranker[compare]'") from None
-        from ranker.files import write_atomically
+        from ranker.files import write_whole
 
         models = read_models(sources, request, item, score, label)
         result = compare_aligned(align(models), scale=scale, k=k, budget=limits)
         report = result.to_dict()
         if html is not None:
-            write_atomically(html, result.to_html())
+            write_whole(html, result.to_html())
         if output is not None:
             import json
 
-            write_atomically(output, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            write_whole(output, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     except UserError as error:
         error.exit_code = 3
         raise
@@ -80,8 +82,8 @@ def compare(
 
 
 def _limit(text: str) -> tuple[str, float]:
-    name, separator, limit = text.partition("=")
+    name, _, limit = text.partition("=")
     try:
         return name, float(limit)
     except ValueError:
-        raise UserError(f"--budget must read MEASURE=LIMIT. Received: {text if separator else text!r}") from None
+        raise UserError(f"--budget must read MEASURE=LIMIT. Received: {text!r}") from None

@@ -1,6 +1,7 @@
 """How differently replicas predict and rank, how sure that is, and which replica is the odd one. NumPy only.
 
-From answers to statistics: `RequestBatch` (checked answers), `compare` (to a `Comparison` of every pair),
+From answers to statistics: `RequestBatch` (checked answers), `compare` (a frame to a
+`ModelComparison`, a batch to a `Comparison` of every pair),
 `measure_requests` (a value a request: exemplars, slices), `Settings` (k, thresholds), `merge`, `Statistic`,
 `Coverage`.
 
@@ -22,8 +23,9 @@ Gate: decide, overall_verdict, `Decision`, `Verdict`.
 
 from ranker.divergence.attribution import OddOne, noise_components, odd_ones
 from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, definition, measure_interval
-from ranker.divergence.compare import RequestMeasures, compare, measure_requests
+from ranker.divergence.compare import RequestMeasures, compare_batch, measure_requests
 from ranker.divergence.comparison import Comparison, Coverage, merge
+from ranker.divergence.front import compare
 from ranker.divergence.gaps import gap_deciles, gap_noise
 from ranker.divergence.gate import Decision, Verdict, decide, overall_verdict
 from ranker.divergence.histogram import Histogram
@@ -88,6 +90,7 @@ __all__ = [
     "auc",
     "bias",
     "compare",
+    "compare_batch",
     "confidence_sequence",
     "consensus",
     "consensus_regret",

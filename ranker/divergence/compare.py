@@ -17,9 +17,10 @@ from ranker.divergence.prediction import expected_prediction
 from ranker.divergence.ranked import Ranked
 from ranker.divergence.requests import RequestBatch
 from ranker.divergence.statistics import Statistic, sum_rows
+from ranker.errors import UserError
 
 
-def compare(batch: RequestBatch, settings: Settings | None = None, *, chunk: int = 8192) -> Comparison:
+def compare_batch(batch: RequestBatch, settings: Settings | None = None, *, chunk: int = 8192) -> Comparison:
     """Every measure of every pair of the batch's replicas.
 
     Args:
@@ -27,19 +28,40 @@ def compare(batch: RequestBatch, settings: Settings | None = None, *, chunk: int
         settings: k and thresholds.
         chunk: requests whose values are held at a time: 8,192 of 28 pairs take 33 MB.
 
+    Raises:
+        UserError: no pair has a request to compare, because scores are no probabilities.
+
     Example:
         >>> scores = [[.9, .1, .2, .1], [.8, .1, .1, .2]]
         >>> batch = RequestBatch.from_rows([1, 1, 2, 2], [10, 11, 10, 11], scores)
-        >>> result = compare(batch)
+        >>> result = compare_batch(batch)
         >>> result.overall["top1_swap"].value, round(result.overall["rpd_sym"].value, 3)
         (0.5, 0.363)
     """
     settings = settings or Settings()
+    _require_probabilities(batch)
     result = Comparison.empty()
     for start in range(0, max(len(batch), 1), chunk):
         part = batch if len(batch) <= chunk else batch.take(np.arange(start, min(start + chunk, len(batch))))
         result = result.merge(measure_requests(part, settings).summarise())
     return result
+
+
+def _require_probabilities(batch: RequestBatch) -> None:
+    compared = any(
+        (batch.valid[i] & batch.valid[j]).any() for i, j in combinations(range(len(batch.replicas)), 2)
+    )
+    if compared or not batch.invalid.any():
+        return
+    counts = ", ".join(
+        f"{name} {int(invalid):,}"
+        for name, invalid in zip(batch.replicas, batch.invalid_score, strict=True)
+        if invalid
+    )
+    raise UserError(
+        "scores must be probabilities within [0, 1]; for logits or other scores give a frame and its scale to "
+        f"`compare`. Received scores that are none: {counts}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

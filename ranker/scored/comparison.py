@@ -176,13 +176,20 @@ class ModelComparison:
             opening = f"{names} are {verdict[self.exit_code]}: "
         text = opening + ", and ".join(parts) + "."
         if self.odd:
-            stand_out = ", ".join(f"{model.replica} ({model.ratio:.1f} times the median)" for model in self.odd)
+            stand_out = ", ".join(
+                f"{model.replica} ({model.ratio:.1f} times the median)" for model in self.odd
+            )
             text += f" The odd one out: {stand_out}."
         incomplete = [side for side in self.coverage if side.answered < side.asked]
         if incomplete:
-            text += " Left out: " + "; ".join(
-                f"{side.asked - side.answered:,} of {side.asked:,} requests of {side.model}" for side in incomplete
-            ) + "."
+            text += (
+                " Left out: "
+                + "; ".join(
+                    f"{side.asked - side.answered:,} of {side.asked:,} requests of {side.model}"
+                    for side in incomplete
+                )
+                + "."
+            )
         return text
 
     def __repr__(self) -> str:
@@ -292,7 +299,9 @@ def compare_aligned(
         measured = _measure(aligned, scaled, settings, first, last)
         total = total.merge(measured.summarise())
         answered += measured.batch.valid.sum(axis=1)
-        examples = _largest([*examples, *_examples(measured, aligned, "order" if not scaled.has_probabilities else "")])
+        examples = _largest(
+            [*examples, *_examples(measured, aligned, "order" if not scaled.has_probabilities else "")]
+        )
     return ModelComparison(
         models=aligned.models,
         rows=len(aligned),
@@ -320,7 +329,9 @@ def _left_out(settings: Settings, scaled: ScaledScores) -> dict[str, str]:
     }
 
 
-def _checked_budget(budget: Mapping[str, float], settings: Settings, left_out: Mapping[str, str]) -> dict[str, float]:
+def _checked_budget(
+    budget: Mapping[str, float], settings: Settings, left_out: Mapping[str, str]
+) -> dict[str, float]:
     limits = {}
     for name, limit in budget.items():
         labels = [label for label in settings.measures if name in (label, label.split("@")[0])]
@@ -398,7 +409,11 @@ def _quality(aligned: AlignedScores, scaled: ScaledScores, k: int) -> dict[str, 
         rows = ~np.isnan(aligned.label) & ~np.isnan(scores)
         label, score = aligned.label[rows], scores[rows]
         request = np.unique(aligned.request[rows], return_inverse=True)[1]
-        values = {"auc": auc(label, score), "gauc": gauc(label, score, request), f"ndcg@{k}": ndcg(label, score, request, k=k)}
+        values = {
+            "auc": auc(label, score),
+            "gauc": gauc(label, score, request),
+            f"ndcg@{k}": ndcg(label, score, request, k=k),
+        }
         if scaled.has_probabilities:
             values["logloss"] = logloss(label, score)
         quality[model] = {"rows": float(rows.sum()), **values}
@@ -460,4 +475,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     return value
-

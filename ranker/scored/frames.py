@@ -15,7 +15,7 @@ from ranker.scored.comparison import ModelComparison, compare_aligned
 from ranker.text import arrow_texts, texts
 
 
-def compare(
+def compare_frame(
     frame: Any,
     *,
     request: str | Sequence[str],
@@ -47,7 +47,7 @@ def compare(
 
     Example:
         >>> rows = {"q": [1, 1, 2, 2], "item": ["x", "y", "x", "y"], "a": [0.9, 0.1, 0.2, 0.8], "b": [0.8, 0.2, 0.7, 0.3]}
-        >>> result = compare(rows, request="q", item="item", scores=["a", "b"])
+        >>> result = compare_frame(rows, request="q", item="item", scores=["a", "b"])
         >>> result.measures["top1_swap"].value
         0.5
     """
@@ -56,8 +56,7 @@ def compare(
     if isinstance(frame, np.ndarray) or not hasattr(frame, "__getitem__"):
         raise UserError(
             "compare takes a frame with columns for the request, the item and two scores or more. "
-            f"Received: {type(frame).__name__}; put arrays into a mapping: compare({{'q': ..., 'item': ..., 'a': ..., 'b': ...}}, "
-            "request='q', item='item', scores=['a', 'b'])"
+            f"Received: {type(frame).__name__}; put arrays into a mapping of column names to arrays"
         )
     requests = [request] if isinstance(request, str) else list(request)
     ids = _request_ids(frame, requests), _texts(frame, item)

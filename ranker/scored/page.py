@@ -102,4 +102,6 @@ def _number(value: float | None, digits: int = 4) -> str:
 
 
 def _ends(interval: Interval) -> str:
-    return "unknown" if interval.low != interval.low else f"{_number(interval.low)} to {_number(interval.high)}"
+    return (
+        "unknown" if interval.low != interval.low else f"{_number(interval.low)} to {_number(interval.high)}"
+    )

@@ -158,7 +158,7 @@ def test_missing_repeated_contradicted_and_not_finite_rows_are_counted():
 def test_two_labels_of_one_row_are_refused():
     a = rows("a", [("q", "x")], [0.1], np.array([1.0]))
     b = rows("b", [("q", "x")], [0.1], np.array([0.0]))
-    with pytest.raises(UserError, match="one label. Received for request q, item x: 1 and, from b, 0"):
+    with pytest.raises(UserError, match=r"one label\. Received for request q, item x: 1 and, from b, 0"):
         align([a, b])
     unknown = rows("b", [("q", "x")], [0.1], np.array([math.nan]))
     assert align([a, unknown]).label.tolist() == align([unknown, a]).label.tolist() == [1.0]
@@ -196,5 +196,5 @@ def test_scales():
     assert math.isnan(logits.scores[0, 2])
     with pytest.raises(UserError, match=r"within \[0, 1\].*Received: 0 to 1.5"):
         to_probabilities(np.array([[0.0, 1.5]]), "probability")
-    with pytest.raises(UserError, match="must be one of auto, probability, logit, order. Received: 'odds'"):
+    with pytest.raises(UserError, match=r"must be one of auto, probability, logit, order\. Received: 'odds'"):
         to_probabilities(np.array([[0.0]]), "odds")
