@@ -464,7 +464,7 @@ def _largest(examples: Sequence[ExampleRequest]) -> list[ExampleRequest]:
 
 
 def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.2g}% (95%: {100 * interval.low:.2g} to {100 * interval.high:.2g})"
+    return f"{100 * interval.value:.3g}% (95%: {100 * interval.low:.3g} to {100 * interval.high:.3g})"
 
 
 def _plain(value: Any) -> Any:
