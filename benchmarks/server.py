@@ -221,33 +221,33 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "server")
     parser.add_argument("--only", default="", help="comma-separated: latency, batching, swaps, soak")
     options = parser.parse_args()
-    wanted = set(filter(None, options.only.split(","))) or {"latency", "batching", "swaps", "soak"}
-    kept = options.output.with_suffix(".json")
-    results: dict[str, float] = json.loads(kept.read_text()) if options.only and kept.exists() else {}
-    if wanted - {"soak"}:
+    parts = set(filter(None, options.only.split(","))) or {"latency", "batching", "swaps", "soak"}
+    file = options.output.with_suffix(".json")
+    results: dict[str, float] = json.loads(file.read_text()) if options.only and file.exists() else {}
+    if parts - {"soak"}:
         results |= {"rounds": options.rounds, "seconds": options.seconds}
-    others = os.getloadavg()[0]
-    results |= {"cpus": os.cpu_count() or 0, "candidates": CANDIDATES, "load_average_before": others}
+    load_average = os.getloadavg()[0]
+    results |= {"cpus": os.cpu_count() or 0, "candidates": CANDIDATES, "load_average_before": load_average}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = folder / "model"
         save_model(base / "1")
         many, many_json = request_body(CANDIDATES)
-        one, _ = request_body(1)
-        for file, data in (("many", many), ("many.json", many_json), ("one", one)):
-            (folder / file).write_bytes(data)
-        if "latency" in wanted:
+        single, _ = request_body(1)
+        for file_name, data in (("many", many), ("many.json", many_json), ("one", single)):
+            (folder / file_name).write_bytes(data)
+        if "latency" in parts:
             results |= latency_and_throughput(
                 base, folder / "many", folder / "many.json", options.rounds, options.seconds
             )
             save(options.output, results)
-        if "batching" in wanted:
+        if "batching" in parts:
             results |= batching(folder / "one", options.rounds, options.seconds, folder)
             save(options.output, results)
-        if "swaps" in wanted:
+        if "swaps" in parts:
             results |= swaps(base / "1", folder / "many", options.swaps, folder)
             save(options.output, results)
-        if "soak" in wanted and options.soak_seconds:
+        if "soak" in parts and options.soak_seconds:
             results |= soak(base, folder / "many", options.soak_seconds)
             save(options.output, results)
     print(table(results))

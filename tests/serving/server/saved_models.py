@@ -19,8 +19,8 @@ def save_tf1(path: Path, slope: float = 0.5, offset: float = 2.0) -> Path:
         x = tf.identity(features["x"], name="x")
         a, b = v1.get_variable("a", initializer=slope), v1.get_variable("b", initializer=offset)
         y = tf.add(tf.multiply(a, x), b, name="y")
-        own = v1.placeholder(tf.string, [None], name="own_example")
-        own_x = v1.io.parse_example(own, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+        own_example = v1.placeholder(tf.string, [None], name="own_example")
+        own_x = v1.io.parse_example(own_example, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
         again = tf.identity(x)
         labels = tf.fill(tf.shape(y), "positive")
         session.run(v1.global_variables_initializer())
@@ -39,7 +39,7 @@ def save_tf1(path: Path, slope: float = 0.5, offset: float = 2.0) -> Path:
                 "tensorflow/serving/classify",
             ),
             "regress_own_input": build(
-                {"inputs": info(own)}, {"outputs": info(own_x * 10)}, "tensorflow/serving/regress"
+                {"inputs": info(own_example)}, {"outputs": info(own_x * 10)}, "tensorflow/serving/regress"
             ),
             "regress_x_to_y": build(
                 {"inputs": info(serialized)}, {"outputs": info(y)}, "tensorflow/serving/regress"

@@ -43,17 +43,17 @@ class Doubler:
 
 @pytest.fixture
 def batched():
-    made = []
+    models = []
 
     def make(**options):
         model = Doubler()
         options.setdefault("num_batch_threads", 1)
         wrapped = BatchedModel(model, BatchingOptions(**options), Metrics())
-        made.append((model, wrapped))
+        models.append((model, wrapped))
         return model, wrapped
 
     yield make
-    for model, wrapped in made:
+    for model, wrapped in models:
         model.gate.set()
         wrapped.close()
         assert model.closed
@@ -182,11 +182,11 @@ def test_a_batching_server_answers_single_rows_of_many_callers(serve, models, tm
         batching_parameters_file=str(parameters),
     )
 
-    def one(value):
+    def ask_row(value):
         return client.predict(x=np.array([[value]], np.float32)).outputs["y"].float_val[0]
 
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(one, range(200))) == [value / 2 + 2 for value in range(200)]
+        assert list(pool.map(ask_row, range(200))) == [value / 2 + 2 for value in range(200)]
     code, text = failure(client.predict, x=np.float32(1))
     assert (code, text) == (
         Code.INVALID_ARGUMENT,

@@ -207,9 +207,9 @@ def test_method_names_are_held_against_the_method_only_if_asked(serve, base):
         "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
         "tensorflow/serving/classify, tensorflow/serving/regress}. Was: not/supported/method",
     )
-    kept = "Expected {} signature method_name to be tensorflow/serving/{}. Was: tensorflow/serving/predict"
+    refusal = "Expected {} signature method_name to be tensorflow/serving/{}. Was: tensorflow/serving/predict"
     for call, words in ((classify, ("classification", "classify")), (regress, ("regression", "regress"))):
         code, text = failure(call, checked, "serving_default", examples(2.0))
-        assert (code, text) == (Code.INVALID_ARGUMENT, kept.format(*words))
+        assert (code, text) == (Code.INVALID_ARGUMENT, refusal.format(*words))
     assert regress(checked, "regress_x_to_y", examples(2.0)).result.regressions[0].value == 3.0
     assert checked.predict(MODEL, x=x).outputs["y"].float_val == [3.0]

@@ -75,20 +75,20 @@ def campaign(client, seed, count):
     """Sends `count` hostile requests with a good one after each twenty; gives the status codes seen."""
     rng = random.Random(seed)
     methods = {path: client.channel.unary_unary(path) for path in METHODS}
-    seen = set()
+    codes = set()
     for index in range(count):
         path, data = hostile(rng)
         try:
             methods[path](data, timeout=30)
-            seen.add("OK")
+            codes.add("OK")
         except grpc.RpcError as error:
-            seen.add(error.code().name)
+            codes.add(error.code().name)
             if error.code().name in {"UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED"}:
                 pytest.fail(f"request {index} of seed {seed}: {error}")
         if index % 20 == 0:
             answer = client.predict(item_id=["a"], age=[1.0])
             np.testing.assert_allclose(tf.make_ndarray(answer.outputs["score"]), [[2.0]])
-    return seen
+    return codes
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def strict_server(serve, models):
 
 
 def test_hostile_requests_get_their_errors(strict_server):
-    seen = campaign(strict_server, seed=1, count=400)
-    assert {"INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL", "UNIMPLEMENTED", "PERMISSION_DENIED"} <= seen
+    codes = campaign(strict_server, seed=1, count=400)
+    assert {"INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL", "UNIMPLEMENTED", "PERMISSION_DENIED"} <= codes
 
 
 def test_large_messages_are_refused_and_the_next_is_answered(serve, models):

@@ -86,8 +86,8 @@ def launch(*arguments):
 
 def port_of(process):
     for line in process.stderr:
-        if found := re.search(r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)", line):
-            return found.group(1)
+        if match := re.search(r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)", line):
+            return match.group(1)
     raise AssertionError("the server did not start")
 
 

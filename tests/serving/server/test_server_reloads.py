@@ -21,9 +21,9 @@ from tests.serving.server.server_client import (
 
 def test_reload_replaces_the_list(serve, models, base, tmp_path):
     client = serve(model_name="m", model_base_path=str(base))
-    other = tmp_path / "other"
-    save_tf1(other / "5", offset=3.0)
-    answer = client.model.HandleReloadConfigRequest(reload_request(config_text({"n": other})), 30)
+    replacement = tmp_path / "other"
+    save_tf1(replacement / "5", offset=3.0)
+    answer = client.model.HandleReloadConfigRequest(reload_request(config_text({"n": replacement})), 30)
     assert answer.status.error_code == 0
     assert served(client, model="n") == (5, [4.0])
     wait_until(lambda: states(client)[1] == State.END)
@@ -46,8 +46,8 @@ def test_reload_replaces_the_list(serve, models, base, tmp_path):
 )  # fmt: skip
 def test_reload_mistakes_leave_everything_as_it_was(serve, base, text, code, part):
     client = serve(model_name="m", model_base_path=str(base))
-    got, details = failure(client.model.HandleReloadConfigRequest, reload_request(text), 10)
-    assert (got, part in details) == (code, True), details
+    answered_code, details = failure(client.model.HandleReloadConfigRequest, reload_request(text), 10)
+    assert (answered_code, part in details) == (code, True), details
     assert served(client)[0] == 1
 
 

@@ -8,12 +8,15 @@ import http.client
 import json
 import math
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.server.json_responses import float32_values
+from tests.serving.server.server_client import wait_until
 
 PREDICT = "/v1/models/half_plus_two:predict"
 
@@ -379,3 +382,17 @@ def test_cors_headers_when_asked_for(serve, models):
     response = connection.getresponse()
     assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (200, "*")
     connection.close()
+
+
+def test_stop_lets_requests_under_way_finish(serve, models):
+    base = str(models / "ranker")
+    client = serve(rest_api_port=-1, model_name="m", model_base_path=base, rest_api_timeout_in_ms=120_000)
+    servable = client.server.core.manager._ready["m"][7]
+    body = {"signature_name": "loop", "inputs": [3000]}
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(client.http, "/v1/models/m:predict", body) for _ in range(4)]
+        wait_until(lambda: servable._inside == 4 or all(answer.done() for answer in answers))
+        assert client.server.stop(60)
+        assert [answer.result()[0] for answer in answers] == [200] * 4
+    with pytest.raises(URLError):
+        client.http("/v1/models/m")

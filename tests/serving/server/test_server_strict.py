@@ -107,12 +107,12 @@ def certificate(name, issuer=None, issuer_key=None):
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
         .add_extension(x509.BasicConstraints(issuer is None, None), True)
     )
-    made = builder.sign(issuer_key or key, hashes.SHA256())
-    pem = made.public_bytes(serialization.Encoding.PEM)
+    signed = builder.sign(issuer_key or key, hashes.SHA256())
+    pem = signed.public_bytes(serialization.Encoding.PEM)
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return made, key, pem, secret
+    return signed, key, pem, secret
 
 
 @pytest.mark.parametrize("mutual", [False, True])

@@ -68,8 +68,8 @@ def server(methods):
 @pytest.fixture
 def channel(server):
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(f"127.0.0.1:{server.ports[0]}", options) as made:
-        yield made
+    with grpc.insecure_channel(f"127.0.0.1:{server.ports[0]}", options) as connected:
+        yield connected
 
 
 def test_answers_and_errors(channel):

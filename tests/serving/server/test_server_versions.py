@@ -61,8 +61,8 @@ views = st.lists(
 def test_the_policy_never_takes_away_the_last_answering_version(versions):
     step = next_step(versions)
     if step is not None and not step.load:
-        left = [v for v in versions if v.state == State.AVAILABLE and v.version != step.version]
-        assert left or not any(v.aspired for v in versions)
+        remaining = [v for v in versions if v.state == State.AVAILABLE and v.version != step.version]
+        assert remaining or not any(v.aspired for v in versions)
         assert not next(v for v in versions if v.version == step.version).aspired
 
 
@@ -101,12 +101,12 @@ def test_rollback_by_deleting_the_newest(serve, models, base):
 
 def test_no_request_fails_during_swaps(serve, models, base):
     client = serve(model_name="m", model_base_path=str(base), file_system_poll_wait_seconds=0.05)
-    stop, errors, seen = threading.Event(), [], set()
+    stop, errors, versions = threading.Event(), [], set()
 
     def load():
         while not stop.is_set():
             try:
-                seen.add(served(client)[0])
+                versions.add(served(client)[0])
             except grpc.RpcError as error:
                 errors.append(error)
 
@@ -115,7 +115,7 @@ def test_no_request_fails_during_swaps(serve, models, base):
         thread.start()
     for version in range(2, 8):
         install(models, base, version)
-        wait_until(lambda version=version: version in seen)
+        wait_until(lambda version=version: version in versions)
     stop.set()
     for thread in threads:
         thread.join()
