@@ -179,21 +179,26 @@ class GrpcServer(grpc.GenericRpcHandler):
         def run(request: bytes, call: CallContext, context: grpc.ServicerContext) -> bytes:
             with self._running:
                 if call.expired():
-                    self._on_not_run("deadline")
-                    raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
+                    raise self._not_run("deadline")
                 if not context.is_active():
-                    self._on_not_run("cancelled")
-                    raise ServingError(Code.CANCELLED, "The call was cancelled before it was run")
+                    raise self._not_run("cancelled")
                 return method(request, call)
 
         return run
 
     def _unlimited(self, method: Method) -> Callable[[bytes, CallContext, grpc.ServicerContext], bytes]:
         def run(request: bytes, call: CallContext, context: grpc.ServicerContext) -> bytes:
-            context.add_callback(call.cancel)
+            if not context.add_callback(call.cancel):  # the call has ended already
+                raise self._not_run("cancelled")
             return method(request, call)
 
         return run
+
+    def _not_run(self, reason: str) -> ServingError:
+        self._on_not_run(reason)
+        if reason == "deadline":
+            return ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
+        return ServingError(Code.CANCELLED, "The call was cancelled before it was run")
 
     def _handler(
         self, run: Callable[[bytes, CallContext, grpc.ServicerContext], bytes]
