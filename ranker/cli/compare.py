@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ranker.cli.options import Json, emit
 from ranker.errors import UserError
+
+if TYPE_CHECKING:
+    from ranker.scored.align import ModelScores
 
 
 def compare(
@@ -18,14 +21,15 @@ def compare(
             help="Files of scored rows, one a model; or one file with a score column a model. Globs and URIs too."
         ),
     ],
-    request: Annotated[
-        list[str],
-        typer.Option(help="The column that says which rows are ranked together; repeat for several."),
-    ],
     item: Annotated[str, typer.Option(help="The column that identifies a candidate.")],
+    request: Annotated[
+        list[str] | None,
+        typer.Option(help="The column that says which rows are ranked together; repeat for several."),
+    ] = None,
     score: Annotated[
-        list[str], typer.Option(help="The column of scores; with one file, repeat it: a column a model.")
-    ],
+        list[str] | None,
+        typer.Option(help="The column of scores; with one file, repeat it: a column a model."),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="The column of labels, 0 or 1.")] = None,
     scale: Annotated[str, typer.Option(help="What scores are: probability, logit, order, or auto.")] = "auto",
     k: Annotated[int, typer.Option(min=1, help="How deep the top of a list is.")] = 10,
@@ -39,6 +43,9 @@ def compare(
 ) -> None:
     """Compare models by what they scored, wherever they were trained. Reads Parquet, CSV, JSON lines and Arrow.
 
+    TF Serving's request logs (PredictionLog TFRecords, *.tfrecord*) are read too: columns are inputs of the call, --score
+    is its output, and without --request each call is a request.
+
     Exit code 0: within the budget (or none given), 1: above it, 2: undecided, more requests are needed; 3: a mistake in the
     call or in a file.
 
@@ -49,12 +56,11 @@ def compare(
         try:
             from ranker.scored.align import align
             from ranker.scored.comparison import compare_aligned
-            from ranker.scored.files import read_models
         except ImportError:
             raise UserError("ranker compare needs: pip install 'steady-ranker[compare]'") from None
         from ranker.files import write_whole
 
-        models = read_models(sources, request, item, score, label)
+        models = _read(sources, request or [], item, score or [], label)
         result = compare_aligned(align(models), scale=scale, k=k, budget=limits)
         report = result.to_dict()
         if html is not None:
@@ -79,6 +85,27 @@ def compare(
         for name, reason in result.left_out.items():
             print(f"  {name:>24}  left out: {reason}")
     raise typer.Exit(result.exit_code)
+
+
+def _read(
+    sources: list[str], request: list[str], item: str, score: list[str], label: str | None
+) -> list[ModelScores]:
+    from ranker.scored.files import model_names, read_models
+
+    if not any(".tfrecord" in Path(source).name for source in sources):
+        return read_models(sources, request, item, score, label)
+    if not all(".tfrecord" in Path(source).name for source in sources) or len(sources) < 2 or len(score) > 1:
+        raise UserError(
+            "request logs are compared with request logs, one a model, by one output. "
+            f"Received: {', '.join(sources)} and {len(score)} outputs"
+        )
+    from serving.prediction_logs import read_prediction_log
+
+    output = score[0] if score else None
+    return [
+        read_prediction_log(source, name, request, item, output, label)
+        for source, name in zip(sources, model_names(sources), strict=True)
+    ]
 
 
 def _limit(text: str) -> tuple[str, float]:

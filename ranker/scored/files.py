@@ -64,7 +64,7 @@ def read_models(
             f"Received: {len(sources)} sources and score columns {', '.join(score) or 'none'}"
         )
     columns = [*request, item, *score, *([label] if label is not None else [])]
-    names = list(score) if len(sources) == 1 else _model_names(sources)
+    names = list(score) if len(sources) == 1 else model_names(sources)
     models = []
     for source, name in zip(sources, names, strict=False):
         table = _read(source, columns, texts=[*request, item])
@@ -78,7 +78,7 @@ def read_models(
     return models
 
 
-def _model_names(sources: Sequence[str]) -> list[str]:
+def model_names(sources: Sequence[str]) -> list[str]:
     """The shortest endings of the paths that tell the sources apart, without the files' suffixes."""
     parts = [_without_suffix(source).replace("\\", "/").split("/") for source in sources]
     for depth in range(1, max(len(part) for part in parts) + 1):

@@ -15,9 +15,9 @@ from pipelines.prepare.rows import ORDER
 from pipelines.prepare.write import probe
 from pipelines.prepare.write.examples import encode, is_empty, wire_text
 from pipelines.prepare.write.statistics import NumericStatistics
-from pipelines.prepare.write.tfrecord import Writer
 from ranker import layout
 from ranker.config import Experiment
+from ranker.tfrecord import Writer
 
 
 @dataclass

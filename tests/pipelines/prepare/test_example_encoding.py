@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.prepare.write import examples, tfrecord
+from pipelines.prepare.write import examples
+from ranker import tfrecord
 from ranker.backend import tf
 
 TEXTS = ["", "a", "é" * 3, "x" * 127, "y" * 128, "z" * 20_000, "tab\tand\nline"]

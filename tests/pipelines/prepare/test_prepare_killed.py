@@ -41,7 +41,7 @@ prepare(load(config), run)
 ROOT = Path(__file__).parents[3]
 MOMENTS = [
     ("pipelines.prepare.order.runs", "write_run", "1", "after"),
-    ("pipelines.prepare.write.tfrecord", "Writer.write", "2", "before"),
+    ("ranker.tfrecord", "Writer.write", "2", "before"),
     ("ranker.files", "_replace", "1", "before"),
     ("shutil", "rmtree", "2", "before"),  # between the renames and the removal of the earlier data
 ]

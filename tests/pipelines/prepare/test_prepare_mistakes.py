@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pipelines.prepare import prepare
-from pipelines.prepare.write import tfrecord
+from ranker import tfrecord
 from ranker.errors import UserError
 
 EVENTS = {"path": "u.data", "delimiter": "\t", "columns": ["user_id", "item_id", "rating", "timestamp"]}

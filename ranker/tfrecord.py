@@ -1,12 +1,15 @@
-"""TFRecord files: length, its checksum, the record, its checksum; and the file's own SHA-256."""
+"""TFRecord files without TensorFlow: length, its checksum, the record, its checksum."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import google_crc32c
+
+from ranker.errors import UserError
 
 
 class Writer:
@@ -38,6 +41,28 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self._sink.close()
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """Yields the records of a TFRecord file.
+
+    Raises:
+        UserError: the file cannot be read, is cut off, or a checksum is wrong.
+    """
+    try:
+        with path.open("rb") as stream:
+            position = 0
+            while header := stream.read(12):
+                if len(header) < 12 or _checksum(header[:8]) != header[8:]:
+                    raise UserError(f"{path}: is no TFRecord file, or damaged, at byte {position}")
+                length = struct.unpack("<Q", header[:8])[0]
+                record, checksum = stream.read(length), stream.read(4)
+                if len(record) < length or _checksum(record) != checksum:
+                    raise UserError(f"{path}: the record at byte {position} is cut off or damaged")
+                yield record
+                position += 16 + length
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _checksum(data: bytes) -> bytes:

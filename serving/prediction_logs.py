@@ -1,0 +1,136 @@
+"""TF Serving's request logs as scored rows: PredictionLog records in TFRecord files.
+
+A record holds one Predict call with its answer: a request and its candidates. So two models that were asked the same
+calls can be compared by their logs alone.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ranker.errors import UserError
+from ranker.layout import REQUEST_SEPARATOR
+from ranker.scored.align import ModelScores
+from ranker.text import texts
+from ranker.tfrecord import records
+from serving.wire import PredictionLog, to_array
+
+
+def read_prediction_log(
+    source: str,
+    model: str,
+    request: Sequence[str],
+    item: str,
+    score: str | None = None,
+    label: str | None = None,
+) -> ModelScores:
+    """Reads what a server logged.
+
+    Args:
+        source: a file or a glob.
+        model: the name of the model in the comparison.
+        request: input features whose values identify a request; empty: the inputs of the call as a whole do, so that
+            the same call to another model is the same request.
+        item: the input feature that identifies a candidate.
+        score: the output; None: the only one.
+        label: an input feature that holds labels; None: none.
+
+    Raises:
+        UserError: no file matches, a file is damaged, a record is no Predict call, lacks the item or the output, or has
+            another number of scores than candidates.
+    """
+    paths = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
+    if not paths:
+        raise UserError(f"{source}: no such file, and no file matches it")
+    request_ids: list[str] = []
+    item_ids: list[str] = []
+    scores: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    for path in paths:
+        for number, record in enumerate(records(Path(path)), start=1):
+            where = f"{path}: record {number}"
+            inputs, values = _call(record, score, where)
+            if item not in inputs:
+                raise UserError(
+                    f"{where}: the call must have the input {item}. Received: {', '.join(sorted(inputs))}"
+                )
+            candidates = texts(inputs[item].ravel(), name=item)
+            if len(values) != len(candidates):
+                raise UserError(
+                    f"{where}: must have a score a candidate. Received: {len(values)} for {len(candidates)}"
+                )
+            request_ids += [_request_id(inputs, request, where)] * len(candidates)
+            item_ids += list(candidates)
+            scores.append(values)
+            if label is not None:
+                labels.append(_broadcast(inputs, label, len(candidates), where))
+    if not scores:
+        raise UserError(f"{source}: must have at least one record. Received: none")
+    return ModelScores(
+        model,
+        pa.chunked_array([pa.array(request_ids, pa.string())]),
+        pa.chunked_array([pa.array(item_ids, pa.string())]),
+        np.concatenate(scores),
+        np.concatenate(labels) if label is not None else None,
+    )
+
+
+def _call(record: bytes, score: str | None, where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The inputs of a logged call and its scores."""
+    try:
+        log = PredictionLog.FromString(record)
+        if not log.HasField("predict_log"):
+            raise UserError(f"{where}: must be a Predict call with its answer")
+        inputs = {name: to_array(tensor) for name, tensor in log.predict_log.request.inputs.items()}
+        outputs = {name: to_array(tensor) for name, tensor in log.predict_log.response.outputs.items()}
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 (protobuf's own errors share no public class)
+        raise UserError(f"{where}: is no PredictionLog: {error}") from None
+    if score is None and len(outputs) == 1:
+        score = next(iter(outputs))
+    if score is None or score not in outputs:
+        raise UserError(
+            f"{where}: choose the output with the scores. Received: {score or 'none'} of {', '.join(sorted(outputs))}"
+        )
+    return inputs, outputs[score].astype(np.float64).ravel()
+
+
+def _request_id(inputs: dict[str, np.ndarray], request: Sequence[str], where: str) -> str:
+    if not request:
+        digest = hashlib.blake2b(digest_size=8)
+        for name in sorted(inputs):
+            for value in (name, *texts(inputs[name].ravel(), name=name)):
+                digest.update(value.encode() + b"\0")
+        return digest.hexdigest()
+    values = []
+    for name in request:
+        if name not in inputs:
+            raise UserError(
+                f"{where}: the call must have the input {name}. Received: {', '.join(sorted(inputs))}"
+            )
+        distinct = set(texts(inputs[name].ravel(), name=name))
+        if len(distinct) != 1:
+            raise UserError(
+                f"{where}: {name} must have one value in a request. Received: {len(distinct)} values"
+            )
+        values.append(distinct.pop())
+    return REQUEST_SEPARATOR.join(values)
+
+
+def _broadcast(inputs: dict[str, np.ndarray], name: str, count: int, where: str) -> np.ndarray:
+    if name not in inputs:
+        raise UserError(
+            f"{where}: the call must have the input {name}. Received: {', '.join(sorted(inputs))}"
+        )
+    values: Any = inputs[name].astype(np.float64).ravel()
+    if len(values) not in (1, count):
+        raise UserError(f"{where}: {name} must have a value a candidate. Received: {len(values)} for {count}")
+    return np.broadcast_to(values, count)
