@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from pipelines.prepare.needs import Needs
 from pipelines.prepare.read import lines, sources
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, as_times, decode
+from pipelines.prepare.read.libsvm import INDEX
 from pipelines.prepare.read.parquet import is_list, unusable
 from pipelines.prepare.remarks import NULL_MARKERS
 from ranker.config import Data, Source
@@ -151,7 +152,7 @@ def look(path: Path, rows: int) -> FileGuess:
     types = dict(one.types)
     names = [name for name in one.columns if name not in types or unusable(types[name], False, False) is None]
     names = [
-        name for name in names if source.format != "libsvm" or not name.startswith("f") or name in wanted
+        name for name in names if source.format != "libsvm" or not INDEX.fullmatch(name) or name in wanted
     ]
     needs = Needs(dict.fromkeys(names, "a look"), {})
     batches: list[pa.RecordBatch] = []
@@ -406,6 +407,8 @@ def _guess_numeric(column: ColumnGuess, values: np.ndarray, named: set[str]) -> 
         column.kind, column.evidence = "time", f"{span}: seconds or milliseconds since 1970"
     elif whole and column.distinct == column.rows and high - low == column.rows - 1:
         column.kind, column.evidence = "row number", f"{span}: the number of the row"
+    elif column.name.startswith("field_"):
+        column.kind, column.evidence = "id", f"{span}: an index at this place of a sparse line"
     elif whole and is_key:
         column.kind, column.evidence = "id", f"{span}: a key by its name or its values"
     else:
@@ -431,7 +434,8 @@ def _separator(words: list[str]) -> str | None:
         split = [word.split(separator) for word in words]
         parts = {part for entry in split for part in entry}
         several = sum(len(entry) > 1 for entry in split)
-        if several > 0.2 * len(words) and len(parts) < 0.7 * sum(map(len, split)) and len(parts) < len(words):
+        repeats = len(parts) < 0.7 * sum(map(len, split)) and len(parts) < len(words)
+        if several > 0.2 * len(words) and (separator == "|" or repeats):
             return separator
     return None
 

@@ -99,6 +99,7 @@ def evaluate(
             "experiment": experiment.name,
             "inputs": inputs,
             "data": manifest["fingerprint"],
+            "remarks": manifest.get("remarks", []),
             "versions": _versions(),
             "stages": {stage: record["seconds"] for stage, record in records.items()},
             "counters": {stage: record["counters"] for stage, record in records.items()},

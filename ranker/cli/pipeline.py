@@ -80,7 +80,7 @@ def init(
         return
     if output.exists():
         raise UserError(f"{output}: is there already; remove it, or name another file")
-    from pipelines.staging import write_whole
+    from ranker.files import write_whole
 
     write_whole(output, text)
     questions = text.count("# QUESTION")

@@ -40,6 +40,14 @@ def report(predictions):
     return build(head, replicas, result, quality, baseline, {"top1_swap": 0.1})
 
 
+def test_what_is_to_be_said_about_the_rows_stands_at_the_top(report):
+    remark = {"subject": "events", "level": "warning", "text": "5 rejected <b>", "rows": 5}
+    text = page({**report, "remarks": [remark]})
+    assert text.index("events: 5 rejected &lt;b&gt;") < text.index("<h2>Quality</h2>")
+    assert "<details open>" in text
+    assert "The rows these are measured on" not in page({**report, "remarks": []})
+
+
 def test_names_are_escaped_wherever_they_stand(report):
     report["arms"] = {NASTY if arm == "relu" else arm: found for arm, found in report["arms"].items()}
     report["contrasts"][0]["arm"] = NASTY
