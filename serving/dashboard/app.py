@@ -8,18 +8,39 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.middleware.gzip import GZipMiddleware
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker import __version__
 from ranker.errors import UserError
 from serving.dashboard.access import Access
 from serving.dashboard.api import api_routes
-from serving.dashboard.bridge import WsgiBridge
 from serving.dashboard.health import health_routes
 from serving.dashboard.settings import DashboardSettings
-from serving.dashboard.shell import pages_application
+from serving.dashboard.shell import add_pages
 from serving.monitor.store import open_store
+
+MOST_BYTES = 1 << 20
+"""Longest request body that is read."""
+
+
+class LimitedBodies:
+    """Answers requests whose body is longer than `MOST_BYTES`, or of unknown length, before anything reads them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        length = headers.get("content-length", "0")
+        if "transfer-encoding" in headers:
+            await PlainTextResponse("the request must say its length\n", 411)(scope, receive, send)
+        elif not length.isdecimal() or int(length) > MOST_BYTES:
+            await PlainTextResponse("the request is too long\n", 413)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def create_app(settings: DashboardSettings, clock: Callable[[], float] = time.time) -> FastAPI:
@@ -51,7 +72,8 @@ def create_app(settings: DashboardSettings, clock: Callable[[], float] = time.ti
     app.add_exception_handler(UserError, _refuse)
     app.include_router(health_routes(store, settings, clock))
     app.include_router(api_routes(store, settings, clock))
-    app.mount("/", WsgiBridge(pages_application(store, settings, clock)))
+    add_pages(app, store, settings, clock)
+    app.add_middleware(LimitedBodies)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(Access, token=settings.token, prefix=settings.path_prefix)
     if settings.path_prefix:

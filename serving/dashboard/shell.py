@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dash
+from anyio.to_thread import run_sync
 from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
+from fastapi import FastAPI
 
 from serving.dashboard import parts
 from serving.dashboard.address import parse
@@ -21,6 +24,7 @@ from serving.dashboard.pages import PAGES
 from serving.dashboard.settings import DashboardSettings
 from serving.monitor.store import Store
 
+_LOG = logging.getLogger(__name__)
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>{%metas%}<base href="BASE"><title>{%title%}</title>{%favicon%}{%css%}<script src="assets/theme.js"></script></head>
@@ -28,10 +32,12 @@ _INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def pages_application(store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> Any:
-    """The Dash application, as WSGI."""
+def add_pages(server: FastAPI, store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> None:
+    """Adds the Dash application to a server."""
     app = dash.Dash(
         __name__,
+        server=server,  # type: ignore[arg-type]  # annotated for Flask only
+        backend="fastapi",
         assets_folder=str(Path(__file__).parent / "assets"),
         assets_ignore=r"theme\.js",
         serve_locally=True,
@@ -65,7 +71,15 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         State({LIVE: ALL}, "id"),
         State({LIVE: ALL}, "key"),
     )
-    def render(
+    async def render(*values: Any) -> Any:
+        # In a thread: Dash runs a plain callback on the event loop, where it would hold up /metrics and /healthz.
+        try:
+            return await run_sync(page_of, *values)
+        except Exception:
+            _LOG.exception("a page cannot be shown")  # Dash answers 500 and says nothing
+            raise
+
+    def page_of(
         path: str | None,
         search: str | None,
         theme: str | None,
@@ -97,7 +111,10 @@ def pages_application(store: Store, settings: DashboardSettings, clock: Callable
         Output("theme", "data"),
         Input("theme-button", "n_clicks"),
     )
-    return app.server
+
+    # Every path that nothing else answers is a page. Dash adds this route when the server starts, but then for the newest
+    # of all its applications in the process (Dash 4.4; it has no public name).
+    app.backend._setup_catchall()  # type: ignore[attr-defined]
 
 
 def moment_of(context: Context) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import insert
 
 from ranker.errors import UserError
 from serving.dashboard import DashboardSettings, create_app, run
+from serving.dashboard.app import MOST_BYTES
 from serving.monitor.store import open_store
 from serving.monitor.store.schema import Alert
 from tests.serving.dashboard.live_dashboard import listening
@@ -309,3 +310,16 @@ def test_others_may_not_look_without_a_token(quiet_store: Path, host: str) -> No
     with pytest.raises(UserError, match="must have a token") as caught:
         run(DashboardSettings(quiet_store), host=host, port=0)
     assert "\n" not in str(caught.value)
+
+
+def test_long_requests_are_refused_before_they_are_read(client: httpx.Client) -> None:
+    update = "/_dash-update-component"
+    assert client.post(update, content=b"x" * (MOST_BYTES + 1)).status_code == 413
+    assert client.post(update, content=iter([b"x", b"y"])).status_code == 411
+    assert client.post(update, content=b"{").status_code == 500
+
+
+def test_every_other_path_is_a_page(client: httpx.Client) -> None:
+    for path in ("/", "/pairs", "/no/such/page"):
+        assert client.get(path).text.startswith("<!DOCTYPE html>")
+    assert client.get("/api/nothing").status_code == 404
