@@ -28,6 +28,7 @@ from pipelines.prepare.read.parquet import is_list, unusable
 from pipelines.prepare.remarks import NULL_MARKERS
 from ranker.config import Data, Source
 from ranker.errors import UserError
+from ranker.json_text import json_text
 
 _SNIFFED_LINES = 200
 _MOST_GRADES = 11  # distinct whole numbers that may be grades
@@ -723,4 +724,4 @@ def _yaml(value: Any) -> str:
         and re.fullmatch(r"[A-Za-z_/][\w./-]*", value)
     ):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return json_text(value, ensure_ascii=False)

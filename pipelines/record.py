@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker.files import write_whole
+from ranker.json_text import json_text
 
 STAGES = ("prepare", "train", "evaluate")
 
@@ -24,7 +25,7 @@ def keep(run: Path, stage: str, seconds: float, counters: Mapping[str, int]) -> 
     Raises:
         UserError: it cannot be written.
     """
-    text = json.dumps({"seconds": round(seconds, 3), "counters": dict(sorted(counters.items()))})
+    text = json_text({"seconds": round(seconds, 3), "counters": dict(sorted(counters.items()))})
     write_whole(_directory(run) / f"{stage}.json", text + "\n")
 
 

@@ -57,7 +57,6 @@ def run_stages(
             results["train"] = {f"{outcome.arm}/{outcome.replica}": outcome.version for outcome in outcomes}
         else:
             results["evaluate"] = evaluate(experiment, run, options, progress.update)
-            progress.line(results["evaluate"]["sentence"])
         seconds[stage] = round(time.monotonic() - began, 3)
         progress.line(f"{stage}: done in {seconds[stage]:.1f} s")
     return {"stages": seconds, **results}

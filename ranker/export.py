@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ranker.backend import tf
 from ranker.features import FeatureEncoder
+from ranker.json_text import json_text
 from ranker.model import RankingModel
 
 REGRESS = "tensorflow/serving/regress"
@@ -35,7 +35,7 @@ class ServedRanker(tf.Module):
         super().__init__(name="served_ranker")
         self.model, self.encoder = model, encoder
         self._item = item
-        self._description = json.dumps(description, sort_keys=True)
+        self._description = json_text(description, sort_keys=True)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The four signatures of the contract, each a function of raw columns; see docs/architecture.md."""
@@ -107,7 +107,7 @@ def save(
     extra.mkdir()
     _write_warm_up(extra / "tf_serving_warmup_requests", warm_up)
     (extra / "replica.json").write_text(
-        json.dumps(identity, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        json_text(identity, indent=1, sort_keys=True) + "\n", encoding="utf-8"
     )
 
 

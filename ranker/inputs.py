@@ -64,14 +64,17 @@ class Inputs:
 
     Attributes:
         columns: one entry a feature.
+        spec_hash: of the schema: names, kinds and roles of the raw columns, what separates several values.
+            Replicas with different hashes do not take the same requests and cannot be compared.
         vocabulary_hash: of all vocabulary files.
-        spec_hash: of everything that decides how a raw row is encoded; replicas with different hashes do
-            not see the same features, so their difference says nothing about the recipe.
+        encoding_hash: of how raw values are transformed: settings, means, deviations, cut points. It and the
+            vocabulary are other ones after a refresh on newer rows, which is part of why such a refresh churns.
     """
 
     columns: tuple[Column, ...]
-    vocabulary_hash: str
     spec_hash: str
+    vocabulary_hash: str
+    encoding_hash: str
 
     @cached_property
     def embedded(self) -> tuple[Column, ...]:
@@ -125,12 +128,14 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
         else:
             columns.append(_numeric(experiment, name, feature, statistics[name]))
     transforms = {c.name: [c.mean, c.std, list(c.boundaries)] for c in columns if not c.is_text}
-    spec = fingerprint(
-        {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns},
-        vocabularies,
-        transforms,
+    settings = {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns}
+    schema = {name: [own["kind"], own["role"], own.get("multivalued")] for name, own in settings.items()}
+    return Inputs(
+        tuple(columns),
+        fingerprint(dict(sorted(schema.items())), experiment.item),
+        fingerprint(vocabularies),
+        fingerprint(settings, transforms),
     )
-    return Inputs(tuple(columns), fingerprint(vocabularies), spec)
 
 
 def _numeric(experiment: Experiment, name: str, feature: Feature, statistics: dict) -> Column:

@@ -129,6 +129,11 @@ def report_path(run: Path) -> Path:
     return evaluation_dir(run) / "report.json"
 
 
+def gates_dir(run: Path) -> Path:
+    """Every answer of the gate, a file a time."""
+    return run / "gates"
+
+
 def deployment_path(run: Path) -> Path:
     """What serves now, and where."""
     return run / "deployment.yaml"

@@ -5,7 +5,6 @@ Stdout stays for results, so that `--json` output can be piped.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import weakref
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ranker.errors import UserError
+from ranker.json_text import json_text
 
 _SECONDS_BETWEEN = 5.0
 
@@ -87,7 +87,7 @@ class Reporter:
     def _say(self, text: str, **more: Any) -> None:
         if self._json:
             line = {"time": round(time.time(), 3), "message": text, **more}
-            print(json.dumps(line), file=self._file, flush=True)
+            print(json_text(line), file=self._file, flush=True)
         else:
             self._console.print(text, markup=False, soft_wrap=True)
 

@@ -61,7 +61,7 @@ class Deployment:
     Attributes:
       model_name: the name that every replica serves the model by.
       replicas: at least one.
-      feature_spec, vocabulary: hashes; replicas with others are not compared. Empty: not known.
+      feature_spec: hash of the schema; replicas with another are not compared. Empty: not known.
       item: the feature that identifies a candidate.
       context, candidate: the features of a request's context and of its candidates.
 
@@ -72,7 +72,6 @@ class Deployment:
     model_name: NonEmpty
     replicas: tuple[Replica, ...]
     feature_spec: Text = ""
-    vocabulary: Text = ""
     item: NonEmpty = "item_id"
     context: tuple[Text, ...] = ()
     candidate: tuple[Text, ...] = ()

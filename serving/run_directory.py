@@ -48,9 +48,10 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
             f"serving.base_port: leaves no room for {own.replicas.count} replicas. Received: {port}"
         )
     identities = [identity(run, arm, index) for index in range(own.replicas.count)]
-    for key in ("feature_spec", "vocabulary"):
-        if len({told[key] for told in identities}) > 1:
-            raise UserError(f"{run}: replicas of arm '{arm}' differ in their {key}; run `ranker train` again")
+    if len({description["feature_spec"] for description in identities}) > 1:
+        raise UserError(
+            f"{run}: replicas of arm '{arm}' differ in their feature_spec; run `ranker train` again"
+        )
     replicas = [
         {
             "name": f"{arm}-{index}",
@@ -67,7 +68,6 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
         {
             "model_name": experiment.serving.model_name,
             "feature_spec": identities[0]["feature_spec"],
-            "vocabulary": identities[0]["vocabulary"],
             "item": own.item,
             "context": own.context_features,
             "candidate": own.item_features,

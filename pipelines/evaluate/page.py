@@ -35,6 +35,7 @@ def page(report: Mapping[str, Any]) -> str:
         report=report,
         measures=[(label, definition(label)) for label in measures],
         quality=[(label, definition(label)) for label in MEASURES],
+        weighted=any("quality_unweighted" in arm for arm in report["arms"].values()),
         headlines=[label for label in HEADLINES if label in measures],
         colours={arm: colour(position) for position, arm in enumerate(report["arms"])},
         # Drawn by us, not taken from the data; text in them is escaped by the SVG writer.

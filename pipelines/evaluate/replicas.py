@@ -26,6 +26,7 @@ class Replica:
         init_seed: decided its initial weights.
         shuffle_seed: decided its order of rows.
         path: its SavedModel.
+        steps: how many it was trained for; None: not known.
     """
 
     arm: str
@@ -35,6 +36,7 @@ class Replica:
     init_seed: int
     shuffle_seed: int
     path: str
+    steps: int | None = None
 
     @property
     def name(self) -> str:
@@ -70,12 +72,13 @@ def _find(run: Path, spec: ReplicaSpec, key: str) -> Replica:
     if not (path / "saved_model.pb").is_file():
         raise UserError(f"{what}: {path} has no saved_model.pb; remove it and run `ranker train` again")
     try:
-        made_from = json.loads((path / "training.json").read_text(encoding="utf-8"))["key"]
+        training = json.loads((path / "training.json").read_text(encoding="utf-8"))
+        made_from, steps = training["key"], training.get("steps")
     except (OSError, ValueError, KeyError, TypeError):
-        made_from = None
+        made_from = steps = None
     if made_from != key:
         raise UserError(
             f"{what}: {path} was made from another configuration or other data; run `ranker train` first"
         )
     seeds = spec.seeds
-    return Replica(spec.arm, spec.replica, version, key, seeds.init, seeds.shuffle, str(path))
+    return Replica(spec.arm, spec.replica, version, key, seeds.init, seeds.shuffle, str(path), steps)

@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluate.quality import MEASURES, K
+from pipelines.evaluate.quality import CALIBRATION, MEASURES, K
 from pipelines.evaluate.replicas import Replica
 from pipelines.evaluate.sentence import sentence
 from pipelines.evaluate.shard import ShardResult
-from ranker.divergence import Statistic, measure_interval
+from ranker.divergence import AnswerCoverage, Comparison, Coverage, LeftOut, Statistic, measure_interval
 from ranker.divergence.near_ties import EDGES
+from ranker.json_text import plain
 
 Values = Mapping[str, float]
 
 
 def arm_report(
-    replicas: Sequence[Replica], result: ShardResult, quality: Mapping[str, Values]
+    replicas: Sequence[Replica],
+    result: ShardResult,
+    quality: Mapping[str, Values],
+    unweighted: Mapping[str, Values],
 ) -> dict[str, Any]:
     """One arm's part.
 
@@ -27,6 +31,7 @@ def arm_report(
         replicas: the arm's.
         result: of all shards.
         quality: model -> measure -> value.
+        unweighted: the same without the rows' weights; empty where rows have none.
     """
     arm = replicas[0].arm
     compared = result.comparisons[arm]
@@ -35,7 +40,10 @@ def arm_report(
         "replicas": [
             {
                 **replica.as_dict(),
-                "quality": dict(quality[replica.name]),
+                "quality": {m: quality[replica.name][m] for m in MEASURES},
+                "calibration": {m: quality[replica.name].get(m, math.nan) for m in CALIBRATION},
+                **({"quality_unweighted": dict(unweighted[replica.name])} if unweighted else {}),
+                "coverage": _coverage(coverage, replica.name),
                 "divergence": _intervals(compared.replicas.get(replica.name, {})),
                 "coverage_mismatch": coverage.coverage_mismatch[replica.name],
                 "invalid_score": coverage.invalid_score[replica.name],
@@ -43,7 +51,21 @@ def arm_report(
             for replica in replicas
         ],
         "quality": {m: _mean_and_std([quality[replica.name][m] for replica in replicas]) for m in MEASURES},
+        **(
+            {
+                "quality_unweighted": {
+                    m: _mean_and_std([unweighted[replica.name][m] for replica in replicas]) for m in MEASURES
+                }
+            }
+            if unweighted
+            else {}
+        ),
+        "calibration": {
+            m: _mean_and_std([quality[replica.name].get(m, math.nan) for replica in replicas])
+            for m in CALIBRATION
+        },
         "divergence": compared.summary(),
+        "level_share": _level_share(compared),
         "pairs": [
             {"a": a, "b": b, "requests": coverage.paired[a, b], "measures": _intervals(statistics)}
             for (a, b), statistics in compared.pairs.items()
@@ -60,6 +82,7 @@ def build(
     quality: Mapping[str, Values],
     baseline: Mapping[str, Any],
     budget: Values,
+    unweighted: Mapping[str, Values] | None = None,
 ) -> dict[str, Any]:
     """The whole report.
 
@@ -70,6 +93,7 @@ def build(
         quality: model -> measure -> value.
         baseline: the logistic regression's part.
         budget: measure -> what it may be.
+        unweighted: model -> measure -> value without the rows' weights, where rows have weights.
 
     Returns:
         Plain data; what is not defined or not finite is None.
@@ -79,7 +103,9 @@ def build(
         **head,
         "k": K,
         "counts": dict(result.counts),
-        "arms": {arm: arm_report(replicas, result, quality) for arm, replicas in arms.items()},
+        "arms": {
+            arm: arm_report(replicas, result, quality, unweighted or {}) for arm, replicas in arms.items()
+        },
         "contrasts": [
             {
                 "arm": arm,
@@ -96,15 +122,24 @@ def build(
     return plain({"sentence": sentence(report), **report})
 
 
-def plain(value: Any) -> Any:
-    """The same without anything that JSON has not: NaN and infinity become None."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value
+def _coverage(coverage: Coverage, replica: str) -> str:
+    """Who was asked, who answered, what was left out."""
+    # A score that is no probability ends the evaluation: only candidates can be missing.
+    mismatched = coverage.coverage_mismatch[replica]
+    left_out = {"coverage_mismatch": LeftOut(mismatched)} if mismatched else {}
+    return AnswerCoverage(coverage.requests, coverage.answered[replica] - mismatched, left_out).words
+
+
+def _level_share(compared: Comparison) -> float:
+    """How much of what replicas differ by is a shift of the whole level, in [0, 1]; nan without pairs.
+
+    Formula: mean over pairs of |bias| / mean over pairs of rpd_ratio. 1: one replica's predictions are all higher than
+    the other's, by which no order need change. 0: no replica's are higher in the mean, they differ in what they prefer.
+    """
+    shifts = [abs(statistics["bias"].value) for statistics in compared.pairs.values()]
+    differences = [statistics["rpd_ratio"].value for statistics in compared.pairs.values()]
+    total = sum(differences)
+    return min(sum(shifts) / total, 1.0) if total > 0 else math.nan
 
 
 def _intervals(statistics: Mapping[str, Statistic]) -> dict[str, dict[str, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.files import write_whole
+from ranker.json_text import json_text
 
 if TYPE_CHECKING:
     from ranker.features import FeatureEncoder
@@ -104,7 +104,7 @@ class ScoreShard(beam.DoFn):
             beam.metrics.Metrics.counter("evaluate", "shards").inc()
         except UserError as error:
             statistics = {"error": str(error)}
-        write_whole(statistics_path(self._directory, name), json.dumps(statistics))
+        write_whole(statistics_path(self._directory, name), json_text(statistics))
 
     def _score(self, shard: Path, models: Models, done: Path) -> pa.Table:
         weighted = self._experiment.data.weight is not None

@@ -15,9 +15,40 @@ def sentence(report: Mapping[str, Any]) -> str:
         report: as `report.json`, with nan instead of None.
     """
     first = next(iter(report["arms"]))
-    parts = [agreement(first, report["arms"][first], report["budget"], report["counts"]["rankable"])]
-    parts += [contest(contrast, report["arms"]) for contrast in report["contrasts"]]
+    arms, baseline = report["arms"], report["baseline"]
+    warnings = {arm: training_warning(arm, found, baseline) for arm, found in arms.items()}
+    parts = [warnings[first]]
+    if not warnings[first]:
+        parts.append(agreement(first, arms[first], report["budget"], report["counts"]["rankable"]))
+    for contrast in report["contrasts"]:
+        # What an arm that has learned nothing agrees on says nothing of its recipe.
+        warning = warnings[contrast["arm"]]
+        parts.append(warning or ("" if warnings[first] else contest(contrast, arms)))
     return " ".join(part for part in parts if part)
+
+
+FEW_STEPS = 100
+"""A model that was trained for fewer has hardly left its initial weights."""
+
+
+def training_warning(arm: str, found: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """What stands before everything else: the arm learned less than logistic regression, or hardly trained; or empty."""
+    counts = [replica["steps"] for replica in found["replicas"] if replica.get("steps") is not None]
+    steps = min(counts) if counts else None
+    after = f" after {steps:,} step{'s' * (steps != 1)}" if steps is not None else ""
+    own, other = found["quality"]["auc"]["mean"], baseline.get("auc")
+    if own is not None and other is not None and own <= other:
+        return (
+            f"{arm} has learned less than logistic regression: AUC {own:.3f} against {other:.3f}{after}; "
+            "swap rates of a model that has learned nothing mean nothing."
+        )
+    if steps is not None and steps < FEW_STEPS:
+        auc = f", to an AUC of {own:.3f}" if own is not None and own == own else ""
+        return (
+            f"{arm} was trained for {steps:,} step{'s' * (steps != 1)} only{auc}; "
+            "swap rates of a model that has hardly learned say little, train it longer."
+        )
+    return ""
 
 
 def agreement(arm: str, found: Mapping[str, Any], budget: Mapping[str, float], requests: int) -> str:

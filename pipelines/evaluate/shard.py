@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.evaluate.exemplars import Exemplar, costliest, pick
-from pipelines.evaluate.quality import K, Means, merge_quality, shard_quality
+from pipelines.evaluate.quality import K, Means, merge_quality, shard_quality, unranked_requests
 from ranker.divergence import (
     Comparison,
     PairedDifference,
@@ -39,8 +39,11 @@ class ShardResult:
 
     Attributes:
         counts: `rows`, `positives`, `requests`, `rankable` (requests with two candidates or more), `repeated`
-            (rows whose item another row of the request has: they count for quality, not for the comparison).
-        quality: model -> measures with their weights.
+            (rows whose item another row of the request has: they count for quality, not for the comparison),
+            `unranked` (requests that NDCG, GAUC and the ranking loss leave out: one candidate or one class) and,
+            with weights, `weightless` (rows of weight 0: they take no part in quality).
+        quality: model -> measures with their weights; with `data.weight`, weighted by it.
+        unweighted: the same without, where there are weights.
         comparisons: arm -> its replicas compared.
         contrasts: arm -> its measures minus the first arm's; without the first arm.
         gaps: arm -> top1_swap by the gap between the consensus' first two items, a statistic a bin of `EDGES`.
@@ -49,6 +52,7 @@ class ShardResult:
 
     counts: dict[str, int] = field(default_factory=dict)
     quality: dict[str, Means] = field(default_factory=dict)
+    unweighted: dict[str, Means] = field(default_factory=dict)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     contrasts: dict[str, Contrast] = field(default_factory=dict)
     gaps: dict[str, list[Statistic]] = field(default_factory=dict)
@@ -59,6 +63,7 @@ class ShardResult:
         return {
             "counts": self.counts,
             "quality": self.quality,
+            "unweighted": self.unweighted,
             "comparisons": {arm: c.as_dict() for arm, c in self.comparisons.items()},
             "contrasts": {
                 arm: {label: s.as_dict() for label, s in contrast.items()}
@@ -73,10 +78,8 @@ class ShardResult:
         """The inverse of `as_dict`."""
         return ShardResult(
             data["counts"],
-            {
-                model: {m: (mean, weight) for m, (mean, weight) in q.items()}
-                for model, q in data["quality"].items()
-            },
+            _means(data["quality"]),
+            _means(data["unweighted"]),
             {arm: Comparison.from_dict(c) for arm, c in data["comparisons"].items()},
             {
                 arm: {label: PairedDifference.from_dict(s) for label, s in contrast.items()}
@@ -85,6 +88,13 @@ class ShardResult:
             {arm: [Statistic.from_dict(s) for s in bins] for arm, bins in data["gaps"].items()},
             {arm: [Exemplar.from_dict(e) for e in found] for arm, found in data["exemplars"].items()},
         )
+
+
+def _means(quality: Mapping[str, Any]) -> dict[str, Means]:
+    return {
+        model: {measure: (mean, weight) for measure, (mean, weight) in means.items()}
+        for model, means in quality.items()
+    }
 
 
 def merge_shards(shards: Sequence[ShardResult]) -> ShardResult:
@@ -99,6 +109,7 @@ def merge_shards(shards: Sequence[ShardResult]) -> ShardResult:
     return ShardResult(
         {key: sum(parts("counts", key)) for key in keys("counts")},
         {model: merge_quality(parts("quality", model)) for model in keys("quality")},
+        {model: merge_quality(parts("unweighted", model)) for model in keys("unweighted")},
         {arm: merge(parts("comparisons", arm)) for arm in keys("comparisons")},
         {arm: _merge_contrasts(parts("contrasts", arm)) for arm in keys("contrasts")},
         {arm: _merge_bins(parts("gaps", arm)) for arm in keys("gaps")},
@@ -112,13 +123,15 @@ def measure_shard(
     """Everything the report needs to know of one shard.
 
     Args:
-        table: `request`, `item` (text), `label`, and a column of probabilities a model; whole requests.
+        table: `request`, `item` (text), `label`, `weight` where rows have one, and a column of probabilities a
+            model; whole requests.
         arms: arm -> the columns of its replicas.
         others: columns of further models, whose quality alone is measured.
     """
     request, ids = _codes(table["request"])
     item, names = _codes(table["item"])
     label = table["label"].to_numpy().astype(np.float64)
+    weight = table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
     scores = {name: table[name].to_numpy().astype(np.float64) for name in chain(*arms.values(), others)}
     order = np.lexsort((item, request))
     repeated = np.zeros(len(order), bool)
@@ -131,11 +144,16 @@ def measure_shard(
             "requests": int(request.max(initial=-1)) + 1,
             "rankable": int((np.bincount(request[kept]) > 1).sum()),
             "repeated": int(repeated.sum()),
+            "unranked": unranked_requests(label, request, weight),
         }
     )
+    if weight is not None:
+        result.counts["weightless"] = int((weight == 0).sum())
     if not len(label):
         return result
-    result.quality = {name: shard_quality(label, score, request, item) for name, score in scores.items()}
+    result.quality = {name: shard_quality(label, score, request, weight) for name, score in scores.items()}
+    if weight is not None:
+        result.unweighted = {name: shard_quality(label, score, request) for name, score in scores.items()}
     batches = {
         arm: RequestBatch.from_rows(
             request[kept], item[kept], np.stack([scores[name][kept] for name in columns]), replicas=columns
@@ -145,7 +163,7 @@ def measure_shard(
     parts = np.split(np.arange(result.counts["requests"]), range(CHUNK, result.counts["requests"], CHUNK))
     chunks = [_measure(batches, part, ids, names) for part in parts]
     merged = merge_shards(chunks)
-    merged.counts, merged.quality = result.counts, result.quality
+    merged.counts, merged.quality, merged.unweighted = result.counts, result.quality, result.unweighted
     return merged
 
 

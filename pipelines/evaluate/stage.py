@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipelines.evaluate import baseline as linear
 from pipelines.evaluate.baseline import COLUMN, LogisticRegression
 from pipelines.evaluate.page import page
-from pipelines.evaluate.quality import K, quality_values
+from pipelines.evaluate.quality import K, Means, calibration_values, quality_values
 from pipelines.evaluate.replicas import Replica, find_replicas
 from pipelines.evaluate.report import build
 from pipelines.evaluate.score import ScoreShard, statistics_path
@@ -30,6 +30,7 @@ from ranker import __version__, layout
 from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.files import explained, staging
+from ranker.json_text import json_text
 from ranker.training.specs import read_manifest
 
 
@@ -89,7 +90,11 @@ def evaluate(
         result = merge_shards([_read_result(fresh, shard) for shard in shards])
         if not result.counts["rows"]:
             raise UserError(f"{layout.split_dir(run, 'eval')}: has no rows; data.split must hold some out")
-        quality = measure_quality(fresh / "predictions", replicas, result, model)
+        weighted = experiment.data.weight is not None
+        quality = measure_quality(fresh / "predictions", replicas, result.quality, model, weighted)
+        unweighted = {}
+        if weighted:
+            unweighted = measure_quality(fresh / "predictions", replicas, result.unweighted, model, False)
         arms: dict[str, list[Replica]] = {
             arm: [r for r in replicas if r.arm == arm] for arm in experiment.arms
         }
@@ -105,8 +110,8 @@ def evaluate(
             "counters": {stage: record["counters"] for stage, record in records.items()},
         }
         described = _describe_baseline(model, quality, manifest)
-        report = build(head, arms, result, quality, described, experiment.monitor.budget)
-        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+        report = build(head, arms, result, quality, described, experiment.monitor.budget, unweighted)
+        text = json_text(report, indent=1, ensure_ascii=False)
         (fresh / "report.json").write_text(text + "\n", encoding="utf-8")
         (fresh / "report.html").write_text(page(report), encoding="utf-8")
         shutil.rmtree(fresh / ".work")
@@ -128,17 +133,25 @@ def fit_baseline(experiment: Experiment, run: Path) -> LogisticRegression | None
 
 
 def measure_quality(
-    predictions: Path, replicas: list[Replica], result: ShardResult, model: LogisticRegression | None
+    predictions: Path,
+    replicas: list[Replica],
+    means: Mapping[str, Means],
+    model: LogisticRegression | None,
+    weighted: bool,
 ) -> dict[str, dict[str, float]]:
-    """Quality of every model, one column of predictions in memory at a time."""
+    """Quality of every model, one column of predictions in memory at a time; `means` are those of all shards."""
     paths = sorted(predictions.glob("*.parquet"))
 
     def read(column: str) -> np.ndarray:
         return pa.concat_tables([pq.read_table(path, columns=[column]) for path in paths])[column].to_numpy()
 
-    label = read("label")
+    label, weight = read("label"), read("weight") if weighted else None
     columns = [replica.name for replica in replicas] + ([COLUMN] if model is not None else [])
-    return {name: quality_values(result.quality[name], label, read(name)) for name in columns}
+    return {
+        name: quality_values(means[name], label, score, weight) | calibration_values(label, score, weight)
+        for name in columns
+        for score in [read(name)]
+    }
 
 
 def _read_result(directory: Path, shard: Path) -> ShardResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from pipelines.prepare.write.shards import Shard
 from pipelines.prepare.write.vocabulary import TokenSummary
 from ranker.config import Categorical, fingerprint
 from ranker.errors import UserError
+from ranker.json_text import json_text
 from ranker.layout import LABEL, REQUEST, WEIGHT
 
 _NOT_BINARY_SHARE = 0.1
@@ -204,7 +204,7 @@ def _write_statistics(
         else:
             features[name] = statistics.merge([s.numeric[name] for s in train if name in s.numeric]).result()
     described = {"rows": counts["train"], "features": features}
-    text = json.dumps(described, indent=1, ensure_ascii=False)
+    text = json_text(described, indent=1, ensure_ascii=False)
     (data / "statistics.json").write_text(text + "\n", encoding="utf-8")
     return described
 

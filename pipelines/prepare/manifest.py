@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ranker.json_text import json_text
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -42,7 +44,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json_text(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:

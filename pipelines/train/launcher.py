@@ -20,6 +20,7 @@ from ranker import layout
 from ranker.config import load
 from ranker.errors import UserError
 from ranker.files import sweep, write_whole
+from ranker.json_text import json_text
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint
 from ranker.training.publish import finished
@@ -60,7 +61,7 @@ def write_outcome(run: Path, outcome: Outcome) -> None:
     """
     base = layout.replica_dir(run, outcome.arm, outcome.replica)
     try:
-        write_whole(base / ".outcome.json", json.dumps(asdict(outcome)))
+        write_whole(base / ".outcome.json", json_text(asdict(outcome)))
     except UserError as error:
         raise UserError(f"{error}; {outcome.error}" if outcome.error else str(error)) from None
 

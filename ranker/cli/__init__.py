@@ -30,10 +30,11 @@ _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config, pipeline.init),
     *(endpoint.serve, endpoint.rank),
-    *(watch.status, watch.dashboard, watch.gate, compare.compare),
+    *(watch.status, watch.dashboard, compare.compare),
 )
 for _command in _commands:
     app.command()(_command)
+app.command(cls=watch.GateCommand)(watch.gate)
 app.add_typer(endpoint.gateway, name="gateway")
 app.add_typer(watch.monitor, name="monitor")
 app.add_typer(study.app, name="study")

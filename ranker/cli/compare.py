@@ -9,6 +9,7 @@ import typer
 
 from ranker.cli.options import Json, emit
 from ranker.errors import UserError
+from ranker.json_text import json_text
 
 if TYPE_CHECKING:
     from ranker.scored.align import ModelScores
@@ -66,9 +67,7 @@ def compare(
         if html is not None:
             write_whole(html, result.to_html())
         if output is not None:
-            import json
-
-            write_whole(output, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            write_whole(output, json_text(report, indent=1, ensure_ascii=False) + "\n")
     except UserError as error:
         error.exit_code = 3
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from ranker.cli.options import Json, RunDir, emit
 from ranker.errors import UserError
+from ranker.json_text import json_text
 from ranker.terminal import Reporter
 
 gateway = typer.Typer(
@@ -201,7 +201,7 @@ def _gateway(
     )
     deployment = partial(deployment_from, run_dir, replica, model_name)
     if print_config:
-        print(json.dumps(bootstrap(options, deployment(), replicas_file), indent=1))
+        print(json_text(bootstrap(options, deployment(), replicas_file), indent=1))
         return
     run(options, deployment, _replicas_path(run_dir, replicas_file), envoy=envoy, announce=Reporter().line)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from ranker.json_text import json_text
 
 Config = Annotated[Path, typer.Option("--config", help="The experiment, a YAML file.")]
 Overrides = Annotated[
@@ -33,4 +34,4 @@ CORES = os.cpu_count() or 1
 
 def emit(result: Any) -> None:
     """Prints a result for a script: one line of JSON on stdout."""
-    print(json.dumps(result), flush=True)
+    print(json_text(result), flush=True)

@@ -11,6 +11,7 @@ import typer
 
 from ranker.cli.options import CORES, BeamFlags, Config, Json, Overrides, RunDir, Runner, Workers, emit
 from ranker.errors import UserError
+from ranker.json_text import json_text
 from ranker.terminal import Reporter, chatter_to
 
 
@@ -32,12 +33,10 @@ def config(
 
     Example: ranker config --check configs/movielens-100k.yaml --set data.root=ml-100k
     """
-    import json
-
     from ranker.config import Experiment, dump, load
 
     if schema:
-        print(json.dumps(Experiment.model_json_schema(), indent=2, ensure_ascii=False))
+        print(json_text(Experiment.model_json_schema(), indent=2, ensure_ascii=False))
         return
     path = config or file
     if path is None:
@@ -202,5 +201,6 @@ def _stages(
     if "evaluate" in stages:
         deploy(run_dir)
         reporter.line(f"report: {layout.evaluation_dir(run_dir) / 'report.html'}")
+        reporter.line(result["evaluate"]["sentence"])
     if as_json:
         emit(result)

@@ -5,13 +5,41 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ranker.cli.options import Json, RunDir, Store, emit
 from ranker.errors import UserError
 from ranker.terminal import Reporter, chatter_to
+
+CALL_MISTAKE = 3
+"""The gate's exit code where it could not be asked: 0, 1 and 2 are its answers."""
+_USAGE_ERROR: Any = (
+    typer.BadParameter.__base__
+)  # Typer brings its own Click, and has no other public name for it
+
+
+class GateCommand(TyperCommand):
+    """A command whose mistakes of the call have an exit code of their own."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """As of any command; options that are wrong or missing exit with `CALL_MISTAKE`."""
+        try:
+            return super().make_context(*args, **options)
+        except _USAGE_ERROR as error:
+            error.show()
+            raise SystemExit(CALL_MISTAKE) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        """As of any command; what the user got wrong exits with `CALL_MISTAKE`."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            error.exit_code = CALL_MISTAKE
+            raise
+
 
 monitor = typer.Typer(
     help="Ask every replica the same requests and measure how far they agree.", rich_markup_mode=None
@@ -253,9 +281,20 @@ def gate(
     candidate: Annotated[str, typer.Option(help="The new version: HOST:PORT or a SavedModel directory.")],
     baseline: Annotated[list[str], typer.Option(help="What serves now, the same; repeat for more replicas.")],
     run_dir: RunDir,
-    measure: Annotated[list[str] | None, typer.Option(help="Measures that decide; repeat for more.")] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measures that decide, of churn (top1_swap, ...) or quality (auc, logloss, ndcg@k); repeat for more."
+        ),
+    ] = None,
     margin: Annotated[float, typer.Option(min=0, help="How far above the baseline, as a share of it.")] = 0.1,
     allowance: Annotated[float, typer.Option(min=0, help="Churn that is intended, on top.")] = 0.0,
+    quality_margin: Annotated[
+        float, typer.Option(min=0, help="How much worse a quality measure may be, in its unit.")
+    ] = 0.01,
+    min_coverage: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the requests that each side must answer.")
+    ] = 1.0,
     requests: Annotated[
         int | None, typer.Option(min=1, help="Probe requests; default: all there are.")
     ] = None,
@@ -263,9 +302,10 @@ def gate(
     junit: Annotated[Path | None, typer.Option(help="Also write a JUnit file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """May a refresh go live? Exit code 0 pass, 1 fail, 2 more requests needed.
+    """May a refresh go live? Exit code 0 pass, 1 fail, 2 more requests needed, 3 a mistake in the call.
 
-    Its churn against what serves must stay within what the serving replicas differ among themselves.
+    It must answer every request, its churn against what serves must stay within what the serving replicas differ among
+    themselves, and, where the requests have labels, its quality must not be worse.
 
     Example: ranker gate --run-dir runs/ml --candidate new:8500 --baseline a:8500 --baseline b:8500
     """
@@ -277,9 +317,11 @@ def gate(
     experiment = experiment_of(run_dir)
     probe = load_probe(layout.probe_path(run_dir), experiment.item, requests)
     options = shell.Options(
-        measures=tuple(measure) if measure else shell.MEASURES,
+        measures=tuple(measure or ()),
         margin=margin,
         allowance=allowance,
+        quality_margin=quality_margin,
+        min_coverage=min_coverage,
         k=experiment.monitor.k,
         deadline=deadline,
         model_name=experiment.serving.model_name,
@@ -291,7 +333,12 @@ def gate(
     if not shell.keep(result, run_dir):
         Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")
     if junit is not None:
-        junit.write_text(result.junit(), encoding="utf-8")
+        try:
+            junit.write_text(result.junit(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"--junit must be a file that can be written. Received: {junit} ({error.strerror})"
+            ) from None
     if as_json:
         emit(result.as_dict())
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from ranker.config import data, deployment, features, mitigation, model, training
 from ranker.config.experiment import Experiment
+from ranker.json_text import json_text
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("", Experiment),
@@ -289,7 +289,7 @@ def _default(field: FieldInfo) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_defaults=True) or "the defaults of its section"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json_text(value, ensure_ascii=False)
     return text.replace("\t", "\\t") or '""'
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
 from typing import Any
 
@@ -17,6 +16,7 @@ from ranker.config.features import Categorical, Feature
 from ranker.config.mitigation import Mitigation
 from ranker.config.model import Model
 from ranker.config.training import Replicas, Training
+from ranker.json_text import json_text
 
 
 class Experiment(Section):
@@ -119,5 +119,5 @@ def assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def fingerprint(*parts: Any) -> str:
     """A short stable hash (16 hex digits) of JSON-serialisable parts: equal content, equal fingerprint."""
     plain = [part.model_dump(mode="json") if isinstance(part, Section) else part for part in parts]
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json_text(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,23 +11,33 @@ Two models, one function a measure, on scores [K] or [n, K]:
     swap rates: top1_swap, set_churn, pair_inversion, visible_inversion, adjacent_swap, slot_change, rbo_ext,
         kendall_topk, med_dcg, tie_share
     cost: consensus_regret, replica_regret, consensus
-Ranking quality with labels: auc, logloss, ranking_loss, gauc, ndcg.
+Ranking quality with labels, weighted or not: auc, logloss, ranking_loss, gauc, ndcg, calibration, ece.
 What a measure is: `CATALOGUE`, `definition`, `Definition`.
 
 Uncertainty: `Interval`, wilson, measure_interval, `PairedDifference`, difference, standing (an interval against a
 limit), poisson_bootstrap_quantile, `Histogram`, confidence_sequence; holm, exceeds, replicas_then_pairs.
 Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, gap_deciles, gap_noise,
 inversion_probability, inversion_probability_given_mean.
-Gate: decide, overall_verdict, `Decision`, `Verdict`.
+Who answered: `AnswerCoverage`, answer_coverage.
+Gate: decide, decide_quality, decide_coverage, overall_verdict, `Decision`, `Verdict`.
 """
 
 from ranker.divergence.attribution import OddOne, noise_components, odd_ones
 from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, definition, measure_interval
 from ranker.divergence.compare import RequestMeasures, compare_batch, measure_requests
 from ranker.divergence.comparison import Comparison, Coverage, merge
+from ranker.divergence.coverage import AnswerCoverage, LeftOut, answer_coverage
 from ranker.divergence.front import compare
 from ranker.divergence.gaps import gap_deciles, gap_noise
-from ranker.divergence.gate import Decision, Verdict, decide, overall_verdict
+from ranker.divergence.gate import (
+    Decision,
+    Verdict,
+    aside,
+    decide,
+    decide_coverage,
+    decide_quality,
+    overall_verdict,
+)
 from ranker.divergence.histogram import Histogram
 from ranker.divergence.intervals import Interval, difference, poisson_bootstrap_quantile, standing, wilson
 from ranker.divergence.ladder import FLOOR, LEVELS, level
@@ -50,7 +60,7 @@ from ranker.divergence.prediction import (
     rpd_ratio,
     rpd_sym,
 )
-from ranker.divergence.quality import auc, gauc, logloss, ndcg, ranking_loss
+from ranker.divergence.quality import auc, calibration, ece, gauc, logloss, ndcg, ranking_loss
 from ranker.divergence.regret import consensus, consensus_regret, replica_regret
 from ranker.divergence.requests import RequestBatch
 from ranker.divergence.sequence import confidence_sequence
@@ -72,12 +82,14 @@ __all__ = [
     "CATALOGUE",
     "FLOOR",
     "LEVELS",
+    "AnswerCoverage",
     "Comparison",
     "Coverage",
     "Decision",
     "Definition",
     "Histogram",
     "Interval",
+    "LeftOut",
     "NearTies",
     "OddOne",
     "PairedDifference",
@@ -87,8 +99,11 @@ __all__ = [
     "Statistic",
     "Verdict",
     "adjacent_swap",
+    "answer_coverage",
+    "aside",
     "auc",
     "bias",
+    "calibration",
     "compare",
     "compare_batch",
     "confidence_sequence",
@@ -96,8 +111,11 @@ __all__ = [
     "consensus_regret",
     "d1",
     "decide",
+    "decide_coverage",
+    "decide_quality",
     "definition",
     "difference",
+    "ece",
     "exceeds",
     "flip_rate",
     "gap_deciles",

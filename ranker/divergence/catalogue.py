@@ -126,6 +126,8 @@ _ALL = (
     _quality("ranking_loss", quality.ranking_loss, "nats", bounds=(0.0, 32.3)),
     _quality("gauc", quality.gauc, "probability", better="higher"),
     _quality("ndcg@k", quality.ndcg, "share of ideal DCG", better="higher"),
+    _quality("calibration", quality.calibration, "ratio", better="none", bounds=(0.0, math.inf)),
+    _quality("ece", quality.ece, "probability"),
 )
 
 CATALOGUE: dict[str, Definition] = {definition.name: definition for definition in _ALL}

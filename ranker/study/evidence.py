@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ranker.config import Experiment
 from ranker.errors import UserError
+from ranker.json_text import json_text
 from ranker.study import claims, output
 from ranker.study.claims import RELU, verdict
 from ranker.study.comparison import Row, against, comparison, of
@@ -106,7 +106,7 @@ def run(
             for number in sorted(set(chosen))
         ],
     }
-    (out / "evidence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (out / "evidence.json").write_text(json_text(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ranker import divergence
 from ranker.divergence import Interval, RequestBatch
-from ranker.study.auc import request_components
+from ranker.divergence.quality import auc_components
 from ranker.study.data import StudyData
 
 DIVERGENCE = ("rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "top1_swap", "set_churn@10", "pair_inversion")
@@ -106,7 +106,7 @@ class Measured:
     @cached_property
     def _auc_parts(self) -> np.ndarray:
         """Each request's part of each replica's AUC, [replicas, requests], summing to it."""
-        return np.stack([request_components(self._label, s[self.rows], self._request) for s in self.scores])
+        return np.stack([auc_components(self._label, s[self.rows], self._request) for s in self.scores])
 
     def auc(self) -> Interval:
         """The mean AUC with its 95% interval over replicas and requests."""

@@ -47,7 +47,8 @@ def points(recipe: Experiment, replicas: int, data: StudyData) -> list[Point]:
     training = recipe.training.model_dump(mode="json", exclude={"checkpoint_minutes", "threads"})
     together = [[s.init, s.shuffle] for s in seeds] if isinstance(recipe.mitigation, Codistillation) else None
     mitigation = recipe.mitigation and recipe.mitigation.model_dump(mode="json")
-    parts = [recipe.model, training, mitigation, data.inputs.spec_hash, data.fingerprint]
+    inputs = [data.inputs.spec_hash, data.inputs.vocabulary_hash, data.inputs.encoding_hash]
+    parts = [recipe.model, training, mitigation, inputs, data.fingerprint]
     course = {name: value for name, value in training.items() if name not in ("average_last", "ema")}
     return [
         Point(

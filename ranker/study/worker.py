@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import threading
@@ -19,6 +18,7 @@ from ranker.architecture import Architecture, design
 from ranker.config import Experiment, Training, fingerprint
 from ranker.errors import UserError
 from ranker.files import replacing
+from ranker.json_text import json_text
 from ranker.mitigation import Learned, cost, learn, predict, serving
 from ranker.study.data import Source, StudyData
 from ranker.study.points import Job, Point
@@ -121,7 +121,7 @@ class Worker:
             price = cost(architecture, own, self._serving_time(point.recipe, own))
             scores = predict(architecture, own.components, self._data.eval)
             with replacing(path(self._cache, point)) as temporary, temporary.open("wb") as file:
-                np.savez(file, scores=scores, cost=json.dumps(asdict(price)))
+                np.savez(file, scores=scores, cost=json_text(asdict(price)))
 
     def _serving_time(self, recipe: Experiment, learned: Learned) -> float:
         kind = fingerprint(recipe.model, recipe.mitigation and recipe.mitigation.model_dump(mode="json"))

@@ -3,7 +3,6 @@
 Progress goes to stdout as JSON lines; a user's mistake to stderr as one line, exit code 1.
 """
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from pathlib import Path
 from ranker import layout
 from ranker.config import load
 from ranker.errors import UserError
+from ranker.json_text import json_text
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     run, arm, replica = Path(arguments[0]), arguments[1], int(arguments[2])
     try:
         version, reused = _train(run, arm, replica)
-        print(json.dumps({"version": version, "reused": reused}), flush=True)
+        print(json_text({"version": version, "reused": reused}), flush=True)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -44,7 +44,7 @@ def _train(run: Path, arm: str, replica: int) -> tuple[int, bool]:
     log = TensorBoardLog(layout.tensorboard_dir(run, arm, replica))
 
     def report(progress: Progress) -> None:
-        print(json.dumps(asdict(progress)), flush=True)
+        print(json_text(asdict(progress)), flush=True)
         log(progress)
 
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ranker import layout
 from ranker.files import sync_tree, unfinished
+from ranker.json_text import json_text
 
 
 def finished(base: Path, key: str) -> int | None:
@@ -45,7 +46,7 @@ def publish(base: Path, key: str, write: Callable[[Path, int], dict[str, Any]]) 
                 return other
             version = layout.newest_version(base) + 1
             training = write(temporary, version)
-            text = json.dumps({"key": key, **training}, indent=1, sort_keys=True) + "\n"
+            text = json_text({"key": key, **training}, indent=1, sort_keys=True) + "\n"
             (temporary / "training.json").write_text(text, encoding="utf-8")
             sync_tree(temporary)
             try:

@@ -204,8 +204,10 @@ def describe(
         "init_seed": spec.seeds.init,
         "shuffle_seed": spec.seeds.shuffle,
         "data": manifest["fingerprint"],
-        "vocabulary": inputs.vocabulary_hash,
         "feature_spec": inputs.spec_hash,
+        "vocabulary": inputs.vocabulary_hash,
+        "encoding": inputs.encoding_hash,
+        "fingerprint": content_key(experiment, spec, manifest),
         "version": version,
         "versions": versions(),
         # What a client needs to ask: who the candidates are, and what joins the items of a list.

@@ -24,6 +24,7 @@ from typing import Any
 from ranker.address import HostPort, parse_address
 from ranker.errors import UserError
 from ranker.files import write_whole
+from ranker.json_text import json_text
 from serving.deployment import Deployment
 from serving.gateway import configuration
 from serving.gateway.admin import Admin, AdminError
@@ -87,14 +88,14 @@ def run(
         replicas = ReplicasFile(replicas_path or directory / "replicas" / "replicas.json")
         replicas.follow(current)
         tree = bootstrap(options, current, replicas.path)
-        (directory / "envoy.json").write_text(json.dumps(tree), encoding="utf-8")
+        (directory / "envoy.json").write_text(json_text(tree), encoding="utf-8")
         with _Envoy(program, directory / "envoy.json", options) as child:
             child.wait_live(stop)
             if stop.is_set():
                 return
             ports = child.admin.ports()
             state = state_path(replicas)
-            write_whole(state, json.dumps({"admin": str(admin), "pid": os.getpid(), **ports}))
+            write_whole(state, json_text({"admin": str(admin), "pid": os.getpid(), **ports}))
             try:
                 announce(_announcement(options, ports, replicas))
                 _keep(deployment, replicas, stop, child.check)

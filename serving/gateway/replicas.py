@@ -20,6 +20,7 @@ from typing import Any
 from ranker.address import parse_address
 from ranker.errors import UserError
 from ranker.files import write_whole
+from ranker.json_text import json_text
 from serving.deployment import Deployment
 from serving.gateway import configuration
 
@@ -235,4 +236,4 @@ class ReplicasFile:
             os.close(lock)
 
     def _write(self, endpoints: Collection[Endpoint]) -> None:
-        write_whole(self.path, json.dumps(document(endpoints), indent=1) + "\n")
+        write_whole(self.path, json_text(document(endpoints), indent=1) + "\n")

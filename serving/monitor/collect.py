@@ -36,7 +36,7 @@ ERROR_KINDS = (
     "error",
 )  # fmt: skip
 """Why a request has no usable answer: nothing listens; too late; a score is no probability; other candidates than asked;
-the server has no such model; another feature spec or vocabulary; another version than the round's; the server turned the
+the server has no such model; another feature spec (schema); another version than the round's; the server turned the
 request down; anything else."""
 
 _FAILURES_IN_ROW = 3
@@ -86,14 +86,12 @@ class Expected:
     """What a replica must say of itself to be compared; empty: anything."""
 
     feature_spec: str = ""
-    vocabulary: str = ""
 
     def refuses(self, description: Mapping[str, Any]) -> str:
         """Why a replica that describes itself so may not be compared; empty if it may."""
-        for key, want in (("feature_spec", self.feature_spec), ("vocabulary", self.vocabulary)):
-            got = description.get(key)
-            if want and got and got != want:
-                return f"{key} {got} instead of {want}"
+        schema = description.get("feature_spec")
+        if self.feature_spec and schema and schema != self.feature_spec:
+            return f"feature_spec {schema} instead of {self.feature_spec}"
         return ""
 
 
@@ -133,6 +131,7 @@ class Answers:
         errors: requests without a usable answer, by kind.
         latencies: seconds of each answered request.
         refused: why the replica may not be compared; empty if it may.
+        kinds: position of a request without a usable answer -> its kind of error.
     """
 
     replica: str
@@ -148,6 +147,7 @@ class Answers:
     errors: Counter[str] = field(default_factory=Counter)
     latencies: tuple[float, ...] = ()
     refused: str = ""
+    kinds: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,20 +215,15 @@ def _hangs(address: str) -> bool:
 
 def _majority(answers: Sequence[Answers], expected: Expected, usual: Expected) -> Expected:
     """What to expect where `expected` does not say: what most replicas say of themselves, of equals the usual."""
-
-    def most_frequent(key: str, preferred: str) -> str:
-        votes = Counter(
-            str(answer.description[key])
-            for answer in answers
-            if answer.version and answer.description.get(key)
-        )
-        winners = [value for value, count in votes.items() if count == max(votes.values())]
-        return preferred if preferred in winners else next(iter(winners), "")
-
-    return Expected(
-        expected.feature_spec or most_frequent("feature_spec", usual.feature_spec),
-        expected.vocabulary or most_frequent("vocabulary", usual.vocabulary),
+    if expected.feature_spec:
+        return expected
+    votes = Counter(
+        str(answer.description["feature_spec"])
+        for answer in answers
+        if answer.version and answer.description.get("feature_spec")
     )
+    winners = [value for value, count in votes.items() if count == max(votes.values())]
+    return Expected(usual.feature_spec if usual.feature_spec in winners else next(iter(winners), ""))
 
 
 def _refuse_unexpected(expected: Expected, answer: Answers, probe: ProbeSet) -> Answers:
@@ -318,7 +313,17 @@ def _ask_replica(
     return _answers(target.name, labels, version, description, probe, alone, again, batched)
 
 
-LABELS = ("arm", "replica", "init_seed", "shuffle_seed", "data", "hardware", "vocabulary", "feature_spec")
+LABELS = (
+    "arm",
+    "replica",
+    "init_seed",
+    "shuffle_seed",
+    "data",
+    "hardware",
+    "vocabulary",
+    "encoding",
+    "feature_spec",
+)
 """What is kept of a replica's description."""
 
 
@@ -421,6 +426,7 @@ def _answers(
     return Answers(
         replica, labels, version, description, scores, answered, again_scores, again_answered, batched_scores,
         batched_answered, Counter(kind for kind in kinds if kind), tuple(alone.latencies),
+        kinds={n: kind for n, kind in enumerate(kinds) if kind},
     )  # fmt: skip
 
 
@@ -448,6 +454,7 @@ def _no_answers(
         none,
         errors,
         refused=refused,
+        kinds=dict.fromkeys(range(len(probe)), kind),
     )
 
 

@@ -1,9 +1,10 @@
-"""The gate: may this version go live? Its churn against what serves, held to what the serving replicas differ by anyway."""
+"""The gate: may this version go live? What it answers, how far its lists differ from what serves, how good they are."""
 
 from __future__ import annotations
 
-import json
 import re
+import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +13,46 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ranker import layout
 from ranker.address import parse_address
 from ranker.divergence import (
+    AnswerCoverage,
     Comparison,
     Decision,
+    PairedDifference,
+    RequestBatch,
     Settings,
     Statistic,
     Verdict,
+    answer_coverage,
+    aside,
+    auc,
     decide,
+    decide_coverage,
+    decide_quality,
+    definition,
+    logloss,
     measure_requests,
     overall_verdict,
 )
+from ranker.divergence.quality import auc_components, request_ndcg, row_logloss
 from ranker.errors import UserError
-from ranker.files import replacing
+from ranker.files import write_whole
+from ranker.json_text import json_text
 from serving.client import RankerClient
 from serving.deployment import Replica
 from serving.monitor.collect import Answers, Expected, Limits, collect
 from serving.monitor.measure import request_batch
-from serving.monitor.offline import answer_offline
-from serving.monitor.requests import ProbeSet
+from serving.monitor.offline import answer_offline, saved_model
+from serving.monitor.requests import Array, ProbeSet
 
-MEASURES = ("top1_swap", "set_churn", "consensus_regret")
-"""What is held to the baseline unless said otherwise."""
+CHURN = ("top1_swap", "set_churn", "consensus_regret")
+"""What is held to the baseline's own churn unless said otherwise."""
+QUALITY = ("auc", "logloss", "ndcg")
+"""What must not be worse than the baseline's, by default where the probe has labels."""
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
+_NOTED = {"vocabulary": "vocabularies", "encoding": "statistics of the features"}
 
 
 @dataclass(frozen=True)
@@ -43,18 +60,23 @@ class Options:
     """How strict the gate is.
 
     Attributes:
-        measures: names or labels of measures where lower is steadier.
-        margin: how much more than the baseline is tolerated, as a share of it.
+        measures: names or labels of measures where lower is steadier, and of quality measures; none: `CHURN`, and
+            `QUALITY` where the probe has labels.
+        margin: how much more churn than the baseline's is tolerated, as a share of it.
         allowance: what an intended change may add, in the measures' unit.
+        quality_margin: how much worse than the baselines' a quality measure may be, in its unit.
+        min_coverage: share of the requests that each side must answer, in [0, 1].
         level: of the intervals.
         k: how deep the top of a list is.
         deadline: seconds a request to a server may take.
         model_name: the name that servers serve the model by.
     """
 
-    measures: tuple[str, ...] = MEASURES
+    measures: tuple[str, ...] = ()
     margin: float = 0.1
     allowance: float = 0.0
+    quality_margin: float = 0.01
+    min_coverage: float = 1.0
     level: float = 0.95
     k: int = 10
     deadline: float = 5.0
@@ -63,11 +85,32 @@ class Options:
 
 @dataclass(frozen=True)
 class Side:
-    """One model that took part: where, which version, how many of the requests it answered."""
+    """One model that took part.
+
+    Attributes:
+        source: its address or directory.
+        version: the version that answered.
+        coverage: what it was asked, answered, left out.
+        fingerprint: of everything that decides its weights, as it says; empty: it does not.
+    """
 
     source: str
     version: int
-    answered: int
+    coverage: AnswerCoverage
+    fingerprint: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        coverage = self.coverage
+        return {
+            "source": self.source,
+            "version": self.version,
+            "fingerprint": self.fingerprint,
+            "asked": coverage.asked,
+            "answered": coverage.answered,
+            "coverage": coverage.share,
+            "left_out": {kind: vars(entry) for kind, entry in coverage.left_out.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -77,15 +120,17 @@ class GateResult:
     Attributes:
         verdict: pass, fail or more requests needed.
         decisions: one a measure.
+        coverage: one a side, the candidate's first.
         candidate, baseline: who was compared.
         probe: hash of the requests.
-        requests: how many there are.
+        requests: how many were compared: every side answered them.
         baseline_kind: `replicas` (between the serving replicas) or `floor` (one replica asked twice).
         notes: what else to know, such as another vocabulary.
     """
 
     verdict: Verdict
     decisions: tuple[Decision, ...]
+    coverage: tuple[Decision, ...]
     candidate: Side
     baseline: tuple[Side, ...]
     probe: str
@@ -101,58 +146,48 @@ class GateResult:
     @property
     def more_requests(self) -> int | None:
         """How many more requests should decide every measure; None where none are needed or none would do."""
-        wanted = [decision.more_requests for decision in self.decisions if decision.more_requests]
-        return max(wanted) if wanted else None
+        counts = [decision.more_requests for decision in self.decisions if decision.more_requests]
+        return max(counts) if counts else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
+        """Plain data for `ranker.json_text`; what is not defined is nan here and null there."""
         return {
             "verdict": self.verdict.value,
             "exit_code": self.exit_code,
             "more_requests": self.more_requests,
             "probe": self.probe,
             "requests": self.requests,
-            "candidate": vars(self.candidate),
-            "baseline": [vars(side) for side in self.baseline],
+            "candidate": self.candidate.as_dict(),
+            "baseline": [side.as_dict() for side in self.baseline],
             "baseline_kind": self.baseline_kind,
             "notes": list(self.notes),
-            "measures": {
-                decision.measure: {
-                    "verdict": decision.verdict.value,
-                    "reason": decision.reason,
-                    "candidate": decision.candidate._asdict(),
-                    "baseline": decision.baseline._asdict(),
-                    "limit": decision.limit,
-                    "requests": decision.requests,
-                    "more_requests": decision.more_requests,
-                }
-                for decision in self.decisions
-            },
+            "coverage": {decision.measure: _evidence(decision) for decision in self.coverage},
+            "measures": {decision.measure: _evidence(decision) for decision in self.decisions},
         }
 
     def junit(self) -> str:
-        """JUnit's XML: a test a measure; undecided ones are errors."""
-        failed = sum(decision.verdict is Verdict.FAIL for decision in self.decisions)
-        undecided = sum(decision.verdict is Verdict.MORE for decision in self.decisions)
+        """JUnit's XML: a test a decision; undecided ones are errors, those that stand aside are skipped."""
+        decisions = [*self.coverage, *self.decisions]
+        tags = {Verdict.FAIL: "failure", Verdict.MORE: "error", Verdict.ASIDE: "skipped"}
+        counts = {tag: sum(d.verdict is verdict for d in decisions) for verdict, tag in tags.items()}
         suite = ElementTree.Element(
             "testsuite",
             name="ranker gate",
-            tests=str(len(self.decisions)),
-            failures=str(failed),
-            errors=str(undecided),
+            tests=str(len(decisions)),
+            failures=str(counts["failure"]),
+            errors=str(counts["error"]),
+            skipped=str(counts["skipped"]),
         )
-        for decision in self.decisions:
+        for decision in decisions:
             case = ElementTree.SubElement(
                 suite, "testcase", classname="ranker.gate", name=decision.measure, time="0"
             )
-            if decision.verdict is Verdict.FAIL:
-                ElementTree.SubElement(case, "failure", message=decision.reason)
-            elif decision.verdict is Verdict.MORE:
-                ElementTree.SubElement(case, "error", message=decision.reason)
+            if decision.verdict in tags:
+                ElementTree.SubElement(case, tags[decision.verdict], message=decision.reason)
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
     def report(self) -> str:
-        """The answer for a person, a line a measure."""
+        """The answer for a person, a line a decision."""
         against = (
             "the serving replicas differ by"
             if self.baseline_kind == "replicas"
@@ -161,21 +196,45 @@ class GateResult:
         lines = [
             f"{self.verdict.value.upper()}: {self.candidate.source} (version {self.candidate.version}) against "
             + ", ".join(f"{side.source} (version {side.version})" for side in self.baseline),
-            f"{self.requests} requests, probe {self.probe}; the limit is what {against}, with the margin",
+            f"{self.requests} requests compared, probe {self.probe}; the limit of churn is what {against}, with the margin",
         ]
-        lines += [f"  {decision.verdict.value:>21}  {decision.reason}" for decision in self.decisions]
+        decisions = [*self.coverage, *self.decisions]
+        lines += [f"  {decision.verdict.value:>21}  {decision.reason}" for decision in decisions]
         lines += [f"note: {note}" for note in self.notes]
-        if self.more_requests:
+        if self.more_requests and self.verdict is Verdict.MORE:
             lines.append(f"give at least {self.more_requests} more requests to decide")
         return "\n".join(lines)
 
 
-def keep(result: GateResult, run: Path) -> bool:
-    """Keeps the answer as `gate.json` in a run directory, where the dashboard shows it; False if it cannot be written."""
+def _evidence(decision: Decision) -> dict[str, Any]:
+    return {
+        "verdict": decision.verdict.value,
+        "reason": decision.reason,
+        "candidate": decision.candidate._asdict(),
+        "baseline": decision.baseline._asdict(),
+        "limit": decision.limit,
+        "requests": decision.requests,
+        "more_requests": decision.more_requests,
+    }
+
+
+def keep(result: GateResult, run: Path, now: float | None = None) -> bool:
+    """Keeps the answer as `gates/<time>.json` in a run directory; False if it cannot be written.
+
+    Args:
+        result: the answer.
+        run: the run directory.
+        now: seconds since 1970; default: the clock's.
+    """
+    seconds = time.time() if now is None else now
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e6):06d}Z"
+    text = json_text({"time": seconds, **result.as_dict()}, indent=1)
     try:
-        with replacing(run / "gate.json") as temporary:
-            temporary.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
-    except OSError:
+        if not run.is_dir():
+            return False
+        layout.gates_dir(run).mkdir(exist_ok=True)
+        write_whole(layout.gates_dir(run) / f"{stamp}.json", text + "\n")
+    except (OSError, UserError):
         return False
     return True
 
@@ -185,8 +244,8 @@ def gate(
 ) -> GateResult:
     """Compares a candidate with what serves.
 
-    With two baselines or more the limit is what they differ by; with one it is what it differs by from itself,
-    asked twice.
+    Every side must answer the requests. With two baselines or more the limit of churn is what they differ by; with one
+    it is what it differs by from itself, asked twice. Quality must not be worse than the baselines' by more than a margin.
 
     Args:
         candidate: `HOST:PORT` of a server, or a SavedModel's directory (or a base path: its newest version).
@@ -195,7 +254,8 @@ def gate(
         options: how strict.
 
     Raises:
-        UserError: a source answers nothing, sees other features than the candidate, or is given twice.
+        UserError: there is no such source, it takes another schema, the candidate is in the place of a baseline,
+            a measure is none of the gate's, or no measure can decide on these requests.
     """
     options = options or Options()
     sources = [candidate, *baseline]
@@ -203,50 +263,173 @@ def gate(
         raise UserError("the gate must have at least one baseline. Received: none")
     if len(set(sources)) != len(sources):
         raise UserError(f"candidate and baselines must be different. Received: {', '.join(sources)}")
-    asked = [_ask(source, probe, options) for source in sources]
-    _check_comparable(sources, asked)
-    settings = Settings(k=options.k)
+    churn, quality = _labels(options, probe)
+    for source in baseline:
+        if _places(candidate) & _places(source):
+            raise UserError(
+                f"the candidate must be another model than the baselines. Received: {candidate} and {source}, one place"
+            )
+    answers = [_ask(source, probe, options) for source in sources]
+    _check_comparable(sources, answers)
     names = ["candidate", *(f"baseline-{place}" for place in range(len(baseline)))]
-    answers = {name: (one.scores, one.answered) for name, one in zip(names, asked, strict=True)}
-    measured = measure_requests(request_batch(probe, answers), settings)
+    batch = request_batch(
+        probe, {name: (entry.scores, entry.answered) for name, entry in zip(names, answers, strict=True)}
+    )
+    sides = [
+        Side(source, entry.version, _coverage(batch, name, entry, probe), _fingerprint(entry))
+        for source, name, entry in zip(sources, names, answers, strict=True)
+    ]
+    coverage = tuple(
+        decide_coverage(name if place == 0 else side.source, side.coverage, options.min_coverage)
+        for place, (name, side) in enumerate(zip(names, sides, strict=True))
+    )
+    decisions = [
+        *_churn_decisions(churn, batch, answers, baseline, probe, options),
+        *_quality_decisions(quality, batch, probe, options),
+    ]
+    if all(decision.verdict is Verdict.ASIDE for decision in decisions) and all(
+        decision.verdict is Verdict.PASS for decision in coverage
+    ):
+        raise UserError(f"no measure can decide: {'; '.join(decision.reason for decision in decisions)}")
+    return GateResult(
+        overall_verdict([*coverage, *decisions]),
+        tuple(decisions),
+        coverage,
+        sides[0],
+        tuple(sides[1:]),
+        probe.hash,
+        int(batch.valid.all(axis=0).sum()),
+        "replicas" if len(baseline) > 1 else "floor",
+        _notes(sources, answers, probe, options),
+    )
+
+
+def _churn_decisions(
+    labels: Sequence[str],
+    batch: RequestBatch,
+    answers: Sequence[Answers],
+    baseline: Sequence[str],
+    probe: ProbeSet,
+    options: Options,
+) -> list[Decision]:
+    settings = Settings(k=options.k)
+    measured = measure_requests(batch, settings)
     versus = measured.summarise()
     if len(baseline) > 1:
         # against the same consensus: that of fewer models would be nearer to each of them, and the limit too low
-        among = measured.select(names[1:]).summarise().means
+        among = measured.select(batch.replicas[1:]).summarise().means
     else:
-        again = asked[1]
-        if not again.again_answered.any():
+        entry = answers[1]
+        if not entry.again_answered.any() and _is_path(baseline[0]):
             raise UserError(
                 f"one baseline must be a server, to be asked twice; or give two. Received: {baseline[0]}"
             )
         twice = {
-            "alone": (again.scores, again.answered & again.again_answered),
-            "again": (again.again, again.again_answered),
+            "alone": (entry.scores, entry.answered & entry.again_answered),
+            "again": (entry.again, entry.again_answered),
         }
         among = measure_requests(request_batch(probe, twice), settings).summarise().means
-    decisions = tuple(
-        decide(label, _churn(versus, label, len(baseline)), among[label], margin=options.margin, allowance=options.allowance,
-               level=options.level)
-        for label in _labels(options, settings, probe)
-    )  # fmt: skip
-    sides = [
-        Side(source, one.version, int(one.answered.sum())) for source, one in zip(sources, asked, strict=True)
-    ]
-    kind = "replicas" if len(baseline) > 1 else "floor"
-    return GateResult(
-        overall_verdict(decisions),
-        decisions,
-        sides[0],
-        tuple(sides[1:]),
-        probe.hash,
-        len(probe),
-        kind,
-        _notes(sources, asked),
-    )
+    longest = int(probe.sizes.max())
+    decisions = []
+    for label in labels:
+        if label.startswith("set_churn@") and longest <= options.k:
+            why = f"no request has more than {longest} candidates, and nothing can leave a top {options.k} of them"
+            decisions.append(aside(label, why))
+            continue
+        decisions.append(
+            decide(
+                label,
+                _candidate_churn(versus, label, len(baseline)),
+                among[label],
+                margin=options.margin,
+                allowance=options.allowance,
+                level=options.level,
+            )
+        )
+    return decisions
+
+
+def _candidate_churn(comparison: Comparison, label: str, baselines: int) -> Statistic:
+    # over the candidate's pairs only, a request at a time
+    if baselines > 1:
+        return comparison.replicas["candidate"][label]
+    return next(iter(comparison.pairs.values()))[label]
+
+
+def _quality_decisions(
+    labels: Sequence[str], batch: RequestBatch, probe: ProbeSet, options: Options
+) -> list[Decision]:
+    """Each quality measure of the candidate against the baselines' mean, on the requests that every side answered."""
+    if not labels or probe.labels is None:
+        return []
+    answered = batch.take(batch.valid.all(axis=0))
+    y = probe.labels[answered.rows]
+    labelled = np.isfinite(y)
+    owner = np.repeat(np.arange(len(answered)), answered.sizes)[labelled]
+    y, scores = (y[labelled] > 0).astype(np.float64), answered.scores[:, labelled]
+    decisions = []
+    for label in labels:
+        candidate, serving, loss = _loss(label, y, scores, owner)
+        decisions.append(
+            decide_quality(
+                label, loss, candidate, serving, margin=options.quality_margin, level=options.level
+            )
+        )
+    return decisions
+
+
+def _loss(
+    label: str, y: Array, scores: Array, owner: Array
+) -> tuple[float, float, PairedDifference | Statistic]:
+    """Value of the candidate (the first row of scores), mean value of the others, and how much worse the first is."""
+    if label == "auc":
+        values = [auc(y, row) for row in scores]
+        parts = [auc_components(y, row, owner) for row in scores]
+        worse = np.mean(values[1:]) - values[0]
+        # Influences sum to 0: with the difference added, their mean is the difference and their spread its error.
+        influence = len(parts[0]) * (np.mean(parts[1:], axis=0) - parts[0]) + worse
+        return values[0], float(np.mean(values[1:])), Statistic.of(influence)
+    if label == "logloss":
+        values = [logloss(y, row) for row in scores]
+        size = np.bincount(owner)
+        sums = [np.bincount(owner, weights=row_logloss(y, row)) for row in scores]
+        rows = size > 0
+        means = [total[rows] / size[rows] for total in sums]
+        loss = PairedDifference.of(
+            means[0], np.mean(means[1:], axis=0), size[rows], bound=definition("logloss").bounds[1]
+        )
+        return values[0], float(np.mean(values[1:])), loss
+    gains = [request_ndcg(y, row, owner, k=int(label.partition("@")[2]))[0] for row in scores]
+    loss = PairedDifference.of(np.mean(gains[1:], axis=0), gains[0])
+    value, serving = (float(np.nanmean(g)) if loss.n else float("nan") for g in (gains[0], gains[1:]))
+    return value, serving, loss
+
+
+def _coverage(batch: RequestBatch, name: str, answers: Answers, probe: ProbeSet) -> AnswerCoverage:
+    return answer_coverage(batch, name, probe.requests, answers.kinds)
+
+
+def _fingerprint(answers: Answers) -> str:
+    return str(answers.description.get("fingerprint", ""))
+
+
+def _is_path(source: str) -> bool:
+    return not _ADDRESS.fullmatch(source) or Path(source).exists()
+
+
+def _places(source: str) -> set[str]:
+    """Where a source is: the addresses of a server's name with its port, or the directory of its SavedModel."""
+    if _is_path(source):
+        return {str(saved_model(Path(source))[0].resolve())}
+    host, port = parse_address(source, "a model")
+    try:
+        return {f"{entry[4][0]}:{port}" for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError:
+        return {f"{host}:{port}"}
 
 
 def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
-    if not _ADDRESS.fullmatch(source) or Path(source).exists():
+    if _is_path(source):
         return answer_offline("model", Path(source), probe)
 
     def connect(target: Any) -> RankerClient:
@@ -260,60 +443,75 @@ def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
     (answers,) = collect(
         [Replica("model", str(parse_address(source, "a model")))], probe, connect, Expected(), limits
     ).answers
-    if not answers.answered.any():
+    if not answers.answered.any() and set(answers.errors) <= {"down", "wrong_model"}:
         kinds = ", ".join(f"{kind} {count}" for kind, count in answers.errors.items())
-        raise UserError(f"every model must answer the probe. Received from {source}: {kinds}")
+        raise UserError(
+            f"there must be a server that serves `{options.model_name}`. Received: {source} ({kinds})"
+        )
     return answers
 
 
-def _check_comparable(sources: Sequence[str], asked: Sequence[Answers]) -> None:
-    told = _told("feature_spec", sources, asked)
-    if len(set(told.values())) > 1:
-        shown = ", ".join(f"{source} {value}" for source, value in told.items())
-        raise UserError(f"models must have the same feature_spec to be compared. Received: {shown}")
+def _check_comparable(sources: Sequence[str], answers: Sequence[Answers]) -> None:
+    schemas = _described("feature_spec", sources, answers)
+    if len(set(schemas.values())) > 1:
+        shown = ", ".join(f"{source} {value}" for source, value in schemas.items())
+        raise UserError(f"models must have the same schema (feature_spec) to be compared. Received: {shown}")
 
 
-def _notes(sources: Sequence[str], asked: Sequence[Answers]) -> tuple[str, ...]:
-    """Another vocabulary is no obstacle, raw features go in, but part of why a refresh on new data churns."""
-    told = _told("vocabulary", sources, asked)
-    if len(set(told.values())) < 2:
-        return ()
-    shown = ", ".join(f"{source} {value}" for source, value in told.items())
-    return (f"the models have different vocabularies: {shown}",)
+def _notes(
+    sources: Sequence[str], answers: Sequence[Answers], probe: ProbeSet, options: Options
+) -> tuple[str, ...]:
+    """What is no obstacle, but part of why a refresh on new data churns; and how deep the lists are."""
+    notes = []
+    fingerprint, version = _fingerprint(answers[0]), answers[0].version
+    for source, entry in zip(sources[1:], answers[1:], strict=True):
+        if fingerprint and _fingerprint(entry) == fingerprint and entry.version == version:
+            notes.append(
+                f"the candidate is itself a baseline: {sources[0]} and {source} are both version {version} with"
+                f" fingerprint {fingerprint}; to let it through changes nothing"
+            )
+    for key, name in _NOTED.items():
+        values = _described(key, sources, answers)
+        if len(set(values.values())) > 1:
+            shown = ", ".join(f"{source} {value}" for source, value in values.items())
+            notes.append(f"the models have different {name}: {shown}")
+    longest = int(probe.sizes.max())
+    if longest < options.k:
+        notes.append(f"no request has more than {longest} candidates: a top {options.k} is the whole list")
+    return tuple(notes)
 
 
-def _told(key: str, sources: Sequence[str], asked: Sequence[Answers]) -> dict[str, str]:
+def _described(key: str, sources: Sequence[str], answers: Sequence[Answers]) -> dict[str, str]:
     return {
-        source: one.description[key]
-        for source, one in zip(sources, asked, strict=True)
-        if one.description.get(key)
+        source: str(entry.description[key])
+        for source, entry in zip(sources, answers, strict=True)
+        if entry.description.get(key)
     }
 
 
-def _churn(comparison: Comparison, label: str, baselines: int) -> Statistic:
-    # over the candidate's pairs only, a request at a time
-    if baselines > 1:
-        return comparison.replicas["candidate"][label]
-    return next(iter(comparison.pairs.values()))[label]
+def _labels(options: Options, probe: ProbeSet) -> tuple[list[str], list[str]]:
+    """Labels of the churn measures and of the quality measures that are asked for."""
+    settings = Settings(k=options.k)
+    names = options.measures or (*CHURN, *(QUALITY if probe.labels is not None else ()))
+    churn, quality = [], []
+    for name in dict.fromkeys(names):
+        stem, _, depth = name.partition("@")
+        if stem in ("auc", "logloss") and not depth:
+            quality.append(name)
+        elif stem == "ndcg" and (depth in ("", "k") or (depth.isdecimal() and int(depth) > 0)):
+            quality.append(f"ndcg@{int(depth) if depth.isdecimal() else options.k}")
+        else:
+            churn.append(_churn_label(name, settings))
+    if quality and probe.labels is None:
+        raise UserError(f"the probe must have labels for {', '.join(quality)}. Received: none")
+    return churn, quality
 
 
-def _labels(options: Options, settings: Settings, probe: ProbeSet) -> list[str]:
-    labels = [_label(name, settings) for name in options.measures]
-    if (
-        int(np.diff(probe.offsets).max()) <= options.k
-    ):  # then the top k is the whole list, and nothing can leave it
-        labels = [label for label in labels if not label.startswith("set_churn@")]
-    if not labels:
-        raise UserError(
-            f"requests must have more than k={options.k} candidates for set_churn. Received: none has"
-        )
-    return labels
-
-
-def _label(name: str, settings: Settings) -> str:
+def _churn_label(name: str, settings: Settings) -> str:
     for label in (name, f"{name}@{settings.k}"):
         if label in settings.measures:
             if settings.measures[label][0].better != "lower":
                 raise UserError(f"the gate takes measures where lower is steadier. Received: {name!r}")
             return label
-    raise UserError(f"the gate's measures must be of {', '.join(settings.measures)}. Received: {name!r}")
+    known = ", ".join([*settings.measures, *QUALITY[:2], "ndcg@k"])
+    raise UserError(f"the gate's measures must be of {known}. Received: {name!r}")

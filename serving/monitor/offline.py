@@ -55,7 +55,7 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
             f"the probe must have every input of the model. Missing in {directory}: {', '.join(missing)}"
         )
     scores = np.full(int(probe.offsets[-1]), np.nan)
-    errors: Counter[str] = Counter()
+    kinds: dict[int, str] = {}
     for n in range(len(probe)):
         rows = probe.rows(n)
         try:
@@ -63,22 +63,37 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
                 **{key: tf.constant(_as(rows[key], spec.dtype), spec.dtype) for key, spec in inputs.items()}
             )
         except tf.errors.OpError as error:
-            raise UserError(
-                f"the SavedModel must take the probe. Received: {directory} ({' '.join(str(error).split())[:200]})"
-            ) from None
-        scores[probe.row_slice(n)] = (
-            next(iter(output.values())).numpy().ravel()
-            if "score" not in output
-            else output["score"].numpy().ravel()
-        )
-        one = scores[probe.row_slice(n)]
-        if not (np.isfinite(one).all() and (one >= 0).all() and (one <= 1).all()):
-            errors["invalid_score"] += 1
+            kinds[n], message = "error", " ".join(str(error).split())[:200]
+            if n == len(probe) - 1 and len(kinds) == len(probe):
+                raise UserError(
+                    f"the SavedModel must take the probe. Received: {directory} ({message})"
+                ) from None
+            continue
+        answer = output["score"] if "score" in output else next(iter(output.values()))
+        values = answer.numpy().ravel()
+        if len(values) != probe.size(n):
+            kinds[n] = "coverage_mismatch"
+            continue
+        scores[probe.row_slice(n)] = values
+        if not ((values >= 0) & (values <= 1)).all():
+            kinds[n] = "invalid_score"
     description = _describe(model)
-    answered, none = np.ones(len(probe), dtype=bool), np.zeros(len(probe), dtype=bool)
+    answered = np.array([kinds.get(n, "invalid_score") == "invalid_score" for n in range(len(probe))])
+    none = np.zeros(len(probe), dtype=bool)
     nothing = np.full(len(scores), np.nan)
     return Answers(
-        name, {}, version or 1, description, scores, answered, nothing, none, nothing, none, errors
+        name,
+        {},
+        version or 1,
+        description,
+        scores,
+        answered,
+        nothing,
+        none,
+        nothing,
+        none,
+        Counter(kinds.values()),
+        kinds=kinds,
     )
 
 

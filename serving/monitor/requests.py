@@ -34,6 +34,7 @@ class ProbeSet:
         item: the feature that identifies a candidate.
         hash: of the contents, 16 hex digits: the same requests give the same hash.
         repeated: candidates left out because their request has the item already.
+        labels: of each row, float64 [R], nan where there is none; None: the requests have no labels.
         fields: the features that each request carries [N]; None: all of them.
     """
 
@@ -44,9 +45,15 @@ class ProbeSet:
     hash: str
     repeated: int = 0
     fields: tuple[frozenset[str], ...] | None = None
+    labels: Array | None = None
 
     def __len__(self) -> int:
         return len(self.requests)
+
+    @property
+    def sizes(self) -> Array:
+        """Candidates of each request, int64 [N]."""
+        return np.diff(self.offsets)
 
     @cached_property
     def items(self) -> Array:
@@ -109,7 +116,11 @@ class ProbeSet:
 
 
 def probe_set(
-    requests: Sequence[Any] | Array, columns: Mapping[str, Any], item: str, count: int | None = None
+    requests: Sequence[Any] | Array,
+    columns: Mapping[str, Any],
+    item: str,
+    count: int | None = None,
+    labels: Array | None = None,
 ) -> ProbeSet:
     """Groups aligned rows into the first `count` requests, in order of appearance; the rows of a request need not touch.
 
@@ -118,6 +129,7 @@ def probe_set(
         columns: feature -> raw values [R].
         item: the feature that identifies a candidate.
         count: how many requests to take (None: all).
+        labels: of each row [R], nan where there is none; None: no labels.
 
     Raises:
         UserError: no rows, no item column, lengths differ.
@@ -153,7 +165,8 @@ def probe_set(
     sizes = np.bincount(code[rows], minlength=limit)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     names = tuple(place)[:limit]
-    return ProbeSet(names, offsets, taken, item, _hash(names, offsets, taken), repeated)
+    kept_labels = None if labels is None else np.asarray(labels, dtype=np.float64)[rows]
+    return ProbeSet(names, offsets, taken, item, _hash(names, offsets, taken), repeated, labels=kept_labels)
 
 
 def load_probe(path: Path, item: str, count: int | None = None) -> ProbeSet:
@@ -177,7 +190,10 @@ def load_probe(path: Path, item: str, count: int | None = None) -> ProbeSet:
         for name in table.column_names
         if name not in ("request", "label", "weight")
     }
-    return probe_set(_text_column(table.column("request")), columns, item, count)
+    labels = _numpy(table.column("label")) if "label" in table.column_names else None
+    if labels is not None and (labels.dtype.kind != "f" or np.isnan(labels).all()):
+        labels = None
+    return probe_set(_text_column(table.column("request")), columns, item, count, labels)
 
 
 def _numpy(column: pa.ChunkedArray) -> Array:

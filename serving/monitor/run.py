@@ -118,8 +118,8 @@ class Monitor:
         self.cuts = cuts(probe, settings.slices)
         self.slices = slices(probe, settings.slices)
         self.measures = MeasureSettings(k=settings.k)
-        # no more than usual: a refresh on new data has another vocabulary, and is compared once most replicas have it
-        self.usual = Expected(deployment.feature_spec, deployment.vocabulary)
+        # no more than usual: a change of the schema is compared once most replicas have it
+        self.usual = Expected(deployment.feature_spec)
         # three quarters of the interval for asking leaves the rest for measuring and storing
         streams = 1 if reservoir is None else 2
         asking = max(settings.interval * 0.75 / streams, settings.deadline)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ranker.files import replacing
+from ranker.json_text import json_text
 from serving.monitor.measure import Served
 from serving.monitor.record import Subject
 from serving.monitor.requests import ProbeSet
@@ -19,7 +20,7 @@ def save_served(path: Path, probe: ProbeSet, served: Mapping[str, Served]) -> No
     """Writes each replica's newest version and its scores of the probe, by a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     told = [{"subject": one.subject, "labels": dict(one.labels)} for one in served.values()]
-    arrays = {"told": np.array(json.dumps({"probe": probe.hash, "served": told}))}
+    arrays = {"told": np.array(json_text({"probe": probe.hash, "served": told}))}
     for place, one in enumerate(served.values()):
         arrays[f"scores{place}"], arrays[f"answered{place}"] = one.scores, one.answered
     with replacing(path) as temporary, temporary.open("wb") as file:

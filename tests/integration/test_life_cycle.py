@@ -169,12 +169,41 @@ def test_the_gate_reads_a_model_from_disk_and_says_only_its_answer(run, served):
     answer = json.loads(passed.stdout)
     assert (answer["verdict"], answer["candidate"]["version"]) == ("pass", 1)
     assert passed.stderr == ""
-    assert json.loads((run / "gate.json").read_text()) == answer
+    (kept,) = (run / "gates").glob("*.json")
+    assert {**answer, "time": json.loads(kept.read_text())["time"]} == json.loads(kept.read_text())
     (run / "broken" / "1").mkdir(parents=True)
     (run / "broken" / "1" / "saved_model.pb").write_bytes(b"not a model")
-    refused = ranker(*ask, "--candidate", run / "broken", code=1)
+    refused = ranker(*ask, "--candidate", run / "broken", code=3)
     (line,) = refused.stderr.splitlines()
     assert line.startswith("ranker: the SavedModel must load. Received: ")
+
+
+def test_the_gates_mistakes_have_an_exit_code_of_their_own(run, served):
+    ask = ["gate", "--run-dir", run, "--baseline", served[0]]
+    place = f"localhost:{served[0].rpartition(':')[2]}"
+    assert "another model" in ranker(*ask, "--candidate", place, code=3).stderr
+    assert "Usage" in ranker("gate", "--wrong", code=3).stderr
+    assert "must be of" in ranker(*ask, "--candidate", served[1], "--measure", "clicks", code=3).stderr
+    assert "min-coverage" in ranker(*ask, "--candidate", served[1], "--min-coverage", 2, code=3).stderr
+
+
+@pytest.fixture(scope="module")
+def refreshed(log, tmp_path_factory):
+    """A run of the same YAML on 95% of the rows."""
+    import shutil
+
+    import pyarrow.parquet as pq
+
+    newer = tmp_path_factory.mktemp("newer") / "log"
+    shutil.copytree(log, newer)
+    events = pq.read_table(newer / "events.parquet")
+    kept = np.random.default_rng(0).random(len(events)) < 0.95
+    pq.write_table(events.filter(kept), newer / "events.parquet")
+    run = tmp_path_factory.mktemp("refresh") / "run"
+    config = ["--config", "configs/quickstart.yaml", "--set", f"data.root={newer}", *OVERRIDES]
+    ranker("prepare", *config, "--run-dir", run)
+    ranker("train", "--run-dir", run)
+    return run
 
 
 def test_monitor_measures_and_the_dashboard_answers(run, served):
@@ -193,6 +222,51 @@ def test_monitor_measures_and_the_dashboard_answers(run, served):
     finally:
         page.terminate()
         page.wait(60)
+
+
+def test_a_refresh_on_newer_rows_passes_the_gate_and_rolls_out(run, served, refreshed):
+    """Last: it changes what serves. Replica 0 is refreshed, then replica 1; the monitor compares them all the while."""
+    import shutil
+
+    candidate = refreshed / "replicas" / "smelu" / "0"
+    ask = [
+        "gate",
+        "--run-dir",
+        run,
+        "--baseline",
+        served[0],
+        "--baseline",
+        served[1],
+        "--candidate",
+        candidate,
+    ]
+    options = ["--allowance", 0.6, "--quality-margin", 0.1]
+    answer = json.loads(ranker(*ask, *options, "--json").stdout)
+    assert answer["verdict"] == "pass"
+    assert set(answer["measures"]) == {
+        "top1_swap", "set_churn@10", "consensus_regret", "auc", "logloss", "ndcg@10"
+    }  # fmt: skip
+    assert answer["coverage"]["coverage of candidate"]["verdict"] == "pass"
+    assert any("vocabularies" in note or "statistics" in note for note in answer["notes"])
+    for replica in (0, 1):
+        base = run / "replicas" / "smelu" / str(replica)
+        shutil.copytree(refreshed / "replicas" / "smelu" / str(replica) / "1", base / ".incoming-2")
+        (base / ".incoming-2").rename(base / "2")
+        _wait_for_version(served[replica], 2)
+        summary = json.loads(ranker("monitor", "--run-dir", run, "--once", "--json").stdout)
+        assert summary["replicas"] == {"smelu-0": 2, "smelu-1": 1 + replica}
+        assert summary["measures"]["rpd_sym"]["value"] > 0
+
+
+def _wait_for_version(target, version):
+    from serving.client import RankerClient
+
+    with RankerClient(target, item="item_id") as client:
+        for _ in range(600):
+            if client.describe()["served_version"] == version:
+                return
+            time.sleep(0.2)
+    raise AssertionError(f"{target} does not serve version {version}")
 
 
 def _get(url):

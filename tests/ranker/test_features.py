@@ -1,5 +1,7 @@
 """Raw columns to model inputs, against plain Python."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -79,18 +81,36 @@ def test_a_column_that_is_missing_everywhere_has_no_vocabulary_and_still_works(t
     assert set(ids) == {0, 1}
 
 
-def test_what_decides_the_encoding_decides_the_hash(tiny, prepared, tmp_path):
-    same = plan(tiny, prepared)
+def test_the_schema_has_a_hash_and_what_a_refresh_may_change_has_others(tiny, prepared, tmp_path):
+    before = plan(tiny, prepared)
+
+    def hashes(inputs):
+        return [inputs.spec_hash, inputs.vocabulary_hash, inputs.encoding_hash]
+
+    def changed(inputs):
+        return [now != old for now, old in zip(hashes(inputs), hashes(before), strict=True)]
+
     tree = tiny_tree()
     tree["model"]["hidden"] = [3]
-    assert plan(build(tree, "t"), prepared).spec_hash == same.spec_hash
+    assert changed(plan(build(tree, "t"), prepared)) == [False, False, False]
     tree["features"]["price"]["buckets"] = 5
-    assert plan(build(tree, "t"), prepared).spec_hash != same.spec_hash
-    other = write_prepared(tmp_path / "run", rows=40)
-    assert plan(tiny, other).spec_hash == same.spec_hash
-    layout.vocabulary_path(other, "user").write_text("u2\nu1\nu3\n")
-    assert plan(tiny, other).spec_hash != same.spec_hash
-    assert plan(tiny, other).vocabulary_hash != same.vocabulary_hash
+    assert changed(plan(build(tree, "t"), prepared)) == [False, False, True]
+    tree = tiny_tree()
+    tree["features"] = dict(reversed(tree["features"].items()))
+    assert plan(build(tree, "t"), prepared).spec_hash == before.spec_hash
+    for key, value in (("role", "item"), ("multivalued", ",")):
+        tree = tiny_tree()
+        tree["features"]["user"][key] = value
+        assert changed(plan(build(tree, "t"), prepared))[0]
+    refreshed = write_prepared(tmp_path / "run", rows=40)
+    assert changed(plan(tiny, refreshed)) == [False, False, False]
+    layout.vocabulary_path(refreshed, "user").write_text("u2\nu1\nu3\n")
+    assert changed(plan(tiny, refreshed)) == [False, True, False]
+    statistics = json.loads(layout.statistics_path(refreshed).read_text())
+    for own in statistics["features"].values():
+        own.update({key: value + 1 for key, value in own.items() if key in ("mean", "log1p_mean")})
+    layout.statistics_path(refreshed).write_text(json.dumps(statistics))
+    assert changed(plan(tiny, refreshed)) == [False, True, True]
 
 
 def test_an_unprepared_run_says_what_to_do(tiny, tmp_path):

@@ -44,7 +44,7 @@ replicas = st.lists(
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.builds(Deployment, names, replicas, texts, texts, names, st.tuples(names), st.tuples(names, names)))
+@given(st.builds(Deployment, names, replicas, texts, names, st.tuples(names), st.tuples(names, names)))
 def test_what_is_written_is_what_is_read(tmp_path_factory, deployment):
     path = tmp_path_factory.mktemp("deployment") / "deployment.yaml"
     dump(deployment, path)

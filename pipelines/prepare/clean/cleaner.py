@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pipelines.prepare.rows import EVAL, FILE_SHIFT, LINE, ORDER, PLACE, TEXT, T
 from ranker import layout
 from ranker.config import Categorical, Experiment, expression
 from ranker.config.data import ColumnSplit, FileSplit, HashSplit
+from ranker.json_text import json_text
 from ranker.text import refused_lists
 
 NOT_BINARY = "label is not 0 or 1"
@@ -257,5 +257,5 @@ def _rejected(raw: pa.RecordBatch, faults: Faults) -> pa.RecordBatch:
     else:
         made = [name for name in (PLACE, LINE, POSITION) if name in raw.schema.names]
         rows = bad.drop_columns(made).to_pylist()
-        texts = [json.dumps(row, default=str, ensure_ascii=False) for row in rows]
+        texts = [json_text(row, ensure_ascii=False) for row in rows]
     return rejected(bad.column(PLACE), bad.column(LINE), faults.reasons(), texts)

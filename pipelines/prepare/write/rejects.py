@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.prepare.read.sources import Opened
 from pipelines.prepare.rows import FILE_SHIFT, LINE, PLACE
+from ranker.json_text import json_text
 
 _MAX_DISTINCT = 1000  # reasons with their values that are told apart
 
@@ -83,7 +83,7 @@ def write_rejected(batches: Iterable[pa.RecordBatch], locator: Locator, path: Pa
             for row in batch.to_pylist():
                 file, line = locator.locate(row[PLACE], row[LINE])
                 entry = {"file": file, "line": line, "reason": row["reason"], "text": row["text"]}
-                sink.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                sink.write(json_text(entry, ensure_ascii=False) + "\n")
                 reason = row["reason"].partition(":")[0]
                 rejections.reasons[reason] += 1
                 rejections.examples.setdefault(reason, entry)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from dash import dcc, html
 from dash.development.base_component import Component
 
 from ranker import wording
+from ranker.json_text import json_text
 from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.alerts import alert_chart
@@ -88,7 +88,7 @@ def _actions(context: Context, standing: Sequence[AlertRow]) -> Panel:
     options = [
         html.Option(
             f"{alert.rule} {' '.join(alert.labels.values())}".strip(),
-            value=json.dumps({"id": alert.id, "rule": alert.rule, "labels": dict(alert.labels)}),
+            value=json_text({"id": alert.id, "rule": alert.rule, "labels": dict(alert.labels)}),
         )
         for alert in standing
     ]

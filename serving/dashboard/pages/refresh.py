@@ -14,7 +14,7 @@ from ranker.divergence import Interval
 from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.refreshes import refresh_chart
-from serving.dashboard.queries.refreshes import MARGIN, Refresh, gate_result, refreshes
+from serving.dashboard.queries.refreshes import MARGIN, Refresh, gate_answers, refreshes
 from serving.monitor.plain import flat
 
 _TONES = {"within": "good", "above": "bad", "undecided": "", "no baseline": ""}
@@ -79,47 +79,75 @@ def _table(label: str, found: Sequence[Refresh]) -> Panel:
 
 def _gate(context: Context) -> Panel:
     title = "The gate's last word"
-    found = gate_result(context.settings.run)
-    if found is None:
-        text = "The gate has not been asked yet: `ranker gate --run-dir RUN` keeps its answer there."
+    answers = gate_answers(context.settings.run)
+    if not answers:
+        text = "The gate has not been asked yet: `ranker gate --run-dir RUN` keeps its answers there."
         return Panel("gate", title, parts.message(text), size="narrow")
-    tone = {"pass": "good", "fail": "bad"}.get(str(found.get("verdict")), "")
+    answer = answers[0]
     rows = []
-    cells = []
-    for label, one in found["measures"].items():
-        rows.append({"measure": label, **flat(one)})
-        churn = one.get("candidate", {})
-        ends = Interval(*(churn.get(key) or math.nan for key in ("value", "low", "high")))
+    cells: list[list[Component | str]] = []
+    for label, decision in {**answer.get("coverage", {}), **answer["measures"]}.items():
+        rows.append({"measure": label, **flat(decision)})
+        value = decision.get("candidate", {})
+        is_measure = label in answer["measures"]
+        ends = Interval(
+            *(math.nan if value.get(key) is None else value[key] for key in ("value", "low", "high"))
+        )
+        limit = decision.get("limit")
         cells.append(
             [
-                wording.title(label),
-                wording.amount(label, churn.get("value")),
-                wording.between(label, ends),
-                wording.amount(label, one.get("limit")),
-                one.get("verdict", ""),
+                wording.title(label) if is_measure else label,
+                wording.amount(label, ends.value) if is_measure else f"{ends.value:.1%}",
+                wording.between(label, ends) if is_measure else "",
+                "n/a" if limit is None else wording.amount(label, limit) if is_measure else f"{limit:.1%}",
+                html.Span(decision.get("verdict", ""), title=decision.get("reason", "")),
             ]
         )
     shown = [
-        html.P(str(found.get("verdict", "unknown")), className=f"lead {tone}"),
-        parts.facts(_evidence(context, found)),
+        html.P(str(answer.get("verdict", "unknown")), className=f"lead {_tone(answer)}"),
+        parts.facts(_evidence(context, answer)),
         parts.table(
-            ["Measure", "Candidate", "95%", "Limit", "Verdict"], cells, numeric=(1, 2, 3), caption=title
+            ["Decision", "Candidate", "95%", "Limit", "Verdict"], cells, numeric=(1, 2, 3), caption=title
         ),
     ]
-    note = "The candidate's churn against the limit: what the baseline differs by, with margin and allowance."
+    if len(answers) > 1:
+        shown.append(_history(answers))
+    note = (
+        "Coverage: share of the requests answered, and the least it may be. Churn: against what the baseline differs by, "
+        "with margin and allowance. Quality: how much worse than the baseline, and how much it may be."
+    )
     return Panel("gate", title, shown, rows, note=note, size="narrow")
 
 
-def _evidence(context: Context, found: Mapping[str, Any]) -> list[tuple[str, Component | str]]:
-    sides = [found.get("candidate", {}), *found.get("baseline", ())]
+def _tone(answer: Mapping[str, Any]) -> str:
+    return {"pass": "good", "fail": "bad"}.get(str(answer.get("verdict")), "")
+
+
+def _history(answers: Sequence[Mapping[str, Any]]) -> Component:
+    cells = [
+        [
+            parts.clock(int(answer["time"])),
+            parts.name(str(answer.get("candidate", {}).get("source", "?")), 30),
+            str(answer.get("candidate", {}).get("version", "?")),
+            html.Span(str(answer.get("verdict", "unknown")), className=_tone(answer)),
+        ]
+        for answer in answers
+    ]
+    return parts.table(
+        ["Time (UTC)", "Candidate", "Version", "Verdict"], cells, caption="Every answer of the gate"
+    )
+
+
+def _evidence(context: Context, answer: Mapping[str, Any]) -> list[tuple[str, Component | str]]:
+    sides = [answer.get("candidate", {}), *answer.get("baseline", ())]
     named: list[list[Component | str]] = [
         [parts.name(str(side.get("source", "?")), 48), f" (version {side.get('version', '?')})"]
         for side in sides
     ]
     return [
-        ("Asked", f"{wording.duration(max(context.now - found['asked'], 0))} ago"),
-        ("Requests", f"{found.get('requests', '?')}"),
-        ("Probe", html.Code(str(found.get("probe", "?")))),
+        ("Asked", f"{wording.duration(max(context.now - answer['time'], 0))} ago"),
+        ("Requests", f"{answer.get('requests', '?')}"),
+        ("Probe", html.Code(str(answer.get("probe", "?")))),
         ("Candidate", html.Div(named[0])),
         ("Baseline", html.Div([html.Div(one) for one in named[1:]])),
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ranker import layout
 from ranker.divergence import Interval, standing
 from serving.monitor.store import Store, query
 from serving.monitor.store.results import Line
@@ -93,15 +94,21 @@ def _baseline(lines: tuple[Line, ...], time: int) -> Interval | None:
     return Interval(last.value, last.low, last.high)
 
 
-def gate_result(run: Path | None) -> dict[str, Any] | None:
-    """What `ranker gate` kept as `gate.json` in the run directory, and when it was `asked`; None if there is none."""
+def gate_answers(run: Path | None, count: int = 20) -> tuple[dict[str, Any], ...]:
+    """What `ranker gate` kept in `RUN/gates`, the newest first; a file that cannot be read is left out.
+
+    Args:
+        run: the run directory; None: not known.
+        count: at most so many.
+    """
     if run is None:
-        return None
-    try:
-        path = run / "gate.json"
-        found, asked = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
-    except (OSError, ValueError):
-        return None
-    if not isinstance(found, dict) or not isinstance(found.get("measures"), dict):
-        return None
-    return {"asked": asked, **found}
+        return ()
+    answers = []
+    for path in sorted(layout.gates_dir(run).glob("*.json"), reverse=True)[:count]:
+        try:
+            answer = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(answer, dict) and isinstance(answer.get("measures"), dict) and "time" in answer:
+            answers.append(answer)
+    return tuple(answers)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ranker.json_text import json_text
 from serving.monitor.alerts.conditions import Finding
 from serving.monitor.alerts.rules import Rule, Silence
 from serving.monitor.store.results import EventRow
@@ -69,7 +69,7 @@ class Alert:
 
 def key_of(rule: str, labels: Mapping[str, str]) -> str:
     """A text that names a rule and what it is about."""
-    return f"{rule} {json.dumps(dict(sorted(labels.items())))}"
+    return f"{rule} {json_text(dict(sorted(labels.items())))}"
 
 
 def step(

@@ -50,6 +50,10 @@ def test_report_keeps_its_contract(evaluated, small):
                 "mean": pytest.approx(np.mean(values)),
                 "std": pytest.approx(np.std(values, ddof=1)),
             }
+        assert (
+            0 <= found["calibration"]["ece"]["mean"] <= 1 <= found["calibration"]["calibration"]["mean"] + 1
+        )
+        assert 0 <= found["level_share"] <= 1
         for label in ("rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "bias", "top1_swap", "set_churn@10",
                       "pair_inversion", "visible_inversion@10", "consensus_regret"):  # fmt: skip
             at = found["divergence"][label]
@@ -151,7 +155,11 @@ def test_weights_arms_with_their_own_features_and_a_single_replica(tmp_path):
     assert pq.read_schema(next(layout.predictions_dir(run).glob("*"))).names[3] == "weight"
     assert report["arms"]["wide"]["quality"]["auc"]["std"] is None
     assert report["arms"]["wide"]["pairs"] == []
-    assert report["sentence"] == "There is one replica of few: nothing to compare it with."
+    assert report["sentence"].startswith("few has learned less than logistic regression: AUC 0.")
+    assert "steadier" not in report["sentence"]
+    for arm in report["arms"].values():
+        assert arm["quality"]["auc"] != arm["quality_unweighted"]["auc"]
+        assert arm["calibration"]["calibration"]["mean"] > 0
     assert "nothing to compare" in (layout.evaluation_dir(run) / "report.html").read_text()
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from pipelines.evaluate.page import interval, number, page, request_name, seconds
 from pipelines.evaluate.pictures import draw
-from pipelines.evaluate.quality import quality_values
+from pipelines.evaluate.quality import MEASURES, quality_values
 from pipelines.evaluate.replicas import Replica
 from pipelines.evaluate.report import build
-from pipelines.evaluate.sentence import agreement, budget_verdict, contest
+from pipelines.evaluate.sentence import agreement, budget_verdict, contest, sentence
 from pipelines.evaluate.shard import measure_shard
 from tests.pipelines.evaluate.conftest import NASTY
 
@@ -29,6 +29,7 @@ def report(predictions):
         name: quality_values(means, label, table[name].to_numpy()) for name, means in result.quality.items()
     }
     baseline = {"model": "logistic regression", **quality["relu/0"], "trained_rows": 10, "train_rows": 1000}
+    baseline["auc"] = 0.4
     head = {
         "experiment": f"x {NASTY}",
         "inputs": "0",
@@ -97,10 +98,7 @@ def test_reports_have_no_value_that_json_has_not(predictions):
     table = predictions(1, 3)
     replicas = {arm: [Replica(arm, i, 1, "key", 1, 1, "") for i in range(3)] for arm in ARMS}
     result = measure_shard(table, {arm: [r.name for r in found] for arm, found in replicas.items()})
-    quality = {
-        name: dict.fromkeys(["auc", "logloss", "gauc", "ndcg@10", "ranking_loss"], math.nan)
-        for name in result.quality
-    }
+    quality = {name: dict.fromkeys(MEASURES, math.nan) for name in result.quality}
     report = build({"experiment": "one"}, replicas, result, quality, {"model": None, "reason": "-"}, {})
     import json
 
@@ -117,6 +115,38 @@ def test_rates_have_no_interval_below_zero(report):
 def found(value, low, high, count=3, **others):
     divergence = {"top1_swap": at(value, low, high), "rpd_sym": at(0.03, 0.028, 0.032), **others}
     return {"replicas": [{}] * count, "divergence": divergence, "quality": {"auc": {"mean": 0.75}}}
+
+
+@pytest.mark.parametrize(
+    ("auc", "baseline", "steps", "says"),
+    [
+        (0.563, 0.765, 28, "smelu has learned less than logistic regression: AUC 0.563 against 0.765 after 28 steps; "
+         "swap rates of a model that has learned nothing mean nothing."),
+        (0.765, 0.765, None, "smelu has learned less than logistic regression: AUC 0.765 against 0.765; "),
+        (0.8, 0.765, 28, "smelu was trained for 28 steps only, to an AUC of 0.800; "),
+        (0.8, None, 1, "smelu was trained for 1 step only"),
+        (0.8, 0.765, 100, "The 3 replicas of smelu agree within the budget"),
+        (0.8, 0.765, None, "The 3 replicas of smelu agree within the budget"),
+        (0.8, float("nan"), 500, "The 3 replicas of smelu agree within the budget"),
+    ],
+)  # fmt: skip
+def test_the_sentence_begins_with_what_has_not_been_learned(auc, baseline, steps, says):
+    arm = found(0.03, 0.02, 0.04)
+    arm["replicas"] = [{"steps": steps}] * 3
+    arm["quality"]["auc"]["mean"] = auc
+    contrast = {"arm": "relu", "against": "smelu", "measures": {"top1_swap": at(0.1, 0.05, 0.15)}}
+    report = {
+        "arms": {"smelu": arm, "relu": {**found(0.1, 0.09, 0.11), "replicas": [{"steps": 900}] * 3}},
+        "contrasts": [contrast],
+        "baseline": {"auc": baseline},
+        "budget": {"top1_swap": 0.05},
+        "counts": {"rankable": 1234},
+    }
+    report["arms"]["relu"]["quality"]["auc"]["mean"] = 0.9
+    text = sentence(report)
+    assert text.startswith(says)
+    is_warning = not says.startswith("The 3")
+    assert ("agree within" in text, "steadier" in text) == (not is_warning, not is_warning)
 
 
 def at(value, low, high):

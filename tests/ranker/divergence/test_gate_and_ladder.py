@@ -6,11 +6,18 @@ import pytest
 from ranker.divergence import (
     FLOOR,
     LEVELS,
+    AnswerCoverage,
+    LeftOut,
+    PairedDifference,
     RequestBatch,
     Statistic,
     Verdict,
+    answer_coverage,
+    aside,
     compare,
     decide,
+    decide_coverage,
+    decide_quality,
     level,
     measure_requests,
     overall_verdict,
@@ -54,8 +61,53 @@ def test_no_number_of_requests_decides_on_the_limit_itself():
     assert "would not help" in undecided.reason
 
 
-def test_a_candidate_without_requests_needs_some():
-    assert decide("rpd_sym", Statistic.empty(), swaps(0.1, 10)).more_requests == 100
+def test_what_was_not_compared_stands_aside_and_asks_for_nothing():
+    for pair in ((Statistic.empty(), swaps(0.1, 10)), (swaps(0.1, 10), Statistic.empty())):
+        decision = decide("rpd_sym", *pair)
+        assert decision.verdict is Verdict.ASIDE
+        assert decision.more_requests is None
+        assert "no request was compared" in decision.reason
+        assert "nan" not in decision.reason
+
+
+def test_coverage_is_a_decision_of_its_own():
+    coverage = AnswerCoverage(1000, 480, {"error": LeftOut(520, "u7")})
+    decision = decide_coverage("candidate", coverage)
+    assert decision.verdict is Verdict.FAIL
+    assert decision.reason.endswith("1,000 asked, 480 answered, 520 left out (error 520, first u7)")
+    assert decide_coverage("candidate", coverage, 0.48).verdict is Verdict.PASS
+    assert decide_coverage("candidate", AnswerCoverage(1000, 1000)).verdict is Verdict.PASS
+    for nothing in (AnswerCoverage(10, 0), AnswerCoverage(0, 0)):
+        assert decide_coverage("candidate", nothing, 0.0).verdict is Verdict.FAIL
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UserError, match="min_coverage"):
+            decide_coverage("candidate", coverage, wrong)
+
+
+def test_what_is_left_out_is_named_by_kind_with_its_first_request():
+    scores = [[0.1, 0.2, np.nan, 0.4, 0.5, 0.6], [0.1, 0.2, 0.3, 0.4, 2.0, 0.6]]
+    answered = [[True, True, True, True, False, False], [True, True, True, False, True, True]]
+    batch = RequestBatch.from_rows([1, 1, 2, 2, 3, 3], [1, 2] * 3, scores, replicas="ab", answered=answered)
+    names = ["r1", "r2", "r3"]
+    first, second = (answer_coverage(batch, name, names) for name in "ab")
+    assert first.words == "3 asked, 1 answered, 2 left out (invalid_score 1, first r2; no_answer 1, first r3)"
+    assert second.left_out == {"coverage_mismatch": LeftOut(1, "r2"), "invalid_score": LeftOut(1, "r3")}
+    assert answer_coverage(batch, "a", names, {2: "down"}).left_out["down"] == LeftOut(1, "r3")
+
+
+def test_quality_is_held_to_a_margin():
+    rng = np.random.default_rng(0)
+    serving = rng.random(4000)
+    for worse, verdict in ((0.0, Verdict.PASS), (0.05, Verdict.FAIL), (0.02, Verdict.MORE)):
+        candidate = serving - worse + rng.normal(0, 0.05, 4000)
+        loss = PairedDifference.of(serving, candidate)
+        decision = decide_quality("ndcg@10", loss, candidate.mean(), serving.mean(), margin=0.02)
+        assert decision.verdict is verdict
+        assert "worse by" in decision.reason
+    undefined = decide_quality("auc", Statistic.empty(), float("nan"), float("nan"), margin=0.01)
+    assert undefined.verdict is Verdict.ASIDE
+    with pytest.raises(UserError, match="margin"):
+        decide_quality("auc", loss, 0.5, 0.5, margin=-1)
 
 
 def test_the_worst_verdict_counts():
@@ -68,14 +120,15 @@ def test_the_worst_verdict_counts():
     assert overall_verdict([ok, unsure]) is Verdict.MORE
     assert overall_verdict([ok, unsure, bad]) is Verdict.FAIL
     assert overall_verdict([]) is Verdict.MORE
+    set_aside = aside("set_churn@10", "the lists are short")
+    assert overall_verdict([ok, set_aside]) is Verdict.PASS
+    assert overall_verdict([set_aside]) is Verdict.MORE
 
 
 def test_wrong_settings_say_what_was_received():
     for wrong in ({"margin": -1}, {"allowance": float("nan")}):
         with pytest.raises(UserError, match="Received: "):
             decide("top1_swap", swaps(0.1, 10), swaps(0.1, 10), **wrong)
-    with pytest.raises(UserError, match="baseline"):
-        decide("top1_swap", swaps(0.1, 10), Statistic.empty())
 
 
 def test_gate_on_batches_candidate_against_replicas_of_one_recipe():

@@ -7,7 +7,7 @@ import pytest
 
 from ranker import divergence
 from ranker.backend import tf
-from ranker.study.auc import request_components
+from ranker.divergence.quality import auc_components
 from ranker.study.data import StudyData
 from ranker.study.measured import Measured, auc_difference, ratio
 from ranker.training.examples import Examples
@@ -69,7 +69,7 @@ def test_components_estimate_the_variance_of_the_auc():
         label = (random.random(320) < 1 / (1 + np.exp(-truth))).astype(np.float32)
         scores = 1 / (1 + np.exp(-truth))
         aucs.append(divergence.auc(label, scores))
-        parts = request_components(label, scores, request)
+        parts = auc_components(label, scores, request)
         assert parts.sum() == pytest.approx(0, abs=1e-9)
         estimates.append(np.square(parts).sum())
     assert np.mean(estimates) == pytest.approx(np.var(aucs), rel=0.15)

@@ -127,6 +127,16 @@ def _report(directory: Path) -> None:
         }
         for label, v in (("top1_swap", 0.021), ("set_churn@10", 0.009), ("consensus_regret", 0.0001))
     }
-    (directory / "gate.json").write_text(
-        json.dumps({"verdict": "pass", "requests": 400, "measures": measures})
-    )
+    layout.gates_dir(directory).mkdir(exist_ok=True)
+    for place, verdict in enumerate(("fail", "pass")):
+        answer = {
+            "time": 1_700_000_000.0 + place,
+            "verdict": verdict,
+            "requests": 400,
+            "candidate": {"source": "new:8500", "version": 2 + place},
+            "coverage": {
+                "coverage of candidate": {"verdict": "pass", "candidate": {"value": 1.0}, "limit": 1.0}
+            },
+            "measures": measures,
+        }
+        (layout.gates_dir(directory) / f"20231114T22132{place}.000000Z.json").write_text(json.dumps(answer))
