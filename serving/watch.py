@@ -53,9 +53,11 @@ def sentence(summary: Summary, settings: Monitor) -> str:
         for label, entry in ((name, summary.measures.get(name)) for name in budget_labels(settings))
         if entry is not None
     ]
-    errors = [
-        f"{replica}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        for replica, kinds in summary.errors.items()
+    silent = [
+        f"{replica}{stream}: {coverage.words}"
+        for stream, coverages in (("", summary.coverage), (" (live)", summary.live_coverage))
+        for replica, coverage in coverages.items()
+        if coverage.answered < coverage.asked
     ]
     refused = [f"{replica} is not compared: {why}" for replica, why in summary.refused.items()]
     answered = (
@@ -64,7 +66,7 @@ def sentence(summary: Summary, settings: Monitor) -> str:
     calls = ", ".join(f"{count:,} {outcome}" for outcome, count in summary.mirrored.items() if count)
     mirrored = [f"mirrored calls: {calls}"] if calls else []
     verdict = summary.verdict.line if summary.verdict is not None else "the store does not answer"
-    return f"{verdict} [{'; '.join([answered, *numbers, *errors, *refused, *mirrored])}]"
+    return f"{verdict} [{'; '.join([answered, *numbers, *silent, *refused, *mirrored])}]"
 
 
 def budget_labels(settings: Monitor) -> list[str]:

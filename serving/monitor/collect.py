@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ranker.divergence import AnswerCoverage, LeftOut
 from ranker.errors import UserError
 from serving.client import (
     DeadlineExceeded,
@@ -149,6 +150,17 @@ class Answers:
     refused: str = ""
     kinds: Mapping[int, str] = field(default_factory=dict)
 
+    def coverage(self, probe: ProbeSet) -> AnswerCoverage:
+        """Who was asked and who answered: the requests without a usable answer by kind, with the first of each."""
+        positions: dict[str, list[int]] = {}
+        for n, kind in sorted(self.kinds.items()):
+            positions.setdefault(kind, []).append(n)
+        left_out = {
+            kind: LeftOut(len(places), probe.requests[places[0]])
+            for kind, places in sorted(positions.items(), key=lambda entry: -len(entry[1]))
+        }
+        return AnswerCoverage(len(probe), len(probe) - len(self.kinds), left_out)
+
 
 @dataclass(frozen=True, eq=False)
 class Collected:
@@ -158,6 +170,11 @@ class Collected:
     started: float
     duration: float
     answers: tuple[Answers, ...]
+
+    @property
+    def coverage(self) -> dict[str, AnswerCoverage]:
+        """Each replica's coverage."""
+        return {answers.replica: answers.coverage(self.probe) for answers in self.answers}
 
 
 Connect = Callable[[Target], RankerClient]

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ranker.address import parse_address
 from ranker.config.deployment import Monitor as Settings
+from ranker.divergence import AnswerCoverage
 from ranker.divergence import Settings as MeasureSettings
 from ranker.errors import UserError
 from serving.client import RankerClient, Tls
@@ -61,6 +62,8 @@ class Summary:
         measures: label -> value, low, high: the mean over pairs with its 95% interval, and min and max over the pairs.
         errors: replica -> kind -> requests.
         refused: replica -> why it may not be compared.
+        coverage: replica -> what it was asked, answered and left out.
+        live_coverage: the same of the sampled live calls; empty: there were none.
         verdict: the first sentence: state, sentence, replicas it names, since when (seconds since 1970), what changed; None:
             the store does not answer.
         mirrored: outcome -> mirrored calls since the last round; empty if none are taken.
@@ -71,8 +74,10 @@ class Summary:
     measures: dict[str, dict[str, float]]
     errors: dict[str, dict[str, int]]
     refused: dict[str, str]
+    coverage: dict[str, AnswerCoverage]
     verdict: Verdict | None
     mirrored: dict[str, int] = field(default_factory=dict)
+    live_coverage: dict[str, AnswerCoverage] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -147,19 +152,19 @@ class Monitor:
             if answer.refused:
                 log.warning("%s is not compared: %s", answer.replica, answer.refused)
         self._keep_probe_exemplars(measured)
-        mirrored = self._live_round(self.reservoir.take()) if self.reservoir is not None else {}
+        mirrored, live = self._live_round(self.reservoir.take()) if self.reservoir is not None else ({}, None)
         if self.pending.flush():
             self._housekeep(collected.started)
         verdict = None
         with _logged("there is no verdict", SQLAlchemyError):
             verdict = read_status(self.store, self.settings.budget, time.time(), k=self.settings.k).verdict
-        return summarise(collected, measured, verdict, mirrored)
+        return summarise(collected, measured, verdict, mirrored, live)
 
     def _collect(self, requests: ProbeSet) -> Collected:
         return collect(self.deployment.replicas, requests, self._connect, Expected(), self.limits, self.usual)
 
-    def _live_round(self, sample: Sample) -> dict[str, int]:
-        """Asks every replica the sampled calls and measures them as the probe; returns the calls by outcome."""
+    def _live_round(self, sample: Sample) -> tuple[dict[str, int], Collected | None]:
+        """Asks every replica the sampled calls and measures them as the probe; returns the calls by outcome, and answers."""
         live = live_requests(sample.calls, self.deployment.model_name, self.deployment.item, self.probe)
         _log_unreadable(live, len(sample.calls))
         outcomes = {
@@ -168,6 +173,7 @@ class Monitor:
             "dropped": sample.dropped,
             "unreadable": live.unreadable.total(),
         }
+        collected = None
         if live.requests is not None:
             collected = self._collect(live.requests)
             parts = live_slices(live.requests, self.cuts)
@@ -197,7 +203,7 @@ class Monitor:
                 interval=self.settings.interval,
             )
             self.pending.add(record)
-        return outcomes
+        return outcomes, collected
 
     def _housekeep(self, now: float) -> None:
         with _logged("roll-ups wait for the next round", SQLAlchemyError):
@@ -272,7 +278,11 @@ def _log_unreadable(live: LiveRequests, sampled: int) -> None:
 
 
 def summarise(
-    collected: Collected, measured: Measured, verdict: Verdict | None, mirrored: dict[str, int]
+    collected: Collected,
+    measured: Measured,
+    verdict: Verdict | None,
+    mirrored: dict[str, int],
+    live: Collected | None,
 ) -> Summary:
     """A round in a few numbers."""
     comparison = measured.requests.summarise() if measured.requests is not None else None
@@ -286,8 +296,10 @@ def summarise(
         measures=comparison.summary() if comparison is not None and comparison.pairs else {},
         errors={answer.replica: dict(answer.errors) for answer in collected.answers if answer.errors},
         refused={answer.replica: answer.refused for answer in collected.answers if answer.refused},
+        coverage=collected.coverage,
         verdict=verdict,
         mirrored=mirrored,
+        live_coverage=live.coverage if live is not None else {},
     )
 
 

@@ -26,6 +26,7 @@ from serving.monitor.record import LIVE
 from serving.monitor.reservoir import MirroredCall, Reservoir
 from serving.monitor.run import Monitor, run
 from serving.monitor.store import query
+from serving.watch import sentence
 
 SETTINGS = Settings(interval=60, deadline=5, requests=20, slices=("age",))
 
@@ -202,9 +203,11 @@ def test_a_replica_that_is_down_takes_part_in_neither_stream(monitor, replicas, 
     replicas[1].error = (grpc.StatusCode.UNAVAILABLE, "down")
     monitor.limits = type(monitor.limits)(deadline=1.0, round=5.0, patience=0.3)
     offer(monitor, *(call(number) for number in range(6)))
-    monitor.round()
+    summary = monitor.round()
     coverage = query.coverage(store, time.time(), stream=LIVE)
     assert coverage == {"a": 1.0, "b": 0.0, "c": 1.0}
+    assert {name: entry.share for name, entry in summary.live_coverage.items()} == coverage
+    assert "b (live): 6 asked, 0 answered, 6 left out (down 6, first id-0)" in sentence(summary, SETTINGS)
 
 
 def mirror_to(port, stop):

@@ -12,16 +12,19 @@ import threading
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
 from ranker.config.deployment import Monitor as Settings
 from ranker.errors import UserError
+from serving import wire
 from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.rules import load_rules
 from serving.monitor.exemplars import Exemplars, read_exemplars
 from serving.monitor.run import run
 from serving.monitor.store import open_store, query
+from serving.watch import sentence
 
 SETTINGS = Settings(interval=0.3, deadline=5, requests=20, slices=("age",))
 
@@ -103,6 +106,29 @@ def test_a_directory_that_cannot_be_written_costs_examples_and_no_rounds(replica
     assert caplog.text.count("cannot be kept") == 2
 
 
+def test_who_was_left_out_is_said_in_the_words_of_every_report(replicas, fake_replica, probe, tmp_path):
+    odd = fake_replica(name="odd")
+
+    def mangle(response):
+        if isinstance(response, wire.PredictResponse) and "score" in response.outputs and len(odd.calls) % 2:
+            response.outputs["score"].CopyFrom(wire.to_tensor(np.full((8, 1), np.nan, np.float32)))
+        return response
+
+    odd.mangle = mangle
+    summary = run(deployment(*replicas, odd), SETTINGS, probe, tmp_path / "monitor.db", once=True)
+    coverage = summary.coverage["odd"]
+    assert coverage.asked == len(probe)
+    assert 0 < coverage.answered < len(probe)
+    ((kind, entry),) = coverage.left_out.items()
+    assert (kind, entry.requests) == ("invalid_score", coverage.asked - coverage.answered)
+    assert entry.first in probe.requests
+    assert summary.coverage["a"].share == 1.0
+    line = sentence(summary, SETTINGS)
+    assert f"odd: {coverage.words}" in line
+    assert "a: " not in line.replace("odd: ", "")
+    json.dumps(summary.as_dict(), allow_nan=False)
+
+
 def test_all_replicas_down_is_a_round_too(fake_replica, probe, tmp_path):
     fake = fake_replica(name="a")
     fake.stop()
@@ -110,6 +136,7 @@ def test_all_replicas_down_is_a_round_too(fake_replica, probe, tmp_path):
     assert summary.replicas == {}
     assert summary.measures == {}
     assert summary.errors == {"a": {"down": len(probe)}}
+    assert summary.coverage["a"].words == "40 asked, 0 answered, 40 left out (down 40, first r0)"
 
 
 MONITOR = textwrap.dedent(
