@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranker.divergence.bits import Array, count_bits, row_sums
+from ranker.divergence.long_lists import disagreements
 from ranker.divergence.ranked import Ranked
 from ranker.errors import UserError
 
@@ -68,7 +69,24 @@ class Pair:
     @cached_property
     def disagreements(self) -> Array:
         """2 D + T1: discordant item pairs twice, pairs tied in exactly one list once; int64 [n]."""
+        if self.a.is_long:
+            return self._sorted_disagreements(self.a.present)
         return count_bits(self.disagreement)
+
+    @cached_property
+    def unseen_disagreements(self) -> Array:
+        """`disagreements` among the candidates that are in neither top k, int64 [n]."""
+        if self.a.is_long:
+            return self._sorted_disagreements(
+                self.a.present & (self.a.rank >= self.k) & (self.b.rank >= self.k)
+            )
+        unseen = self.disagreement & self.a.unseen
+        unseen &= self.b.unseen
+        return count_bits(unseen)
+
+    def _sorted_disagreements(self, chosen: Array) -> Array:
+        rows = zip(self.a.scores, self.b.scores, chosen, strict=True)
+        return np.array([disagreements(a[where], b[where]) for a, b, where in rows], dtype=np.int64)
 
     @cached_property
     def difference(self) -> Array:

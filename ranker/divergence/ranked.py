@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranker.divergence.bits import Array, count_bits, pack_bits, row_sums, unit_words
+from ranker.divergence.long_lists import BITS_UP_TO, ordered_pairs
 
 LOGIT_LIMIT = 1e-7
 """Probabilities are clipped to [1e-7, 1 - 1e-7] before a logit: float32 sigmoids saturate to 0 and 1."""
@@ -111,7 +112,15 @@ class Ranked:
     @cached_property
     def ordered_pairs(self) -> Array:
         """Number of item pairs with different scores, int64 [n]."""
+        if self.is_long:
+            rows = zip(self.scores, self.present, strict=True)
+            return np.array([ordered_pairs(scores[present]) for scores, present in rows], dtype=np.int64)
         return count_bits(self.above)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether pairs of items are counted by sorting, because their bits would take too much memory."""
+        return self.scores.shape[1] > BITS_UP_TO
 
     @cached_property
     def mass(self) -> Array:

@@ -89,9 +89,7 @@ def visible_inversion(
     """
     pair = as_pair(a, b, items=items, k=k)
     count = count_bits(pair.a.below_top & pair.b.below_top)  # in neither top
-    unseen = pair.disagreement & pair.a.unseen
-    unseen &= pair.b.unseen
-    visible = pair.disagreements - count_bits(unseen)
+    visible = pair.disagreements - pair.unseen_disagreements
     return pair.report(visible / np.maximum(_ordered(pair.size) - count * (count - 1), 1), 2)
 
 
