@@ -1,0 +1,128 @@
+"""`CompareReplicas` in a pipeline against the comparison in memory."""
+
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.testing.util import assert_that
+
+from pipelines.compare import CompareReplicas
+from pipelines.runner import RunnerOptions
+from ranker.divergence import RequestBatch, compare
+from ranker.errors import UserError
+
+MODELS = ("a", "b", "c")
+
+
+class Row(NamedTuple):
+    """A logged prediction."""
+
+    request: int
+    item: int
+    model: str
+    score: float
+    label: float
+
+
+def rows(requests=200, hot=3000, seed=1):
+    """Requests of 2 to 12 candidates, and one with very many."""
+    generator = np.random.default_rng(seed)
+    sizes = np.append(generator.integers(2, 13, requests), hot)
+    request = np.repeat(np.arange(len(sizes)), sizes)
+    item = np.concatenate([np.arange(size) for size in sizes])
+    truth = generator.normal(-1, 1, len(item))
+    label = (generator.random(len(item)) < 1 / (1 + np.exp(-truth))).astype(float)
+    scores = {m: 1 / (1 + np.exp(-truth - generator.normal(0, 0.2, len(item)))) for m in MODELS}
+    return request, item, scores, label
+
+
+def tables(parts=7):
+    request, item, scores, label = rows()
+    table = pa.concat_tables(
+        pa.table(
+            {
+                "request": request,
+                "item": item,
+                "model": np.full(len(item), model),
+                "score": scores[model],
+                "label": label,
+            }
+        )
+        for model in MODELS
+    )
+    table = table.take(np.random.default_rng(2).permutation(len(table)))
+    bounds = np.linspace(0, len(table), parts + 1).astype(int)
+    return [table.slice(start, stop - start) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def run(elements, check, **options):
+    settings = RunnerOptions()
+    graph = settings.pipeline()
+    result = graph | beam.Create(elements) | CompareReplicas(MODELS, **options)
+    assert_that(result, check)
+    settings.run(graph)
+
+
+def expected():
+    request, item, scores, _ = rows()
+    # Ties break by the item's text, as in the pipeline.
+    batch = RequestBatch.from_rows(request, item.astype(str), [scores[m] for m in MODELS], replicas=MODELS)
+    return compare(batch)
+
+
+def is_expected(results):
+    (result,) = results
+    local = expected()
+    assert result.comparison.coverage.paired == local.coverage.paired
+    assert result.comparison.coverage.answered == local.coverage.answered
+    for pair, statistics in local.pairs.items():
+        for label, statistic in statistics.items():
+            measured = result.comparison.pairs[pair][label]
+            assert measured.n == statistic.n
+            # Sums of the same numbers in another order.
+            assert measured.value == pytest.approx(statistic.value, rel=1e-12, abs=1e-15)
+            assert (measured.histogram.counts == statistic.histogram.counts).all()
+    assert set(result.quality["a"]) == {"logloss", "gauc", "ndcg@10", "ranking_loss"}
+    assert set(result.rows.values()) == {len(rows()[0])}
+
+
+def test_arrow_batches_give_what_memory_gives():
+    run(tables(), is_expected)
+
+
+def test_single_rows_and_few_shards_give_the_same():
+    elements = [Row(*row.values()) for table in tables() for row in table.to_pylist()]
+    run(
+        elements[: len(elements) // 2] + [row._asdict() for row in elements[len(elements) // 2 :]],
+        is_expected,
+        shards=2,
+    )
+
+
+def test_nothing_gives_the_empty_comparison():
+    def is_empty(results):
+        (result,) = results
+        assert not result.comparison.pairs
+
+    run([], is_empty)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"models": ["a"]}, "at least two distinct names. Received: a"),
+        ({"models": ["a", "a"]}, "at least two distinct names"),
+        ({"models": ["a", "b"], "shards": 0}, "`shards` must be >= 1. Received: 0"),
+    ],
+)
+def test_mistakes_of_the_call(arguments, message):
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        CompareReplicas(**arguments)
+
+
+def test_a_row_of_another_model_ends_the_run_with_its_name():
+    stranger = pa.table({"request": ["r"], "item": ["i"], "model": ["z"], "score": [0.5]})
+    with pytest.raises(Exception, match="a row's model must be one of a, b, c. Received: 'z'"):
+        run([stranger], is_expected)
