@@ -26,11 +26,8 @@ BATCH_ROWS = 1 << 16
 CHUNK_ROWS = 1 << 18
 SCHEMA = pa.schema(
     [
-        ("request", pa.string()),
-        ("item", pa.string()),
-        ("model", pa.string()),
-        ("score", pa.float64()),
-        ("label", pa.float64()),
+        *((name, pa.string()) for name in ("request", "item", "model")),
+        *((name, pa.float64()) for name in ("score", "label")),
     ]
 )
 
@@ -138,7 +135,7 @@ class DivideByRequest(beam.DoFn):
             from apache_beam.utils.windowed_value import WindowedValue
 
             for pair in self._divide(self._gathered()):
-                yield WindowedValue(pair, self._windowed.max_timestamp(), [self._windowed])
+                yield WindowedValue(pair, self._windowed.max_timestamp(), (self._windowed,))
 
     def _gathered(self) -> pa.Table:
         names = dict.fromkeys(name for row in self._pending for name in row)

@@ -1,5 +1,6 @@
 """`CompareReplicas` in a pipeline against the comparison in memory."""
 
+import itertools
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -54,7 +55,7 @@ def tables(parts=7):
     )
     table = table.take(np.random.default_rng(2).permutation(len(table)))
     bounds = np.linspace(0, len(table), parts + 1).astype(int)
-    return [table.slice(start, stop - start) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [table.slice(start, stop - start) for start, stop in itertools.pairwise(bounds)]
 
 
 def run(elements, check, **options):
@@ -124,5 +125,5 @@ def test_mistakes_of_the_call(arguments, message):
 
 def test_a_row_of_another_model_ends_the_run_with_its_name():
     stranger = pa.table({"request": ["r"], "item": ["i"], "model": ["z"], "score": [0.5]})
-    with pytest.raises(Exception, match="a row's model must be one of a, b, c. Received: 'z'"):
+    with pytest.raises(Exception, match=r"a row's model must be one of a, b, c\. Received: 'z'"):
         run([stranger], is_expected)
