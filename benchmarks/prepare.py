@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 
 RESULTS = Path(__file__).parent / "results"
 USERS, ITEMS = 50_000, 20_000
@@ -68,7 +69,33 @@ def generate(directory: Path, rows: int) -> None:
     pa.csv.write_csv(pa.table(items), directory / "items.csv", PLAIN)
 
 
-def experiment(source: Path, **sections):
+FORMATS = {
+    "quoted.csv": "CSV, every field in quotes", "events.jsonl": "JSON lines", "events.parquet": "Parquet",
+    "events.csv.gz": "CSV, gzip", "events.csv.zst": "CSV, zstd",
+}  # fmt: skip
+
+
+def convert(directory: Path) -> None:
+    """The same log in every format of `FORMATS`."""
+    table = pa.csv.read_csv(directory / "events.csv")
+    pa.parquet.write_table(table, directory / "events.parquet", row_group_size=200_000)
+    text = pa.table(
+        {
+            name: column.cast(pa.string())
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+    )
+    pa.csv.write_csv(text, directory / "quoted.csv", pa.csv.WriteOptions(quoting_style="all_valid"))
+    with (directory / "events.jsonl").open("w") as sink:
+        for batch in table.to_batches(50_000):
+            sink.write("".join(json.dumps(row) + "\n" for row in batch.to_pylist()))
+    data = (directory / "events.csv").read_bytes()
+    for ending, codec in ((".gz", "gzip"), (".zst", "zstd")):
+        with pa.output_stream(str(directory / f"events.csv{ending}"), compression=codec) as stream:
+            stream.write(data)
+
+
+def experiment(source: Path, events: str = "events.csv", **sections):
     """The configuration of a generated log; further sections such as `training`."""
     from ranker.config import build
 
@@ -79,7 +106,7 @@ def experiment(source: Path, **sections):
     return build({
         "name": "benchmark",
         "data": {
-            "root": str(source), "events": {"path": "events.csv"},
+            "root": str(source), "events": {"path": events},
             "tables": {"users": {"path": "users.csv", "key": "user_id"}, "items": {"path": "items.csv", "key": "item_id"}},
             "label": "rating >= 4", "request": ["user_id"], "split": {"by": "hash", "of": "session", "eval": 0.1},
         },
@@ -88,11 +115,11 @@ def experiment(source: Path, **sections):
     }, "benchmark")  # fmt: skip
 
 
-def ours(source: Path, output: Path, workers: int) -> None:
+def ours(source: Path, output: Path, workers: int, events: str = "events.csv") -> None:
     from pipelines.prepare import prepare
     from pipelines.runner import RunnerOptions
 
-    prepare(experiment(source), output, RunnerOptions(workers=workers))
+    prepare(experiment(source, events), output, RunnerOptions(workers=workers))
 
 
 def polars(source: Path, output: Path) -> None:
@@ -153,10 +180,12 @@ def measure(what: str, source: Path, workers: int = 1) -> dict[str, float]:
 def child(what: str, source: str, output: str, workers: str) -> None:
     if int(workers) == 1:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
-    importlib.import_module("pipelines.prepare" if what == "ours" else "polars")  # not timed
+    importlib.import_module("polars" if what == "polars" else "pipelines.prepare")  # not timed
     began, used = time.perf_counter(), time.process_time()
     if what == "ours":
         ours(Path(source), Path(output), int(workers))
+    elif what in FORMATS:
+        ours(Path(source), Path(output), int(workers), what)
     else:
         polars(Path(source), Path(output))
     seconds, processor = time.perf_counter() - began, time.process_time() - used
@@ -182,9 +211,10 @@ def main() -> None:
         small, large = Path(scratch, "small"), Path(scratch, "large")
         generate(small, options.rows)
         generate(large, options.rows * options.growth)
+        convert(small)
         variants = {
             "small": ("ours", small, 1), "large": ("ours", large, 1), "polars": ("polars", large, 1),
-            "two workers": ("ours", large, 2),
+            "two workers": ("ours", large, 2), **{name: (name, small, 1) for name in FORMATS},
         }  # fmt: skip
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
         for _ in range(options.runs):  # interleaved, so that a slow spell of the machine falls on all
@@ -206,6 +236,13 @@ def main() -> None:
         "time_growth": ratio(runs, "large", "small"),
         "time_growth_processor": ratio(runs, "large", "small", "processor"),
         "speedup_two_workers": ratio(runs, "large", "two workers"),
+        "formats": {
+            name: {
+                "rows_per_second": round(options.rows / seconds[name]),
+                "processor_to_csv": ratio(runs, name, "small", "processor"),
+            }
+            for name in FORMATS
+        },
         "load": round(os.getloadavg()[2], 1),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
@@ -233,6 +270,13 @@ def table(figures: dict, growth: int) -> str:
         f"| time against a {growth}th of the rows | {figures['time_growth']} | {figures['time_growth_processor']}"
         f" | at most {growth * 1.1:g} |",
         f"| speed-up with two workers | {figures['speedup_two_workers']} | | at least 1.6 |",
+        "",
+        f"| {figures['rows'] // growth:,} rows as | rows a second, one worker | processor time against plain CSV |",
+        "|---|---|---|",
+        *[
+            f"| {title} | {figures['formats'][name]['rows_per_second']:,} | {figures['formats'][name]['processor_to_csv']} |"
+            for name, title in FORMATS.items()
+        ],
         "",
         f"Load of the machine over the last 15 minutes: {figures['load']} on {os.cpu_count()} processors.",
     ]

@@ -96,8 +96,8 @@ class Decompressed:
         self.damage: str | None = None
 
     def read(self, size: int = -1, /) -> bytes:
-        """Returns at most `size` bytes, none only at the end or at the damage."""
-        while not self._output and not self._ended:
+        """Returns `size` bytes, fewer only at the end or at the damage."""
+        while (size < 0 or len(self._output) < size) and not self._ended:
             self._step()
         end = len(self._output) if size < 0 else size
         part = bytes(self._output[:end])

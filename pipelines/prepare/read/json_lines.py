@@ -162,13 +162,16 @@ def _read_each(
         except ValueError as error:
             bad.append(index)
             reasons.append(str(error))
+    # Rows with lists in the same columns go together: beside a list, a single value would be taken for a list of one.
+    by_lists: dict[tuple[bool, ...], list[int]] = {}
+    for at, row in enumerate(values):
+        by_lists.setdefault(tuple(isinstance(value, list) for value in row), []).append(at)
     rows = []
-    if good:
+    for members in by_lists.values():
         columns = {
-            name: _column([row[at] for row in values], name in fields.lists)
-            for at, name in enumerate(fields.paths)
+            name: _column([values[at][column] for at in members]) for column, name in enumerate(fields.paths)
         }
-        chosen = np.array(good)
+        chosen = np.array([good[at] for at in members])
         columns[PLACE] = pa.array(places[chosen])
         columns[LINE] = pa.array(chosen + lines.line)
         columns[TEXT] = texts.take(pa.array(chosen))
@@ -193,10 +196,10 @@ def _row(line: bytes, fields: JsonFields) -> list[Any]:
         raise ValueError(f"is not a JSON object: {reason}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"is not a JSON object: it is {_kind(tree)}")
-    return [_value(tree, name, path, name in fields.lists) for name, path in fields.paths.items()]
+    return [_value(tree, name, path) for name, path in fields.paths.items()]
 
 
-def _value(tree: Any, name: str, path: Sequence[str], is_list: bool) -> Any:
+def _value(tree: Any, name: str, path: Sequence[str]) -> Any:
     for key in path:
         if tree is None:
             return None
@@ -216,8 +219,6 @@ def _value(tree: Any, name: str, path: Sequence[str], is_list: bool) -> Any:
                 f"{name} is a list of {_kind(next(i for i in tree if isinstance(i, (dict, list))))}s"
             )
         return items
-    if is_list:
-        return _text(tree)
     return _text(tree)
 
 
@@ -228,10 +229,9 @@ def _text(value: Any) -> str | None:
         raise ValueError(str(error)) from None
 
 
-def _column(values: list[Any], is_list: bool) -> pa.Array:
-    if any(isinstance(value, list) for value in values):
-        lists = [value if isinstance(value, list) or value is None else [value] for value in values]
-        return pa.array(lists, pa.list_(pa.string()))
+def _column(values: list[Any]) -> pa.Array:
+    if values and isinstance(values[0], list):
+        return pa.array(values, pa.list_(pa.string()))
     return pa.array(values, pa.string()).dictionary_encode().cast(TEXT_TYPE)
 
 
