@@ -127,9 +127,10 @@ chromium:
 	      || echo "chromium could not be installed: the browser tests will be left out"; \
 	  else echo "no chromium: the browser tests will be left out; install it (Debian: apt-get install chromium) to have them"; fi; fi
 
-debian-packages:  ## what the tests leave out without: Chromium, PostgreSQL, Prometheus (as root)
+debian-packages:  ## what the tests leave out without: Chromium, PostgreSQL, Prometheus, Alertmanager, nginx (as root)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium postgresql prometheus >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	  chromium nginx-light postgresql prometheus prometheus-alertmanager >/dev/null
 
 clean:  ## removes the environment and all caches
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -410,7 +410,7 @@ def examples_in_force(text: str) -> str:
     return re.sub(r"^( +)# ", r"\1", text, flags=re.M)
 
 
-@pytest.mark.prometheus
+@pytest.mark.alertmanager
 @pytest.mark.parametrize("change", [str, examples_in_force], ids=["as it stands", "examples in force"])
 def test_amtool_accepts_the_routes(tmp_path, change):
     if shutil.which("amtool") is None:

@@ -63,6 +63,7 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.nginx
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_nginx_mirrors_predict_calls_as_they_are(fake_replica, nginx):
     replicas, monitor = [fake_replica(name=name) for name in "ab"], fake_replica(name="monitor")
@@ -76,6 +77,7 @@ def test_nginx_mirrors_predict_calls_as_they_are(fake_replica, nginx):
     assert [request.SerializeToString() for request in monitor.requests()] == [request_bytes(), large]
 
 
+@pytest.mark.nginx
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_nginx_mirrors_a_share(fake_replica, nginx):
     replicas, monitor = [fake_replica(name=name) for name in "ab"], fake_replica(name="monitor")
@@ -87,6 +89,7 @@ def test_nginx_mirrors_a_share(fake_replica, nginx):
     assert not callers.errors
 
 
+@pytest.mark.nginx
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_nginx_with_a_monitor_dead_or_hanging_fails_no_call(fake_replica, replica_process, nginx):
     replicas, monitor = [fake_replica(name=name) for name in "ab"], replica_process("monitor")

@@ -172,6 +172,7 @@ def alertmanager(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.prometheus
+@pytest.mark.alertmanager
 def test_a_real_alertmanager_takes_firing_and_resolved_alerts(alertmanager: str) -> None:
     receiver = Receiver(kind="alertmanager", url=alertmanager)
     now = int(time.time())
