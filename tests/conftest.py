@@ -29,7 +29,9 @@ def pytest_collection_modifyitems(config, items):
 def pytest_runtest_makereport(item, call):
     """Where nothing may be left out, a missing server or browser is a failure and not a skip."""
     report = yield
-    needs = {"browser", "postgres", "prometheus", "alertmanager", "nginx"} & {mark.name for mark in item.iter_markers()}
+    needs = {"browser", "postgres", "prometheus", "alertmanager", "nginx"} & {
+        mark.name for mark in item.iter_markers()
+    }
     if _LEAVE_NOTHING_OUT and report.skipped and needs and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"left out, but nothing may be left out here: {report.longrepr}"
