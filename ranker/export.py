@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ranker.backend import tf
 from ranker.features import FeatureEncoder
 from ranker.json_text import json_text
@@ -47,6 +49,10 @@ class ServedRanker(tf.Module):
             "regress": tf.function(self._regress).get_concrete_function(serialized),
             "describe": tf.function(self._describe).get_concrete_function(),
         }
+
+    def score(self, columns: Mapping[str, tf.Tensor]) -> np.ndarray:
+        """The probability of the label for raw columns, float32 [batch]; the same graph as `serving_default`."""
+        return self._score(columns)["score"].numpy()[:, 0]
 
     def _score(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {"score": self.model(self.encoder(columns))}

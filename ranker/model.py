@@ -61,14 +61,14 @@ class RankingModel(tfrs.models.Model):
         Args:
             inputs: `ids` int32 [batch, id_width] and `dense` float32 [batch, dense_width], as
                 `ranker.features.FeatureEncoder` makes them.
-            training: without effect; there is no dropout.
+            training: whether the model's dropout is on.
 
         Returns:
             float32 [batch, 1], the probability of the label.
         """
-        return tf.sigmoid(self.logits(inputs))
+        return tf.sigmoid(self.logits(inputs, training=training))
 
-    def logits(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def logits(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """The log-odds of the label, float32 [batch, 1]. Arguments as `call`."""
         vectors = self._embed(inputs["ids"])
         dense = _through(self.dense_tower, inputs["dense"])
@@ -80,7 +80,7 @@ class RankingModel(tfrs.models.Model):
         start = x
         for cross in self.crosses:
             x = cross(start, x)
-        return self.logit(_through(self.tower, x))
+        return self.logit(_through(self.tower, x, training))
 
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """The mean cross-entropy of a batch, each row times its weight.
@@ -127,6 +127,8 @@ class RankingModel(tfrs.models.Model):
                 stage.append(keras.layers.LayerNormalization(name=f"{name}_{i}_norm"))
             # A fresh activation layer each: one shared object would be one node in every saved graph.
             stage.append(activations.layer(model.activation.model_dump()))
+            if model.dropout and name == "hidden":
+                stage.append(keras.layers.Dropout(model.dropout, name=f"{name}_{i}_dropout"))
             layers.append(stage)
         return layers
 
@@ -149,17 +151,17 @@ def _pool(column: Column, ids: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
     return tf.where(count > 0, mean, vectors[:, 0])
 
 
-def _through(stages: list[list[keras.layers.Layer]], x: tf.Tensor) -> tf.Tensor:
+def _through(stages: list[list[keras.layers.Layer]], x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     for stage in stages:
         for layer in stage:
-            x = layer(x)
+            x = layer(x, training=training) if isinstance(layer, keras.layers.Dropout) else layer(x)
     return x
 
 
 def _tower_variables(name: str, stages: list[list[keras.layers.Layer]]) -> dict[str, tf.Variable]:
     named: dict[str, tf.Variable] = {}
-    for i, (dense, *rest) in enumerate(stages):
+    for i, (dense, following, *_) in enumerate(stages):
         named |= {f"{name}/{i}/kernel": dense.kernel, f"{name}/{i}/bias": dense.bias}
-        if len(rest) == 2:
-            named |= {f"{name}/{i}/scale": rest[0].gamma, f"{name}/{i}/offset": rest[0].beta}
+        if isinstance(following, keras.layers.LayerNormalization):
+            named |= {f"{name}/{i}/scale": following.gamma, f"{name}/{i}/offset": following.beta}
     return named

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_INIT, _SHUFFLE = 1, 2
+_INIT, _SHUFFLE, _NOISE = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Seeds:
     def initialisation(self) -> np.random.Generator:
         """A fresh generator for the initial weights."""
         return np.random.default_rng([_INIT, self.init])
+
+    @property
+    def noise(self) -> int:
+        """The seed of the dropout, in [0, 2^31): replicas that differ in any seed drop other values."""
+        return int(np.random.SeedSequence([_NOISE, self.init, self.shuffle]).generate_state(1)[0] >> 1)
 
     def order(self, epoch: int) -> np.random.Generator:
         """A fresh generator for one epoch's row order."""

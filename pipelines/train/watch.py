@@ -51,6 +51,8 @@ def standing(run: Path, spec: ReplicaSpec) -> tuple[str, float, dict[str, float]
         now: dict[str, Any] = json.loads(last)
         left = (now["steps"] - now["step"]) * (now["seconds"] / max(now["done"], 1))
         share = now["step"] / now["steps"]
+        if now["loss"][0] is None:
+            return None
         figures = {
             "step": now["step"], "steps": now["steps"], "loss": now["loss"][0],
             "examples_per_second": round(now["examples_per_second"]), "seconds_left": round(left, 1),
@@ -58,6 +60,8 @@ def standing(run: Path, spec: ReplicaSpec) -> tuple[str, float, dict[str, float]
     except (OSError, IndexError, ValueError, KeyError):
         return None
     name = f"replica {spec.arm}/{spec.replica}"
+    if now.get("pilot"):
+        return f"{name}: a pilot chooses the number of epochs, {100 * share:3.0f}% at most", 0.0, figures
     if now["step"] == now["steps"]:
         return f"{name}: trained, loss {figures['loss']:.4f}; exporting", 0.99, figures
     text = (

@@ -116,6 +116,9 @@ def tanhexp(x: tf.Tensor) -> tf.Tensor:
         return tf.tanh(tf.exp(x))
 
     def slope(x: tf.Tensor) -> tf.Tensor:
-        return gate(x) + _times(_times(x, tf.exp(x)), 1.0 - tf.square(gate(x)))
+        # 1 - tanh(u)^2 without the difference, whose rounding x exp(x) would multiply.
+        falling = tf.exp(-2.0 * tf.exp(x))
+        bend = 4.0 * falling / tf.square(1.0 + falling)
+        return gate(x) + _times(_times(x, tf.exp(x)), bend)
 
     return with_slope(lambda x: _times(x, gate(x)), slope)(tf.convert_to_tensor(x))

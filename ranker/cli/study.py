@@ -130,7 +130,14 @@ def _load(run_dir: Path, overrides: list[str] | None) -> Any:
     path = layout.config_path(run_dir)
     if not path.exists():
         raise UserError(f"{run_dir}: not a run directory (has no config.yaml); make one with `ranker run`")
-    return load(path, overrides or ())
+    experiment = load(path, overrides or ())
+    if experiment.training.epochs != "auto":
+        return experiment
+    from ranker.training import threads
+    from ranker.training.replica import with_decided_epochs
+
+    threads.use()
+    return with_decided_epochs(experiment, run_dir)
 
 
 def _writable(directory: Path) -> Path:

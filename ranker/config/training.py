@@ -4,26 +4,49 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ranker.config.base import Section
 
 
 class Optimizer(Section):
-    """An optimizer by name. `epsilon` and `initial_accumulator` are Adagrad's (Adam uses `epsilon` too).
+    """An optimizer by name, with Keras' formulas.
 
-    `decay`: the learning rate falls to 0 over the training, along a line or a cosine; `none` keeps it.
+    `initial_accumulator` is Adagrad's, `beta_1` and `beta_2` are Adam's, `rho` is RMSprop's, `momentum` SGD's;
+    `epsilon` is for all but SGD. `weight_decay` shrinks the kernels of the towers by this share times the learning rate each
+    step (decoupled from the gradient, as in AdamW); biases and embeddings are left alone.
+
+    The learning rate rises along a line over the share `warmup` of the training. `decay`: then it falls to the share
+    `final` of itself, along a line, a cosine or an exponential; `none` keeps it.
     """
 
-    name: Literal["adagrad", "sgd", "adam"] = "adagrad"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.05
-    decay: Literal["none", "linear", "cosine"] = "none"
-    epsilon: Annotated[float, Field(gt=0)] = 1e-7
-    initial_accumulator: Annotated[float, Field(ge=0)] = 0.1
+    name: Literal["adagrad", "sgd", "adam", "rmsprop"] = "adagrad"
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+    decay: Literal["none", "linear", "cosine", "exponential"] = "none"
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-7
+    initial_accumulator: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    rho: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _falls_to_something(self) -> Optimizer:
+        if self.decay == "exponential" and self.final == 0:
+            raise ValueError("final must be > 0 for the exponential decay. Received: final=0")
+        return self
 
 
 class Training(Section):
     """One replica's training.
+
+    `epochs: auto`: before the replicas, a pilot of the deployed arm trains with seeds of its own on all training rows
+    but the share `validation` of them, for at most `max_epochs`, until `patience` epochs have not lowered the loss of
+    those rows. The epoch with the lowest loss is the number of epochs of every replica of every arm, each on all
+    training rows.
 
     `shuffle_window`: how far (in rows) a row may move from the fixed base order; 1 keeps the order, `full`
     is a uniform permutation. `average_last`: the weights served are the mean over this last share of the
@@ -33,7 +56,10 @@ class Training(Section):
     gives the same bytes.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    max_epochs: Annotated[int, Field(ge=1)] = 50
+    patience: Annotated[int, Field(ge=1)] = 3
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_size: Annotated[int, Field(ge=1)] = 256
     shuffle_window: Annotated[int, Field(ge=1)] | Literal["full"] = 256
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -43,6 +69,25 @@ class Training(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 1.0
     distribution: Literal["none", "multi_worker"] = "none"
+
+    @model_validator(mode="after")
+    def _workers_are_told(self) -> Training:
+        if self.distribution == "multi_worker" and self.epochs == "auto":
+            raise ValueError(
+                "epochs must be a number where distribution is 'multi_worker'. Received: epochs=auto"
+            )
+        return self
+
+    @property
+    def count_of_epochs(self) -> int:
+        """The number of epochs.
+
+        Raises:
+            ValueError: it is `auto`, and nobody has chosen it yet (see `ranker.training.pilot`).
+        """
+        if self.epochs == "auto":
+            raise ValueError("training.epochs is 'auto': a pilot must choose it first")
+        return self.epochs
 
 
 class Replicas(Section):

@@ -23,6 +23,8 @@ class Learned:
         steps: of the training.
         seconds: training time that this replica took: of a stack its share.
         shared: components look up the same embeddings.
+        curve: the mean loss of each epoch, over the components.
+        failure: what is not finite, a clause; empty where all is well.
     """
 
     components: list[Weights]
@@ -30,6 +32,8 @@ class Learned:
     steps: int
     seconds: float
     shared: bool = False
+    curve: tuple[float, ...] = ()
+    failure: str = ""
 
 
 def shares(trained: Trained, replicas: int, more_seconds: float = 0.0, shared: bool = False) -> list[Learned]:
@@ -49,6 +53,8 @@ def shares(trained: Trained, replicas: int, more_seconds: float = 0.0, shared: b
             trained.steps,
             (trained.seconds + more_seconds) / replicas,
             shared,
+            tuple(trained.curve[:, i * size : (i + 1) * size].mean(axis=1).tolist()),
+            next((failure for failure in trained.failures[i * size : (i + 1) * size] if failure), ""),
         )
         for i in range(replicas)
     ]

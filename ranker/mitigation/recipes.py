@@ -77,6 +77,7 @@ def learn(
     lanes: int = 1,
     checkpoint: Path | None = None,
     report: Report = lambda progress: None,
+    names: Sequence[str] | None = None,
 ) -> list[Learned]:
     """Trains replicas of one arm by the arm's recipe.
 
@@ -89,13 +90,16 @@ def learn(
         lanes: how many independent trainings run at a time, each on a thread.
         checkpoint: see `ranker.training.trainer.train`.
         report: called about once a second.
+        names: what each replica is called in an error.
 
     Returns:
-        One entry a replica.
+        One entry a replica. Of one that is not finite `Learned.failure` says what; nothing of it may be published.
 
     Raises:
-        UserError: an anchor that is not there or does not fit.
+        UserError: an anchor that is not there or does not fit; a teacher, or a replica that learns together with
+            others, that is not finite.
     """
+    names = names or [f"replica {i}" for i in range(len(replicas))]
     setting = Setting(architecture, experiment.training, rows, lanes, report)
     recipe = experiment.mitigation
     if isinstance(recipe, Ensemble):
@@ -103,9 +107,12 @@ def learn(
     if isinstance(recipe, SelfEnsemble):
         return _self_ensembles(setting, replicas, recipe, checkpoint)
     if isinstance(recipe, Codistillation):
-        return _together(setting, replicas, recipe, checkpoint)
+        return _together(setting, replicas, recipe, checkpoint, names)
     if isinstance(recipe, Distillation):
-        return [_student(setting, seeds, recipe, checkpoint) for seeds in replicas]
+        return [
+            _student(setting, seeds, recipe, checkpoint, name)
+            for seeds, name in zip(replicas, names, strict=True)
+        ]
     if isinstance(recipe, Anchor):
         return _anchored(setting, experiment, run, replicas, recipe, checkpoint)
     return _ensembles(setting, replicas, 1, checkpoint)
@@ -118,11 +125,23 @@ def components(seeds: Seeds, count: int) -> list[Seeds]:
 
 
 def _train(
-    setting: Setting, seeds: Sequence[Seeds], checkpoint: Path | None, examples: Examples | None = None
+    setting: Setting,
+    seeds: Sequence[Seeds],
+    checkpoint: Path | None,
+    examples: Examples | None = None,
+    teachers_of: str = "",
 ) -> Trained:
     members = [Member(setting.architecture, setting.training, own) for own in seeds]
-    rows = setting.rows if examples is None else examples
-    return train(stack(members, setting.lanes), rows, setting.training, seeds, checkpoint, setting.report)
+    return train(
+        stack(members, setting.lanes),
+        setting.rows if examples is None else examples,
+        setting.training,
+        seeds,
+        checkpoint,
+        setting.report,
+        names=[f"teacher {i} of {teachers_of}" for i in range(len(seeds))],
+        partial=not teachers_of,
+    )
 
 
 def _ensembles(
@@ -146,18 +165,29 @@ def _self_ensembles(
                 starts,
                 tables=[0] * recipe.components,
                 objective=objective,
+                noise=[own.noise for own in components(replica, recipe.components)],
                 like=programs[0] if programs else None,
             )
         )
     orders = [replica for replica in replicas for _ in range(recipe.components)]
     trained = train(
-        Stack(programs, setting.lanes), setting.rows, setting.training, orders, checkpoint, setting.report
+        Stack(programs, setting.lanes),
+        setting.rows,
+        setting.training,
+        orders,
+        checkpoint,
+        setting.report,
+        partial=True,
     )
     return shares(trained, len(replicas), shared=True)
 
 
 def _together(
-    setting: Setting, replicas: Sequence[Seeds], recipe: Codistillation, checkpoint: Path | None
+    setting: Setting,
+    replicas: Sequence[Seeds],
+    recipe: Codistillation,
+    checkpoint: Path | None,
+    names: Sequence[str],
 ) -> list[Learned]:
     program = Program(
         setting.architecture,
@@ -165,13 +195,18 @@ def _together(
         [setting.architecture.initialise(own) for own in replicas],
         objective=codistillation(len(replicas), recipe.weight, recipe.burn_in),
         together=True,
+        noise=[own.noise for own in replicas],
     )
-    trained = train(program, setting.rows, setting.training, replicas, checkpoint, setting.report)
+    trained = train(
+        program, setting.rows, setting.training, replicas, checkpoint, setting.report, names=names
+    )
     return shares(trained, len(replicas))
 
 
-def _student(setting: Setting, seeds: Seeds, recipe: Distillation, checkpoint: Path | None) -> Learned:
-    teachers = _train(setting, components(_other(seeds), recipe.components), None)
+def _student(
+    setting: Setting, seeds: Seeds, recipe: Distillation, checkpoint: Path | None, name: str
+) -> Learned:
+    teachers = _train(setting, components(_other(seeds), recipe.components), None, teachers_of=name)
     soft = _soft(setting, teachers.weights)
     student = _train(setting, [seeds], checkpoint, mixed(setting.examples, soft, recipe.weight))
     return shares(student, 1, more_seconds=teachers.seconds)[0]
@@ -187,7 +222,8 @@ def _anchored(
 ) -> list[Learned]:
     seconds = 0.0
     if recipe.replica is None:
-        anchor = _train(setting, [_other(derive(experiment.replicas.seed, 0, ()))], None)
+        seeds = [_other(derive(experiment.replicas.seed, 0, ()))]
+        anchor = _train(setting, seeds, None, teachers_of="all replicas (the anchor)")
         soft, seconds = _soft(setting, anchor.weights), anchor.seconds
     else:
         soft = anchor_predictions(run, recipe.replica, experiment)

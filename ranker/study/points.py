@@ -90,7 +90,9 @@ def jobs(recipes: Iterable[Sequence[Point]], missing: Mapping[str, Point]) -> li
     by_length: dict[tuple[int, int], Job] = {}
     for course in courses.values():
         training = next(iter(course.values())).recipe.training
-        by_length.setdefault((training.epochs, training.batch_size), []).append(list(course.values()))
+        by_length.setdefault((training.count_of_epochs, training.batch_size), []).append(
+            list(course.values())
+        )
     for stacked in by_length.values():
         found += [stacked[i : i + _AT_A_TIME] for i in range(0, len(stacked), _AT_A_TIME)]
     return found

@@ -24,6 +24,7 @@ from ranker.study.data import Source, StudyData
 from ranker.study.points import Job, Point
 from ranker.training import threads
 from ranker.training.examples import Examples
+from ranker.training.finite import NotFiniteError
 from ranker.training.program import Program
 from ranker.training.stacking import Member, stack
 from ranker.training.trainer import train
@@ -97,7 +98,9 @@ class Worker:
             for c, training, own in zip(courses, trainings, averaged, strict=True)
         ]
         program = stack(members, compiled=self._compiled)
-        trained = train(program, self._data.train, trainings, [m.seeds for m in members], averages=averaged)
+        seeds = [m.seeds for m in members]
+        names = [f"recipe {c[0].name}" for c in courses]
+        trained = train(program, self._data.train, trainings, seeds, averages=averaged, names=names)
         seconds = trained.seconds / len(courses)
         learned = []
         for own, loss, kept, course in zip(program.programs, trained.loss, averaged, courses, strict=True):
@@ -109,7 +112,11 @@ class Worker:
     def _recipe(self, points: Sequence[Point]) -> list[tuple[Point, Learned]]:
         recipe, source = points[0].recipe, self._data.source
         seeds = [p.seeds for p in points]
-        learned = learn(recipe, source.run, self._architecture(recipe), self._data.train, seeds)
+        names = [f"recipe {p.name}" for p in points]
+        learned = learn(recipe, source.run, self._architecture(recipe), self._data.train, seeds, names=names)
+        for result, name in zip(learned, names, strict=True):
+            if result.failure:
+                raise NotFiniteError(name, result.failure, recipe.training.optimizer.learning_rate)
         return list(zip(points, learned, strict=True))
 
     def _architecture(self, recipe: Experiment) -> Architecture:

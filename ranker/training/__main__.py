@@ -45,7 +45,8 @@ def _train(run: Path, arm: str, replica: int) -> tuple[int, bool]:
 
     def report(progress: Progress) -> None:
         print(json_text(asdict(progress)), flush=True)
-        log(progress)
+        if not progress.pilot:
+            log(progress)
 
     try:
         return train_replica(experiment, run, spec, report)

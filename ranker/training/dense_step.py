@@ -62,7 +62,8 @@ class DenseStep:
             state: the weights, updated in place.
             looked_up: embeddings [T, batch, ids, dim], one tensor a group of the packing.
             rows: the batch, as `Examples.take` returns it.
-            now: scalars `step`, `done`, `rate`, and `correction` [averages].
+            now: scalars `step`, `done`, `rate`, `correction` [averages], and `noise` int32 [T, 2], the seeds of the
+                dropout in this step.
 
         Returns:
             The loss a tower [T], and the gradients of `looked_up`.
@@ -77,12 +78,14 @@ class DenseStep:
             weights = self._unpack(packed)
             vectors = self._by_feature(looked_up) | self._from_whole(weights, rows["ids"])
             pooled = self._forward.pool(vectors, rows["ids"])
-            logits = self._forward(weights, pooled, rows["dense"])
+            logits = self._forward(weights, pooled, rows["dense"], now["noise"])
             losses = self._objective(logits, {**rows, "done": now["done"]})
             total = tf.reduce_sum(losses + self._penalty(pooled, rows))
         gradient, *of_embeddings = tape.gradient(total, [packed, *looked_up])
         state = [tf.convert_to_tensor(slot) for slot in slots]
         change, state = optimizers.update(self._optimizer, gradient, state, now["rate"], now["step"])
+        if self._optimizer.weight_decay:
+            change -= now["rate"] * self._optimizer.weight_decay * self._packing.kernels() * packed
         for slot, value in zip(slots, state, strict=True):
             slot.assign(value)
         variable.assign_add(change)

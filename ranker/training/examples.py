@@ -38,7 +38,8 @@ class Examples(tf.experimental.ExtensionType):
             "dense": tf.gather(self.dense, at),
             "label": tf.gather(self.label, at),
             "weight": tf.gather(self.weight, at),
-            "share": there / tf.reduce_sum(there, axis=-1, keepdims=True),
+            # A batch may have no row at all, where all of its rows are held out.
+            "share": there / tf.maximum(tf.reduce_sum(there, axis=-1, keepdims=True), 1.0),
         }
 
 

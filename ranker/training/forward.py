@@ -34,6 +34,7 @@ class Forward:
         weights: Mapping[str, tf.Tensor],
         pooled: Sequence[tf.Tensor],
         dense: tf.Tensor,
+        noise: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the logits.
 
@@ -41,6 +42,7 @@ class Forward:
             weights: dense weights by name, each with a leading axis [T, ...].
             pooled: one embedding a feature and row [T, batch, dim], as `pool` returns them.
             dense: float32 [T, batch, dense_width].
+            noise: int32 [T, 2], the seeds of the dropout in training; None without.
 
         Returns:
             float32 [T, batch].
@@ -56,7 +58,7 @@ class Forward:
             start = x
             for i in range(architecture.model.cross_layers):
                 x = start * _affine(weights, f"cross/{i}", x) + x
-        x = self._tower("hidden", len(architecture.model.hidden), weights, x)
+        x = self._tower("hidden", len(architecture.model.hidden), weights, x, noise)
         return _affine(weights, "output", x)[..., 0]
 
     def pool(self, vectors: Mapping[str, tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
@@ -81,13 +83,32 @@ class Forward:
             start += column.width
         return pooled
 
-    def _tower(self, name: str, layers: int, weights: Mapping[str, tf.Tensor], x: tf.Tensor) -> tf.Tensor:
+    def _tower(
+        self,
+        name: str,
+        layers: int,
+        weights: Mapping[str, tf.Tensor],
+        x: tf.Tensor,
+        noise: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         for i in range(layers):
             x = _affine(weights, f"{name}/{i}", x)
             if self._architecture.model.normalization == "layer":
                 x = _normalise(weights, f"{name}/{i}", x)
             x = self._activation(x)
+            if noise is not None and self._architecture.model.dropout:
+                x = _drop(x, self._architecture.model.dropout, noise, i)
         return x
+
+
+def _drop(x: tf.Tensor, rate: float, noise: tf.Tensor, layer: int) -> tf.Tensor:
+    """Sets the share `rate` of the values to 0; each tower by its own seeds, so that it has the zeros it has alone."""
+    seeds = noise + tf.constant([0, layer << 24], tf.int32)
+    kept = [
+        tf.random.stateless_uniform(x.shape[1:], seed=seeds[tower], alg="threefry") >= rate
+        for tower in range(x.shape[0])
+    ]
+    return tf.where(tf.stack(kept), x / (1.0 - rate), 0.0)
 
 
 def _affine(weights: Mapping[str, tf.Tensor], name: str, x: tf.Tensor) -> tf.Tensor:

@@ -25,11 +25,13 @@ from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
 from ranker.training.batches import batches
 from ranker.training.feed import Feed
+from ranker.training.finite import Health
 from ranker.training.publish import finished
 from ranker.training.schedule import schedule
 from ranker.training.trainer import Progress, Trained
 
 _REPORT_SECONDS = 1.0
+_CHECKED_STEPS = 100
 
 
 def join(experiment: Experiment) -> tf.distribute.Strategy | None:
@@ -49,9 +51,11 @@ def join(experiment: Experiment) -> tf.distribute.Strategy | None:
             "training.distribution 'multi_worker' needs TF_CONFIG in the environment of every machine, JSON with"
             f" `cluster` and `task`. Received: {os.environ.get('TF_CONFIG')!r}"
         ) from None
-    if experiment.mitigation is not None or experiment.model.embedding_l2:
+    model = experiment.model
+    if experiment.mitigation or model.embedding_l2 or model.dropout or training.optimizer.weight_decay:
         raise UserError(
-            "training.distribution 'multi_worker' trains plain recipes: no mitigation, no embedding_l2"
+            "training.distribution 'multi_worker' trains plain recipes: no mitigation, embedding_l2, dropout or"
+            " weight_decay"
         )
     if training.batch_size % workers:
         raise UserError(
@@ -93,10 +97,11 @@ def train(
     seeds: Seeds,
     checkpoint: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    name: str = "the replica",
 ) -> Trained:
     """Trains one replica together with the other machines; arguments and result as `ranker.training.trainer.train`."""
     per_epoch = math.ceil(feed.rows / training.batch_size)
-    steps = per_epoch * training.epochs
+    steps = per_epoch * training.count_of_epochs
     with strategy.scope():
         model = _Sharded(architecture)
         model.assign(architecture.initialise(seeds))
@@ -104,7 +109,8 @@ def train(
         optimizer.build(model.trainable_variables)
         # A step is a few milliseconds of arithmetic: Keras' own progress and metrics would cost as much.
         model.compile(optimizer=optimizer)
-    course = _Course(model, training, steps, checkpoint if is_chief(strategy) else None, report)
+    health = Health([name], [training], partial=False)
+    course = _Course(model, training, steps, checkpoint if is_chief(strategy) else None, report, health)
     start = course.restore(checkpoint)
 
     def rows_of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -127,7 +133,11 @@ def train(
     if start < steps:
         rows = strategy.distribute_datasets_from_function(rows_of_worker)
         model.fit(rows, epochs=1, steps_per_epoch=steps - start, callbacks=[course], verbose=0)
-    return Trained([course.averaged()], (course.loss,), steps, time.monotonic() - course.began)
+    weights = course.averaged()
+    health.check_weights(0, weights, steps)
+    # Each machine sees only its share of the losses.
+    curve = np.zeros((0, 1))
+    return Trained([weights], (course.loss,), steps, time.monotonic() - course.began, curve, ("",))
 
 
 class _Sharded(RankingModel):
@@ -157,9 +167,11 @@ def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
     rate = _Rates(schedule(training, steps).rate)
     average = {"use_ema": True, "ema_momentum": training.ema} if training.ema else {}
     if own.name == "sgd":
-        return keras.optimizers.SGD(rate, **average)
+        return keras.optimizers.SGD(rate, own.momentum, **average)
     if own.name == "adam":
-        return keras.optimizers.Adam(rate, epsilon=own.epsilon, **average)
+        return keras.optimizers.Adam(rate, own.beta_1, own.beta_2, own.epsilon, **average)
+    if own.name == "rmsprop":
+        return keras.optimizers.RMSprop(rate, own.rho, epsilon=own.epsilon, **average)
     return keras.optimizers.Adagrad(rate, own.initial_accumulator, own.epsilon, **average)
 
 
@@ -170,7 +182,9 @@ def _rows(
     index, workers = share
     epoch, at = divmod(step, math.ceil(feed.rows / training.batch_size))
     window = feed.rows if training.shuffle_window == "full" else training.shuffle_window
-    for part in feed.parts(training.epochs, window, training.batch_size, epoch, at * training.batch_size):
+    for part in feed.parts(
+        training.count_of_epochs, window, training.batch_size, epoch, at * training.batch_size
+    ):
         examples = part.examples
         ids, dense = np.asarray(examples.ids), np.asarray(examples.dense)
         label, weight = np.asarray(examples.label), np.asarray(examples.weight)
@@ -191,11 +205,12 @@ class _Course(keras.callbacks.Callback):
         steps: int,
         checkpoint: Path | None,
         report: Callable[[Progress], None],
+        health: Health,
     ):
         super().__init__()
         self.began, self.loss = time.monotonic(), math.nan
         self._ranker, self._training, self._steps = model, training, steps
-        self._checkpoint, self._report = checkpoint, report
+        self._checkpoint, self._report, self._health = checkpoint, report, health
         self._last = 0 if training.ema else round(training.average_last * steps)
         self._sums = {
             n: np.zeros(v.shape, np.float64) for n, v in model.named_variables().items() if self._last
@@ -224,6 +239,10 @@ class _Course(keras.callbacks.Callback):
         if self._step > self._steps - self._last:
             for name, variable in self._ranker.named_variables().items():
                 self._sums[name] += variable.numpy()
+        if self._step % _CHECKED_STEPS == 0:
+            # The weights are the same on all machines, so all stop in the same step; a loss is each machine's own.
+            weights = {name: v.numpy() for name, v in self._ranker.named_variables().items()}
+            self._health.check_weights(0, weights, self._step)
         now = time.monotonic()
         if now - self._reported >= _REPORT_SECONDS or self._step == self._steps:
             # The loss of this machine's share, times the shares.

@@ -1,7 +1,7 @@
 """Optimizers as pure functions of rows, so that one rule serves dense weights and touched embedding rows.
 
-The formulas are Keras 2's. Adam on embeddings is the lazy one: a row's moments move only when the row is in the batch,
-since decaying a whole table each step would cost its whole size.
+The formulas are Keras 2's. On embeddings those with a memory (Adam, RMSprop, momentum) are lazy: a row's slots move only
+when the row is in the batch, since decaying a whole table each step would cost its whole size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from ranker.config import Optimizer
 
 def slots(optimizer: Optimizer) -> tuple[float, ...]:
     """The initial value of each slot (extra tensor of the weights' shape) the optimizer keeps."""
-    return {"sgd": (), "adagrad": (optimizer.initial_accumulator,), "adam": (0.0, 0.0)}[optimizer.name]
+    return {
+        "sgd": (0.0,) if optimizer.momentum else (),
+        "adagrad": (optimizer.initial_accumulator,),
+        "adam": (0.0, 0.0),
+        "rmsprop": (0.0,),
+    }[optimizer.name]
+
+
+def leaves_rows_without_gradient(optimizer: Optimizer) -> bool:
+    """Whether a weight stays as it is, slots included, in a step without a gradient."""
+    return optimizer.name == "adagrad" or (optimizer.name == "sgd" and not optimizer.momentum)
 
 
 def update(
@@ -31,11 +41,17 @@ def update(
         What to add to the weights, and the new slots.
     """
     if optimizer.name == "sgd":
-        return -rate * gradient, []
+        if not optimizer.momentum:
+            return -rate * gradient, []
+        velocity = optimizer.momentum * state[0] - rate * gradient
+        return velocity, [velocity]
     if optimizer.name == "adagrad":
         total = state[0] + tf.square(gradient)
         return -rate * gradient * tf.math.rsqrt(total + optimizer.epsilon), [total]
-    first = state[0] + 0.1 * (gradient - state[0])
-    second = state[1] + 0.001 * (tf.square(gradient) - state[1])
-    corrected = rate * tf.sqrt(1.0 - tf.pow(0.999, step)) / (1.0 - tf.pow(0.9, step))
+    if optimizer.name == "rmsprop":
+        square = state[0] + (1.0 - optimizer.rho) * (tf.square(gradient) - state[0])
+        return -rate * gradient * tf.math.rsqrt(square + optimizer.epsilon), [square]
+    first = state[0] + (1.0 - optimizer.beta_1) * (gradient - state[0])
+    second = state[1] + (1.0 - optimizer.beta_2) * (tf.square(gradient) - state[1])
+    corrected = rate * tf.sqrt(1.0 - tf.pow(optimizer.beta_2, step)) / (1.0 - tf.pow(optimizer.beta_1, step))
     return -corrected * first / (tf.sqrt(second) + optimizer.epsilon), [first, second]

@@ -51,6 +51,11 @@ class Packing:
         self.sizes = [int(np.prod(shape)) for shape in self.dense.values()]
         self.groups = _groups(architecture, whole)
 
+    def kernels(self) -> np.ndarray:
+        """1 where the packed dense vector holds a kernel of a tower, else 0, float32 [n]."""
+        kinds = [name.endswith("/kernel") for name in self.dense]
+        return np.repeat(np.array(kinds, np.float32), self.sizes)
+
     def pack_dense(self, weights: Weights) -> np.ndarray:
         """All dense weights as one float32 vector."""
         return np.concatenate([weights[name].ravel() for name in self.dense]).astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 from ranker.architecture import Architecture, Weights
 from ranker.backend import tf
 from ranker.config import Training
+from ranker.training import optimizers
 from ranker.training.dense_step import DenseState, DenseStep
 from ranker.training.examples import Examples
 from ranker.training.objective import Objective, cross_entropy
@@ -36,6 +37,7 @@ class Program(tf.Module):
         objective: the loss.
         averages: of how many averages a correction is kept; the schedule has a column for each.
         together: every tower sees the batches of all, [T, T * batch] rows, tower t's own at t * batch.
+        noise: each tower's seed of the dropout; default: 0.
         like: a program of equal architecture, objective, towers and averages, whose training differs at most in
             its learning rate: its compiled step is used again.
     """
@@ -49,15 +51,17 @@ class Program(tf.Module):
         objective: Objective = cross_entropy,
         averages: int = 1,
         together: bool = False,
+        noise: Sequence[int] | None = None,
         like: Program | None = None,
     ):
         super().__init__(name="program")
         optimizer, self._together = training.optimizer, together
         self._tables_of = list(range(len(weights))) if tables is None else list(tables)
         owners = [self._tables_of.index(i) for i in range(max(self._tables_of) + 1)]
-        # Rows not in the batch have no gradient. SGD and Adagrad leave such rows as they are; Adam would not.
-        own = len(owners) == len(weights)
-        self._packing = Packing(architecture, _WHOLE if own and optimizer.name != "adam" else 0)
+        # Rows not in the batch have no gradient.
+        whole = len(owners) == len(weights) and optimizers.leaves_rows_without_gradient(optimizer)
+        self._packing = Packing(architecture, _WHOLE if whole else 0)
+        self._noise = np.array([0] * len(weights) if noise is None else noise, np.int32)
         self._step: DenseStep = (
             DenseStep(architecture, optimizer, self._packing, objective) if like is None else like._step
         )
@@ -74,6 +78,11 @@ class Program(tf.Module):
     def towers(self) -> int:
         """How many towers advance together."""
         return len(self._tables_of)
+
+    @property
+    def averages(self) -> int:
+        """How many averages of the weights are kept."""
+        return len(self._dense.corrections)
 
     def weights(self, average: int | None = 0) -> list[Weights]:
         """Every tower's weights: which of its averages over the training, or None for what the last step left.
@@ -135,7 +144,11 @@ class Program(tf.Module):
             table.read(locate(rows["ids"]))
             for table, locate in zip(self._tables, self._locators, strict=True)
         ]
-        losses, gradients = self._step(self._dense, [t.vectors for t in touched], rows, now)
+        step = tf.fill([self.towers], tf.cast(now["step"], tf.int32))
+        noise = tf.stack([tf.constant(self._noise), step], axis=1)
+        losses, gradients = self._step(
+            self._dense, [t.vectors for t in touched], rows, {**now, "noise": noise}
+        )
         for table, part, gradient in zip(self._tables, touched, gradients, strict=True):
             table.update(part, gradient, now)
         return losses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from ranker import layout
 from ranker.architecture import Weights, design
 from ranker.backend import tf
-from ranker.config import Categorical, Experiment, fingerprint
+from ranker.config import Categorical, Experiment, Training, fingerprint
 from ranker.errors import UserError
 from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
@@ -27,7 +27,9 @@ from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint as checkpoints
 from ranker.training import multi_worker, publish, threads
 from ranker.training.examples import parse_block
-from ranker.training.feed import of_shards
+from ranker.training.feed import Feed, of_shards
+from ranker.training.finite import NotFiniteError
+from ranker.training.pilot import Decision, decide
 from ranker.training.specs import content_key, read_manifest, together
 from ranker.training.stacking import Member, stack
 from ranker.training.trainer import Progress, train
@@ -78,17 +80,20 @@ def train_replicas(
         For each its version, and whether it was there already.
 
     Raises:
-        UserError: as `train_replica`.
+        UserError: as `train_replica`. Of replicas stacked with one that is not finite all others are published.
     """
     manifest = read_manifest(run)
     jobs = {spec: _job(experiment, run, spec, manifest) for spec in specs}
-    missing = [job for job in jobs.values() if job.there is None]
     stacks: dict[str, list[_Job]] = {}
-    for job in missing:
-        stacks.setdefault(job.stack, []).append(job)
+    for job in jobs.values():
+        if job.there is None:
+            stacks.setdefault(job.stack, []).append(job)
     done: dict[ReplicaSpec, int] = {}
+    failures: list[NotFiniteError] = []
     for stacked in stacks.values():
-        done |= _train_stack(experiment, run, stacked, manifest, lanes, report)
+        done |= _train_stack(experiment, run, stacked, manifest, lanes, report, failures)
+    if failures:
+        raise failures[0]
     return [(done[s], False) if job.there is None else (job.there, True) for s, job in jobs.items()]
 
 
@@ -128,7 +133,9 @@ def _train_stack(
     manifest: dict[str, Any],
     lanes: int,
     report: Callable[[Progress], None],
+    failures: list[NotFiniteError],
 ) -> dict[ReplicaSpec, int]:
+    """Trains and publishes jobs of one stack; returns the versions, and adds to `failures` what is not finite."""
     own = jobs[0].own
     others = [s for s in together(experiment, jobs[0].spec) if s not in {job.spec for job in jobs}]
     jobs = sorted(
@@ -138,32 +145,63 @@ def _train_stack(
     beside = 4 if own.training.distribution == "multi_worker" else lanes
     threads.use(inside=own.training.threads if lanes == 1 else 1, beside=beside)
     strategy = multi_worker.join(own)
+    decision = None
+    if own.training.epochs == "auto":
+        decision = decide(experiment, run, manifest, lambda arm, inputs: _feed(arm, run, inputs), report)
+        jobs = [replace(job, own=_with_epochs(job.own, decision.epochs)) for job in jobs]
+        own = jobs[0].own
     inputs = plan(own, run)
-    rows = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["rows"]
-    weighted = own.data.weight is not None
-    feed = of_shards(layout.shard_paths(run, "train"), inputs, weighted, rows, own.training)
+    feed = _feed(own, run, inputs)
     key = jobs[0].key if len(jobs) == 1 else fingerprint([job.key for job in jobs])
     checkpoint = checkpoints.path(jobs[0].base, key)
     checkpoints.sweep(jobs[0].base, keep=key)
     designs = [design(inputs, job.own.model) for job in jobs]
     seeds = [job.spec.seeds for job in jobs]
+    names = [f"replica {job.spec.arm}/{job.spec.replica}" for job in jobs]
     if strategy is not None:
-        one = multi_worker.train(strategy, designs[0], own.training, feed, seeds[0], checkpoint, report)
+        trained = multi_worker.train(
+            strategy, designs[0], own.training, feed, seeds[0], checkpoint, report, names[0]
+        )
         if not multi_worker.is_chief(strategy):
             return {jobs[0].spec: multi_worker.published(jobs[0].base, jobs[0].key)}
-        learned = shares(one, 1)
+        learned = shares(trained, 1)
     elif own.mitigation is None:
         members = [Member(d, j.own.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)]
-        trained = train(stack(members, lanes), feed, [m.training for m in members], seeds, checkpoint, report)
+        trainings = [member.training for member in members]
+        trained = train(
+            stack(members, lanes), feed, trainings, seeds, checkpoint, report, names=names, partial=True
+        )
         learned = shares(trained, len(jobs))
     else:
-        learned = learn(own, run, designs[0], feed, seeds, lanes, checkpoint, report)
-    versions_of = {
-        job.spec: publish.publish(job.base, job.key, partial(_write, run, job, inputs, one, manifest))
-        for job, one in zip(jobs, learned, strict=True)
-    }
+        learned = learn(own, run, designs[0], feed, seeds, lanes, checkpoint, report, names)
+    versions_of = {}
+    for job, result, name in zip(jobs, learned, names, strict=True):
+        try:
+            if result.failure:
+                raise NotFiniteError(name, result.failure, job.own.training.optimizer.learning_rate)
+            write = partial(_write, run, job, inputs, result, manifest, decision)
+            versions_of[job.spec] = publish.publish(job.base, job.key, write)
+        except NotFiniteError as error:
+            failures.append(error)
     checkpoint.unlink(missing_ok=True)
     return versions_of
+
+
+def _feed(own: Experiment, run: Path, inputs: Inputs) -> Feed:
+    rows = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["rows"]
+    weighted = own.data.weight is not None
+    return of_shards(layout.shard_paths(run, "train"), inputs, weighted, rows, own.training)
+
+
+def with_decided_epochs(experiment: Experiment, run: Path) -> Experiment:
+    """The experiment with the number of epochs that its pilot has decided, or decides here; raises as `decide`."""
+    manifest = read_manifest(run)
+    decision = decide(experiment, run, manifest, lambda arm, inputs: _feed(arm, run, inputs))
+    return _with_epochs(experiment, decision.epochs)
+
+
+def _with_epochs(own: Experiment, epochs: int) -> Experiment:
+    return own.model_copy(update={"training": own.training.model_copy(update={"epochs": epochs})})
 
 
 def _write(
@@ -172,15 +210,24 @@ def _write(
     inputs: Inputs,
     learned: Learned,
     manifest: dict[str, Any],
+    decision: Decision | None,
     directory: Path,
     version: int,
 ) -> dict[str, Any]:
     own, identity = job.own, describe(job.own, job.spec, inputs, manifest, version)
     model = served_model(design(inputs, own.model), learned.components, learned.shared)
-    export_model(own, run, inputs, model, identity, directory)
+    try:
+        export_model(own, run, inputs, model, identity, directory)
+    except PredictionsError as error:
+        name = f"replica {job.spec.arm}/{job.spec.replica}"
+        raise NotFiniteError(name, str(error), own.training.optimizer.learning_rate) from None
     return {
         **identity,
         "loss": learned.loss,
+        "curve": learned.curve,
+        "epochs": own.training.epochs,
+        "ended_by": _ended_by(own.training, decision),
+        "pilot": decision and asdict(decision),
         "steps": learned.steps,
         "seconds": round(learned.seconds, 3),
         "parameters": parameters(learned),
@@ -191,6 +238,13 @@ def _write(
             "mitigation": own.mitigation and own.mitigation.model_dump(mode="json"),
         },
     }
+
+
+def _ended_by(training: Training, decision: Decision | None) -> str:
+    """In words for the report, how the number of epochs came about."""
+    if decision is None:
+        return f"training.epochs: {training.epochs}"
+    return f"training.epochs: auto, {decision.epochs} for all replicas: {decision.reason}"
 
 
 def describe(
@@ -243,7 +297,30 @@ def export_model(
 ) -> None:
     """Writes a replica's SavedModel into `directory`, which must not exist."""
     served = ServedRanker(model, FeatureEncoder(inputs), experiment.item, identity)
-    save(served, directory, first_rows(run, served.encoder, rows=8), identity)
+    rows = first_rows(run, served.encoder, rows=layout.BLOCK_ROWS)
+    check_predictions(served, rows)
+    save(served, directory, {name: values[:8] for name, values in rows.items()}, identity)
+
+
+class PredictionsError(ValueError):
+    """Predictions that are no probabilities."""
+
+
+def check_predictions(served: ServedRanker, rows: dict[str, list]) -> None:
+    """Scores some raw rows as a client would.
+
+    Raises:
+        PredictionsError: a score is not finite, or not in [0, 1].
+    """
+    columns = {
+        name: tf.constant(rows[name], spec.dtype) for name, spec in served.encoder.raw_signature().items()
+    }
+    scores = served.score(columns)
+    wrong = ~((scores >= 0) & (scores <= 1))
+    if wrong.any():
+        raise PredictionsError(
+            f"{wrong.sum()} of its predictions on {len(scores)} training rows are no numbers in [0, 1]"
+        )
 
 
 def first_rows(run: Path, encoder: FeatureEncoder, rows: int) -> dict[str, list]:

@@ -42,12 +42,21 @@ def schedule(training: Training, steps: int, averages: Sequence[Training] = ()) 
     """
     step = np.arange(1, steps + 1) / steps
     before = step - 1 / steps
-    decay = {
-        "none": np.ones(steps),
-        "linear": 1.0 - before,
-        "cosine": 0.5 * (1.0 + np.cos(np.pi * before)),
-    }[training.optimizer.decay]
-    rate = training.optimizer.learning_rate * decay
+    optimizer = training.optimizer
+    # The share of the decay that is behind; it begins where the warm-up ends.
+    fallen = np.maximum(0.0, before - optimizer.warmup) / (1.0 - optimizer.warmup)
+    if optimizer.decay == "exponential":
+        factor = optimizer.final**fallen
+    else:
+        shape = {
+            "none": np.ones(steps),
+            "linear": 1.0 - fallen,
+            "cosine": 0.5 * (1.0 + np.cos(np.pi * fallen)),
+        }[optimizer.decay]
+        factor = optimizer.final + (1.0 - optimizer.final) * shape
+    if optimizer.warmup:
+        factor = factor * np.minimum(1.0, step / optimizer.warmup)
+    rate = optimizer.learning_rate * factor
     return Schedule(
         np.arange(1, steps + 1, dtype=np.float32),
         step.astype(np.float32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from ranker import __version__, layout
 from ranker.config import Codistillation, Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec, derive
+
+_NOT_LEARNT_FROM = {"checkpoint_minutes", "segment_rows"}
+_PILOT_ONLY = {"max_epochs", "patience", "validation"}
 
 
 def replica_specs(experiment: Experiment) -> list[ReplicaSpec]:
@@ -29,13 +33,27 @@ def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, A
     """
     own = experiment.arm(spec.arm)
     features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
-    training = own.training.model_dump(mode="json", exclude={"checkpoint_minutes", "segment_rows"})
+    auto = own.training.epochs == "auto"
+    excluded = _NOT_LEARNT_FROM if auto else _NOT_LEARNT_FROM | _PILOT_ONLY
+    training = own.training.model_dump(mode="json", exclude=excluded)
     seeds = [spec.seeds.init, spec.seeds.shuffle]
     parts = [own.model, training, features, own.item, seeds, manifest["fingerprint"], __version__]
+    if auto:
+        parts.append(pilot_key(experiment, manifest))
     if own.mitigation is not None:
         # A replica that learns with others is made from their seeds too.
         others = [[s.seeds.init, s.seeds.shuffle] for s in together(experiment, spec)]
         parts += [own.mitigation, others]
+    return fingerprint(*parts)
+
+
+def pilot_key(experiment: Experiment, manifest: Mapping[str, Any]) -> str:
+    """A fingerprint of everything that decides the number of epochs where it is `auto`; see `ranker.training.pilot`."""
+    arm = experiment.arm(experiment.deployed_arm)
+    features = {name: feature.model_dump(mode="json") for name, feature in arm.features.items()}
+    training = arm.training.model_dump(mode="json", exclude={*_NOT_LEARNT_FROM, "epochs"})
+    split = [arm.data.split.model_dump(mode="json"), list(arm.data.request)]
+    parts = [arm.model, training, features, arm.replicas.seed, split, manifest["fingerprint"], __version__]
     return fingerprint(*parts)
 
 

@@ -38,10 +38,11 @@ def stack(members: Sequence[Member], lanes: int = 1, compiled: dict[str, Program
     like = {} if compiled is None else compiled
     for architecture, training, seeds, averages in members:
         kept = sum(own.average_last > 0 or own.ema > 0 for own in averages or (training,))
-        rule = training.optimizer.model_dump_json(exclude={"learning_rate", "decay"})
+        rule = training.optimizer.model_dump_json(exclude={"learning_rate", "decay", "final", "warmup"})
         shape = f"{architecture.model.model_dump_json()} {rule} {training.batch_size} {kept}"
         start = [architecture.initialise(seeds)]
-        program = Program(architecture, training, start, averages=kept, like=like.get(shape))
+        noise = [seeds.noise]
+        program = Program(architecture, training, start, averages=kept, noise=noise, like=like.get(shape))
         like.setdefault(shape, program)
         programs.append(program)
     return Stack(programs, lanes)

@@ -29,7 +29,7 @@ def tiny_tree() -> dict:
             "price": {"kind": "numeric", "role": "item", "transform": "buckets", "buckets": 4},
         },
         "model": {"embedding_dim": 4, "hidden": [8, 4]},
-        "training": {"batch_size": 32, "shuffle_window": 64},
+        "training": {"epochs": 1, "batch_size": 32, "shuffle_window": 64},
         "replicas": {"count": 2},
     }
 

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.config import Training
+from ranker.config import Optimizer, Training
 from ranker.seeds import derive
 from ranker.training.averaging import coefficients
 from ranker.training.order import windowed_order
+from ranker.training.schedule import schedule
 
 
 def test_only_what_varies_differs_between_replicas():
@@ -58,3 +59,25 @@ def test_coefficients_give_the_exponential_average(steps, decay, seed):
         average = decay * average + (1 - decay) * iterate
     got = iterates[-1] - coefficients(Training(ema=decay), steps) @ updates
     assert got == pytest.approx(average, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        ({}, [1, 1, 1, 1, 1]),
+        ({"decay": "linear"}, [1, 0.8, 0.6, 0.4, 0.2]),
+        ({"decay": "linear", "final": 0.5}, [1, 0.9, 0.8, 0.7, 0.6]),
+        ({"decay": "cosine"}, [1, 0.9045, 0.6545, 0.3455, 0.0955]),
+        ({"decay": "exponential", "final": 0.01}, [1, 0.3981, 0.1585, 0.0631, 0.0251]),
+        ({"warmup": 0.4}, [0.5, 1, 1, 1, 1]),
+        ({"warmup": 0.4, "decay": "linear"}, [0.5, 1, 1, 2 / 3, 1 / 3]),
+    ],
+)
+def test_learning_rates_by_hand(optimizer, expected):
+    training = Training(epochs=1, optimizer=Optimizer(learning_rate=1.0, **optimizer))
+    np.testing.assert_allclose(schedule(training, 5).rate, expected, atol=1e-4)
+
+
+def test_an_exponential_decay_needs_an_end():
+    with pytest.raises(ValueError, match=r"final must be > 0 for the exponential decay"):
+        Optimizer(decay="exponential")

@@ -25,7 +25,7 @@ ARMS = {
 
 @pytest.fixture(scope="module")
 def experiment():
-    return build(tiny_tree() | {"arms": ARMS, "training": {"batch_size": 150}}, "test")
+    return build(tiny_tree() | {"arms": ARMS, "training": {"epochs": 1, "batch_size": 150}}, "test")
 
 
 @pytest.fixture(scope="module")

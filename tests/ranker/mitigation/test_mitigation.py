@@ -29,7 +29,7 @@ RECIPES = {
 
 def experiment(mitigation, **training):
     tree = tiny_tree() | {"mitigation": mitigation, "replicas": {"count": 2, "vary": ["init", "shuffle"]}}
-    tree["training"] = {"batch_size": 100, "shuffle_window": 64} | training
+    tree["training"] = {"epochs": 1, "batch_size": 100, "shuffle_window": 64} | training
     tree["model"] = tree["model"] | {"embedding_stddev": 0.1}
     return build(tree, "test")
 

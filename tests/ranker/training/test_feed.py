@@ -110,9 +110,11 @@ def test_training_from_segments_gives_the_same_bytes(
 def test_rows_beyond_memory_need_a_window_that_fits(prepared, tiny_inputs):
     paths = shard_paths(prepared, "train")
     for window in ("full", 200):
-        training = Training(shuffle_window=window, segment_rows=100)
+        training = Training(epochs=1, shuffle_window=window, segment_rows=100)
         with pytest.raises(UserError, match=r"training.shuffle_window .* training.segment_rows"):
             feed.of_shards(paths, tiny_inputs, False, rows=600, training=training)
-    small = feed.of_shards(paths, tiny_inputs, False, rows=600, training=Training(shuffle_window="full"))
+    small = feed.of_shards(
+        paths, tiny_inputs, False, rows=600, training=Training(epochs=1, shuffle_window="full")
+    )
     assert isinstance(small, feed.Memory)
     assert isinstance(small.parts(1, 600, 32).__next__().examples, Examples)

@@ -13,6 +13,7 @@ from ranker.seeds import derive
 from ranker.training.batches import batches
 from ranker.training.examples import read
 from ranker.training.feed import Part
+from ranker.training.predict import predict
 from ranker.training.program import Program
 from ranker.training.schedule import schedule
 from ranker.training.stack import Stack
@@ -62,21 +63,33 @@ def sequential(step, batch):
     return tf.range(step * batch, (step + 1) * batch, dtype=tf.int32)[tf.newaxis, tf.newaxis]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+RULES = {
+    "adagrad": ({}, lambda: keras.optimizers.Adagrad(0.05, initial_accumulator_value=0.1)),
+    "sgd": ({"name": "sgd"}, lambda: keras.optimizers.SGD(0.05)),
+    "momentum": ({"name": "sgd", "momentum": 0.9}, lambda: keras.optimizers.SGD(0.05, momentum=0.9)),
+    "adam": ({"name": "adam", "beta_2": 0.99}, lambda: keras.optimizers.Adam(0.05, beta_2=0.99, epsilon=0.1)),
+    "rmsprop": (
+        {"name": "rmsprop", "rho": 0.8},
+        lambda: keras.optimizers.RMSprop(0.05, rho=0.8, epsilon=0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "optimizer"), [*((form, "adagrad") for form in FORMS), *(("concat", o) for o in list(RULES)[1:])]
+)
 def test_steps_equal_keras_fit(form, optimizer, inputs, examples):
     architecture = design(inputs, model_of(form))
-    training = Training(batch_size=50, average_last=0, optimizer=Optimizer(name=optimizer))
+    settings, rule = RULES[optimizer]
+    # An epsilon above the rounding of gradients: Adam divides by it where a gradient cancels to nearly 0.
+    epsilon = {"epsilon": 0.1} if optimizer in ("adam", "rmsprop") else {}
+    training = Training(epochs=1, batch_size=50, average_last=0, optimizer=Optimizer(**settings, **epsilon))
     start = architecture.initialise(seeds(0))
     program = Program(architecture, training, [start], averages=0)
     rates = schedule(training, 12)
 
     reference = RankingModel(architecture)
-    rule = {
-        "adagrad": lambda: keras.optimizers.Adagrad(0.05, initial_accumulator_value=0.1),
-        "sgd": lambda: keras.optimizers.SGD(0.05),
-    }[optimizer]()
-    reference.compile(optimizer=rule)
+    reference.compile(optimizer=rule())
     for step in range(12):
         reference.assign(program.weights(None)[0])
         rows = sequential(step, 50)
@@ -85,6 +98,9 @@ def test_steps_equal_keras_fit(form, optimizer, inputs, examples):
         program.run(examples, rows, rates.tensors(step, step + 1))
         ours = program.weights(None)[0]
         for name, variable in reference.named_variables().items():
+            # After a batch without a row, Keras' momentum of that row has decayed; ours is lazy.
+            if name.startswith("embedding/") and optimizer in ("momentum", "adam") and step > 0:
+                continue
             np.testing.assert_allclose(ours[name], variable.numpy(), atol=ONE_STEP, err_msg=f"{step} {name}")
     assert not np.allclose(ours["output/kernel"], start["output/kernel"])
 
@@ -92,7 +108,7 @@ def test_steps_equal_keras_fit(form, optimizer, inputs, examples):
 @pytest.mark.parametrize("form", FORMS)
 def test_batched_towers_equal_alone(form, inputs, examples):
     architecture = design(inputs, model_of(form))
-    training = Training(batch_size=100, shuffle_window=64, average_last=0.3)
+    training = Training(epochs=1, batch_size=100, shuffle_window=64, average_last=0.3)
     started = [architecture.initialise(seeds(r)) for r in range(3)]
     together = Program(architecture, training, started)
     alone = Program(architecture, training, started[:1])
@@ -116,9 +132,9 @@ def test_batched_towers_equal_alone(form, inputs, examples):
 def test_a_stack_of_different_trainings_gives_each_the_bytes_it_has_alone(inputs, examples):
     architecture = design(inputs, model_of("concat"))
     trainings = [
-        Training(batch_size=50, shuffle_window=64, average_last=0.3),
-        Training(batch_size=50, shuffle_window="full", optimizer=Optimizer(learning_rate=0.1)),
-        Training(batch_size=50, shuffle_window=1, average_last=0, ema=0.9),
+        Training(epochs=1, batch_size=50, shuffle_window=64, average_last=0.3),
+        Training(epochs=1, batch_size=50, shuffle_window="full", optimizer=Optimizer(learning_rate=0.1)),
+        Training(epochs=1, batch_size=50, shuffle_window=1, average_last=0, ema=0.9),
     ]
 
     def programs():
@@ -136,7 +152,7 @@ def test_a_stack_of_different_trainings_gives_each_the_bytes_it_has_alone(inputs
 
 def test_same_seeds_give_the_same_bytes(inputs, examples):
     architecture = design(inputs, model_of("concat"))
-    training = Training(batch_size=50)
+    training = Training(epochs=1, batch_size=50)
 
     def once():
         program = Program(architecture, training, [architecture.initialise(seeds(0))])
@@ -150,7 +166,7 @@ def test_averages_are_those_of_the_iterates(inputs, examples):
     """One program keeps several averages; each is compared with the weights that the same program had after each step."""
     architecture = design(inputs, model_of("concat"))
     recipes = [{"average_last": 0.4}, {"average_last": 0.0, "ema": 0.8}, {"average_last": 0.1}]
-    averages = [Training(batch_size=60, **recipe) for recipe in recipes]
+    averages = [Training(epochs=1, batch_size=60, **recipe) for recipe in recipes]
     start = architecture.initialise(seeds(0))
     member = Member(architecture, averages[0], seeds(0), tuple(averages))
     program = stack([member, Member(architecture, averages[1], seeds(1))], lanes=2).programs[0]
@@ -171,7 +187,10 @@ def test_averages_are_those_of_the_iterates(inputs, examples):
 
 def test_training_returns_the_average_of_its_recipe(inputs, examples):
     architecture = design(inputs, model_of("concat"))
-    averages = [Training(batch_size=60, average_last=0.4), Training(batch_size=60, average_last=0, ema=0.8)]
+    averages = [
+        Training(epochs=1, batch_size=60, average_last=0.4),
+        Training(epochs=1, batch_size=60, average_last=0, ema=0.8),
+    ]
     kept = stack([Member(architecture, averages[0], seeds(0), tuple(averages))])
     trained = train(kept, examples, averages[0], [seeds(0)], averages=[averages])
     last, first, second = (kept.programs[0].weights(average)[0]["output/kernel"] for average in (None, 0, 1))
@@ -208,7 +227,9 @@ def test_a_killed_training_resumes_to_the_same_bytes(inputs, examples, tmp_path,
 def test_weights_weigh(inputs, examples):
     """A row of weight 2 pulls like two rows; rows of weight 0 do not pull at all."""
     architecture = design(inputs, model_of("concat", activation={"name": "smelu", "beta": 1.0}))
-    training = Training(batch_size=4, average_last=0, optimizer=Optimizer(name="sgd", learning_rate=1.0))
+    training = Training(
+        epochs=1, batch_size=4, average_last=0, optimizer=Optimizer(name="sgd", learning_rate=1.0)
+    )
     start = architecture.initialise(seeds(0))
 
     def step(positions, weights):
@@ -233,9 +254,50 @@ def test_weights_weigh(inputs, examples):
 
 def test_shared_tables_are_one_table(inputs, examples):
     architecture = design(inputs, model_of("concat"))
-    training = Training(batch_size=50)
+    training = Training(epochs=1, batch_size=50)
     started = [architecture.initialise(seeds(r)) for r in range(2)]
     program = Program(architecture, training, started, tables=[0, 0])
     first, second = train(program, examples, training, [seeds(0)] * 2).weights
     assert first["embedding/item"].tobytes() == second["embedding/item"].tobytes()
     assert not np.allclose(first["output/kernel"], second["output/kernel"])
+
+
+def test_weight_decay_shrinks_the_kernels_alone(inputs, examples):
+    architecture = design(inputs, model_of("cross"))
+    start = architecture.initialise(seeds(0))
+
+    def step(weight_decay):
+        optimizer = Optimizer(name="sgd", learning_rate=0.5, weight_decay=weight_decay)
+        training = Training(epochs=1, batch_size=50, optimizer=optimizer)
+        program = Program(architecture, training, [start])
+        program.run(examples, sequential(0, 50), schedule(training, 1).tensors(0, 1))
+        return program.weights(None)[0]
+
+    plain, decayed = step(0.0), step(0.2)
+    for name, value in start.items():
+        shrunk = 0.5 * 0.2 * value if name.endswith("/kernel") else 0.0
+        np.testing.assert_allclose(plain[name] - decayed[name], shrunk, atol=ONE_STEP, err_msg=name)
+
+
+def test_dropout_is_seeded_by_replica_and_step_and_ends_with_training(inputs, examples):
+    architecture = design(inputs, model_of("concat", dropout=0.5))
+    training = Training(epochs=1, batch_size=100, average_last=0)
+    start = architecture.initialise(seeds(0))
+
+    def trained(noise):
+        programs = Program(architecture, training, [start] * len(noise), noise=noise)
+        return train(programs, examples, training, [seeds(0)] * len(noise)).weights
+
+    (first,), (again,), (other,) = trained([1]), trained([1]), trained([2])
+    assert all(first[name].tobytes() == again[name].tobytes() for name in first)
+    assert not np.allclose(first["output/kernel"], other["output/kernel"])
+    # A tower of a batch drops what it drops alone: six steps without dropout in common would end elsewhere.
+    batched = trained([2, 1])
+    np.testing.assert_allclose(batched[1]["output/kernel"], first["output/kernel"], atol=1e-3)
+    assert not np.allclose(batched[0]["output/kernel"], batched[1]["output/kernel"], atol=1e-3)
+    model = RankingModel(architecture)
+    model.assign(first)
+    features = {"ids": examples.ids, "dense": examples.dense}
+    np.testing.assert_array_equal(model(features), model(features))
+    assert not np.array_equal(model(features, training=True), model(features, training=True))
+    np.testing.assert_allclose(model(features)[:, 0], predict(architecture, first, examples), atol=1e-6)

@@ -1,0 +1,266 @@
+"""How long to train, decided once for all replicas of a run: `training.epochs: auto`.
+
+A pilot of the deployed arm, with seeds of its own, trains on the training rows but the held-out ones, and stops when the
+loss of those no longer falls. The epoch with the lowest loss is the number of epochs of every replica of every arm; each
+of them trains on all training rows. Replicas that ended each at its own best epoch would differ in how long they had
+learned. No row of the eval split takes part.
+
+The decision is kept in the run directory under a fingerprint of everything that it follows from, so every process finds the
+same, and a second run none to make.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranker import layout
+from ranker.architecture import Architecture, Weights, design
+from ranker.backend import tf
+from ranker.config import Experiment
+from ranker.config.data import Split
+from ranker.errors import UserError
+from ranker.features import FeatureEncoder
+from ranker.files import write_whole
+from ranker.inputs import Inputs, plan
+from ranker.json_text import json_text
+from ranker.seeds import Seeds
+from ranker.training import checkpoint as checkpoints
+from ranker.training.examples import Examples, blocks, parse_block
+from ranker.training.feed import Feed
+from ranker.training.predict import predict
+from ranker.training.specs import pilot_key
+from ranker.training.stacking import Member, stack
+from ranker.training.trainer import Progress, train
+
+_PILOT = 0x9170
+_ROWS = 200_000
+"""Held-out rows at most: enough to tell two epochs apart, and they are in memory."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How many epochs, and why.
+
+    Attributes:
+        epochs: of every replica.
+        training: the pilot's mean training loss of each epoch.
+        validation: the loss of the held-out rows after each epoch.
+        rows: how many were held out.
+        reason: in words, for the report.
+    """
+
+    epochs: int
+    training: list[float]
+    validation: list[float]
+    rows: int
+    reason: str
+
+
+def decision_path(run: Path, key: str) -> Path:
+    """Where the decision of a key is kept."""
+    return layout.replicas_dir(run) / f".epochs-{key}.json"
+
+
+def read_decision(run: Path, key: str) -> Decision | None:
+    """The decision, None where there is none yet."""
+    try:
+        return Decision(**json.loads(decision_path(run, key).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def decide(
+    experiment: Experiment,
+    run: Path,
+    manifest: Mapping[str, Any],
+    feed: Callable[[Experiment, Inputs], Feed],
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Decision:
+    """The number of epochs where `training.epochs` is `auto`; trains the pilot if that is not known yet.
+
+    Processes of one machine that need the decision at once wait for the first of them.
+
+    Args:
+        experiment: the whole configuration.
+        run: the run directory, after `prepare`.
+        manifest: of the prepared data.
+        feed: the training rows as the deployed arm reads them.
+        report: called about once a second with the pilot's progress.
+
+    Raises:
+        UserError: there are too few rows to hold any out, or the pilot's loss is not finite.
+    """
+    key = pilot_key(experiment, manifest)
+    path = decision_path(run, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _only_process(path.with_suffix(".lock")):
+        decision = read_decision(run, key)
+        if decision is None:
+            arm = experiment.arm(experiment.deployed_arm)
+            inputs = plan(arm, run)
+            checkpoint = checkpoints.path(path.parent, key)
+            checkpoints.sweep(path.parent, keep=key)
+            decision = _train_pilot(arm, run, inputs, feed(arm, inputs), checkpoint, report)
+            write_whole(path, json_text(asdict(decision)))
+            checkpoint.unlink(missing_ok=True)
+        return decision
+
+
+def _train_pilot(
+    arm: Experiment,
+    run: Path,
+    inputs: Inputs,
+    feed: Feed,
+    checkpoint: Path,
+    report: Callable[[Progress], None],
+) -> Decision:
+    architecture = design(inputs, arm.model)
+    optimizer = arm.training.optimizer.model_copy(update={"decay": "none", "warmup": 0.0})
+    training = arm.training.model_copy(
+        update={
+            "epochs": arm.training.max_epochs, "optimizer": optimizer,
+            "average_last": 0.0, "ema": 0.0, "distribution": "none",
+        }
+    )  # fmt: skip
+    held_out = hold_out(arm, run, inputs, feed.rows)
+    rows = _rows(run, arm, inputs, held_out)
+    seeds = _seeds(arm.replicas.seed)
+    stopping = EarlyStopping(architecture, rows, held_out, training.patience)
+    pilot = stack([Member(architecture, training, seeds)])
+    trained = train(
+        pilot,
+        feed,
+        training,
+        [seeds],
+        checkpoint,
+        lambda progress: report(replace(progress, pilot=True)),
+        names=["the pilot"],
+        validation=stopping,
+    )
+    epochs = stopping.best
+    reason = (
+        f"the pilot's loss on {len(rows.label):,} held-out training rows was lowest after epoch {epochs} of"
+        f" {len(stopping.losses)}"
+    )
+    return Decision(
+        epochs, [float(loss) for loss in trained.curve[:, 0]], stopping.losses, len(rows.label), reason
+    )
+
+
+class EarlyStopping:
+    """Ends a training when the loss of held-out rows has not fallen for some epochs.
+
+    Args:
+        architecture: of the model.
+        rows: the held-out rows.
+        held_out: which of all training rows they are, bool.
+        patience: epochs without a new lowest loss.
+    """
+
+    def __init__(self, architecture: Architecture, rows: Examples, held_out: np.ndarray, patience: int):
+        self.held_out, self.losses = held_out, list[float]()
+        self._architecture, self._rows, self._patience = architecture, rows, patience
+
+    @property
+    def best(self) -> int:
+        """The epoch with the lowest loss, counted from 1."""
+        return int(np.argmin(self.losses)) + 1
+
+    def measure(self, weights: Weights) -> bool:
+        """Measures the loss of the held-out rows; returns whether to train another epoch."""
+        scores = predict(self._architecture, weights, self._rows)
+        self.losses.append(_weighted_logloss(self._rows, scores))
+        return len(self.losses) - self.best < self._patience
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a resumed training needs, by name."""
+        return {"validation/losses": np.array(self.losses)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Sets what `state` returned."""
+        self.losses = state["validation/losses"].tolist()
+
+
+def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarray:
+    """Which training rows are held out: by a hash of their place, or of their request where whole requests are eval rows.
+
+    So held-out rows are as new to the pilot as eval rows are to a replica: with a split by users they are of new users.
+
+    Returns:
+        bool [rows], by place in the base order.
+
+    Raises:
+        UserError: none or all rows are held out.
+    """
+    share = min(arm.training.validation, _ROWS / rows)
+    if _by_request(arm.data.split, arm.data.request):
+        encoder = FeatureEncoder(inputs)
+        parse = parse_block(encoder, weighted=False, requests=True)
+        records = tf.data.TFRecordDataset([str(path) for path in layout.shard_paths(run, "train")])
+        hashes = np.concatenate(
+            [tf.strings.to_hash_bucket_fast(parse(r)[layout.REQUEST], 2**31 - 1).numpy() for r in records]
+        )
+    else:
+        hashes = np.arange(rows, dtype=np.int64)
+    held_out = _uniform(hashes) < share
+    if not held_out.any() or held_out.all():
+        raise UserError(
+            f"training.epochs: 'auto' needs more than the {rows} training rows that there are; give a number"
+        )
+    return held_out
+
+
+def _by_request(split: Split, request: Sequence[str]) -> bool:
+    """Whether the split sends whole requests to one side."""
+    if split.by != "hash":
+        return False
+    columns = (split.of,) if isinstance(split.of, str) else split.of
+    return set(columns) <= set(request)
+
+
+def _uniform(numbers: np.ndarray) -> np.ndarray:
+    """A hash of each number, in [0, 1): the finalizer of SplitMix64."""
+    with np.errstate(over="ignore"):
+        x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return (x >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def _rows(run: Path, arm: Experiment, inputs: Inputs, held_out: np.ndarray) -> Examples:
+    parts, start = [], 0
+    for block in blocks(layout.shard_paths(run, "train"), inputs, arm.data.weight is not None):
+        size = len(block["label"])
+        chosen = held_out[start : start + size]
+        parts.append({name: values[chosen] for name, values in block.items()})
+        start += size
+    return Examples(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _weighted_logloss(rows: Examples, scores: np.ndarray) -> float:
+    label, weight = rows.label.numpy().astype(np.float64), rows.weight.numpy().astype(np.float64)
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    each = -(label * np.log(clipped) + (1 - label) * np.log1p(-clipped))
+    return float((weight * each).sum() / max(weight.sum(), 1e-12))
+
+
+def _seeds(seed: int) -> Seeds:
+    init, shuffle = np.random.SeedSequence([_PILOT, seed]).generate_state(2) >> 1
+    return Seeds(int(init), int(shuffle))
+
+
+@contextmanager
+def _only_process(path: Path) -> Iterator[None]:
+    """Waits until no other process holds the lock; the system lets go of it when a process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

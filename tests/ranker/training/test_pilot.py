@@ -1,0 +1,145 @@
+"""`training.epochs: auto`: one number of epochs for a run, from training rows that no report quotes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ranker import layout
+from ranker.config import Training, build
+from ranker.errors import UserError
+from ranker.inputs import plan
+from ranker.training import pilot
+from ranker.training.examples import Examples
+from ranker.training.replica import train_replicas, with_decided_epochs
+from ranker.training.specs import content_key, pilot_key, read_manifest, replica_specs
+from tests.ranker.conftest import ROWS, tiny_tree
+
+pytestmark = pytest.mark.timeout(900)  # The first test trains a pilot and three replicas.
+
+AUTO = {"epochs": "auto", "batch_size": 64, "max_epochs": 6, "patience": 2}
+ARMS = {"smelu": {}, "relu": {"model.activation": {"name": "relu"}}, "fixed": {"training.epochs": 2}}
+
+
+def experiment(**changes):
+    tree = tiny_tree() | {"training": AUTO, "arms": ARMS, "replicas": {"count": 1}}
+    tree["data"] = tree["data"] | {"split": {"by": "hash", "of": ["user", "item"]}}
+    return build(tree | changes, "test")
+
+
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory):
+    run = shutil.copytree(prepared, tmp_path_factory.mktemp("pilot") / "run")
+    train_replicas(experiment(), run, replica_specs(experiment()))
+    return run
+
+
+def training_of(run, arm):
+    return json.loads((layout.version_dir(run, arm, 0, 1) / "training.json").read_text())
+
+
+def test_all_replicas_of_all_arms_train_as_long_as_the_pilot_says(run):
+    smelu, relu, fixed = (training_of(run, arm) for arm in ARMS)
+    decision = smelu["pilot"]
+    assert smelu["epochs"] == relu["epochs"] == decision["epochs"] == 1 + np.argmin(decision["validation"])
+    assert smelu["steps"] == relu["steps"] == decision["epochs"] * -(-ROWS // 64)
+    assert relu["pilot"] == decision
+    assert smelu["ended_by"].startswith(f"training.epochs: auto, {decision['epochs']} for all replicas")
+    assert len(smelu["curve"]) == smelu["epochs"]
+    assert len(decision["training"]) == len(decision["validation"]) <= 6
+    assert 0.05 * ROWS < decision["rows"] < 0.15 * ROWS
+    assert (fixed["epochs"], fixed["pilot"], fixed["ended_by"]) == (2, None, "training.epochs: 2")
+
+
+def test_a_decision_is_made_once(run, monkeypatch):
+    monkeypatch.setattr(pilot, "_train_pilot", None)
+    decided = with_decided_epochs(experiment(), run)
+    assert decided.training.epochs == training_of(run, "smelu")["epochs"]
+    assert not [path.name for path in layout.replicas_dir(run).glob(".checkpoint*")]
+
+
+def test_a_killed_pilot_resumes_to_the_same_decision(run, tmp_path, monkeypatch):
+    again = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("replicas"))
+    monkeypatch.setattr("ranker.training.trainer._STEPS_A_CALL", 3)
+    monkeypatch.setattr("ranker.training.trainer._REPORT_SECONDS", 0.0)
+    tree = experiment().model_dump(mode="json")
+    tree["training"]["checkpoint_minutes"] = 1e-9
+    own = build(tree, "test")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(progress):
+        if progress.step >= 17:
+            raise KilledError
+
+    manifest = read_manifest(again)
+    feed = lambda arm, inputs: pilot_feed(arm, again, inputs)  # noqa: E731
+    with pytest.raises(KilledError):
+        pilot.decide(own, again, manifest, feed, kill)
+    assert list(layout.replicas_dir(again).glob(".checkpoint-*.npz"))
+    steps = []
+    decision = pilot.decide(own, again, manifest, feed, lambda progress: steps.append(progress.step))
+    assert steps[0] > 3
+    assert decision.validation == training_of(run, "smelu")["pilot"]["validation"]
+
+
+def pilot_feed(arm, run, inputs):
+    from ranker.training.feed import of_shards
+
+    return of_shards(layout.shard_paths(run, "train"), inputs, False, ROWS, arm.training)
+
+
+def test_held_out_rows_are_a_hash_of_places_or_of_whole_requests(prepared, tiny):
+    by_row = experiment()
+    inputs = plan(by_row, prepared)
+    first = pilot.hold_out(by_row, prepared, inputs, 10_000)
+    np.testing.assert_array_equal(first, pilot.hold_out(by_row, prepared, inputs, 10_000))
+    # 10,000 draws with probability 0.1: five standard deviations are 0.015.
+    assert first.mean() == pytest.approx(0.1, abs=0.015)
+    assert first[:100].any()
+    assert first[-100:].any()
+    split = {"by": "hash", "of": "user"}
+    users = experiment(data=by_row.model_dump(mode="json")["data"] | {"split": split}).data
+    assert pilot._by_request(users.split, users.request)
+    assert not pilot._by_request(by_row.data.split, by_row.data.request)
+    with pytest.raises(UserError, match=r"'auto' needs more than the 1 training rows"):
+        pilot.hold_out(by_row, prepared, inputs, 1)
+
+
+def test_held_out_rows_take_no_part():
+    """With every row of a batch held out, a step changes nothing; its loss is 0, not a number divided by 0."""
+    rows = Examples(
+        ids=np.zeros((4, 1), np.int32), dense=np.zeros((4, 0), np.float32),
+        label=np.ones(4, np.float32), weight=np.ones(4, np.float32),
+    )  # fmt: skip
+    taken = rows.take(np.array([-1, -1, 2, -1]))
+    assert taken["share"].numpy().tolist() == [0, 0, 1, 0]
+    assert rows.take(np.array([-1, -1]))["share"].numpy().tolist() == [0, 0]
+
+
+def test_what_the_pilot_depends_on_is_in_the_keys(run):
+    manifest = read_manifest(run)
+    spec = replica_specs(experiment())[1]
+
+    def keys(**changes):
+        own = experiment(**changes)
+        return pilot_key(own, manifest), content_key(own, spec, manifest)
+
+    before = keys()
+    assert keys() == before
+    # The deployed arm decides for the others; a number of epochs needs no pilot.
+    deployed = keys(arms=ARMS | {"smelu": {"model.hidden": [8]}})
+    assert deployed[0] != before[0]
+    assert deployed[1] != before[1]
+    other = keys(arms=ARMS | {"fixed": {"training.epochs": 3}})
+    assert other == before
+    number = AUTO | {"epochs": 3}
+    assert keys(training=number)[1] == keys(training=number | {"patience": 9})[1]
+    assert keys(training=AUTO | {"patience": 9})[1] != before[1]
+
+
+def test_several_workers_need_a_number():
+    with pytest.raises(ValueError, match=r"epochs must be a number where distribution is 'multi_worker'"):
+        Training(distribution="multi_worker")
