@@ -22,6 +22,7 @@ _SYNONYMS = {
     "json_lines": "json",
     "svmlight": "libsvm",
 }
+_NULL_SPELLINGS = ("NULL", "null", "Null", "~")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -125,6 +126,20 @@ class Source(Section):
         if value is not None and len(set(value)) != len(value):
             raise ValueError("must not name a column twice")
         return value
+
+    @field_validator("null_values", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        """Numbers as text; YAML takes NULL, null and ~ without quotes for nothing, and all of them are meant."""
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        texts: list[Any] = []
+        for entry in entries:
+            if entry is None:
+                texts += _NULL_SPELLINGS
+            else:
+                is_number = isinstance(entry, (int, float)) and not isinstance(entry, bool)
+                texts.append(str(entry) if is_number else entry)
+        return tuple(texts)
 
     @field_validator("rename")
     @classmethod

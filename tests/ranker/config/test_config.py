@@ -76,6 +76,56 @@ def test_mistakes_are_one_line_with_file_key_rule_and_value(edits, says, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("NA", ("NA",)),
+        ("[NULL, -1]", ("NULL", "null", "Null", "~", "-1")),
+        ("['NULL', '\\N', 9.5]", ("NULL", "\\N", "9.5")),
+        ("[]", ()),
+    ],
+)
+def test_null_values_are_what_is_written(text, values, tmp_path):
+    experiment = load(write(tmp_path, tiny_tree()), [f"data.events.null_values={text}"])
+    assert experiment.data.events.null_values == values
+
+
+def test_all_mistakes_of_a_file_are_named_at_once(tmp_path):
+    edits = {f"training__{name}": "x" for name in ("batch_size", "average_last", "threads", "ema")}
+    edits |= {
+        "data__events__delimitr": ";",
+        "data__events__null_value": ["NA"],
+        "features__user__kind": "words",
+    }
+    edits |= {"monitor__requests": 0, "monitor__k": 0, "replicas__count": 0, "name": "a/b"}
+    with pytest.raises(UserError) as raised:
+        load(write(tmp_path, changed(**edits)))
+    message = str(raised.value)
+    assert message.count("; ") == len(edits) - 1
+    assert "did you mean 'delimiter'?" in message
+    assert "did you mean 'null_values'?" in message
+    arms = {"a": {"training.epoch": 3}, "b": {"model.hiden": [3]}}
+    with pytest.raises(
+        UserError, match=r"arms.a: training.epoch: unknown key.*; arms.b: model.hiden: unknown"
+    ):
+        load(write(tmp_path, changed(arms=arms)))
+
+
+def test_the_ending_of_a_path_says_how_to_read_it():
+    from ranker.config import Source
+
+    csv = Source(path="log/*.csv.gz")
+    assert (csv.format, csv.quote, csv.delimiter) == ("delimited", '"', ",")
+    assert Source(path=["a.csv", "b.csv"], quote=None).quote is None
+    assert (Source(path="x.TSV.zst").delimiter, Source(path="x.tsv").quote) == ("\t", None)
+    assert [Source(path=f"x.{end}").format for end in ("parquet", "pq", "jsonl", "ndjson", "libsvm", "svm", "dat")] == [
+        "parquet", "parquet", "json", "json", "libsvm", "libsvm", "delimited",
+    ]  # fmt: skip
+    assert [Source(path="x", format=name).format for name in ("jsonl", "svmlight", "csv")] == [
+        "json", "libsvm", "delimited",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("a: [", "not valid YAML"),
