@@ -497,13 +497,14 @@ def _key(log: FileGuess, table: FileGuess) -> tuple[str, str, float] | None:
         keys = table.texts[name]
         if column.distinct < 0.95 * (column.rows - column.missing) or column.distinct < 2:
             continue
-        for other, text in log.texts.items():
-            same = name.lower() == other.lower() or name.startswith("column_") or other.startswith("column_")
+        for log_column, text in log.texts.items():
+            is_nameless = name.startswith("column_") or log_column.startswith("column_")
+            shares_name = name.lower() == log_column.lower() or is_nameless
             share = float(pc.mean(pc.is_in(text, keys).cast(pa.float64())).as_py() or 0.0)
             if share > 0.5 and (
-                best is None or (same, share) > (best[0].lower() == best[1].lower(), best[2])
+                best is None or (shares_name, share) > (best[0].lower() == best[1].lower(), best[2])
             ):
-                best = (other, name, share)
+                best = (log_column, name, share)
     return best
 
 

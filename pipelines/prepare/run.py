@@ -67,8 +67,8 @@ def prepare(
         return there
     if store is None:
         began = time.monotonic()
-        kept = layout.failed_rejected_dir(Path(run_dir))
-        manifest, counters = _prepare(plan, target, kept, options, progress)
+        failed_rows = layout.failed_rejected_dir(Path(run_dir))
+        manifest, counters = _prepare(plan, target, failed_rows, options, progress)
         keep(Path(run_dir), "prepare", time.monotonic() - began, counters)
         _speak(manifest, progress)
         return manifest
@@ -78,8 +78,8 @@ def prepare(
             " filesystem that all of them mount"
         )
     with tempfile.TemporaryDirectory(prefix="ranker-prepare-") as scratch:
-        kept = Path(tempfile.gettempdir()) / f"ranker-rejected-{plan.inputs}"
-        manifest, _ = _prepare(plan, Path(scratch) / "data", kept, options, progress)
+        failed_rows = Path(tempfile.gettempdir()) / f"ranker-rejected-{plan.inputs}"
+        manifest, _ = _prepare(plan, Path(scratch) / "data", failed_rows, options, progress)
         progress(f"prepare: uploading to {store.uri}")
         store.upload(Path(scratch) / "data")
     _speak(manifest, progress)
@@ -92,13 +92,13 @@ def _speak(manifest: Manifest, progress: Progress) -> None:
 
 
 def _prepare(
-    plan: Plan, target: Path, kept: Path, options: RunnerOptions, progress: Progress
+    plan: Plan, target: Path, failed_rows: Path, options: RunnerOptions, progress: Progress
 ) -> tuple[Manifest, dict[str, int]]:
     with staging(target) as data, explained(target):
         directories = Directories(data, data / ".work")
         for name in _DIRECTORIES:
             (data / name).mkdir(parents=True)
-        with _rejected_rows_kept(data / "rejected", kept):
+        with _rejected_rows_kept(data / "rejected", failed_rows):
             tables = _read_tables(plan, directories)
             cleaner = Cleaner(
                 plan.experiment,
@@ -129,16 +129,16 @@ def _read_tables(plan: Plan, directories: Directories) -> dict[str, ReadTable]:
 
 
 @contextmanager
-def _rejected_rows_kept(rejected: Path, kept: Path) -> Iterator[None]:
+def _rejected_rows_kept(rejected: Path, failed_rows: Path) -> Iterator[None]:
     """Saves the rejected rows of a run that a mistake ends, and says where; those of an earlier run go."""
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(failed_rows, ignore_errors=True)
     try:
         yield
     except UserError as error:
         if not any(path.stat().st_size for path in rejected.rglob("*.jsonl")):
             raise
-        shutil.copytree(rejected, kept)
-        raise UserError(f"{error}. The rejected rows are in {kept}") from None
+        shutil.copytree(rejected, failed_rows)
+        raise UserError(f"{error}. The rejected rows are in {failed_rows}") from None
 
 
 def _changes(old: Path, new: Path) -> list[str]:

@@ -74,10 +74,10 @@ def parse(lines: Lines, sparse: Sparse, file: int) -> tuple[list[pa.RecordBatch]
     if is_good.any():
         good = pa.array(np.flatnonzero(is_good))
         arrays = {name: columns[name].take(good) for name in sparse.names if name in columns}
-        kept = chosen[is_good]
-        arrays[PLACE] = pa.array(starts[kept] + np.uint64(base))
-        arrays[LINE] = pa.array(kept + lines.line)
-        arrays[TEXT] = pa.array([raw[index][:_KEPT_BYTES] for index in kept], pa.binary())
+        good_lines = chosen[is_good]
+        arrays[PLACE] = pa.array(starts[good_lines] + np.uint64(base))
+        arrays[LINE] = pa.array(good_lines + lines.line)
+        arrays[TEXT] = pa.array([raw[index][:_KEPT_BYTES] for index in good_lines], pa.binary())
         rows.append(pa.RecordBatch.from_pydict(arrays))
     if not reasons:
         return rows, None

@@ -72,11 +72,11 @@ def after(pieces: Iterable[Lines], place: int) -> Iterator[Lines]:
         if piece.place >= place:
             yield piece
             continue
-        kept = max(0, min(place - piece.place, len(piece.data))) if piece.fault is None else len(piece.data)
-        passed = piece.data.count(b"\n", 0, kept)
+        cut = max(0, min(place - piece.place, len(piece.data))) if piece.fault is None else len(piece.data)
+        passed = piece.data.count(b"\n", 0, cut)
         yield Lines(b"", piece.place, piece.line, passed)
-        if kept < len(piece.data):
-            rest, count = piece.data[kept:], piece.count - passed
+        if cut < len(piece.data):
+            rest, count = piece.data[cut:], piece.count - passed
             yield Lines(rest, place, piece.line + passed, count)
 
 

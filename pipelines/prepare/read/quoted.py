@@ -99,14 +99,14 @@ class Quoting:
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """(start, end) of the records in `data` that go over several lines."""
-        odd, found, at = self.odd(data), [], 0
+        odd, spans, at = self.odd(data), [], 0
         while at + 1 < len(odd):
             start, end = odd[at][0], odd[at + 1][1]
             if end - start <= MAX_LINE_BYTES and self.is_record(data[start:end]):
-                found.append((start, end))
+                spans.append((start, end))
                 at += 1
             at += 1
-        return found
+        return spans
 
 
 def read_range(path: str, start: int, length: int, data_place: int, quoting: Quoting) -> Iterator[Lines]:
