@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
-from ranker.address import parse_address
 from ranker.config.validation import explain, read_yaml
 from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.text import text
+from serving.targets.target import parse_target
 
 
-def _address_text(value: object) -> str:
+def _target_text(value: object) -> str:
     try:
-        return str(parse_address(value))
+        return str(parse_target(value))
     except UserError as error:
         raise ValueError(str(error)) from None
 
@@ -40,7 +40,7 @@ class Replica:
 
     Attributes:
       name: unique in the deployment, as it appears in measures and alerts.
-      target: `host:port` of its gRPC server.
+      target: `host:port` of its gRPC server, or a URL as `serving.targets.target` reads it.
       path: TF Serving base path, relative to the run directory; empty: not known.
       labels: what tells it from the others: arm, replica, seeds, data, hardware.
 
@@ -49,7 +49,7 @@ class Replica:
     """
 
     name: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    target: Annotated[str, BeforeValidator(_address_text)]
+    target: Annotated[str, BeforeValidator(_target_text)]
     path: Text = ""
     labels: Annotated[Mapping[str, str], BeforeValidator(_label_texts)] = field(default_factory=dict)
 
@@ -64,6 +64,9 @@ class Deployment:
       feature_spec: hash of the schema; replicas with another are not compared. Empty: not known.
       item: the feature that identifies a candidate.
       context, candidate: the features of a request's context and of its candidates.
+      signature: the signature that scores rows.
+      output: its output with the scores, `NAME` or `NAME[COLUMN]`; empty: `score`, else the only one.
+      scale: what the output holds: probabilities, or logits.
 
     Raises:
       pydantic.ValidationError: a value breaks its rule.
@@ -75,6 +78,9 @@ class Deployment:
     item: NonEmpty = "item_id"
     context: tuple[Text, ...] = ()
     candidate: tuple[Text, ...] = ()
+    signature: NonEmpty = "serving_default"
+    output: Text = ""
+    scale: Literal["probability", "logit"] = "probability"
 
     @field_validator("replicas")
     @classmethod
@@ -126,12 +132,23 @@ def dump(deployment: Deployment, path: Path | str) -> None:
         {key: value for key, value in replica.items() if value} for replica in tree.pop("replicas")
     ]
     tree = {key: list(value) if isinstance(value, tuple) else value for key, value in tree.items()}
+    for key in ("signature", "output", "scale"):
+        if tree[key] == getattr(Deployment, key):
+            del tree[key]
     # Without allow_unicode: PyYAML writes U+0085 plain, and reads it back as a line break.
     write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False, width=120))
 
 
-def from_targets(targets: Iterable[str], *, model_name: str = "ranker", item: str = "item_id") -> Deployment:
-    """Makes a deployment of `name=host:port` texts.
+def from_targets(
+    targets: Iterable[str], *, model_name: str = "ranker", item: str = "item_id", **keys: str
+) -> Deployment:
+    """Makes a deployment of `name=target` texts.
+
+    Args:
+      targets: `name=host:port`, or `name=URL`.
+      model_name: the name that every replica serves the model by.
+      item: the feature that identifies a candidate.
+      keys: further keys of the deployment.
 
     Raises:
       UserError: a text of another form, or a name or address given twice.
@@ -140,6 +157,6 @@ def from_targets(targets: Iterable[str], *, model_name: str = "ranker", item: st
     for pair in targets:
         name, equals, target = pair.partition("=")
         if not equals:
-            raise UserError(f"a replica must read name=host:port. Received: {pair!r}")
+            raise UserError(f"a replica must read name=target. Received: {pair!r}")
         replicas.append({"name": name, "target": target})
-    return build({"model_name": model_name, "replicas": replicas, "item": item})
+    return build({"model_name": model_name, "replicas": replicas, "item": item} | keys)

@@ -18,6 +18,7 @@ import pyarrow as pa
 from ranker.errors import UserError
 from ranker.layout import REQUEST_SEPARATOR
 from ranker.scored.align import ModelScores
+from ranker.scored.probe import request_hash
 from ranker.text import texts
 from ranker.tfrecord import records
 from serving.wire import PredictionLog, to_array
@@ -46,14 +47,11 @@ def read_prediction_log(
         UserError: no file matches, a file is damaged, a record is no Predict call, lacks the item or the output, or has
             another number of scores than candidates.
     """
-    paths = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
-    if not paths:
-        raise UserError(f"{source}: no such file, and no file matches it")
     request_ids: list[str] = []
     item_ids: list[str] = []
     scores: list[np.ndarray] = []
     labels: list[np.ndarray] = []
-    for path in paths:
+    for path in _paths(source):
         for number, record in enumerate(records(Path(path)), start=1):
             where = f"{path}: record {number}"
             inputs, values = _call(record, score, where)
@@ -82,8 +80,78 @@ def read_prediction_log(
     )
 
 
-def _call(record: bytes, score: str | None, where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The inputs of a logged call and its scores."""
+def read_logged_requests(
+    source: str, request: Sequence[str], item: str, count: int
+) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Reads a sample of the requests that a server logged, for probe requests.
+
+    Args:
+        source: a file or a glob.
+        request: as in `read_prediction_log`.
+        item: the input feature that identifies a candidate; calls without it (of another signature) are left out.
+        count: how many requests at most: those with the smallest hashes.
+
+    Returns:
+        A row a candidate with a column an input, null where a call lacks it; and the request of each row.
+
+    Raises:
+        UserError: as `read_prediction_log`; an input has neither one value nor one a candidate; no call has the item.
+    """
+    calls: dict[str, dict[str, np.ndarray]] = {}
+    names: set[str] = set()
+    for path in _paths(source):
+        for number, record in enumerate(records(Path(path)), start=1):
+            where = f"{path}: record {number}"
+            inputs, _ = _tensors(record, where)
+            names |= inputs.keys()
+            if item not in inputs or inputs[item].size < 2:
+                continue
+            calls.setdefault(_request_id(inputs, request, where), _rows(inputs, inputs[item].size, where))
+            if len(calls) > 4 * count:
+                calls = _smallest(calls, count)
+    if not calls:
+        inputs_seen = ", ".join(sorted(names)) or "no calls"
+        raise UserError(
+            f"{source}: a call must have the input {item} with two candidates. Received: {inputs_seen}"
+        )
+    calls = _smallest(calls, count)
+    table = pa.concat_tables([_arrow(columns) for columns in calls.values()], promote_options="permissive")
+    ids = [name for name, columns in calls.items() for _ in range(len(columns[item]))]
+    return table, pa.chunked_array([pa.array(ids, pa.string())])
+
+
+def _smallest(calls: dict[str, dict[str, np.ndarray]], count: int) -> dict[str, dict[str, np.ndarray]]:
+    return {name: calls[name] for name in sorted(calls, key=request_hash)[:count]}
+
+
+def _rows(inputs: dict[str, np.ndarray], count: int, where: str) -> dict[str, np.ndarray]:
+    """The inputs as columns of `count` rows; one value is every row's."""
+    for name, values in inputs.items():
+        if values.size not in (1, count):
+            raise UserError(
+                f"{where}: {name} must have a value a candidate. Received: {values.size} for {count}"
+            )
+    return {name: np.broadcast_to(values.ravel(), count) for name, values in inputs.items()}
+
+
+def _arrow(columns: dict[str, np.ndarray]) -> pa.Table:
+    return pa.table(
+        {
+            name: pa.array(texts(values, name=name) if values.dtype.kind == "O" else np.array(values))
+            for name, values in columns.items()
+        }
+    )
+
+
+def _paths(source: str) -> list[str]:
+    paths = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
+    if not paths:
+        raise UserError(f"{source}: no such file, and no file matches it")
+    return paths
+
+
+def _tensors(record: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The inputs and outputs of a logged call."""
     try:
         log = PredictionLog.FromString(record)
         if not log.HasField("predict_log"):
@@ -94,6 +162,12 @@ def _call(record: bytes, score: str | None, where: str) -> tuple[dict[str, np.nd
         raise
     except Exception as error:  # noqa: BLE001 (protobuf's own errors share no public class)
         raise UserError(f"{where}: is no PredictionLog: {error}") from None
+    return inputs, outputs
+
+
+def _call(record: bytes, score: str | None, where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The inputs of a logged call and its scores."""
+    inputs, outputs = _tensors(record, where)
     if score is None and len(outputs) == 1:
         score = next(iter(outputs))
     if score is None or score not in outputs:

@@ -105,22 +105,23 @@ def deploy(run: Path, base_port: int | None = None) -> Deployment:
 
 
 def deployment_from(
-    run: Path | None, replicas: list[str] | None, model_name: str | None = None
+    run: Path | None, replicas: list[str] | None, model_name: str | None = None, **keys: str
 ) -> Deployment:
-    """What to talk to: `NAME=HOST:PORT` texts where given, else the run directory's `deployment.yaml`.
+    """What to talk to: `NAME=TARGET` texts where given, else the run directory's `deployment.yaml`.
 
     Args:
         run: says what the texts do not: the model's name, its item and features.
         replicas: the texts.
         model_name: instead of the run's; without a run `ranker`.
+        keys: further keys of a deployment without a run.
 
     Raises:
         UserError: neither is given, or what is given cannot be read.
     """
     if replicas and run is None:
-        return from_targets(replicas, model_name=model_name or "ranker")
+        return from_targets(replicas, model_name=model_name or "ranker", **keys)
     if run is None:
-        raise UserError("give --run-dir, or --replica NAME=HOST:PORT for each replica")
+        raise UserError("give --run-dir, or --replica NAME=TARGET for each replica")
     if replicas:
         experiment = experiment_of(run)
         arm = experiment.arm(experiment.deployed_arm)

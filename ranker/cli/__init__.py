@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ranker import __version__
-from ranker.cli import compare, endpoint, pipeline, quickstart, study, watch
+from ranker.cli import compare, endpoint, pipeline, probe, quickstart, study, watch
 from ranker.errors import UserError
 
 app = typer.Typer(
@@ -30,7 +30,7 @@ _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config, pipeline.init),
     *(endpoint.serve, endpoint.rank),
-    *(watch.status, watch.dashboard, compare.compare),
+    *(watch.status, watch.dashboard, compare.compare, probe.probe),
 )
 for _command in _commands:
     app.command()(_command)

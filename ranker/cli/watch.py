@@ -47,7 +47,11 @@ monitor = typer.Typer(
 
 Replicas = Annotated[
     list[str] | None,
-    typer.Option("--replica", metavar="NAME=HOST:PORT", help="Instead of RUN/deployment.yaml."),
+    typer.Option(
+        "--replica",
+        metavar="NAME=TARGET",
+        help="Instead of RUN/deployment.yaml: a name and HOST:PORT, or a URL.",
+    ),
 ]
 Rules = Annotated[
     Path | None, typer.Option(help="Alert rules, a YAML file; default: those that come with us.")
@@ -59,6 +63,24 @@ def _monitor(
     context: typer.Context,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", help="The run directory.")] = None,
     replica: Replicas = None,
+    deployment_file: Annotated[
+        Path | None, typer.Option("--deployment", help="The replicas, a YAML file; instead of --replica.")
+    ] = None,
+    probe_file: Annotated[
+        Path | None,
+        typer.Option("--probe", help="Probe requests, of `ranker probe`; instead of the run directory's."),
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(help="The model's name on its servers.")] = None,
+    item: Annotated[str | None, typer.Option(help="The feature that identifies a candidate.")] = None,
+    signature: Annotated[str | None, typer.Option(help="The signature that scores rows.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="What scores are: probability or logit.")] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
     store: Store = None,
     interval: Annotated[str | None, typer.Option(help="Between rounds, e.g. 60s.")] = None,
@@ -101,35 +123,53 @@ def _monitor(
     Example: ranker monitor --run-dir runs/ml --once
 
     Example: ranker monitor --run-dir runs/ml --mirror-listen 127.0.0.1:8602 --metrics 127.0.0.1:8603
+
+    Any model, without a run directory; the store is ./monitor.db, example requests are in ./exemplars:
+
+    Example: ranker monitor --probe probe.parquet --item sku --model-name m --replica a=host1:8500 --replica b=host2:8500
     """
     if context.invoked_subcommand:
         return
-    if run_dir is None:
-        raise UserError("give --run-dir: the probe requests are in RUN/data/probe.parquet")
+    if run_dir is None and probe_file is None:
+        raise UserError("give --run-dir, or --probe with --replica or --deployment")
+    call = {
+        key: value
+        for key, value in (("item", item), ("signature", signature), ("output", output), ("scale", scale))
+        if value is not None
+    }
+    if deployment_file is not None and (replica or model_name or call):
+        raise UserError("give --deployment, or --replica with its options, not both: the file has these keys")
+    if run_dir is not None and call:
+        raise UserError(f"--{next(iter(call))} is for a monitor without --run-dir, which knows it")
     if once and mirror_listen is not None:
         raise UserError("give --once or --mirror-listen, not both: one round has no live calls to measure")
     from serving.client import Tls
+    from serving.deployment import load
     from serving.monitor.alerts.messages import Origin
     from serving.monitor.alerts.rules import load_rules, with_alertmanager
     from serving.monitor.exemplars import Exemplars
     from serving.monitor.run import run, stop_on_signals
     from serving.run_directory import deployment_from
-    from serving.watch import monitor_settings, probe_of, sentence, store_of
+    from serving.watch import exemplars_of, monitor_settings, probe_of, sentence, store_of
 
     reporter = Reporter(as_json)
-    settings = monitor_settings(run_dir, interval=interval, requests=requests)
-    deployment = deployment_from(run_dir, replica)
-    probe = probe_of(run_dir, deployment, settings)
+    settings = monitor_settings(run_dir, interval=interval, requests=requests, budget=budget)
+    if deployment_file is not None:
+        deployment = load(deployment_file)
+    else:
+        deployment = deployment_from(run_dir, replica, model_name, **call)
+    probe = probe_of(run_dir, deployment, settings, probe_file)
+    where = store_of(run_dir, store)
     with stop_on_signals() as stop:
         summary = run(
             deployment,
             settings,
             probe,
-            store_of(run_dir, store),
+            where,
             once=once,
             rules=with_alertmanager(load_rules(rules), alertmanager),
             origin=Origin(deployment.model_name, dashboard_url or "", runbook_url or ""),
-            exemplars=Exemplars(exemplars or run_dir / "exemplars", salt=hash_ids),
+            exemplars=Exemplars(exemplars or exemplars_of(run_dir, where), salt=hash_ids),
             mirror_listen=mirror_listen,
             metrics=metrics,
             tls=Tls(replica_ca, replica_certificate, replica_key)
@@ -185,9 +225,15 @@ def replay(
 
 
 def status(
-    run_dir: RunDir,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="The run directory; without it --store says where.")
+    ] = None,
     store: Store = None,
     stream: Annotated[str, typer.Option(help="probe, or live: requests of real traffic.")] = "probe",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say in one sentence whether the replicas agree, as the dashboard does.
@@ -204,7 +250,7 @@ def status(
     try:
         if stream not in ("probe", "live"):
             raise UserError(f"--stream must be probe or live. Received: {stream!r}")
-        settings = monitor_settings(run_dir)
+        settings = monitor_settings(run_dir, budget=budget)
         opened = open_store(store_of(run_dir, store), create=False)
     except UserError as error:
         error.exit_code = 4

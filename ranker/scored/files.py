@@ -67,14 +67,14 @@ def read_models(
     names = list(score) if len(sources) == 1 else model_names(sources)
     models = []
     for source, name in zip(sources, names, strict=False):
-        table = _read(source, columns, texts=[*request, item])
-        ids = _request_ids(table, request, source), _texts(table[item])
-        labels = None if label is None else _numbers(table[label], label, source)
+        table = read_table(source, columns, texts=[*request, item])
+        ids = request_ids(table, request), _texts(table[item])
+        labels = None if label is None else numbers(table[label], label, source)
         if len(sources) == 1:
             return [
-                ModelScores(column, *ids, _numbers(table[column], column, source), labels) for column in score
+                ModelScores(column, *ids, numbers(table[column], column, source), labels) for column in score
             ]
-        models.append(ModelScores(name, *ids, _numbers(table[score[0]], score[0], source), labels))
+        models.append(ModelScores(name, *ids, numbers(table[score[0]], score[0], source), labels))
     return models
 
 
@@ -98,7 +98,17 @@ def _without_suffix(source: str) -> str:
     return path
 
 
-def _read(source: str, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+def read_table(source: str, columns: Sequence[str] | None, texts: Sequence[str]) -> pa.Table:
+    """Reads a source's rows.
+
+    Args:
+        source: a file, a glob, a directory of files or a URI.
+        columns: which to read; None: all.
+        texts: columns that stay as they are written, where a format has no types.
+
+    Raises:
+        UserError: there is no file, it cannot be read, or it lacks a column or rows.
+    """
     tables = [_read_file(filesystem, path, columns, texts) for filesystem, path in _files(source)]
     if not sum(len(table) for table in tables):
         raise UserError(f"{source}: must have at least one row. Received: none")
@@ -146,7 +156,7 @@ def _format(name: str) -> str | None:
     return FORMATS.get(Path(name).suffix.lower())
 
 
-def _read_file(filesystem: Any, path: str, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+def _read_file(filesystem: Any, path: str, columns: Sequence[str] | None, texts: Sequence[str]) -> pa.Table:
     kind = _format(path)
     if kind is None:
         raise UserError(f"{path}: a file's name must end in one of {', '.join(FORMATS)}")
@@ -160,6 +170,8 @@ def _read_file(filesystem: Any, path: str, columns: Sequence[str], texts: Sequen
             table = _READERS[kind](stream, path, columns, texts)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if columns is None:
+        return table
     _require(path, columns, table.column_names)
     return table.select(list(dict.fromkeys(columns)))
 
@@ -170,15 +182,17 @@ def _require(path: str, columns: Sequence[str], names: Sequence[str]) -> None:
         raise UserError(f"{path}: must have the column {', '.join(absent)}. Received: {', '.join(names)}")
 
 
-def _read_parquet(stream: Any, path: str, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+def _read_parquet(stream: Any, path: str, columns: Sequence[str] | None, texts: Sequence[str]) -> pa.Table:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(stream)
+    if columns is None:
+        return file.read()
     _require(path, columns, file.schema_arrow.names)
     return file.read(columns=list(dict.fromkeys(columns)))
 
 
-def _read_csv(stream: Any, path: str, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+def _read_csv(stream: Any, path: str, columns: Sequence[str] | None, texts: Sequence[str]) -> pa.Table:
     from pyarrow import csv
 
     # Ids stay as they are written: 007 is not 7.
@@ -187,13 +201,13 @@ def _read_csv(stream: Any, path: str, columns: Sequence[str], texts: Sequence[st
     return csv.read_csv(stream, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=convert)
 
 
-def _read_json(stream: Any, path: str, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+def _read_json(stream: Any, path: str, columns: Sequence[str] | None, texts: Sequence[str]) -> pa.Table:
     from pyarrow import json
 
     return json.read_json(stream)
 
 
-def _read_ipc(stream: Any, path: str, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+def _read_ipc(stream: Any, path: str, columns: Sequence[str] | None, texts: Sequence[str]) -> pa.Table:
     content = pa.BufferReader(stream.read())
     try:
         return pa.ipc.open_file(content).read_all()
@@ -202,7 +216,7 @@ def _read_ipc(stream: Any, path: str, columns: Sequence[str], texts: Sequence[st
         return pa.ipc.open_stream(content).read_all()
 
 
-_READERS: dict[str, Callable[[Any, str, Sequence[str], Sequence[str]], pa.Table]] = {
+_READERS: dict[str, Callable[[Any, str, Sequence[str] | None, Sequence[str]], pa.Table]] = {
     "parquet": _read_parquet,
     "csv": _read_csv,
     "json": _read_json,
@@ -215,14 +229,24 @@ def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.string())
 
 
-def _request_ids(table: pa.Table, request: Sequence[str], source: str) -> pa.ChunkedArray:
+def request_ids(table: pa.Table, request: Sequence[str]) -> pa.ChunkedArray:
+    """The texts of the request columns, joined, of each row.
+
+    Raises:
+        UserError: there is no request column.
+    """
     if not request:
-        raise UserError("a comparison must have at least one request column. Received: none")
+        raise UserError("there must be at least one request column. Received: none")
     columns = [_texts(table[name]) for name in request]
     return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, REQUEST_SEPARATOR)
 
 
-def _numbers(column: pa.ChunkedArray, name: str, source: str) -> NDArray[np.float64]:
+def numbers(column: pa.ChunkedArray, name: str, source: str) -> NDArray[np.float64]:
+    """A column's numbers, also written as text; NaN where missing.
+
+    Raises:
+        UserError: a value is no number.
+    """
     kind = column.type
     if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         column = column.cast(pa.float64())

@@ -42,6 +42,7 @@ from serving.client.errors import (
     Unimplemented,
     error_for,
 )
+from serving.client.outputs import OutputError, choose_output, scores_in
 
 DEFAULT_SIGNATURE = "serving_default"
 _DEFAULT_ITEM = "item_id"
@@ -64,6 +65,9 @@ class RankerClient:
       retries: how often a call is sent again after UNAVAILABLE (and nothing else), with growing waits.
       tls: whom to trust and who we are; None: no TLS.
       item: the feature that identifies a candidate; None: what the model's `describe` says, else `item_id`.
+      signature: the signature that scores rows.
+      output: its output with the scores, `NAME`, or `NAME[COLUMN]` of several numbers a row; None: `score` if there is one,
+        else the only one.
 
     Example:
       with RankerClient("127.0.0.1:8500") as client:
@@ -79,6 +83,8 @@ class RankerClient:
         retries: int = 2,
         tls: Tls | None = None,
         item: str | None = None,
+        signature: str = DEFAULT_SIGNATURE,
+        output: str | None = None,
     ) -> None:
         check_limits(deadline, retries)
         self.target = check_target(target)
@@ -86,6 +92,8 @@ class RankerClient:
         self.retries = retries
         self._model_name = model_name
         self._item = item
+        self._signature = signature
+        self._output = output
         # What the server has said, learnt once; None: not asked yet. A race asks twice.
         self._signatures: dict[str, Signature] | None = None
         self._description: dict[str, Any] | None = None
@@ -101,9 +109,10 @@ class RankerClient:
     def predict(
         self, rows: Mapping[str, Any], *, version: int | None = None, label: str | None = None
     ) -> Prediction:
-        """Scores rows, given as columns of raw values of one length, by `serving_default`.
+        """Scores rows, given as columns of raw values of one length.
 
-        The scores are what the model answers; a broken model's may be NaN.
+        The scores are what the model answers; a broken model's may be NaN. The item's column is left out where the model
+        has no such input.
         """
         check_mapping(rows, "rows")
         with _Operation(self) as operation:
@@ -181,11 +190,15 @@ class RankerClient:
     def _predict(
         self, operation: _Operation, rows: Mapping[str, Any], version: int | None, label: str | None
     ) -> Prediction:
-        signature = self._all_signatures(operation).get(DEFAULT_SIGNATURE)
+        signature = self._scoring_signature(operation)
+        if signature is not None and signature.inputs and not rows.keys() <= signature.inputs.keys():
+            item = self._item_feature(operation)
+            if item not in signature.inputs:
+                rows = {name: values for name, values in rows.items() if name != item}
         separators = self._separators(operation) if any(map(holds_lists, rows.values())) else {}
         arrays = to_arrays(rows, signature, separators)
         batch = length(arrays)
-        request = self._request(self._spec(DEFAULT_SIGNATURE, version, label), arrays)
+        request = self._request(self._spec(self._signature, version, label), arrays)
         answer, latency = operation.send(wire.PREDICT, request)
         scores = self._scores(answer)
         if len(scores) != batch:
@@ -209,7 +222,7 @@ class RankerClient:
         signatures = self._all_signatures(operation)
         lists = any(map(has_items, context.values())) or any(map(holds_lists, candidates.values()))
         separators = self._separators(operation) if lists else {}
-        check_features([*context, *candidates], signatures.get(DEFAULT_SIGNATURE))
+        check_features([*context, *candidates], signatures.get(self._signature))
         columns = as_context(context, separators)
         if signatures and "rank" not in signatures:
             self._has_rank = False
@@ -227,18 +240,18 @@ class RankerClient:
                     raise
                 self._has_rank = False
             else:
-                ids = tuple(text(value) for value in self._output(answer, "item_id").ravel())
+                ids = tuple(text(value) for value in self._values(answer, "item_id").ravel())
                 scores = self._ranked_scores(answer, ids)
                 if len(ids) != count or sorted(ids) != sorted(map(text, items[item])):
                     raise self._malformed(f"other items than the {count} candidates")
                 return Ranking(ids[:k], scores[:k], answer.model_spec.version.value, latency)
-        signature = signatures.get(DEFAULT_SIGNATURE)
+        signature = signatures.get(self._signature)
         items = to_arrays(candidates, signature, separators)
         count = length(items)
         row = to_arrays(columns, signature, separators) if columns else {}
         row |= missing(signature, [*columns, *candidates])
         repeated = {name: np.repeat(values, count) for name, values in row.items()}
-        request = self._request(self._spec(DEFAULT_SIGNATURE, version, label), repeated | items)
+        request = self._request(self._spec(self._signature, version, label), repeated | items)
         answer, latency = operation.send(wire.PREDICT, request)
         ids = tuple(text(value) for value in items[item])
         scores = self._ranked_scores(answer, ids)
@@ -249,7 +262,7 @@ class RankerClient:
     def _describe(self, operation: _Operation, version: int | None, label: str | None) -> dict[str, Any]:
         request = wire.PredictRequest(model_spec=self._spec("describe", version, label))
         answer, _ = operation.send(wire.PREDICT, request)
-        values = self._output(answer, "description").ravel()
+        values = self._values(answer, "description").ravel()
         written = text(values[0]) if len(values) else ""
         try:
             description = json.loads(written)
@@ -285,6 +298,13 @@ class RankerClient:
             except Unimplemented:
                 self._signatures = {}
         return self._signatures
+
+    def _scoring_signature(self, operation: _Operation) -> Signature | None:
+        signatures = self._all_signatures(operation)
+        if signatures and self._signature not in signatures:
+            reason = f'Serving signature key "{self._signature}" not found; signatures: {", ".join(sorted(signatures))}'
+            raise FailedPrecondition(self.target, "FAILED_PRECONDITION", reason)
+        return signatures.get(self._signature)
 
     def _own_description(self, operation: _Operation) -> dict[str, Any]:
         if self._description is None:
@@ -324,7 +344,7 @@ class RankerClient:
                 raise UserError(f"column {name!r} cannot be sent: {' '.join(str(error).split())}") from None
         return request
 
-    def _output(self, answer: Any, name: str) -> np.ndarray:
+    def _values(self, answer: Any, name: str) -> np.ndarray:
         if name not in answer.outputs:
             raise self._malformed(f"no output `{name}` among {sorted(answer.outputs)}")
         try:
@@ -333,10 +353,12 @@ class RankerClient:
             raise self._malformed(f"output `{name}`: {error}") from None
 
     def _scores(self, answer: Any) -> np.ndarray:
-        scores = self._output(answer, "score")
-        if scores.dtype.kind not in "fiu":
-            raise self._malformed(f"scores that are no numbers, but {scores.dtype}")
-        return scores.astype(np.float32).ravel()
+        try:
+            name, column = choose_output(answer.outputs, self._output)
+            scores = scores_in(name, self._values(answer, name), column)
+        except OutputError as error:
+            raise self._malformed(str(error)) from None
+        return scores.astype(np.float32)
 
     def _ranked_scores(self, answer: Any, ids: tuple[str, ...]) -> np.ndarray:
         scores = self._scores(answer)

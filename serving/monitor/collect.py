@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +25,14 @@ from serving.client import (
     InvalidArgument,
     MalformedAnswer,
     NotFound,
-    RankerClient,
     ServingError,
     Unavailable,
     Unimplemented,
 )
+from serving.deployment import Replica
 from serving.monitor.requests import Array, ProbeSet
+from serving.targets.scoring import ScoringClient
+from serving.targets.target import parse_target
 
 ERROR_KINDS = (
     "down", "deadline", "invalid_score", "coverage_mismatch", "wrong_model", "incompatible", "version_change", "refused",
@@ -64,22 +66,6 @@ _LISTENS_WITHIN = 2.0
 """Seconds."""
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 """The client's first words, RFC 9113, section 3.4, with an empty SETTINGS frame."""
-
-
-class Target(Protocol):
-    """A replica to ask: a `serving.deployment.Replica` is one."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def target(self) -> str:
-        """Its address, `host:port`."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Seeds, data, hardware: what tells it from the others."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +119,7 @@ class Answers:
         latencies: seconds of each answered request.
         refused: why the replica may not be compared; empty if it may.
         kinds: position of a request without a usable answer -> its kind of error.
+        messages: kind of error -> what the first of them said.
     """
 
     replica: str
@@ -149,6 +136,7 @@ class Answers:
     latencies: tuple[float, ...] = ()
     refused: str = ""
     kinds: Mapping[int, str] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict)
 
     def coverage(self, probe: ProbeSet) -> AnswerCoverage:
         """Who was asked and who answered: the requests without a usable answer by kind, with the first of each."""
@@ -177,11 +165,11 @@ class Collected:
         return {answers.replica: answers.coverage(self.probe) for answers in self.answers}
 
 
-Connect = Callable[[Target], RankerClient]
+Connect = Callable[[Replica], ScoringClient]
 
 
 def collect(
-    targets: Sequence[Target],
+    replicas: Sequence[Replica],
     probe: ProbeSet,
     connect: Connect,
     expected: Expected,
@@ -191,7 +179,7 @@ def collect(
     """Asks every replica every request, all replicas at once.
 
     Args:
-        targets: the replicas.
+        replicas: whom to ask.
         probe: the requests.
         connect: opens a client for a replica; closed after the round.
         expected: what replicas must say of themselves.
@@ -199,11 +187,11 @@ def collect(
         usual: where `expected` does not say, most replicas decide who may be compared; this breaks a tie.
     """
     started, clock = time.time(), time.monotonic()
-    with ThreadPoolExecutor(max_workers=max(len(targets), 1), thread_name_prefix="replica") as pool:
+    with ThreadPoolExecutor(max_workers=max(len(replicas), 1), thread_name_prefix="replica") as pool:
         answers = tuple(
-            pool.map(lambda target: _ask_replica(target, probe, connect, expected, limits), targets)
+            pool.map(lambda replica: _ask_replica(replica, probe, connect, expected, limits), replicas)
         )
-    for replica, answer in zip(targets, answers, strict=True):
+    for replica, answer in zip(replicas, answers, strict=True):
         if answer.errors.get("down") and _hangs(replica.target):
             answer.errors["deadline"] += answer.errors.pop("down")
     majority = _majority(answers, expected, usual or Expected())
@@ -211,16 +199,18 @@ def collect(
     return Collected(probe, started, time.monotonic() - clock, answers)
 
 
-def _hangs(address: str) -> bool:
+def _hangs(text: str) -> bool:
     """Whether a process holds a port and says nothing there.
 
     gRPC says UNAVAILABLE of it, as it does where nothing listens. Any HTTP/2 server sends its settings as soon as it
     has the client's preface, and a TLS server answers such a preface with an alert. A process that hangs says nothing,
     while the kernel accepts for it.
     """
-    host, _, port = address.rpartition(":")
+    target = parse_target(text)
+    if target.protocol != "grpc":  # HTTP clients tell the two apart
+        return False
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENS_WITHIN) as connection:
+        with socket.create_connection(target.address, timeout=_LISTENS_WITHIN) as connection:
             connection.sendall(_HTTP2_PREFACE)
             connection.recv(1)
     except TimeoutError:
@@ -260,6 +250,7 @@ class _Scores:
         versions: the version that answered each request, int64 [N]; 0: none.
         kinds: why a request has no usable answer [N]; empty: it has one, or it was not asked.
         latencies: seconds of each answered call.
+        messages: kind of error -> what the first of them said.
     """
 
     def __init__(self, probe: ProbeSet) -> None:
@@ -267,6 +258,7 @@ class _Scores:
         self.versions = np.zeros(len(probe), dtype=np.int64)
         self.kinds: list[str] = [""] * len(probe)
         self.latencies: list[float] = []
+        self.messages: dict[str, str] = {}
 
 
 class _Silence:
@@ -296,27 +288,29 @@ class _Silence:
 
 
 def _ask_replica(
-    target: Target, probe: ProbeSet, connect: Connect, expected: Expected, limits: Limits
+    replica: Replica, probe: ProbeSet, connect: Connect, expected: Expected, limits: Limits
 ) -> Answers:
     ends = time.monotonic() + limits.round
-    labels = {**{key: str(value) for key, value in target.labels.items()}, "server": target.target}
+    labels = {**{key: str(value) for key, value in replica.labels.items()}, "server": replica.target}
     try:
-        client = connect(target)
+        client = connect(replica)
     except UserError:
-        return _no_answers(target.name, labels, probe, "error")
+        return _no_answers(replica.name, labels, probe, "error")
     with client:
         try:
             description = _describe(client, _Silence(limits.patience, ends))
         except (FailedPrecondition, InvalidArgument, MalformedAnswer):
             description = {}  # not an export of ours: it may still be asked for scores
         except ServingError as error:
-            return _no_answers(target.name, labels, probe, _kind(error))
+            return _no_answers(
+                replica.name, labels, probe, _kind(error), message="" if _is_silent(error) else str(error)
+            )
         # what it serves now knows its seeds better than the deployment that was written before a refresh
         labels = {**labels, **{k: str(description[k]) for k in LABELS if k in description}}
         reason = expected.refuses(description)
         if reason:
             version = int(description.get("served_version", 0))
-            return _no_answers(target.name, labels, probe, "incompatible", version, description, reason)
+            return _no_answers(replica.name, labels, probe, "incompatible", version, description, reason)
         positions = list(range(len(probe)))
         alone = _send(client, probe, [(n,) for n in positions], ends, limits)
         versions = np.unique(alone.versions[alone.versions > 0])
@@ -327,7 +321,7 @@ def _ask_replica(
             again = _send(client, probe, [(n,) for n in floor], ends, limits)
             if limits.batched:
                 batched = _send(client, probe, [(n, probe.companion(n)) for n in floor], ends, limits)
-    return _answers(target.name, labels, version, description, probe, alone, again, batched)
+    return _answers(replica.name, labels, version, description, probe, alone, again, batched)
 
 
 LABELS = (
@@ -344,7 +338,7 @@ LABELS = (
 """What is kept of a replica's description."""
 
 
-def _describe(client: RankerClient, silence: _Silence) -> dict[str, Any]:
+def _describe(client: ScoringClient, silence: _Silence) -> dict[str, Any]:
     while True:
         try:
             return client.describe()
@@ -354,7 +348,7 @@ def _describe(client: RankerClient, silence: _Silence) -> dict[str, Any]:
 
 
 def _send(
-    client: RankerClient, probe: ProbeSet, batches: Sequence[tuple[int, ...]], ends: float, limits: Limits
+    client: ScoringClient, probe: ProbeSet, batches: Sequence[tuple[int, ...]], ends: float, limits: Limits
 ) -> _Scores:
     """Asks batches of requests; of each batch the first request's scores are kept.
 
@@ -378,12 +372,15 @@ def _send(
             prediction = client.predict(probe.rows(*batch))
         except ServingError as error:
             result.kinds[n] = _kind(error)
+            if not _is_silent(error):
+                result.messages.setdefault(result.kinds[n], str(error))
             if _is_silent(error):
                 failures.append(result.kinds[n])
                 attempts[n] += 1
                 return error.code not in _SENT_AGAIN or attempts[n] >= _ATTEMPTS
-        except UserError:
+        except UserError as error:
             result.kinds[n] = "error"  # the request cannot be sent
+            result.messages.setdefault("error", str(error))
             return True
         else:
             trial = batch
@@ -393,6 +390,7 @@ def _send(
             result.latencies.append(prediction.latency)
             if not (np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all()):
                 result.kinds[n] = "invalid_score"
+                result.messages.setdefault("invalid_score", _not_probabilities(scores))
         failures.clear()
         return True
 
@@ -442,7 +440,7 @@ def _answers(
     batched_scores, batched_answered = of(batched)
     return Answers(
         replica, labels, version, description, scores, answered, again_scores, again_answered, batched_scores,
-        batched_answered, Counter(kind for kind in kinds if kind), tuple(alone.latencies),
+        batched_answered, Counter(kind for kind in kinds if kind), tuple(alone.latencies), messages=alone.messages,
         kinds={n: kind for n, kind in enumerate(kinds) if kind},
     )  # fmt: skip
 
@@ -455,6 +453,7 @@ def _no_answers(
     version: int = 0,
     description: dict[str, Any] | None = None,
     refused: str = "",
+    message: str = "",
 ) -> Answers:
     scores, none = np.full(int(probe.offsets[-1]), np.nan), np.zeros(len(probe), dtype=bool)
     errors = Counter({kind: len(probe)})
@@ -472,6 +471,16 @@ def _no_answers(
         errors,
         refused=refused,
         kinds=dict.fromkeys(range(len(probe)), kind),
+        messages={kind: message} if message else {},
+    )
+
+
+def _not_probabilities(scores: Array) -> str:
+    finite = scores[np.isfinite(scores)]
+    if len(finite) < len(scores):
+        return f"{len(scores) - len(finite)} of {len(scores)} scores are not finite"
+    return (
+        f"scores from {finite.min():g} to {finite.max():g} are no probabilities; --scale logit takes log-odds"
     )
 
 

@@ -39,12 +39,13 @@ from ranker.divergence.quality import auc_components, request_ndcg, row_logloss
 from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.json_text import json_text
-from serving.client import RankerClient
 from serving.deployment import Replica
 from serving.monitor.collect import Answers, Expected, Limits, collect
 from serving.monitor.measure import request_batch
 from serving.monitor.offline import answer_offline, saved_model
 from serving.monitor.requests import Array, ProbeSet
+from serving.targets.scoring import ModelCall, ScoringClient
+from serving.targets.scoring import connect as connect_to
 
 CHURN = ("top1_swap", "set_churn", "consensus_regret")
 """What is held to the baseline's own churn unless said otherwise."""
@@ -432,9 +433,9 @@ def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
     if _is_path(source):
         return answer_offline("model", Path(source), probe)
 
-    def connect(target: Any) -> RankerClient:
-        return RankerClient(
-            target.target, model_name=options.model_name, deadline=options.deadline, item=probe.item
+    def connect(replica: Replica) -> ScoringClient:
+        return connect_to(
+            replica.target, ModelCall(options.model_name, probe.item), deadline=options.deadline, retries=2
         )
 
     limits = Limits(

@@ -176,7 +176,9 @@ def load_probe(path: Path, item: str, count: int | None = None) -> ProbeSet:
         UserError: the file is missing or not one with columns `request` and the item's.
     """
     if not path.is_file():
-        raise UserError(f"the probe requests must exist: run `ranker prepare` first. Received: {path}")
+        raise UserError(
+            f"the probe requests must exist: `ranker prepare` or `ranker probe` makes them. Received: {path}"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -20,12 +20,12 @@ from ranker.config.deployment import Monitor as Settings
 from ranker.divergence import AnswerCoverage
 from ranker.divergence import Settings as MeasureSettings
 from ranker.errors import UserError
-from serving.client import RankerClient, Tls
-from serving.deployment import Deployment
+from serving.client import Tls
+from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.watch import watch
-from serving.monitor.collect import Collected, Expected, Limits, Target, collect
+from serving.monitor.collect import Collected, Expected, Limits, collect
 from serving.monitor.exemplars import Exemplars, Names
 from serving.monitor.live import LiveRequests, live_requests, live_slices
 from serving.monitor.measure import Measured, Served, measure
@@ -41,6 +41,7 @@ from serving.monitor.store import Store, open_store
 from serving.monitor.store.pending import PendingRounds
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.verdict import Verdict
+from serving.targets.scoring import ModelCall, ScoringClient, connect
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Summary:
         refused: replica -> why it may not be compared.
         coverage: replica -> what it was asked, answered and left out.
         live_coverage: the same of the sampled live calls; empty: there were none.
+        messages: replica -> kind -> what the first error of this kind said, where it answers but not with scores.
         verdict: the first sentence: state, sentence, replicas it names, since when (seconds since 1970), what changed; None:
             the store does not answer.
         mirrored: outcome -> mirrored calls since the last round; empty if none are taken.
@@ -75,6 +77,7 @@ class Summary:
     errors: dict[str, dict[str, int]]
     refused: dict[str, str]
     coverage: dict[str, AnswerCoverage]
+    messages: dict[str, dict[str, str]]
     verdict: Verdict | None
     mirrored: dict[str, int] = field(default_factory=dict)
     live_coverage: dict[str, AnswerCoverage] = field(default_factory=dict)
@@ -131,6 +134,9 @@ class Monitor:
         self.limits = Limits(settings.deadline, asking, patience=min(_PATIENCE, asking / 3))
         self._memory = exemplars.directory / "served.npz" if exemplars is not None else None
         self.served: dict[str, Served] = load_served(self._memory, probe) if self._memory is not None else {}
+        self._call = ModelCall(
+            deployment.model_name, deployment.item, deployment.signature, deployment.output, deployment.scale
+        )
         self._gaps_hour = -1
         self._exemplars_of: tuple[int, str] | None = None
 
@@ -250,15 +256,8 @@ class Monitor:
         with _logged("example requests cannot be kept", OSError):
             self.exemplars.add(stream, measured.record.time, measured.requests, names)
 
-    def _connect(self, replica: Target) -> RankerClient:
-        return RankerClient(
-            replica.target,
-            model_name=self.deployment.model_name,
-            deadline=self.settings.deadline,
-            retries=1,
-            item=self.deployment.item,
-            tls=self.tls,
-        )
+    def _connect(self, replica: Replica) -> ScoringClient:
+        return connect(replica.target, self._call, deadline=self.settings.deadline, tls=self.tls)
 
 
 @contextmanager
@@ -297,6 +296,7 @@ def summarise(
         errors={answer.replica: dict(answer.errors) for answer in collected.answers if answer.errors},
         refused={answer.replica: answer.refused for answer in collected.answers if answer.refused},
         coverage=collected.coverage,
+        messages={answer.replica: dict(answer.messages) for answer in collected.answers if answer.messages},
         verdict=verdict,
         mirrored=mirrored,
         live_coverage=live.coverage if live is not None else {},

@@ -136,7 +136,7 @@ def test_from_the_command_line():
     assert [replica.name for replica in deployment.replicas] == ["blue", "green"]
     assert deployment.model_name == "ranker"
     for mistake in (["10.0.0.1:8500"], ["blue="], ["=a:1"], []):
-        with pytest.raises(UserError, match=r"name=host:port|host:port|name: |at least one"):
+        with pytest.raises(UserError, match=r"name=target|host:port|name: |at least one"):
             from_targets(mistake)
 
 

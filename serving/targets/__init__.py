@@ -1,0 +1,1 @@
+"""Model servers of any kind, asked for the scores of rows."""

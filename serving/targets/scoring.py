@@ -1,0 +1,122 @@
+"""Clients that score rows, whatever the server speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from serving.client import Prediction, RankerClient, Tls
+from serving.targets.target import parse_target
+
+SCALES = ("probability", "logit")
+"""What outputs are: probabilities, or log-odds that become probabilities by the logistic function."""
+
+
+class ScoringClient(Protocol):
+    """Scores rows by one model on one server; safe to share between threads.
+
+    Errors are `serving.client.ServingError` and its subclasses, and `UserError` for rows that cannot be sent.
+    """
+
+    def predict(self, rows: Mapping[str, Any]) -> Prediction:
+        """Scores rows, given as columns of raw values of one length."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the model says of itself; empty where the protocol has no such call."""
+
+    def close(self) -> None:
+        """Closes its connections."""
+
+    def __enter__(self) -> ScoringClient: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """How a model is asked for scores, the same on every server that has it.
+
+    Attributes:
+        model_name: its name on the servers.
+        item: the feature that identifies a candidate.
+        signature: of TF Serving: the signature that scores rows.
+        output: the output with the scores, `NAME` or `NAME[COLUMN]`; empty: `score`, else the only one.
+        scale: one of `SCALES`.
+    """
+
+    model_name: str = "ranker"
+    item: str = "item_id"
+    signature: str = "serving_default"
+    output: str = ""
+    scale: str = "probability"
+
+
+def connect(
+    target: str, call: ModelCall, *, deadline: float = 5.0, retries: int = 1, tls: Tls | None = None
+) -> ScoringClient:
+    """Opens a client for the server at `target`.
+
+    Args:
+        target: as `parse_target` reads it.
+        call: how the model is asked.
+        deadline: seconds a request.
+        retries: how often a call is sent again after UNAVAILABLE.
+        tls: whom to trust and who we are; None: no TLS, or the system's roots where the scheme asks for it.
+
+    Raises:
+        UserError: no such target, or a TLS file cannot be read.
+    """
+    parsed = parse_target(target)
+    client: ScoringClient = RankerClient(
+        str(parsed),
+        model_name=call.model_name,
+        deadline=deadline,
+        retries=retries,
+        tls=tls,
+        item=call.item,
+        signature=call.signature,
+        output=call.output or None,
+    )
+    return LogitClient(client) if call.scale == "logit" else client
+
+
+class LogitClient:
+    """A client whose model gives log-odds; it gives their probabilities, float64.
+
+    Args:
+        client: whose scores are log-odds.
+    """
+
+    def __init__(self, client: ScoringClient) -> None:
+        self._client = client
+
+    def predict(self, rows: Mapping[str, Any]) -> Prediction:
+        """Scores rows by the logistic function of the log-odds."""
+        prediction = self._client.predict(rows)
+        # in float32 log-odds above 17 would tie at 1
+        small = np.exp(-np.abs(prediction.scores.astype(np.float64)))
+        probabilities = np.where(prediction.scores >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+        probabilities[~np.isfinite(prediction.scores)] = np.nan
+        return Prediction(probabilities, prediction.version, prediction.latency)
+
+    def describe(self) -> dict[str, Any]:
+        """What the model says of itself."""
+        return self._client.describe()
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()
+
+    def __enter__(self) -> LogitClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,115 @@
+"""`ranker monitor` in front of models that were not trained here: no run directory."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from ranker.cli import app
+from serving import wire
+
+SCORES = {"a": [-3.0, 0.5, 2.0, 30.0], "b": [-2.5, 2.5, 0.5, 31.0]}
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = {
+        "request": np.repeat([f"r{n}" for n in range(6)], 4).tolist(),
+        "user_id": np.repeat([f"u{n}" for n in range(6)], 4).tolist(),
+        "age": [20.0] * 24,
+        "item_id": ["i1", "i2", "i3", "i4"] * 6,
+    }
+    pq.write_table(pa.table(table), tmp_path / "probe.parquet")
+    return tmp_path
+
+
+def foreign(fake_replica, name):
+    """A model with logits beside another output, and no `describe`."""
+
+    def mangle(response):
+        if isinstance(response, wire.PredictResponse) and "score" in response.outputs:
+            count = len(wire.to_array(response.outputs["score"]))
+            del response.outputs["score"]
+            logits = np.tile(SCORES[name], count // 4).astype(np.float32)
+            response.outputs["logits"].CopyFrom(wire.to_tensor(logits[:, None]))
+            response.outputs["predictions"].CopyFrom(wire.to_tensor(logits > 0))
+        return response
+
+    return fake_replica(name=name, signatures=("serving_default",), mangle=mangle)
+
+
+def monitor(replicas, *options):
+    pairs = [f"--replica={replica.name}={replica.target}" for replica in replicas]
+    return CliRunner().invoke(
+        app, ["monitor", "--probe", "probe.parquet", "--once", "--json", *pairs, *options]
+    )
+
+
+def test_logits_of_a_named_output_are_compared(fake_replica, directory):
+    replicas = [foreign(fake_replica, name) for name in SCORES]
+    result = monitor(replicas, "--output", "logits", "--scale", "logit", "--budget", "top1_swap=1")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert summary["replicas"] == {"a": 3, "b": 3}
+    assert summary["errors"] == {}
+    assert summary["messages"] == {}
+    assert summary["measures"]["top1_swap"]["value"] == 0
+    expected = np.abs(np.diff([1 / (1 + np.exp(-np.array(SCORES[name]))) for name in "ab"], axis=0)).mean()
+    assert summary["measures"]["pd_abs"]["value"] == pytest.approx(expected, rel=1e-5)  # logits are float32
+    assert (directory / "monitor.db").exists()
+    assert list((directory / "exemplars").glob("probe-*.parquet"))
+    status = CliRunner().invoke(app, ["status", "--store", "monitor.db", "--budget", "top1_swap=1"])
+    assert status.exit_code in (0, 2), status.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "outputs: logits, predictions; choose one with --output"),
+        (("--output", "score"), "no output `score`; outputs: logits, predictions"),
+        (("--output", "logits"), "scores from -3 to 30 are no probabilities; --scale logit"),
+        (("--output", "logits", "--signature", "rank"), '"rank" not found; signatures: serving_default'),
+    ],
+)
+def test_errors_name_what_there_is(fake_replica, directory, options, message):
+    result = monitor([foreign(fake_replica, "a")], *options)
+    (kinds,) = json.loads(result.stdout.splitlines()[-1])["messages"].values()
+    assert message in " ".join(kinds.values())
+
+
+def test_a_deployment_file_by_hand(fake_replica, directory):
+    replicas = [foreign(fake_replica, name) for name in SCORES]
+    (directory / "deployment.yaml").write_text(
+        f"model_name: ranker\noutput: logits\nscale: logit\nreplicas:\n"
+        f"  - {{name: a, target: grpc://{replicas[0].target}}}\n  - {{name: b, target: '{replicas[1].target}'}}\n"
+    )
+    result = monitor([], "--deployment", "deployment.yaml")
+    assert result.exit_code == 0, result.output
+    result = monitor(replicas, "--deployment", "deployment.yaml")
+    assert "not both" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--once"], "--run-dir, or --probe"),
+        (["--probe", "probe.parquet", "--once"], "--replica NAME=TARGET"),
+        (["--probe", "none.parquet", "--replica", "a=h:1"], "ranker probe.*none.parquet"),
+        (["--probe", "probe.parquet", "--replica", "a=h:1", "--item", "sku"], "column `sku`"),
+        (["--probe", "probe.parquet", "--replica", "a=h:1", "--scale", "order"], "scale.*order"),
+        (["--probe", "probe.parquet", "--replica", "a=ftp://h:1"], "begin with.*ftp://h:1"),
+        (["--probe", "probe.parquet", "--replica", "a=h:1", "--budget", "swaps=1"], "--budget.*swaps=1"),
+        (["--run-dir", "run", "--item", "sku"], "--item is for a monitor without --run-dir"),
+    ],
+)
+def test_mistakes_are_one_line(directory, arguments, message):
+    result = CliRunner().invoke(app, ["monitor", *arguments])
+    assert result.exit_code != 0
+    assert re.search(message, str(result.exception)), result.exception
