@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
 from urllib.parse import parse_qsl, urlencode
+
+from serving.dashboard.zone import seconds_of, shown_in, text_of, zone_name, zone_of
 
 WINDOWS = {
     "1h": 3600,
@@ -15,9 +18,14 @@ WINDOWS = {
     "90d": 90 * 86_400,
 }
 """Look-backs of the charts by name, in seconds."""
+BROWSER_ZONE = "browser"
+"""What stands for the browser's own zone in a link, until the browser has put its name there."""
+COMPARISONS = ("24h", "7d")
+"""How long before a range another one may stand beside it."""
 STREAMS = ("probe", "live")
 _LONGEST = 400
-_EVERYWHERE = ("stream", "measure", "window")
+_LONGEST_RANGE, _LAST_TIME = 400 * 86_400, 10**11
+_EVERYWHERE = ("stream", "measure", "window", "start", "end", "zone", "compare")
 """What is kept when the reader goes to another page."""
 
 
@@ -29,7 +37,10 @@ class Address:
         page: the page's name, as in the path.
         stream: `probe` or `live`.
         measure: label of a measure.
-        window: key of `WINDOWS`.
+        window: key of `WINDOWS`, up to now.
+        start, end: a fixed range instead of the window, ISO 8601; empty: none. Without an offset they are in `zone`.
+        zone: IANA name of the zone that times are shown in; empty: UTC.
+        compare: key of `COMPARISONS`: the range so long before stands beside this one; empty: none.
         a: name of a replica.
         b: name of another.
         request: a kept request.
@@ -46,14 +57,36 @@ class Address:
     request: str = ""
     feature: str = ""
     value: str = ""
+    start: str = ""
+    end: str = ""
+    zone: str = ""
+    compare: str = ""
 
     @property
-    def seconds(self) -> int:
-        """The look-back."""
-        return WINDOWS[self.window]
+    def fixed(self) -> tuple[float, float] | None:
+        """The fixed range, seconds since 1970; None: the window up to now."""
+        start, end = seconds_of(self.start, self.zone), seconds_of(self.end, self.zone)
+        return (start, end) if start is not None and end is not None else None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the range."""
+        return self.fixed[1] - self.fixed[0] if self.fixed is not None else WINDOWS[self.window]
+
+    @property
+    def range_name(self) -> str:
+        """The range in words, for titles."""
+        if self.fixed is None:
+            return f"last {self.window}"
+        with shown_in(self.zone):
+            return f"{text_of(self.fixed[0])} to {text_of(self.fixed[1])} {zone_name()}"
+
+    def fix(self, start: float, end: float) -> Address:
+        """This view of a range that stays: whoever opens the link tomorrow sees the same."""
+        return replace(self, start=_iso(start), end=_iso(end))
 
     def to(self, page: str | None = None, **changes: str) -> Address:
-        """This view with changes; on another page only stream, measure and window stay."""
+        """This view with changes; on another page only stream, measure and times stay."""
         kept = self
         if page is not None and page != self.page:
             kept = Address(page, **{name: getattr(self, name) for name in _EVERYWHERE})
@@ -99,4 +132,16 @@ def parse(path: str | None, query: str | None) -> Address:
         given.pop("window", None)
     if given.get("stream") not in STREAMS:
         given.pop("stream", None)
+    if zone_of(given.get("zone", "")) is None:
+        given.pop("zone")
+    if given.get("compare") not in COMPARISONS:
+        given.pop("compare", None)
+    times = [seconds_of(given.get(name, ""), given.get("zone", "")) for name in ("start", "end")]
+    if None in times or not 0 <= times[0] < times[1] <= min(times[0] + _LONGEST_RANGE, _LAST_TIME):  # type: ignore[operator]
+        given.pop("start", None)
+        given.pop("end", None)
     return Address(page, **given)
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(int(time), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

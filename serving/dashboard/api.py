@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
 from ranker.errors import UserError
-from serving.dashboard.address import WINDOWS, Address
-from serving.dashboard.context import Context, Panel
+from serving.dashboard.address import WINDOWS, Address, parse
+from serving.dashboard.context import Context, Panel, moment_shown
 from serving.dashboard.figures.picture import picture_of
 from serving.dashboard.figures.style import palette
 from serving.dashboard.pages import PAGES
@@ -44,7 +44,7 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
     usual = settings.monitor_window
 
     def context(address: Address, theme: str = "light") -> Context:
-        return Context(store, settings, address, palette(theme), clock())
+        return Context(store, settings, address, palette(theme), moment_shown(address, clock()))
 
     @router.get(
         "/summary", summary="The verdict, every measure, replicas, coverage, freshness, the odd one out"
@@ -234,10 +234,24 @@ def _address(
     request: Annotated[str, Query(max_length=400)] = "",
     feature: Annotated[str, Query(max_length=400)] = "",
     value: Annotated[str, Query(max_length=400)] = "",
+    start: Annotated[str, Query(max_length=40, description="Fixes the range, with `end`: ISO 8601.")] = "",
+    end: Annotated[str, Query(max_length=40)] = "",
+    zone: Annotated[str, Query(max_length=60, description="IANA zone of times without an offset.")] = "",
+    compare: Annotated[
+        str, Query(max_length=10, description="24h or 7d: the range so long before, too.")
+    ] = "",
 ) -> Address:
     if window not in WINDOWS:
         raise UserError(f"`window` must be one of {', '.join(WINDOWS)}. Received: {window!r}")
-    return Address("overview", stream, measure, window, a, b, request, feature, value)
+    address = Address(
+        "overview", stream, measure, window, a, b, request, feature, value, start, end, zone, compare
+    )
+    for name in ("start", "end", "zone", "compare"):
+        if getattr(parse("", address.query), name) != getattr(address, name):
+            raise UserError(
+                f"`{name}` cannot be read, or the range is no range. Received: {getattr(address, name)!r}"
+            )
+    return address
 
 
 def _find(context: Context, key: str) -> Panel:

@@ -27,7 +27,7 @@ class Context:
         settings: of the dashboard.
         address: what is looked at.
         palette: light or dark.
-        now: seconds since 1970.
+        now: seconds since 1970; the end of a fixed range, if that is past: all of a page is as of then.
     """
 
     store: Store
@@ -62,7 +62,9 @@ class Context:
 
     @property
     def end(self) -> float:
-        """Where the charts end: now, or the newest round where that is long ago."""
+        """Where the charts end: now, or the newest round where that is long ago; where the range is fixed, its end."""
+        if self.address.fixed is not None:
+            return self.address.fixed[1]
         fresh = self.snapshot.freshness
         return fresh.time + 60 if fresh.stale and fresh.time is not None else self.now
 
@@ -101,6 +103,11 @@ class Content:
 
     head: Sequence[Component] = ()
     panels: Sequence[Panel] = ()
+
+
+def moment_shown(address: Address, now: float) -> float:
+    """The moment that a view is of: now, or the end of its fixed range where that is past."""
+    return now if address.fixed is None else min(now, address.fixed[1])
 
 
 Build = Callable[[Context], Content]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dash import html
+from dash import dcc, html
 from dash.development.base_component import Component
 
 from ranker import wording
 from ranker.errors import UserError
 from serving.dashboard import parts
-from serving.dashboard.address import STREAMS, WINDOWS
+from serving.dashboard.address import BROWSER_ZONE, COMPARISONS, STREAMS, WINDOWS
 from serving.dashboard.context import Content, Context, Page, Panel
 from serving.dashboard.live import live
 from serving.dashboard.pages import PAGES
+from serving.dashboard.zone import zone_name
 from serving.monitor.store import query
 
 
@@ -62,6 +63,8 @@ def _header(context: Context) -> Component:
         )
     fresh = context.snapshot.freshness
     age = f"measured {wording.duration(fresh.age)} ago" if fresh.age is not None else "never measured"
+    if address.fixed is not None:
+        age = f"as of {parts.clock(context.now)} {zone_name()}"
     return html.Header(
         [
             html.Div(
@@ -70,7 +73,9 @@ def _header(context: Context) -> Component:
                     *([parts.name(context.settings.name, 40)] if context.settings.name else []),
                     live(
                         "freshness",
-                        html.Span(age, className="freshness", title=f"{parts.clock(fresh.time)} UTC"),
+                        html.Span(
+                            age, className="freshness", title=f"{parts.clock(fresh.time)} {zone_name()}"
+                        ),
                     ),
                 ],
                 className="top",
@@ -97,13 +102,72 @@ def _controls(context: Context, page: Page) -> Component:
         )
     if "window" in page.controls:
         found.append(
-            parts.segments("Window", [(w, address.to(window=w), w == address.window) for w in WINDOWS])
+            parts.segments(
+                "Window",
+                [
+                    (w, address.to(window=w, start="", end=""), w == address.window and address.fixed is None)
+                    for w in WINDOWS
+                ],
+            )
+        )
+        found.append(_range_menu(context))
+        found.append(
+            parts.segments(
+                "Zone",
+                [
+                    ("UTC", address.to(zone=""), not address.zone),
+                    # page.js puts the browser's own zone in the place of this word
+                    (
+                        address.zone or "mine",
+                        address.to(zone=address.zone or BROWSER_ZONE),
+                        bool(address.zone),
+                    ),
+                ],
+            )
+        )
+    if "compare" in page.controls:
+        choices = [("nothing", "", ""), *((f"{name} before", name, name) for name in COMPARISONS)]
+        found.append(
+            parts.segments(
+                "Beside it",
+                [(text, address.to(compare=name), name == address.compare) for text, name, _ in choices],
+            )
         )
     if "stream" in page.controls:
         found.append(
             parts.segments("Stream", [(s, address.to(stream=s), s == address.stream) for s in STREAMS])
         )
     return html.Div(found, className="controls")
+
+
+def _range_menu(context: Context) -> Component:
+    """The custom range, and the link that fixes what is shown now."""
+    address = context.address
+    # the browser puts the times in: in the page they would change with every tick, and take the menu's fields along
+    fix = html.Button(
+        "Fix this range in the address",
+        className="entry fix-range",
+        **parts.attributes(data_base=address.href, data_seconds=str(int(address.seconds))),
+    )
+    back = parts.link("Back to now", address.to(start="", end=""), className="entry")
+    fields = [
+        html.Label([label, dcc.Input(name=name, placeholder="2026-01-31 08:00", autoComplete="off")])
+        for label, name in (("From", "start"), ("To", "end"))
+    ]
+    form = html.Form(
+        [*fields, html.Button("Show", type="submit"), html.Span(zone_name(), className="legend")],
+        className="range action",
+        **parts.attributes(data_base=address.to(start="", end="").href),
+    )
+    shown = "fixed" if address.fixed is not None else "custom"
+    return html.Details(
+        [
+            html.Summary(shown),
+            html.Div([form, back if address.fixed is not None else fix], className="entries"),
+        ],
+        className="menu",
+        id="menu-range",
+    )
 
 
 def _panel(context: Context, panel: Panel) -> Component:

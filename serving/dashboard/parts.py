@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from ranker.wording import count
 from serving.dashboard.address import Address
 from serving.dashboard.figures.style import Figure
+from serving.dashboard.zone import text_of, zone_name
+from serving.monitor.store.results import EventRow
 
 _LONGEST = 80
+_MOST_MARKS = 50
 MODE_BAR = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 """Buttons of a chart, by name: none of Plotly's that leave the browser for its cloud."""
 
@@ -158,7 +161,27 @@ def facts(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> html.Dl:
 
 
 def clock(time: float | None) -> str:
-    """A time in UTC, to the second."""
-    if time is None:
-        return "never"
-    return datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    """A time in the reader's zone, to the second."""
+    return "never" if time is None else text_of(time)
+
+
+def refresh_list(events: Sequence[EventRow]) -> Component:
+    """The refreshes that a chart marks, each with its second, the newest first."""
+    marks = [event for event in events if event.kind == "refresh"]
+    if not marks:
+        return html.P("No refresh in this range.", className="note")
+    entries = [
+        html.Li(
+            [
+                clock(mark.time),
+                " ",
+                name(mark.replica, 40),
+                f" {mark.detail.get('old')} → {mark.detail.get('new')}",
+            ]
+        )
+        for mark in sorted(marks, key=lambda mark: -mark.time)[:_MOST_MARKS]
+    ]
+    more = len(marks) - len(entries)
+    summary = f"{count(len(marks), 'refresh', 'refreshes')}, {zone_name()}"
+    rest = [html.Li(f"and {more} more on the page Refresh")] if more > 0 else []
+    return html.Details([html.Summary(summary), html.Ul([*entries, *rest])], className="marks", id="marks")

@@ -16,12 +16,13 @@ from fastapi import FastAPI
 
 from serving.dashboard import parts
 from serving.dashboard.address import parse
-from serving.dashboard.context import Context
+from serving.dashboard.context import Context, moment_shown
 from serving.dashboard.figures.style import palette
 from serving.dashboard.frame import rendered
 from serving.dashboard.live import CHART, LIVE, Shown, changes
 from serving.dashboard.pages import PAGES
 from serving.dashboard.settings import DashboardSettings
+from serving.dashboard.zone import shown_in
 from serving.monitor.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -89,8 +90,9 @@ def add_pages(server: FastAPI, store: Store, settings: DashboardSettings, clock:
         keys: list[str],
     ) -> Any:
         address = parse((path or "").removeprefix(settings.path_prefix), search)
-        context = Context(store, settings, address, palette(theme), clock())
-        content, stale = rendered(context)
+        context = Context(store, settings, address, palette(theme), moment_shown(address, clock()))
+        with shown_in(address.zone):
+            content, stale = rendered(context)
         look = "stale" if stale else ""
         moment = moment_of(context)
         shown = Shown(
@@ -125,7 +127,7 @@ def moment_of(context: Context) -> dict[str, Any]:
     page = PAGES.get(context.address.page)
     names = [page.title if page is not None else "No such page", context.settings.name, "Steady Ranker"]
     return {
-        "age": context.snapshot.freshness.age,
+        "age": None if context.address.fixed is not None else context.snapshot.freshness.age,
         "refresh": context.settings.refresh,
         "state": context.verdict.state,
         "title": " · ".join(name for name in names if name),

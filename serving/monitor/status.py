@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,17 +134,14 @@ def odd_replicas(found: OddOneOut) -> list[OddReplica]:
 
 def standing_alerts(store: Store, now: float) -> tuple[AlertRow, ...]:
     """Alerts that fire or are pending; `no-data` is among them wherever the probe's newest round is too old."""
-    stored: Sequence[AlertRow] = (
-        *query.alerts(store, state="firing", limit=500),
-        *query.alerts(store, state="pending", limit=500),
-    )
+    stored = query.alerts_at(store, now)
     fresh = query.freshness(store, now)
     silences = stored_silences(store, now)
     raised = any(alert.rule == NO_DATA and alert.state == "firing" for alert in stored)
     if fresh.stale and not raised:
         quiet = any(entry.silence.covers(NO_DATA, {}, now) for entry in silences)
         return (_no_data(fresh, now, silenced=quiet), *stored)
-    return tuple(stored)
+    return stored
 
 
 def _no_data(fresh: Freshness, now: float, *, silenced: bool) -> AlertRow:

@@ -232,3 +232,17 @@ def test_the_skip_link_skips_and_the_current_page_is_named(open_page: Open) -> N
     page.keyboard.press("Enter")
     assert page.locator("main").evaluate("main => main === document.activeElement")
     assert page.locator("nav [aria-current=page]").inner_text() == "Pair"
+
+
+def test_a_custom_range_and_the_browsers_zone_come_into_the_address(open_page: Open) -> None:
+    page = open_page("/")
+    page.locator("#menu-range summary").click()
+    page.locator("form.range input[name=start]").fill("2025-06-15 06:00")
+    page.locator("form.range input[name=end]").fill("2025-06-15 12:00")
+    page.locator("form.range button").click()
+    page.wait_for_url("**start=2025-06-15+06%3A00**")
+    page.locator(".freshness", has_text="as of 2025-06-15 12:00:00 UTC").wait_for()
+    page.locator("a", has_text="mine").click()
+    page.wait_for_url("**zone=**")
+    assert "zone=browser" not in page.url
+    settled(page)

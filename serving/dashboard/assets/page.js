@@ -22,15 +22,32 @@ document.addEventListener("click", function (event) {
   event.preventDefault();
   var menu = link.closest("details.menu");
   if (menu) { menu.querySelector("summary").focus(); } // the entry goes with the menu
-  history.pushState({}, "", link.getAttribute("href"));
-  window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+  view(link.getAttribute("href").replace("zone=browser", "zone=" + encodeURIComponent(Intl.DateTimeFormat().resolvedOptions().timeZone)));
   if (!menu) { window.scrollTo(0, 0); }
+});
+function view(address) {
+  history.pushState({}, "", address);
+  window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+}
+document.addEventListener("submit", function (event) {
+  var form = event.target.closest("form.range");
+  if (!form) { return; }
+  event.preventDefault();
+  form.closest("details").open = false;
+  view(form.dataset.base + (form.dataset.base.includes("?") ? "&" : "?") + new URLSearchParams(new FormData(form)));
 });
 document.addEventListener("click", function (event) {
   var skip = event.target.closest("a.skip");
   if (skip) {
     event.preventDefault();
     document.getElementById("content").focus();
+  }
+  var fixes = event.target.closest("button.fix-range");
+  if (fixes) {
+    var end = Date.now(), base = fixes.dataset.base;
+    var iso = function (time) { return new Date(time).toISOString().slice(0, 19) + "Z"; };
+    fixes.closest("details").open = false;
+    view(base + (base.includes("?") ? "&" : "?") + new URLSearchParams({ start: iso(end - 1000 * fixes.dataset.seconds), end: iso(end) }));
   }
   var ended = event.target.closest("button.end-silence");
   if (ended) { post(ended.dataset.address, "DELETE").then(refresh, function (error) { ended.textContent = error.message; }); }

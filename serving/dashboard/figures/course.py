@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from ranker import wording
 from ranker.divergence import Interval
 from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short
+from serving.dashboard.zone import text_of
 from serving.monitor.store.results import EventRow, Line, Point
 
 _MOST_BANDS = 3
@@ -17,8 +19,8 @@ _SHORTEST = 900.0
 
 
 def moments(times: Iterable[float]) -> list[str]:
-    """Seconds since 1970 as UTC times without a zone, which Plotly shows as they are."""
-    return [datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") for time in times]
+    """Seconds since 1970 as times in the reader's zone, without its name: Plotly shows them as they are."""
+    return [text_of(time) for time in times]
 
 
 def spanning(span: tuple[float, float], times: Iterable[float] = ()) -> dict[str, list[str]]:
@@ -60,10 +62,10 @@ def course(
     traces: list[dict[str, Any]] = []
     for position, (name, parts) in enumerate(lines):
         color = colors.color(position)
-        for part, line in enumerate(part for part in parts if part.points):
+        for part, points in enumerate(unbroken(parts)):
             if len(lines) <= _MOST_BANDS:
-                traces.append(_band(line.points, label, color, colors))
-            traces.append(_line(line.points, label, name, color, shown=part == 0))
+                traces.append(_band(points, label, color, colors))
+            traces.append(_line(points, label, name, color, shown=part == 0))
     scale = 100.0 if unit else 1.0
     if floor:
         traces.append(
@@ -108,6 +110,34 @@ def course(
     return figure
 
 
+def unbroken(lines: Sequence[Line]) -> list[tuple[Point, ...]]:
+    """The stretches in which one version served and was measured: between them a line would show what was not.
+
+    A line ends where another version's round lies between two of its points (it came back), and where more than three
+    times the usual distance between rounds has none at all.
+    """
+    every = sorted(point.time for line in lines for point in line.points)
+    distances = sorted(after - before for before, after in itertools.pairwise(every) if after > before)
+    longest = (
+        3 * max(distances[len(distances) // 2], max(line.resolution for line in lines)) if distances else 0
+    )
+    stretches: list[tuple[Point, ...]] = []
+    for line in lines:
+        theirs = {point.time for point in line.points}
+        part: list[Point] = []
+        for point in line.points:
+            if part:
+                first, last = bisect_right(every, part[-1].time), bisect_left(every, point.time)
+                others = any(time not in theirs for time in every[first:last])
+                if others or point.time - part[-1].time > longest:
+                    stretches.append(tuple(part))
+                    part = []
+            part.append(point)
+        if part:
+            stretches.append(tuple(part))
+    return stretches
+
+
 def _line(points: Sequence[Point], label: str, name: str, color: str, *, shown: bool) -> dict[str, Any]:
     scale = 100.0 if wording.is_share(label) else 1.0
     return {
@@ -147,34 +177,34 @@ def _range(label: str, point: Point) -> str:
 def _marks(
     events: Sequence[EventRow], colors: Palette, span: tuple[float, float]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    # marks closer than a label is wide become one
+    # every refresh has a line of its own; labels that would overlap share one
+    events = sorted(events, key=lambda event: event.time)
     groups: list[list[EventRow]] = []
-    for event in sorted(events, key=lambda event: event.time):
+    for event in events:
         if groups and event.time - groups[-1][0].time <= (span[1] - span[0]) / 14:
             groups[-1].append(event)
         else:
             groups.append([event])
-    marks, notes = [], []
+    marks = [
+        {
+            "type": "line",
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "x0": moment,
+            "x1": moment,
+            "layer": "below",
+            "line": {"color": colors.muted, "width": 1, "dash": "dot"},
+        }
+        for moment in moments(event.time for event in events)
+    ]
+    notes = []
     for group in groups:
-        first, last = moments([group[0].time, group[-1].time])
-        marks.append(
-            {
-                "type": "rect",
-                "yref": "paper",
-                "y0": 0,
-                "y1": 1,
-                "x0": first,
-                "x1": last,
-                "layer": "below",
-                "fillcolor": colors.band(colors.muted, 0.12),
-                "line": {"color": colors.muted, "width": 1, "dash": "dot"},
-            }
-        )
-        one = f"{plain_text(short(group[0].replica, 14))} refreshed"
+        alone = f"{plain_text(short(group[0].replica, 14))} refreshed"
         notes.append(
             {
-                "text": one if len(group) == 1 else f"{len(group)} refreshes",
-                "x": first,
+                "text": alone if len(group) == 1 else f"{len(group)} refreshes",
+                "x": moments([group[0].time])[0],
                 "xanchor": "left",
                 "yref": "paper",
                 "y": 1,

@@ -19,7 +19,7 @@ from serving.dashboard.pages import (
 PAGES: dict[str, Page] = {
     page.name: page
     for page in (
-        Page("overview", "Overview", overview.build),
+        Page("overview", "Overview", overview.build, ("stream", "measure", "window", "compare")),
         Page("pair", "Pair", pair.build),
         Page("request", "Request", request.build, ("window", "stream")),
         Page("items", "Items and users", items.build),

@@ -12,6 +12,7 @@ from ranker.json_text import json_text
 from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.alerts import alert_chart
+from serving.dashboard.zone import zone_name
 from serving.monitor.alerts.keep import StoredSilence, stored_silences
 from serving.monitor.plain import flat
 from serving.monitor.store import query
@@ -48,7 +49,7 @@ def _lead(context: Context, standing: Sequence[AlertRow]) -> tuple[str, bool]:
     if any(alert.id is None for alert in standing):
         newest = query.freshness(context.store, context.now).time
         return (
-            f"Alerts are not evaluated since {parts.clock(newest)} UTC: the monitor is silent. "
+            f"Alerts are not evaluated since {parts.clock(newest)} {zone_name()}: the monitor is silent. "
             f"As of then, with that silence itself: {counted}",
             True,
         )
@@ -70,7 +71,10 @@ def _table(context: Context, key: str, title: str, alerts: Sequence[AlertRow]) -
         for alert in alerts[:100]
     ]
     shown = parts.table(
-        ["State", "Severity", "Rule", "What", "Since (UTC)", "For"], cells, numeric=(5,), caption=title
+        ["State", "Severity", "Rule", "What", f"Since ({zone_name()})", "For"],
+        cells,
+        numeric=(5,),
+        caption=title,
     )
     return Panel(key, title, shown, [flat(alert) for alert in alerts])
 
@@ -146,12 +150,14 @@ def _silences(context: Context, silences: Sequence[StoredSilence]) -> Panel:
         for entry in silences
     ]
     rows = [{"id": entry.id, **flat(entry.silence.model_dump())} for entry in silences]
-    shown = parts.table(["Rule", "Labels", "Until (UTC)", "Who", "Why", "Action"], cells, caption=title)
+    shown = parts.table(
+        ["Rule", "Labels", f"Until ({zone_name()})", "Who", "Why", "Action"], cells, caption=title
+    )
     return Panel("silences", title, shown, rows, size="half")
 
 
 def _history(context: Context, alerts: Sequence[AlertRow]) -> Panel:
-    title = f"When, last {context.address.window}"
+    title = f"When, {context.address.range_name}"
     if not alerts:
         return Panel("timeline", title, parts.message("No alert in this window."))
     figure = alert_chart(alerts, context.start, context.end, context.palette)
@@ -161,5 +167,5 @@ def _history(context: Context, alerts: Sequence[AlertRow]) -> Panel:
         parts.chart("timeline", figure, title),
         [flat(alert) for alert in alerts],
         figure,
-        "From start to end; the strong part is when it fired. UTC.",
+        f"From start to end; the strong part is when it fired. {zone_name()}.",
     )

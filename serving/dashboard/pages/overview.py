@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dash import html
@@ -10,12 +11,14 @@ from dash.development.base_component import Component
 
 from ranker import wording
 from serving.dashboard import parts
+from serving.dashboard.address import WINDOWS
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bars import component_bars
 from serving.dashboard.figures.course import course
 from serving.dashboard.figures.sparkline import sparkline
 from serving.dashboard.matrix import matrix_table
 from serving.dashboard.queries.courses import courses, floor_course, joined
+from serving.dashboard.zone import zone_name
 from serving.monitor.plain import flat
 from serving.monitor.record import PROBE
 from serving.monitor.store import query
@@ -100,10 +103,22 @@ def _verdict(context: Context) -> Component:
 
 def _tiles(context: Context, day: Mapping[str, Sequence[Line]]) -> Component:
     return html.Section(
-        [_tile(context, label, joined(day[label])) for label in headlines(context)],
+        [
+            _tile(context, label, _up_to_now(context, label, joined(day[label])))
+            for label in headlines(context)
+        ],
         className="tiles",
         **parts.attributes(aria_label="Headline measures"),
     )
+
+
+def _up_to_now(context: Context, label: str, points: Sequence[Point]) -> list[Point]:
+    """The day's points, the last of which is the number that the tile shows."""
+    measured, time = context.snapshot.measures.get(label), context.snapshot.freshness.time
+    if measured is None or time is None or not points:
+        return list(points)
+    now = Point(time, *measured.value, n=measured.n, rounds=measured.rounds)
+    return [*(point for point in points if point.time < time), now]
 
 
 def _tile(context: Context, label: str, points: Sequence[Point]) -> Component:
@@ -162,21 +177,37 @@ def _matrix(context: Context) -> Panel:
 
 def _course(context: Context, lines: Sequence[Line]) -> Panel:
     label, address = context.address.measure, context.address
+    events = query.events(context.store, context.start, context.end)
+    shown = [("all pairs", lines)]
+    if address.compare:
+        shown.append((f"{address.compare} before", _before(context, label)))
     figure = course(
-        [("all pairs", lines)],
+        shown,
         label,
         context.palette,
         floor=floor_course(context.store, label, context.start, context.end, stream=address.stream),
-        events=query.events(context.store, context.start, context.end),
+        events=events,
         budget=context.settings.budget.get(label),
         span=(context.start, context.end),
-        revision=f"{label}{address.window}{address.stream}",
+        revision=f"{label}{address.range_name}{address.stream}{address.zone}",
         height=330,
     )
     rows = [{"resolution": line.resolution, **flat(point)} for line in lines for point in line.points]
-    title = f"{wording.title(label)}, last {address.window}"
-    note = "Mean over all pairs with its 95% interval; UTC."
-    return Panel("course", title, parts.chart("course", figure, title), rows, figure, note, "wide")
+    title = f"{wording.title(label)}, {address.range_name}"
+    note = f"Mean over all pairs with its 95% interval; {zone_name()}."
+    body = [parts.chart("course", figure, title), parts.refresh_list(events)]
+    return Panel("course", title, body, rows, figure, note, "wide")
+
+
+def _before(context: Context, label: str) -> list[Line]:
+    """The range so long before, moved to where this one stands."""
+    address, shift = context.address, WINDOWS[context.address.compare]
+    start, end = context.start - shift, context.end - shift
+    found = courses(context.store, (label,), start, end, stream=address.stream)[label]
+    return [
+        replace(line, points=tuple(replace(point, time=point.time + shift) for point in line.points))
+        for line in found
+    ]
 
 
 def _odd_one_out(context: Context) -> Panel:

@@ -16,6 +16,7 @@ from serving.dashboard.figures.slices import slice_bars
 from serving.dashboard.queries.gaps import gaps
 from serving.dashboard.queries.kept import kept_requests, most_apart
 from serving.dashboard.queries.pairs import pair_measures
+from serving.dashboard.zone import zone_name
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import Cellwise
@@ -113,21 +114,21 @@ def _course(context: Context, cell: Cellwise) -> Panel:
         events=events,
         budget=context.settings.budget.get(label),
         span=(context.start, context.end),
-        revision=f"{cell.a}{cell.b}{label}{address.window}{address.stream}",
+        revision=f"{cell.a}{cell.b}{label}{address.range_name}{address.stream}{address.zone}",
     )
     rows = [
         {"a": line.a, "b": line.b, "a_version": line.a_version, "b_version": line.b_version, **flat(point)}
         for line in lines
         for point in line.points
     ]
-    title = f"{wording.title(label)}, last {address.window}"
+    title = f"{wording.title(label)}, {address.range_name}"
     return Panel(
         "course",
         title,
         parts.chart("course", figure, title),
         rows,
         figure,
-        "The pair against the mean over all pairs, with 95% intervals; UTC.",
+        f"The pair against the mean over all pairs, with 95% intervals; {zone_name()}.",
     )
 
 

@@ -11,6 +11,7 @@ from ranker import wording
 from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.counts import coverage_chart
+from serving.dashboard.zone import zone_name
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import CountRow
@@ -25,7 +26,7 @@ def build(context: Context) -> Content:
     fresh = context.snapshot.freshness
     head = parts.facts(
         [
-            ("Newest round", f"{parts.clock(fresh.time)} UTC"),
+            ("Newest round", f"{parts.clock(fresh.time)} {zone_name()}"),
             ("Age", wording.duration(fresh.age) if fresh.age is not None else "n/a"),
             ("It took", f"{fresh.duration:.1f} s"),
             ("Rounds, last hour", str(fresh.rounds)),
@@ -38,7 +39,7 @@ def build(context: Context) -> Content:
 
 
 def _coverage(context: Context, course: Sequence[CountRow]) -> Panel:
-    title = f"Coverage by replica, last {context.address.window}"
+    title = f"Coverage by replica, {context.address.range_name}"
     if not course:
         return Panel("coverage", title, parts.message("Nothing has been asked in this window."), size="wide")
     figure = coverage_chart(course, context.palette, span=(context.start, context.end))
@@ -48,7 +49,7 @@ def _coverage(context: Context, course: Sequence[CountRow]) -> Panel:
         parts.chart("coverage", figure, title),
         [flat(row) for row in course],
         figure,
-        "Share of the requests asked that were answered well; the dashed line is where the alert begins. UTC.",
+        f"Share of the requests asked that were answered well; the dashed line is where the alert begins. {zone_name()}.",
         "wide",
     )
 
@@ -96,5 +97,5 @@ def _refused(context: Context) -> Panel:
         ]
         for one in found
     ]
-    shown = parts.table(["Since (UTC)", "Replica", "Why"], cells, caption=title)
+    shown = parts.table([f"Since ({zone_name()})", "Replica", "Why"], cells, caption=title)
     return Panel("refused", title, shown, [flat(one) for one in found], size="narrow")

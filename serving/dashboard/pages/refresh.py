@@ -15,6 +15,7 @@ from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.refreshes import refresh_chart
 from serving.dashboard.queries.refreshes import MARGIN, Refresh, gate_answers, refreshes
+from serving.dashboard.zone import zone_name
 from serving.monitor.plain import flat
 
 _TONES = {"within": "good", "above": "bad", "undecided": "", "no baseline": ""}
@@ -26,9 +27,9 @@ def build(context: Context) -> Content:
     found = refreshes(context.store, label, context.start, context.end)
     above = sum(one.held == "above" for one in found)
     said = (
-        f"{len(found)} refreshes in {context.address.window}; {above} changed more than replicas differ by anyway."
+        f"{len(found)} refreshes ({context.address.range_name}); {above} changed more than replicas differ by anyway."
         if found
-        else f"No refresh in {context.address.window}."
+        else f"No refresh ({context.address.range_name})."
     )
     return Content(
         [html.H1("Refresh"), html.P(said, className="lead")],
@@ -68,7 +69,16 @@ def _table(label: str, found: Sequence[Refresh]) -> Panel:
         ]
         for one in found[:100]
     ]
-    columns = ["Time (UTC)", "Replica", "Version", "Churn", "95%", "Between replicas", "Verdict", "Requests"]
+    columns = [
+        f"Time ({zone_name()})",
+        "Replica",
+        "Version",
+        "Churn",
+        "95%",
+        "Between replicas",
+        "Verdict",
+        "Requests",
+    ]
     shown = (
         parts.table(columns, cells, numeric=(3, 4, 5, 7), caption="Refreshes")
         if found

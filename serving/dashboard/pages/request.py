@@ -14,6 +14,7 @@ from serving.dashboard.figures.bump import bump_chart
 from serving.dashboard.queries.kept import kept_requests
 from serving.dashboard.queries.replay import context_text, replay
 from serving.dashboard.rankings import Placed, SideBySide, side_by_side, swaps
+from serving.dashboard.zone import zone_name
 from serving.monitor.exemplars import Exemplar
 from serving.monitor.plain import flat
 from serving.monitor.store import query
@@ -96,7 +97,7 @@ def _choice(context: Context, found: Exemplar, shown: Sequence[str]) -> Componen
 def _facts(found: Exemplar, everyone: SideBySide, shown: Sequence[str]) -> Component:
     tops = {name: next((one.item for one in everyone.items if one.ranks[name] == 1), "") for name in shown}
     entries: list[tuple[str, Component | str]] = [
-        ("Asked", f"{parts.clock(found.time)} UTC"),
+        ("Asked", f"{parts.clock(found.time)} {zone_name()}"),
         ("Candidates", f"{len(everyone.items):,}"),
         ("Different top items", str(len(set(tops.values())))),
         (

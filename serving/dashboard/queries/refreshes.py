@@ -53,25 +53,33 @@ def refreshes(
         end: not included.
         stream: only the probe sees both versions.
     """
-    found = []
     between = query.lines(store, label, start, end, stream=stream)
-    for line in query.lines(store, label, start, end, stream=stream, kind="refresh"):
-        for point in line.points[:1]:
-            churn = Interval(point.value, point.low, point.high)
-            baseline = _baseline(between, point.time)
-            found.append(
-                Refresh(
-                    point.time,
-                    line.b,
-                    line.a_version,
-                    line.b_version,
-                    churn,
-                    baseline,
-                    held(churn, baseline),
-                    point.n,
-                )
+    lines = {
+        (line.b, line.a_version, line.b_version): line
+        for line in query.lines(store, label, start, end, stream=stream, kind="refresh")
+    }
+    result = []
+    # the mark has the second at which it was seen, whatever the resolution of the measures is
+    for mark in query.events(store, start, end):
+        line = lines.get((mark.replica, mark.detail.get("old", 0), mark.detail.get("new", 0)))
+        if mark.kind != "refresh" or line is None:
+            continue
+        point = min(line.points, key=lambda point: abs(point.time - mark.time))
+        churn = Interval(point.value, point.low, point.high)
+        baseline = _baseline(between, mark.time)
+        result.append(
+            Refresh(
+                mark.time,
+                line.b,
+                line.a_version,
+                line.b_version,
+                churn,
+                baseline,
+                held(churn, baseline),
+                point.n,
             )
-    return tuple(sorted(found, key=lambda one: (-one.time, one.replica)))
+        )
+    return tuple(sorted(result, key=lambda refresh: (-refresh.time, refresh.replica)))
 
 
 def held(churn: Interval, baseline: Interval | None) -> Held:

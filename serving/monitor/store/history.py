@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from dataclasses import replace
+
+from sqlalchemy import func, or_, select
 
 from ranker.divergence import Statistic
 from serving.monitor.record import ALL_REPLICAS, DROPPED, PROBE
@@ -174,6 +176,27 @@ def alerts(
         ).all()
     return tuple(
         AlertRow(**{key: value for key, value in row._mapping.items() if key != "key"}) for row in rows
+    )
+
+
+def alerts_at(store: Store, now: float, *, limit: int = 500) -> tuple[AlertRow, ...]:
+    """Alerts that fired or were pending at a moment, as they stood then; the newest first."""
+    standing = (Alert.started <= now, or_(Alert.resolved.is_(None), Alert.resolved > now))
+    with store.read() as connection:
+        rows = connection.execute(
+            select(Alert.__table__)
+            .where(*standing)
+            .order_by(Alert.started.desc(), Alert.id.desc())
+            .limit(_bounded(limit))
+        ).all()
+    found = [AlertRow(**{key: value for key, value in row._mapping.items() if key != "key"}) for row in rows]
+    return tuple(
+        replace(
+            alert,
+            state="firing" if alert.fired is not None and alert.fired <= now else "pending",
+            resolved=None,
+        )
+        for alert in found
     )
 
 

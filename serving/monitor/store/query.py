@@ -28,6 +28,7 @@ from serving.monitor.store.database import Store
 from serving.monitor.store.history import (
     WINDOW,
     alerts,
+    alerts_at,
     count_course,
     coverage,
     dropped_rounds,
@@ -58,29 +59,10 @@ from serving.monitor.store.schema import (
 )
 
 __all__ = [
-    "WINDOW",
-    "alerts",
-    "compared_since",
-    "count_course",
-    "coverage",
-    "dropped_rounds",
-    "error_kinds",
-    "events",
-    "freshness",
-    "ladder",
-    "lines",
-    "matrix",
-    "measures",
-    "mirrored",
-    "odd_one_out",
-    "pairs",
-    "quantiles",
-    "replicas",
-    "resolution_for",
-    "slices",
-    "snapshot",
-    "totals",
-]
+    "WINDOW", "alerts", "alerts_at", "compared_since", "count_course", "coverage", "dropped_rounds", "error_kinds",
+    "events", "freshness", "ladder", "lines", "matrix", "measures", "mirrored", "odd_one_out", "pairs",
+    "quantiles", "replicas", "resolution_for", "slices", "snapshot", "totals",
+]  # fmt: skip
 
 
 def _end(store: Store, now: float, stream: str) -> float:

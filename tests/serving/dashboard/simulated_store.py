@@ -195,7 +195,7 @@ def simulate(
         refreshed = measured is None or measured.record.marks or simulation.changed
         measured = simulation.round(time) if refreshed else measured
         key = f"{PROBE}/{time}"
-        write_round(store, replace(measured.record, key=key, time=time))
+        write_round(store, replace(measured.record, key=key, time=time, interval=float(every)))
         kept, hour = hour, time // 3600
         if keeper is not None and measured.requests is not None and (refreshed or kept != hour):
             keeper.add(PROBE, time, measured.requests, names_of(simulation, measured))
