@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 RUN_DIR ?= runs/quickstart
 PYTEST_WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-slow test-flink test-isa check format lint types bench chromium debian-packages clean
+.PHONY: help venv quickstart test test-slow test-flink test-isa check format lint types bench chromium debian-packages clean axe
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -35,7 +35,7 @@ venv: .venv/.ready  ## the environment alone
 quickstart: .venv/.ready  ## generated log, replicas trained, served and measured, dashboard open until Ctrl-C
 	$(BIN)/ranker quickstart --run-dir $(RUN_DIR) $(ARGS)
 
-test: .venv/.ready chromium  ## all tests but the slow campaigns
+test: .venv/.ready chromium axe  ## all tests but the slow campaigns
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
 test-slow: .venv/.ready  ## the slow campaigns: soak, hostile requests, kills
@@ -119,6 +119,13 @@ evidence: .venv/.ready  ## EVIDENCE_PAGE: the claims on the generated log, and o
 	$(BIN)/ranker study evidence $$runs --page $(EVIDENCE_PAGE) $(ARGS)
 
 # Browser tests need a Chromium. One that is there is used; Debian's is installed where that is allowed.
+axe: tests/browser/node_modules/.ready
+
+# the browser tests that need it say so where npm is missing
+tests/browser/node_modules/.ready: tests/browser/package.json
+	@if command -v npm >/dev/null && (cd tests/browser && npm install --no-package-lock --no-audit --no-fund --loglevel=error >/dev/null); \
+	then touch $@; else echo "axe-core is not installed (npm needed): the tests of accessibility are skipped" >&2; fi
+
 chromium:
 	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \

@@ -63,7 +63,9 @@ def _header(context: Context) -> Component:
         )
     fresh = context.snapshot.freshness
     age = f"measured {wording.duration(fresh.age)} ago" if fresh.age is not None else "never measured"
+    label = "freshness"
     if address.fixed is not None:
+        label = "freshness fixed"
         age = f"as of {parts.clock(context.now)} {zone_name()}"
     return html.Header(
         [
@@ -73,9 +75,7 @@ def _header(context: Context) -> Component:
                     *([parts.name(context.settings.name, 40)] if context.settings.name else []),
                     live(
                         "freshness",
-                        html.Span(
-                            age, className="freshness", title=f"{parts.clock(fresh.time)} {zone_name()}"
-                        ),
+                        html.Span(age, className=label, title=f"{parts.clock(fresh.time)} {zone_name()}"),
                     ),
                 ],
                 className="top",

@@ -13,7 +13,7 @@ window.dash_clientside = window.dash_clientside || {};
     if (!newest) { return; }
     var passed = Math.max(0, (Date.now() - newest.received) / 1000);
     var silent = passed > 2 * newest.refresh + 1; // two ticks were missed
-    var label = document.querySelector(".freshness");
+    var label = document.querySelector(".freshness:not(.fixed)"); // a fixed range does not age
     var age = newest.age === null ? null : newest.age + passed;
     if (label && age !== null) { label.textContent = "measured " + duration(age) + " ago"; }
     var banner = document.getElementById("silence");

@@ -54,12 +54,16 @@ document.addEventListener("click", function (event) {
 });
 // The form of the alerts page: the pressed button says what to do.
 document.addEventListener("submit", function (event) {
-  var form = event.target.closest("form.action");
+  var form = event.target.closest("form.action:not(.range)");
   if (!form) { return; }
   event.preventDefault();
   var fields = Object.fromEntries(new FormData(form)), chosen = JSON.parse(fields.alert || "{}");
   var said = document.getElementById("action-result");
   var acknowledges = event.submitter && event.submitter.value === "acknowledge";
+  if (form.elements.author && !fields.author.trim()) {
+    said.textContent = "Say who you are.";
+    return;
+  }
   if (!acknowledges && !(fields.comment || "").trim()) {
     said.textContent = "Say why it is silenced.";
     return;

@@ -99,7 +99,7 @@ def _actions(context: Context, standing: Sequence[AlertRow]) -> Panel:
     author: list[Component] = (
         []
         if context.settings.trust_header
-        else [html.Label(["Who you are", dcc.Input(name="author", required=True, autoComplete="name")])]
+        else [html.Label(["Who you are", dcc.Input(name="author", autoComplete="name")])]
     )
     form = html.Form(
         [

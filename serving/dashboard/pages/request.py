@@ -257,7 +257,7 @@ def _replay(context: Context, found: Exemplar, shown: Sequence[str]) -> Panel:
         note = [parts.message(f"{made.missing[0].upper()}{made.missing[1:]}.")] if made.missing else []
         code = html.Div(
             [
-                html.Pre(made.command, id=key),
+                html.Pre(made.command, id=key, tabIndex=0),
                 html.Button("Copy", className="copy", **parts.attributes(data_copies=key)),
             ],
             className="command",
