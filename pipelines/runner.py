@@ -123,7 +123,7 @@ class RunnerOptions:
             os.environ["PATH"] = os.pathsep.join(
                 [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
             )
-            self._check_reachable()
+            self.check_reachable()
         try:
             with dead_workers_noticed():
                 result = pipeline.run()
@@ -141,7 +141,7 @@ class RunnerOptions:
                 counters[counter.key.metric.name] += counter.result or 0
         return dict(counters)
 
-    def _check_reachable(self) -> None:
+    def check_reachable(self) -> None:
         """Tries the servers that the flags name, for a few seconds: Beam itself would wait for a minute and more.
 
         Raises:

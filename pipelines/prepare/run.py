@@ -94,6 +94,7 @@ def _speak(manifest: Manifest, progress: Progress) -> None:
 def _prepare(
     plan: Plan, target: Path, failed_rows: Path, options: RunnerOptions, progress: Progress
 ) -> tuple[Manifest, dict[str, int]]:
+    options.check_reachable()
     with staging(target) as data, explained(target):
         directories = Directories(data, data / ".work")
         for name in _DIRECTORIES:

@@ -110,7 +110,7 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Model.dropout": ("In training, the share of each hidden layer's outputs that is set to 0.", 0.1),
     "Model.activation": ("The activation of the hidden layers.", {"name": "smelu", "beta": 1.0}),
     "Activation.name": ("Its name; its parameters stand beside it.", "smelu"),
-    "Training.epochs": ("Passes over the training rows.", 3),
+    "Training.epochs": ("Passes over the training rows; `auto`: a pilot chooses them.", 3),
     "Training.max_epochs": ("The most epochs that `epochs: auto` may choose.", 20),
     "Training.patience": ("Epochs without a lower loss after which `epochs: auto` stops looking.", 3),
     "Training.validation": ("Share of the training rows on which `epochs: auto` measures the loss.", 0.1),
