@@ -51,7 +51,7 @@ HTTP_STATUS = {
 }
 
 
-class ServingError(Exception):
+class StatusError(Exception):
     """A request, a load or a reload failed with a status the caller sees.
 
     Attributes:
@@ -76,6 +76,6 @@ class ServingError(Exception):
         return data[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
 
 
-def invalid(message: str) -> ServingError:
+def invalid(message: str) -> StatusError:
     """An INVALID_ARGUMENT error; raised for most mistakes in a request."""
-    return ServingError(Code.INVALID_ARGUMENT, message)
+    return StatusError(Code.INVALID_ARGUMENT, message)

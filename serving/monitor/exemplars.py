@@ -28,7 +28,7 @@ COSTLIEST, UNIFORM = "costliest", "uniform"
 
 
 @dataclass(frozen=True)
-class Exemplar:
+class RequestExemplar:
     """One request with every replica's ranking.
 
     Attributes:
@@ -120,7 +120,7 @@ class Exemplars:
         examples = {(example.level, example.why, example.request): example for example in _read(path)}
         for example in self._candidates(stream, time, measured, names):
             examples[example.level, example.why, example.request] = example
-        best: list[Exemplar] = []
+        best: list[RequestExemplar] = []
         for level in sorted({example.level for example in examples.values()}):
             at_level = [example for example in examples.values() if example.level == level]
             costly = [example for example in at_level if example.why == COSTLIEST]
@@ -134,7 +134,7 @@ class Exemplars:
 
     def _candidates(
         self, stream: str, time: int, measured: RequestMeasures, names: Names
-    ) -> Iterator[Exemplar]:
+    ) -> Iterator[RequestExemplar]:
         batch = measured.batch
         cost = measured.values["consensus_regret"]
         replicas = [batch.replicas[i] for i in range(len(batch.replicas))]
@@ -157,7 +157,7 @@ class Exemplars:
 
     def _exemplar(
         self, stream: str, time: int, level: str, why: str, n: int, cost: float, measured: RequestMeasures, names: Names
-    ) -> Exemplar:  # fmt: skip
+    ) -> RequestExemplar:  # fmt: skip
         batch = measured.batch
         span = slice(batch.offsets[n], batch.offsets[n + 1])
         ids = np.array([self._id(item) for item in names.items[batch.rows[span]]], dtype=object)
@@ -172,7 +172,7 @@ class Exemplars:
                 rankings.append(
                     (replica, names.versions[replica], tuple(ids[order]), tuple(scores[order].tolist()))
                 )
-        return Exemplar(
+        return RequestExemplar(
             time, stream, level, why, self._id(request), cost,
             tuple(row[0] for row in rankings), tuple(row[1] for row in rankings),
             tuple(row[2] for row in rankings), tuple(row[3] for row in rankings),
@@ -204,9 +204,9 @@ def read_exemplars(
     level: str | None = None,
     request: str | None = None,
     limit: int = 200,
-) -> tuple[Exemplar, ...]:
+) -> tuple[RequestExemplar, ...]:
     """Kept requests of [start, end), the newest hour first, in it the costliest first; at most `limit`."""
-    examples: list[Exemplar] = []
+    examples: list[RequestExemplar] = []
     paths = [path for path in directory.glob(f"{stream}-*.parquet") if start - HOUR < _hour_of(path) < end]
     for path in sorted(paths, reverse=True):
         in_hour = [
@@ -236,7 +236,7 @@ def _hour_of(path: Path) -> float:
     return stamp.replace(tzinfo=timezone.utc).timestamp()
 
 
-def _write(path: Path, exemplars: Sequence[Exemplar]) -> None:
+def _write(path: Path, exemplars: Sequence[RequestExemplar]) -> None:
     rows = [
         asdict(example)
         | {"context": json.dumps(example.context), "candidates": json.dumps(example.candidates)}
@@ -246,13 +246,13 @@ def _write(path: Path, exemplars: Sequence[Exemplar]) -> None:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary, compression="zstd")
 
 
-def _read(path: Path) -> list[Exemplar]:
+def _read(path: Path) -> list[RequestExemplar]:
     try:
         rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
     except (FileNotFoundError, pa.ArrowException, OSError):
         return []
     return [
-        Exemplar(
+        RequestExemplar(
             **(
                 row
                 | {

@@ -61,7 +61,7 @@ class Served:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredRound:
     """A measured round: what is stored, what each request's measures were, and what served."""
 
     record: RoundRecord
@@ -79,7 +79,7 @@ def measure(
     stream: str = PROBE,
     mirrored: Mapping[str, int] | None = None,
     interval: float | None = None,
-) -> Measured:
+) -> MeasuredRound:
     """Measures a round.
 
     Args:
@@ -138,7 +138,7 @@ def measure(
         marks=tuple(marks),
         interval=interval,
     )
-    return Measured(record, measured, {**before, **served})
+    return MeasuredRound(record, measured, {**before, **served})
 
 
 def _provenance(served: Served) -> dict[str, object]:

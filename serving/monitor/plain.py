@@ -21,17 +21,17 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: plain(getattr(value, name)) for name in value._fields}
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(one) for one in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, float):
@@ -40,25 +40,25 @@ def plain(value: Any) -> Any:
 
 
 def flat(value: Any) -> dict[str, Any]:
-    """A dataclass or mapping as one row: what is inside a value becomes columns of its own.
+    """Makes one row of a dataclass or mapping. The parts of a nested value become columns of their own.
 
     Example:
         >>> flat({"pair": "a", "swap": {"value": 0.5, "low": 0.4}})
         {'pair': 'a', 'swap': 0.5, 'swap_low': 0.4}
     """
     row: dict[str, Any] = {}
-    for name, one in plain(value).items():
-        if isinstance(one, dict):
+    for name, entry in plain(value).items():
+        if isinstance(entry, dict):
             row.update(
-                {name if key == "value" else f"{name}_{key}": inner for key, inner in flat(one).items()}
+                {name if key == "value" else f"{name}_{key}": inner for key, inner in flat(entry).items()}
             )
         else:
-            row[name] = "; ".join(map(str, one)) if isinstance(one, list) else one
+            row[name] = "; ".join(map(str, entry)) if isinstance(entry, list) else entry
     return row
 
 
 def to_csv(rows: Rows) -> str:
-    r"""Rows as CSV; the columns are those of all rows, in the order they come up.
+    r"""Rows as CSV. The columns are those of all rows, in the order of their first row.
 
     Example:
         >>> print(to_csv([{"item": "=1+1", "swap": 0.5}, {"item": "b", "n": 2}]).replace("\r", ""), end="")

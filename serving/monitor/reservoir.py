@@ -24,7 +24,7 @@ class MirroredCall:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CallSample:
     """What an interval leaves.
 
     Attributes:
@@ -95,10 +95,10 @@ class Reservoir:
             self._seen += 1
             self._dropped += 1
 
-    def take(self) -> Sample:
+    def take(self) -> CallSample:
         """The sample since the last `take`; begins the next."""
         with self._lock:
-            sample = Sample(tuple(self._calls), self._seen, self._dropped)
+            sample = CallSample(tuple(self._calls), self._seen, self._dropped)
             self._clear()
         return sample
 

@@ -28,12 +28,12 @@ from serving.monitor.alerts.watch import watch
 from serving.monitor.collect import Collected, Expected, Limits, collect
 from serving.monitor.exemplars import Exemplars, Names
 from serving.monitor.live import LiveRequests, live_requests, live_slices
-from serving.monitor.measure import Measured, Served, measure
+from serving.monitor.measure import MeasuredRound, Served, measure
 from serving.monitor.mirror import MirrorListener
 from serving.monitor.prometheus import serve_metrics
 from serving.monitor.record import LIVE, PROBE, RoundRecord, Subject, mirrored_counts
 from serving.monitor.requests import ProbeSet
-from serving.monitor.reservoir import Reservoir, Sample
+from serving.monitor.reservoir import CallSample, Reservoir
 from serving.monitor.served import load_served, save_served
 from serving.monitor.slices import cuts, slices
 from serving.monitor.status import read_status
@@ -169,7 +169,7 @@ class Monitor:
     def _collect(self, requests: ProbeSet) -> Collected:
         return collect(self.deployment.replicas, requests, self._connect, Expected(), self.limits, self.usual)
 
-    def _live_round(self, sample: Sample) -> tuple[dict[str, int], Collected | None]:
+    def _live_round(self, sample: CallSample) -> tuple[dict[str, int], Collected | None]:
         """Asks every replica the sampled calls and measures them as the probe; returns the calls by outcome, and answers."""
         live = live_requests(sample.calls, self.deployment.model_name, self.deployment.item, self.probe)
         _log_unreadable(live, len(sample.calls))
@@ -230,7 +230,7 @@ class Monitor:
             with _logged("what served last cannot be kept", OSError):
                 save_served(self._memory, self.probe, served)
 
-    def _keep_probe_exemplars(self, measured: Measured) -> None:
+    def _keep_probe_exemplars(self, measured: MeasuredRound) -> None:
         """Once an hour and set of versions: the probe's requests do not change in between."""
         everyone = next((key.a.fingerprint for key in measured.record.statistics if key.kind == "all"), None)
         state = (measured.record.time // 3600, everyone or "")
@@ -238,7 +238,7 @@ class Monitor:
             self._exemplars_of = state
             self._keep_exemplars(PROBE, self.probe, measured)
 
-    def _keep_exemplars(self, stream: str, requests: ProbeSet, measured: Measured) -> None:
+    def _keep_exemplars(self, stream: str, requests: ProbeSet, measured: MeasuredRound) -> None:
         if self.exemplars is None or measured.requests is None or not len(measured.requests.pairs):
             return
         levels = {
@@ -278,7 +278,7 @@ def _log_unreadable(live: LiveRequests, sampled: int) -> None:
 
 def summarise(
     collected: Collected,
-    measured: Measured,
+    measured: MeasuredRound,
     verdict: Verdict | None,
     mirrored: dict[str, int],
     live: Collected | None,

@@ -1,4 +1,4 @@
-"""What served last, on disk: a refresh while the monitor was away is still measured against what it replaced."""
+"""Saves what each replica served last, so that a refresh during the monitor's absence is measured when it is back."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from serving.monitor.measure import Served
 from serving.monitor.record import Subject
 from serving.monitor.requests import ProbeSet
 
+_HEADER = "told"  # files of older monitors have it under this name
+
 
 def save_served(path: Path, probe: ProbeSet, served: Mapping[str, Served]) -> None:
     """Writes each replica's newest version and its scores of the probe, by a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = [{"subject": one.subject, "labels": dict(one.labels)} for one in served.values()]
-    arrays = {"told": np.array(json_text({"probe": probe.hash, "served": told}))}
-    for place, one in enumerate(served.values()):
-        arrays[f"scores{place}"], arrays[f"answered{place}"] = one.scores, one.answered
+    replicas = [{"subject": state.subject, "labels": dict(state.labels)} for state in served.values()]
+    arrays = {_HEADER: np.array(json_text({"probe": probe.hash, "served": replicas}))}
+    for place, state in enumerate(served.values()):
+        arrays[f"scores{place}"], arrays[f"answered{place}"] = state.scores, state.answered
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_served(path: Path, probe: ProbeSet) -> dict[str, Served]:
-    """What `save_served` wrote; nothing if there is no such file, it is damaged, or it is of another probe."""
+    """Reads what `save_served` wrote; empty if there is no such file, it is damaged, or it is of another probe."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            told = json.loads(str(arrays["told"]))
-            if told["probe"] != probe.hash:
+            header = json.loads(str(arrays[_HEADER]))
+            if header["probe"] != probe.hash:
                 return {}
-            found = [
+            served = [
                 Served(
-                    Subject(*one["subject"]),
-                    one["labels"],
+                    Subject(*replica["subject"]),
+                    replica["labels"],
                     arrays[f"scores{place}"],
                     arrays[f"answered{place}"],
                 )
-                for place, one in enumerate(told["served"])
+                for place, replica in enumerate(header["served"])
             ]
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return {}
-    return {one.subject.replica: one for one in found}
+    return {state.subject.replica: state for state in served}

@@ -1,4 +1,4 @@
-"""How a deployment stands now: the store read once, and the verdict over it. What every surface shows."""
+"""Reads the store once and judges it: the status that the command line, the pages, the API and Prometheus show."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from serving.monitor.store.results import AlertRow, Freshness, OddOneOut, Snapsh
 from serving.monitor.verdict import ENOUGH, Facts, OddReplica, Verdict, answered_shares, judge
 
 NO_DATA = "no-data"
-"""The alert that is raised by whoever looks, where the monitor is silent: its own engine is silent too."""
+"""The alert that every reader of the store raises when the monitor is silent: the monitor itself cannot raise it."""
 _REFRESHES_SINCE = 86_400
 
 
 @dataclass(frozen=True)
 class Status:
-    """Verdict and what it is made of.
+    """A verdict and the values that it is judged from.
 
     Attributes:
         verdict: the first sentence.
@@ -122,12 +122,14 @@ def label_in_store(measure: str, k: int) -> str:
     return f"{measure}@{k}" if f"{measure}@k" in CATALOGUE else measure
 
 
-def odd_replicas(found: OddOneOut) -> list[OddReplica]:
-    """Who stands out, by how many times the median of the others' noise."""
+def odd_replicas(odd_one_out: OddOneOut) -> list[OddReplica]:
+    """The replicas that stand out, each with its noise as a multiple of the median of the rest."""
     result = []
-    for odd in found.odd:
-        others = [one.value.value for one in found.components if one.replica != odd.replica]
-        median = max(statistics.median(others), 0.0) if others else 0.0
+    for odd in odd_one_out.odd:
+        rest = [
+            component.value.value for component in odd_one_out.components if component.replica != odd.replica
+        ]
+        median = max(statistics.median(rest), 0.0) if rest else 0.0
         result.append(OddReplica(odd.replica, odd.component / median if median > 0 else math.inf))
     return result
 

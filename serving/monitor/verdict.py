@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from ranker import wording
-from serving.monitor.store.results import AlertRow, Cellwise, EventRow, Freshness, Measured
+from serving.monitor.store.results import AlertRow, Cellwise, EventRow, Freshness, MeasureEstimate
 
 State = Literal["STABLE", "NOT ENOUGH DATA", "UNSTABLE", "STALE"]
 STATES: tuple[State, ...] = ("STABLE", "NOT ENOUGH DATA", "UNSTABLE", "STALE")
@@ -72,7 +72,7 @@ class Facts:
     freshness: Freshness
     alerts: Sequence[AlertRow] = ()
     odd: Sequence[OddReplica] = ()
-    means: Mapping[str, Measured] = field(default_factory=dict)
+    means: Mapping[str, MeasureEstimate] = field(default_factory=dict)
     pairs: Mapping[str, Sequence[Cellwise]] = field(default_factory=dict)
     budget: Mapping[str, float] = field(default_factory=dict)
     last_answers: Mapping[str, int] = field(default_factory=dict)
@@ -328,11 +328,11 @@ def _agreement(facts: Facts) -> Reason:
     return Reason("STABLE", text, measure=lead.label)
 
 
-def _budgeted(facts: Facts) -> dict[str, Measured]:
+def _budgeted(facts: Facts) -> dict[str, MeasureEstimate]:
     return {label: facts.means[label] for label in facts.budget if label in facts.means}
 
 
-def _describe(measured: Measured, limit: float) -> str:
+def _describe(measured: MeasureEstimate, limit: float) -> str:
     label = measured.label
     text = f"{wording.statement(label, measured.value)}, budget {wording.limit(label, limit)}"
     if measured.floor is None:

@@ -11,7 +11,7 @@ from serving.server.core import ServerCore
 from serving.server.endpoints import CallContext
 from serving.server.metrics import Metrics
 from serving.server.model_config import from_proto
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import RELOAD_CONFIG, ReloadConfigRequest, ReloadConfigResponse
 
 PATH = RELOAD_CONFIG.path
@@ -44,22 +44,22 @@ class ReloadService:
         """Replaces the model list; returns once the new models answer.
 
         Raises:
-            ServingError: PERMISSION_DENIED if reloads are off or a path lies outside, UNAUTHENTICATED
+            StatusError: PERMISSION_DENIED if reloads are off or a path lies outside, UNAUTHENTICATED
                 without the token, else as TF Serving answers.
         """
         if not self._options.enabled:
-            raise ServingError(
+            raise StatusError(
                 Code.PERMISSION_DENIED, "Reloading is off; start the server with --enable_reload_config"
             )
         if self._options.token:
             authorization = call.metadata.get("authorization", "")
             if not hmac.compare_digest(authorization.encode(), f"Bearer {self._options.token}".encode()):
-                raise ServingError(Code.UNAUTHENTICATED, "A bearer token is required for this call")
+                raise StatusError(Code.UNAUTHENTICATED, "A bearer token is required for this call")
         request = ReloadConfigRequest()
         try:
             request.ParseFromString(data)
         except message.DecodeError as error:
-            raise ServingError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
+            raise StatusError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "

@@ -31,7 +31,7 @@ from serving.server.request_log import RequestLog
 from serving.server.rest import RestOptions, RestServer
 from serving.server.servable import Servable
 from serving.server.warmup import Warmup
-from serving.status import ServingError, invalid
+from serving.status import StatusError, invalid
 from serving.wire import BatchingParameters, ModelServerConfig, MonitoringConfig
 
 __all__ = ["RunningServer", "ServerOptions", "run", "start"]
@@ -86,7 +86,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
         The running server; its ports are open.
 
     Raises:
-        ServingError: a model did not load, a configuration file is wrong, a port is taken.
+        StatusError: a model did not load, a configuration file is wrong, a port is taken.
         UserError: an option contradicts another.
     """
     models = _models(options)
@@ -128,7 +128,7 @@ def start(options: ServerOptions, cancelled: Callable[[], bool] = lambda: False)
                 options.model_config_file, core.apply_file, options.model_config_file_poll_wait_seconds
             )
             stoppers.insert(0, lambda grace: poller.stop())
-    except (ServingError, UserError):
+    except (StatusError, UserError):
         for stop in stoppers:
             stop(0)
         core.stop(options.drain_seconds)
@@ -155,7 +155,7 @@ def run(options: ServerOptions) -> int:
     except UserError as error:
         print(f"Failed to start server. Error: INVALID_ARGUMENT: {error}", file=sys.stderr)
         return 255
-    except ServingError as error:
+    except StatusError as error:
         print(f"Failed to start server. Error: {error}", file=sys.stderr)
         return 255
     if not stopping.is_set():

@@ -30,7 +30,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from ranker.backend import tf
 from serving.server.signatures import Feeds, ServedSignature, SignatureTensor
-from serving.status import Code, ServingError
+from serving.status import Code, StatusError
 
 try:
     from tensorflow.python.client import pywrap_tf_session as _native
@@ -80,7 +80,7 @@ class SessionModel:
                 then fails every request.
 
         Raises:
-            ServingError: with the code and text of TF Serving's loader.
+            StatusError: with the code and text of TF Serving's loader.
         """
         self.path = Path(path)
         meta_graph = _read_meta_graph(self.path, tags)
@@ -105,11 +105,11 @@ class SessionModel:
             }
         except tf.errors.OpError as error:
             self.close()
-            raise ServingError(error.error_code, error.message) from None
+            raise StatusError(error.error_code, error.message) from None
         except (ValueError, KeyError) as error:
             self.close()
-            raise ServingError(Code.INVALID_ARGUMENT, f"{error}") from None
-        except ServingError:
+            raise StatusError(Code.INVALID_ARGUMENT, f"{error}") from None
+        except StatusError:
             self.close()
             raise
         bounded = not _may_run_long(meta_graph.graph_def)
@@ -130,11 +130,11 @@ class SessionModel:
             One array for each fetch; strings as object arrays of `bytes`.
 
         Raises:
-            ServingError: with the kernel's code and text.
+            StatusError: with the kernel's code and text.
         """
         for spec in (*(spec for spec, _ in feeds), *fetches):
             if spec.endpoint is None:
-                raise ServingError(
+                raise StatusError(
                     Code.INVALID_ARGUMENT,
                     f"Tensor {spec.name}, specified in either feed_devices or fetch_devices was not found "
                     "in the Graph",
@@ -142,7 +142,7 @@ class SessionModel:
         try:
             outputs = self._call(feeds, fetches, timeout_ms)
         except tf.errors.OpError as error:
-            raise ServingError(error.error_code, error.message) from None
+            raise StatusError(error.error_code, error.message) from None
         return [
             np.asarray(value, object) if spec.dtype == 7 else np.asarray(value)
             for spec, value in zip(fetches, outputs, strict=True)
@@ -191,12 +191,12 @@ class SessionModel:
                 prefix = str(self.path / "variables" / "variables")
                 self._session.run(saver.restore_op_name, {saver.filename_tensor_name: prefix, **assets})
             elif strict and _has_variables(meta_graph.graph_def):
-                raise ServingError(
+                raise StatusError(
                     Code.NOT_FOUND,
                     f"The graph has variables but {index} is missing; the version was copied incompletely",
                 )
         elif strict and _has_variables(meta_graph.graph_def):
-            raise ServingError(
+            raise StatusError(
                 Code.NOT_FOUND, f"The graph in {self.path} has variables but nothing to restore them from"
             )
         init_op = _init_op(meta_graph)
@@ -208,7 +208,7 @@ def _read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
     file = path / "saved_model.pb"
     text = path / "saved_model.pbtxt"
     if not file.is_file() and not text.is_file():
-        raise ServingError(
+        raise StatusError(
             Code.NOT_FOUND,
             "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
             f"`saved_model.pb`)\nSpecified file path: {path}",
@@ -220,14 +220,14 @@ def _read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
         else:
             text_format.Parse(text.read_text(), proto)
     except (message.DecodeError, text_format.ParseError):
-        raise ServingError(Code.DATA_LOSS, f"Can't parse {file} as binary proto") from None
+        raise StatusError(Code.DATA_LOSS, f"Can't parse {file} as binary proto") from None
     except OSError as error:
-        raise ServingError(Code.UNKNOWN, f"{file}: {error.strerror}") from None
+        raise StatusError(Code.UNKNOWN, f"{file}: {error.strerror}") from None
     tag_set = set(tags)
     for meta_graph in proto.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == tag_set:
             return meta_graph
-    raise ServingError(
+    raise StatusError(
         Code.NOT_FOUND,
         f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tag_set))} }}. "
         "To inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",

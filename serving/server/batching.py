@@ -23,7 +23,7 @@ import numpy as np
 from serving.server.metrics import Metrics
 from serving.server.predict import ServedModel
 from serving.server.signatures import Feeds, ServedSignature, SignatureTensor
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 
 _QUEUE_BUCKETS = tuple(100 * 1.2**power for power in range(52))
 
@@ -53,7 +53,7 @@ def options_from_proto(proto: Any) -> BatchingOptions:
     """Options of a `BatchingParameters`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if `allowed_batch_sizes` does not end in the largest batch size,
+        StatusError: INVALID_ARGUMENT if `allowed_batch_sizes` does not end in the largest batch size,
             or is not increasing.
     """
     defaults = BatchingOptions()
@@ -134,7 +134,7 @@ class BatchedModel:
         """Runs one request as part of a batch, and waits for it.
 
         Raises:
-            ServingError: INVALID_ARGUMENT if the inputs have no common first dimension or it is larger
+            StatusError: INVALID_ARGUMENT if the inputs have no common first dimension or it is larger
                 than a batch, UNAVAILABLE if the queue is full, or what the batch's run answers.
         """
         size = rows_of(feeds)
@@ -151,7 +151,7 @@ class BatchedModel:
         tasks = self._tasks(feeds, size, deadline, now)
         with self._changed:
             if self._closing:
-                raise ServingError(Code.UNAVAILABLE, "The batch scheduler is shutting down")
+                raise StatusError(Code.UNAVAILABLE, "The batch scheduler is shutting down")
             batches = self._queues.setdefault(key, [])
             for task in tasks:
                 self._enqueue(batches, task, ordered)
@@ -191,7 +191,7 @@ class BatchedModel:
         last = batches[-1] if batches else None
         if last is None or last.size + task.size > options.execution_size():
             if len(batches) >= max(options.max_enqueued_batches, 1):
-                raise ServingError(
+                raise StatusError(
                     Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"
                 )
             if last is not None:
@@ -253,7 +253,7 @@ class BatchedModel:
         deadlines = [task.deadline for task in batch.tasks]
         latest = None if None in deadlines else max(d for d in deadlines if d is not None)
         if latest is not None and latest <= now:
-            raise ServingError(
+            raise StatusError(
                 Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
             )
         size = next((size for size in self._options.allowed_batch_sizes if size >= batch.size), batch.size)
@@ -264,9 +264,9 @@ class BatchedModel:
         outputs = self._model.run(feeds, batch.fetches, timeout_ms)
         for array in outputs:
             if array.ndim == 0:
-                raise ServingError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+                raise StatusError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
             if len(array) != size:
-                raise ServingError(
+                raise StatusError(
                     Code.FAILED_PRECONDITION,
                     "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                     "the input tensors",
@@ -285,7 +285,7 @@ def rows_of(feeds: Feeds) -> int:
     """How many rows a request has.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if its inputs have no first dimension, or not the same.
+        StatusError: INVALID_ARGUMENT if its inputs have no first dimension, or not the same.
     """
     sizes = set()
     for _, array in feeds:
@@ -308,7 +308,7 @@ def merge(tasks: Sequence[Feeds], padding_rows: int, pad_lengths: bool) -> Feeds
         pad_lengths: pad other dimensions with zeros to the longest, instead of refusing a mix.
 
     Raises:
-        ServingError: FAILED_PRECONDITION if shapes differ and `pad_lengths` is off, INVALID_ARGUMENT if
+        StatusError: FAILED_PRECONDITION if shapes differ and `pad_lengths` is off, INVALID_ARGUMENT if
             ranks or dtypes differ.
     """
     merged: Feeds = []
@@ -317,7 +317,7 @@ def merge(tasks: Sequence[Feeds], padding_rows: int, pad_lengths: bool) -> Feeds
         arrays = [feeds[spec.name] for feeds in by_name]
         if len({array.shape[1:] for array in arrays}) > 1:
             if not pad_lengths:
-                raise ServingError(
+                raise StatusError(
                     Code.FAILED_PRECONDITION,
                     f"Tensors with name '{spec.name}' from different tasks have different shapes and padding is turned "
                     "off.Set pad_variable_length_inputs to true, or ensure that all tensors with the same name"

@@ -11,7 +11,7 @@ from serving.server.manager import Loader, LoadOptions, VersionManager
 from serving.server.model_config import ModelConfig, check_change
 from serving.server.servable import Handle
 from serving.server.source import FileSystemSource
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 
 
 class ServerCore:
@@ -56,7 +56,7 @@ class ServerCore:
             cancelled: polled while waiting; stops it.
 
         Raises:
-            ServingError: UNKNOWN if a new model fails to load, FAILED_PRECONDITION for a label on a
+            StatusError: UNKNOWN if a new model fails to load, FAILED_PRECONDITION for a label on a
                 version that is not available, PERMISSION_DENIED for a path outside, ABORTED if a later list
                 leaves out a model before it answered.
         """
@@ -76,13 +76,13 @@ class ServerCore:
         if failed:
             count = len({servable.model for servable in failed})
             reasons = "".join(f"{{{servable} due to error: {servable.error}}}, " for servable in failed)
-            raise ServingError(Code.UNKNOWN, f"{count} {noun}(s) did not become available: {{{reasons}}}")
+            raise StatusError(Code.UNKNOWN, f"{count} {noun}(s) did not become available: {{{reasons}}}")
         # One version makes a model available; a label may name another that is still being loaded.
         labelled = [(m.name, version) for m in models if m.name in new for version in m.labels.values()]
         self.manager.wait_settled(labelled, is_over)
         with self._config_lock:
             if removed := new - self._models.keys():
-                raise ServingError(
+                raise StatusError(
                     Code.ABORTED, f"A later configuration left out {', '.join(sorted(removed))}"
                 )
             if generation == self._generation and not is_over():
@@ -94,7 +94,7 @@ class ServerCore:
         A model's labels are left as they are while a version that they name is on its way up.
 
         Raises:
-            ServingError: FAILED_PRECONDITION for a label on a version that is not available.
+            StatusError: FAILED_PRECONDITION for a label on a version that is not available.
         """
         with self._config_lock:
             self._generation += 1
@@ -107,7 +107,7 @@ class ServerCore:
         """The version a `ModelSpec` means; use it in a `with` block.
 
         Raises:
-            ServingError: as TF Serving answers an unknown name, version or label.
+            StatusError: as TF Serving answers an unknown name, version or label.
         """
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
@@ -147,7 +147,7 @@ class ServerCore:
                 if not self.manager.is_available(model.name, version) and not (
                     self._labels_for_unavailable and unmoved
                 ):
-                    raise ServingError(
+                    raise StatusError(
                         Code.FAILED_PRECONDITION,
                         f"Request to assign label to version {version} of model {model.name}, "
                         "which is not currently available for inference",

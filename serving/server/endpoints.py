@@ -1,6 +1,6 @@
 """The API's methods as functions from request bytes to response bytes, whatever the transport.
 
-Each is called with a `CallContext` and returns the serialised response or raises `ServingError`.
+Each is called with a `CallContext` and returns the serialised response or raises `StatusError`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from serving.server.signatures import (
     check_method_name,
 )
 from serving.server.tensors import decode
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import (
     CLASSIFY,
     GET_MODEL_METADATA,
@@ -73,13 +73,13 @@ class CallContext:
         """Milliseconds left, 0 for no limit.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED if none are left.
+            StatusError: DEADLINE_EXCEEDED if none are left.
         """
         if self.deadline is None:
             return 0
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
-            raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
+            raise StatusError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
         return min(max(int(seconds * 1000), 1), _INT32_MAX)
 
     def cancel(self) -> None:
@@ -188,7 +188,7 @@ class Endpoints:
             Outputs by alias.
 
         Raises:
-            ServingError: as TF Serving answers.
+            StatusError: as TF Serving answers.
         """
         with (
             self._metrics.request(spec.name, "Predict", call.entrypoint) as record,
@@ -284,7 +284,7 @@ class Endpoints:
         """A version's number and its SignatureDefs, in TensorFlow's own messages, which leave nothing out.
 
         Raises:
-            ServingError: as TF Serving answers an unknown name, version or label.
+            StatusError: as TF Serving answers an unknown name, version or label.
         """
         with self._core.handle(spec) as handle:
             return handle.version, dict(handle.bundle.signature_defs)
@@ -298,17 +298,17 @@ class Endpoints:
         """The states of one version, or of all versions ever seen, highest first.
 
         Raises:
-            ServingError: NOT_FOUND if there are none.
+            StatusError: NOT_FOUND if there are none.
         """
         states = self._core.manager.states(spec.name)
         if spec.HasField("version"):
             states = [state for state in states if state[0] == spec.version.value]
             if not states:
-                raise ServingError(
+                raise StatusError(
                     Code.NOT_FOUND, f"Could not find version {spec.version.value} of model {spec.name}"
                 )
         if not states:
-            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+            raise StatusError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
         response = GetModelStatusResponse()
         for version, state, error in states:
             entry = response.model_version_status.add(version=version, state=int(state))
@@ -321,7 +321,7 @@ def _parse(message_class: Any, data: bytes) -> Any:
     try:
         return message_class.FromString(data)
     except message.DecodeError as error:
-        raise ServingError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
+        raise StatusError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
 
 
 def _spec(request: Any) -> Any:

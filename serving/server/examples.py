@@ -22,7 +22,7 @@ from serving.server.signatures import (
     SignatureTensor,
 )
 from serving.server.tensors import dtype_name, dtype_number, shape_text
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import ClassificationResult, InferenceResult, RegressionResult
 
 _FLOAT, _STRING = 1, 7
@@ -32,7 +32,7 @@ def serialized_examples(request_input: Any) -> np.ndarray:
     """The examples of an `Input` as an object array [n] of bytes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if there are none.
+        StatusError: INVALID_ARGUMENT if there are none.
     """
     kind = request_input.WhichOneof("kind")
     if kind == "example_list":
@@ -54,7 +54,7 @@ def classify(model: ServedModel, signature_name: str, request_input: Any, timeou
     """Runs a classification signature.
 
     Raises:
-        ServingError: as TF Serving answers.
+        StatusError: as TF Serving answers.
     """
     signature = _named(model.signatures, signature_name, "No signature was found with the name: ")
     input_spec, fetches = _classify_tensors(signature)
@@ -67,7 +67,7 @@ def regress(model: ServedModel, signature_name: str, request_input: Any, timeout
     """Runs a regression signature.
 
     Raises:
-        ServingError: as TF Serving answers.
+        StatusError: as TF Serving answers.
     """
     signature = _named(model.signatures, signature_name, "No signature was found with the name: ")
     input_spec, fetches = _regress_tensors(signature)
@@ -91,7 +91,7 @@ def multi_inference(
         One result a task, without its model_spec.
 
     Raises:
-        ServingError: as TF Serving answers.
+        StatusError: as TF Serving answers.
     """
     signatures: dict[str, ServedSignature] = {}
     feeds: dict[str, SignatureTensor] = {}
@@ -113,7 +113,7 @@ def multi_inference(
         elif task.method_name == REGRESS_METHOD:
             spec, outputs = _regress_tensors(signature)
         else:
-            raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+            raise StatusError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         # A TF1 model's signatures share one input tensor; each of a TF2 model's has its own.
         feeds[spec.name] = spec
         fetches.update({output.name: output for output in outputs})

@@ -19,7 +19,7 @@ import grpc
 
 from serving.server.endpoints import CallContext, Method
 from serving.server.model_config import read_text
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import HealthCheckRequest, HealthCheckResponse, SSLConfig
 
 _LOG = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class GrpcServer(grpc.GenericRpcHandler):
             on_not_run: called with "cancelled" or "deadline" for a call that ended before it could run.
 
         Raises:
-            ServingError: INVALID_ARGUMENT if an address can't be bound.
+            StatusError: INVALID_ARGUMENT if an address can't be bound.
         """
         self._running = threading.Semaphore(threads)
         self._on_not_run = on_not_run
@@ -194,11 +194,11 @@ class GrpcServer(grpc.GenericRpcHandler):
 
         return run
 
-    def _not_run(self, reason: str) -> ServingError:
+    def _not_run(self, reason: str) -> StatusError:
         self._on_not_run(reason)
         if reason == "deadline":
-            return ServingError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
-        return ServingError(Code.CANCELLED, "The call was cancelled before it was run")
+            return StatusError(Code.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
+        return StatusError(Code.CANCELLED, "The call was cancelled before it was run")
 
     def _handler(
         self, run: Callable[[bytes, CallContext, grpc.ServicerContext], bytes]
@@ -212,7 +212,7 @@ class GrpcServer(grpc.GenericRpcHandler):
             call = CallContext("GRPC", deadline, dict(context.invocation_metadata()))
             try:
                 return run(request, call, context)
-            except ServingError as error:
+            except StatusError as error:
                 code, text = _STATUS[error.code], error.wire_message
             except Exception:  # noqa: BLE001 - whatever it is, the caller must hear of it, but not of our code
                 _LOG.exception("a call failed")
@@ -260,7 +260,7 @@ def server_credentials(path: str) -> grpc.ServerCredentials:
         path: file with `server_key`, `server_cert`, and for mutual TLS `custom_ca` and `client_verify`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if the file is wrong or its key or certificate is missing.
+        StatusError: INVALID_ARGUMENT if the file is wrong or its key or certificate is missing.
     """
     config = read_text(path, SSLConfig)
     if not config.server_key or not config.server_cert:

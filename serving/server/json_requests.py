@@ -22,7 +22,7 @@ import numpy as np
 from serving.server.json_responses import json_text
 from serving.server.signatures import SignatureTensor
 from serving.server.tensors import STRING, shape_text, short_dtype_name
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import Example, Feature, Input
 
 _FLOATS: dict[int, tuple[np.dtype[Any], int, float]] = {
@@ -49,7 +49,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object of a request body.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if it is not JSON or not an object.
+        StatusError: INVALID_ARGUMENT if it is not JSON or not an object.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
@@ -75,7 +75,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
     """The optional `signature_name`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if it is not a string.
+        StatusError: INVALID_ARGUMENT if it is not a string.
     """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
@@ -98,7 +98,7 @@ def predict_inputs(
         Arrays by alias, and whether the body was in row form ("instances").
 
     Raises:
-        ServingError: INVALID_ARGUMENT with what is wrong and where.
+        StatusError: INVALID_ARGUMENT with what is wrong and where.
     """
     has_instances, has_inputs = "instances" in document, "inputs" in document
     if has_instances and has_inputs:
@@ -122,7 +122,7 @@ def examples_input(document: Mapping[str, Any]) -> Any:
     """The `Input` of a body with "examples" and, optionally, a "context" they share.
 
     Raises:
-        ServingError: INVALID_ARGUMENT with what is wrong.
+        StatusError: INVALID_ARGUMENT with what is wrong.
     """
     result = Input()
     with_context = "context" in document
@@ -151,7 +151,7 @@ def _decode_base64(value: Any) -> bytes:
     """The bytes of `{"b64": "..."}`; the padding may be missing.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if it has another form or is not base64.
+        StatusError: INVALID_ARGUMENT if it has another form or is not base64.
     """
     if not _is_base64(value):
         raise invalid(f"JSON Value: {json_text(value)} not formatted correctly for base64 data")
@@ -194,7 +194,7 @@ def _from_rows(rows: list[Any], specs: Mapping[str, SignatureTensor]) -> dict[st
             for name, value in row.items():
                 try:
                     _add_row(columns, name, value, specs)
-                except ServingError as error:
+                except StatusError as error:
                     raise invalid(
                         f"Failed to process element: {index} key: {name} of 'instances' list. Error: {error}"
                     ) from None
@@ -208,7 +208,7 @@ def _from_rows(rows: list[Any], specs: Mapping[str, SignatureTensor]) -> dict[st
                 raise invalid(f"Expecting value/list but got object at item {index} of input list")
             try:
                 _add_row(columns, next(iter(specs)), row, specs)
-            except ServingError as error:
+            except StatusError as error:
                 raise invalid(
                     f"Failed to process element: {index} of 'instances' list. Error: {error}"
                 ) from None
@@ -325,12 +325,12 @@ def _leaf(value: Any, dtype: int) -> Any:
         if not isinstance(value, bool):
             raise _type_error(value, dtype)
         return value
-    raise ServingError(
+    raise StatusError(
         Code.UNIMPLEMENTED, f"Conversion of JSON Value: {json_text(value)} to type: {short_dtype_name(dtype)}"
     )
 
 
-def _type_error(value: Any, dtype: int) -> ServingError:
+def _type_error(value: Any, dtype: int) -> StatusError:
     return invalid(
         f"JSON Value: {json_text(value)} Type: {_json_type(value)} is not of expected type: {short_dtype_name(dtype)}"
     )

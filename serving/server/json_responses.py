@@ -33,7 +33,7 @@ def predictions(outputs: Mapping[str, np.ndarray], row_form: bool) -> bytes:
     With a single output its name is dropped. Bytes whose alias ends in `_bytes` are written as base64.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if rows are asked for and an output has none, or another number
+        StatusError: INVALID_ARGUMENT if rows are asked for and an output has none, or another number
             of them; or if an output's dtype has no JSON form.
     """
     if not outputs:

@@ -10,7 +10,7 @@ from serving.server.backend import SessionModel
 from serving.server.metrics import Metrics
 from serving.server.predict import ServedModel
 from serving.server.servable import Servable
-from serving.status import ServingError
+from serving.status import StatusError
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class BundleLoader:
         """Loads one version.
 
         Raises:
-            ServingError: whatever kept it from loading.
+            StatusError: whatever kept it from loading.
         """
         status = "success"
         try:
@@ -48,11 +48,11 @@ class BundleLoader:
             for step in self.steps:
                 try:
                     model = step(model, servable)
-                except ServingError:
+                except StatusError:
                     model.close()
                     raise
             return model
-        except ServingError:
+        except StatusError:
             status = "fail"
             raise
         finally:

@@ -18,14 +18,14 @@ from typing import Any
 
 from serving.server.servable import Handle, Servable
 from serving.server.version_policy import State, VersionView, next_step
-from serving.status import Code, ServingError
+from serving.status import Code, StatusError
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 _RISING = (State.START, State.LOADING)
 
 Loader = Callable[[Servable], Any]
-"""Gives the bundle of a version: an object with a `close()` method. Raises ServingError."""
+"""Gives the bundle of a version: an object with a `close()` method. Raises StatusError."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class VersionManager:
         """Enters a version, the highest available one by default.
 
         Raises:
-            ServingError: NOT_FOUND if it is not available.
+            StatusError: NOT_FOUND if it is not available.
         """
         while True:
             ready = self._ready.get(model)
@@ -77,11 +77,11 @@ class VersionManager:
                 servable = ready.get(max(ready) if version is None else version)
             if servable is None:
                 request = f"Latest({model})" if version is None else f"Specific({model}, {version})"
-                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {request}")
+                raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {request}")
             if servable.acquire():
                 return Handle(servable)
 
-    def states(self, model: str) -> list[tuple[int, State, ServingError | None]]:
+    def states(self, model: str) -> list[tuple[int, State, StatusError | None]]:
         """Every version ever seen of a model, highest first: (version, state, error of a failed load)."""
         with self._changed:
             servables = self._servables.get(model, {})
@@ -225,7 +225,7 @@ class VersionManager:
 
     def _load(self, servable: Servable) -> None:
         options = self._options
-        error = ServingError(Code.CANCELLED, f"Loading {servable} was cancelled")
+        error = StatusError(Code.CANCELLED, f"Loading {servable} was cancelled")
         for attempt in range(options.max_retries + 1):
             if attempt and servable.cancelled.wait(max(options.retry_seconds, 0)):
                 break
@@ -236,7 +236,7 @@ class VersionManager:
                 started = time.monotonic()
                 try:
                     bundle = self._loader(servable)
-                except ServingError as failure:
+                except StatusError as failure:
                     error = failure
                     servable.fingerprint = fingerprint
                     _LOG.error("Loading servable: %s failed: %s", servable, failure)

@@ -16,7 +16,7 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import HistogramMetricFamily, Metric
 
-from serving.status import Code, ServingError
+from serving.status import Code, StatusError
 
 LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
 """Upper bounds in microseconds, as TF Serving's."""
@@ -149,7 +149,7 @@ class RequestRecord:
         if self.version is None:
             # A name that no model has must not become a label: clients could grow the page without end.
             self.model = "unknown"
-        status = Code.OK if error is None else error.code if isinstance(error, ServingError) else Code.UNKNOWN
+        status = Code.OK if error is None else error.code if isinstance(error, StatusError) else Code.UNKNOWN
         self._metrics.finish(self, status, micros)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from serving.server.version_policy import VersionPolicy
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import ModelServerConfig
 
 PLATFORM = "tensorflow"
@@ -47,7 +47,7 @@ def read_text(path: str, message_class: Any) -> Any:
         message_class: the message it holds.
 
     Raises:
-        ServingError: INVALID_ARGUMENT with TF Serving's words if the file can't be read or parsed.
+        StatusError: INVALID_ARGUMENT with TF Serving's words if the file can't be read or parsed.
     """
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), message_class())
@@ -62,7 +62,7 @@ def from_proto(config: Any) -> list[ModelConfig]:
     """The models of a `ModelServerConfig`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for repeated names, relative paths, another platform or a logging_config.
+        StatusError: INVALID_ARGUMENT for repeated names, relative paths, another platform or a logging_config.
     """
     models = [_model(entry) for entry in config.model_config_list.config]
     names: set[str] = set()
@@ -90,7 +90,7 @@ class ConfigFilePoller:
 
         Args:
             path: a text `ModelServerConfig`.
-            apply: called with the file's models at every poll; raises ServingError.
+            apply: called with the file's models at every poll; raises StatusError.
             seconds: between two polls.
         """
         self._path = path
@@ -112,7 +112,7 @@ class ConfigFilePoller:
                 if config.WhichOneof("config") is not None:
                     self._apply(from_proto(config))
                 self._last_error = ""
-            except ServingError as error:
+            except StatusError as error:
                 if str(error) != self._last_error:
                     self._last_error = str(error)
                     _LOG.error("Could not reload the model configuration: %s", error)
@@ -127,14 +127,14 @@ def check_change(old: Mapping[str, ModelConfig], allowed_roots: list[str], new: 
         new: the requested models.
 
     Raises:
-        ServingError: PERMISSION_DENIED that names the model and the path.
+        StatusError: PERMISSION_DENIED that names the model and the path.
     """
     for model in new:
         if model.name in old and old[model.name].base_path == model.base_path:
             continue
         resolved = Path(model.base_path).resolve()
         if not any(resolved == Path(root) or Path(root) in resolved.parents for root in allowed_roots):
-            raise ServingError(
+            raise StatusError(
                 Code.PERMISSION_DENIED,
                 f"Model {model.name}: base_path must lie below one of {allowed_roots}. "
                 f"Received: {model.base_path}",

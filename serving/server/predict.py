@@ -66,7 +66,7 @@ def predict(
         The signature's effective name and the outputs by alias.
 
     Raises:
-        ServingError: as TF Serving answers.
+        StatusError: as TF Serving answers.
     """
     signature = find(model.signatures, signature_name)
     feeds = prepare_feeds(signature, names, decode, strict, max_rows)

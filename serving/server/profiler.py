@@ -23,7 +23,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from ranker.backend import tf
 from serving.server.endpoints import CallContext, Method
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import ProfileRequest, ProfileResponse, TerminateRequest
 
 _SERVICE = "/tensorflow.ProfilerService/"
@@ -48,7 +48,7 @@ class Profiler:
         """ProfilerService.Profile: records for the time asked and writes (or returns) the trace.
 
         Raises:
-            ServingError: INTERNAL if another trace is being recorded or the directory can't be written.
+            StatusError: INTERNAL if another trace is being recorded or the directory can't be written.
         """
         request = _parse(ProfileRequest, data)
         options = request.opts
@@ -75,11 +75,9 @@ class Profiler:
             else:
                 _save(request, trace)
         except tf.errors.OpError as error:
-            raise ServingError(
-                Code.INTERNAL, error.message or "Another profiler session is active."
-            ) from None
+            raise StatusError(Code.INTERNAL, error.message or "Another profiler session is active.") from None
         except OSError as error:
-            raise ServingError(Code.INTERNAL, f"Could not write the trace: {error}") from None
+            raise StatusError(Code.INTERNAL, f"Could not write the trace: {error}") from None
         finally:
             self._ends.pop(request.session_id, None)
         return response.SerializeToString()
@@ -88,9 +86,9 @@ class Profiler:
         """ProfilerService.Monitor, which TensorFlow has for TPUs only.
 
         Raises:
-            ServingError: UNIMPLEMENTED.
+            StatusError: UNIMPLEMENTED.
         """
-        raise ServingError(Code.UNIMPLEMENTED, "unimplemented.")
+        raise StatusError(Code.UNIMPLEMENTED, "unimplemented.")
 
     def terminate(self, data: bytes, call: CallContext) -> bytes:
         """ProfilerService.Terminate: ends a running trace early; it is answered as if its time were up."""
@@ -104,7 +102,7 @@ def _parse(message_class: Any, data: bytes) -> Any:
     try:
         return message_class.FromString(data)
     except message.DecodeError as error:
-        raise ServingError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
+        raise StatusError(Code.INTERNAL, f"Failed to parse the request: {error}") from None
 
 
 def _is_empty(trace: bytes) -> bool:

@@ -34,7 +34,7 @@ from serving.server.json_responses import (
     regression_results,
 )
 from serving.server.signatures import DEFAULT_SIGNATURE
-from serving.status import HTTP_STATUS, Code, ServingError, invalid
+from serving.status import HTTP_STATUS, Code, StatusError, invalid
 from serving.wire import (
     ClassificationRequest,
     ClassificationResponse,
@@ -109,7 +109,7 @@ class RestApi:
             if headers.get("content-encoding", "").lower() == "gzip":
                 body = _inflate(body, self._options.max_body_bytes)
             status, content = 200, self._route(method, path, body, call)
-        except ServingError as error:
+        except StatusError as error:
             status, content = HTTP_STATUS[error.code], error_body(error.message)
         except Exception:  # noqa: BLE001 - whatever it is, the caller must hear of it, but not of our code
             _LOG.exception("a call failed")

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from serving.server.version_policy import State
-from serving.status import ServingError
+from serving.status import StatusError
 
 
 class Servable:
@@ -22,7 +22,7 @@ class Servable:
         self.path = path
         self.state = State.START
         self.aspired = True
-        self.error: ServingError | None = None
+        self.error: StatusError | None = None
         self.fingerprint: object = None
         self.bundle: Any = None
         self.cancelled = threading.Event()

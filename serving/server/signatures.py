@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import TensorError
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -60,12 +60,12 @@ def check_method_name(api: str, signature: ServedSignature) -> None:
         signature: the one to run.
 
     Raises:
-        ServingError: it is of another kind: INTERNAL for Predict, INVALID_ARGUMENT for the others.
+        StatusError: it is of another kind: INTERNAL for Predict, INVALID_ARGUMENT for the others.
     """
     name = signature.method_name
     if api == "Predict" and name not in (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD):
         kinds = f"{PREDICT_METHOD}, {CLASSIFY_METHOD}, {REGRESS_METHOD}"
-        raise ServingError(
+        raise StatusError(
             Code.INTERNAL, f"Expected prediction signature method_name to be one of {{{kinds}}}. Was: {name}"
         )
     if api == "Classify" and name != CLASSIFY_METHOD:
@@ -94,7 +94,7 @@ def prepare_feeds(
         (input, array) pairs to feed.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for a wrong number of inputs, a wrong alias, an undecodable
+        StatusError: INVALID_ARGUMENT for a wrong number of inputs, a wrong alias, an undecodable
             tensor or (strict) a wrong shape.
     """
     received = set(names)
@@ -138,7 +138,7 @@ def select_outputs(signature: ServedSignature, output_filter: Iterable[str]) -> 
     """The outputs to fetch: those named, or all when none is named.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for an unknown or repeated alias.
+        StatusError: INVALID_ARGUMENT for an unknown or repeated alias.
     """
     chosen: dict[str, SignatureTensor] = {}
     for alias in output_filter:
@@ -157,7 +157,7 @@ def check_shape(signature_name: str, spec: SignatureTensor, shape: tuple[int, ..
     """Refuses an array that the signature does not describe.
 
     Raises:
-        ServingError: INVALID_ARGUMENT that names the input, the expected shape and the one received.
+        StatusError: INVALID_ARGUMENT that names the input, the expected shape and the one received.
     """
     if spec.shape is None:
         return
@@ -175,11 +175,11 @@ def find(signatures: Mapping[str, ServedSignature], name: str) -> ServedSignatur
     """The signature of that name; "" means `serving_default`.
 
     Raises:
-        ServingError: FAILED_PRECONDITION, as TF Serving's Predict answers.
+        StatusError: FAILED_PRECONDITION, as TF Serving's Predict answers.
     """
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
-        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        raise StatusError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     return signatures[name]
 
 

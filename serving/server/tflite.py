@@ -30,7 +30,7 @@ from serving.server.signatures import (
     SignatureTensor,
 )
 from serving.server.tensors import STRING, dtype_number, short_dtype_name
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 
 FILE = "model.tflite"
 _METADATA = b"signature_defs_metadata"
@@ -48,7 +48,7 @@ class TfLiteModel:
         """Loads `model.tflite` of the version directory `path`.
 
         Raises:
-            ServingError: INVALID_ARGUMENT if it is no such model, INTERNAL if it can't be prepared.
+            StatusError: INVALID_ARGUMENT if it is no such model, INTERNAL if it can't be prepared.
         """
         self._lock = threading.Lock()
         try:
@@ -62,7 +62,7 @@ class TfLiteModel:
         try:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise ServingError(Code.INTERNAL, f"Cannot allocate tensors in Interpreter: {error}") from None
+            raise StatusError(Code.INTERNAL, f"Cannot allocate tensors in Interpreter: {error}") from None
         saved = _saved_signature(content)
         inputs = _specs(self._interpreter.get_input_details(), saved.inputs)
         outputs = _specs(self._interpreter.get_output_details(), saved.outputs)
@@ -78,7 +78,7 @@ class TfLiteModel:
         """Runs the model once; `timeout_ms` can't interrupt it.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for a wrong dtype, INTERNAL if the model does not take the shapes.
+            StatusError: INVALID_ARGUMENT for a wrong dtype, INTERNAL if the model does not take the shapes.
         """
         with self._lock:
             interpreter = self._interpreter
@@ -88,7 +88,7 @@ class TfLiteModel:
                 interpreter.invoke()
                 outputs = [interpreter.get_tensor(spec.endpoint) for spec in fetches]
             except (RuntimeError, ValueError) as error:
-                raise ServingError(Code.INTERNAL, f"Failed to run interpreter: {error}") from None
+                raise StatusError(Code.INTERNAL, f"Failed to run interpreter: {error}") from None
         return [
             np.asarray(array, object) if spec.dtype == STRING else array
             for spec, array in zip(fetches, outputs, strict=True)

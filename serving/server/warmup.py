@@ -17,7 +17,7 @@ from serving.server.metrics import Metrics
 from serving.server.predict import ServedModel, predict
 from serving.server.servable import Servable
 from serving.server.tensors import decode
-from serving.status import Code, ServingError, invalid
+from serving.status import Code, StatusError, invalid
 from serving.wire import PredictionLog
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -35,7 +35,7 @@ class Warmup:
         """Warms a model up.
 
         Raises:
-            ServingError: DATA_LOSS if the file is not TFRecord, INVALID_ARGUMENT for too many or
+            StatusError: DATA_LOSS if the file is not TFRecord, INVALID_ARGUMENT for too many or
                 unparsable records, or what a record's request answers.
         """
         path = Path(servable.path) / FILE
@@ -57,7 +57,7 @@ class Warmup:
                 for _ in range(self._iterations):
                     replay(model, log)
         except tf.errors.OpError as error:
-            raise ServingError(
+            raise StatusError(
                 Code.DATA_LOSS, f"{error.message}. Please verify your warmup data is in TFRecord format."
             ) from None
         labels = (("model_path", servable.path), ("status", "OK"))
@@ -69,7 +69,7 @@ def replay(model: ServedModel, log: Any) -> None:
     """Runs the request of one `PredictionLog`; the model's name and version in it are not looked at.
 
     Raises:
-        ServingError: what the request answers.
+        StatusError: what the request answers.
     """
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
@@ -89,4 +89,4 @@ def replay(model: ServedModel, log: Any) -> None:
     elif kind == "multi_inference_log":
         multi_inference(model, log.multi_inference_log.request.tasks, log.multi_inference_log.request.input)
     else:
-        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+        raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")

@@ -11,7 +11,7 @@ from ranker import wording
 from ranker.divergence import Interval
 from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short
 from serving.dashboard.zone import text_of
-from serving.monitor.store.results import EventRow, Line, Point
+from serving.monitor.store.results import EventRow, Line, LinePoint
 
 _MOST_BANDS = 3
 _SHORTEST = 900.0
@@ -38,7 +38,7 @@ def course(
     label: str,
     colors: Palette,
     *,
-    floor: Sequence[Point] = (),
+    floor: Sequence[LinePoint] = (),
     events: Sequence[EventRow] = (),
     budget: float | None = None,
     span: tuple[float, float],
@@ -110,7 +110,7 @@ def course(
     return figure
 
 
-def unbroken(lines: Sequence[Line]) -> list[tuple[Point, ...]]:
+def unbroken(lines: Sequence[Line]) -> list[tuple[LinePoint, ...]]:
     """The stretches in which one version served and was measured: between them a line would show what was not.
 
     A line ends where another version's round lies between two of its points (it came back), and where more than three
@@ -121,10 +121,10 @@ def unbroken(lines: Sequence[Line]) -> list[tuple[Point, ...]]:
     longest = (
         3 * max(distances[len(distances) // 2], max(line.resolution for line in lines)) if distances else 0
     )
-    stretches: list[tuple[Point, ...]] = []
+    stretches: list[tuple[LinePoint, ...]] = []
     for line in lines:
         theirs = {point.time for point in line.points}
-        part: list[Point] = []
+        part: list[LinePoint] = []
         for point in line.points:
             if part:
                 first, last = bisect_right(every, part[-1].time), bisect_left(every, point.time)
@@ -138,7 +138,7 @@ def unbroken(lines: Sequence[Line]) -> list[tuple[Point, ...]]:
     return stretches
 
 
-def _line(points: Sequence[Point], label: str, name: str, color: str, *, shown: bool) -> dict[str, Any]:
+def _line(points: Sequence[LinePoint], label: str, name: str, color: str, *, shown: bool) -> dict[str, Any]:
     scale = 100.0 if wording.is_share(label) else 1.0
     return {
         "type": "scatter",
@@ -154,7 +154,7 @@ def _line(points: Sequence[Point], label: str, name: str, color: str, *, shown: 
     }
 
 
-def _band(points: Sequence[Point], label: str, color: str, colors: Palette) -> dict[str, Any]:
+def _band(points: Sequence[LinePoint], label: str, color: str, colors: Palette) -> dict[str, Any]:
     scale = 100.0 if wording.is_share(label) else 1.0
     times = moments(point.time for point in points)
     ends = [wording.clipped(label, Interval(p.value, p.low, p.high)) for p in points]
@@ -170,7 +170,7 @@ def _band(points: Sequence[Point], label: str, color: str, colors: Palette) -> d
     }
 
 
-def _range(label: str, point: Point) -> str:
+def _range(label: str, point: LinePoint) -> str:
     return wording.between(label, Interval(point.value, point.low, point.high))
 
 

@@ -22,7 +22,7 @@ from serving.dashboard.zone import zone_name
 from serving.monitor.plain import flat
 from serving.monitor.record import PROBE
 from serving.monitor.store import query
-from serving.monitor.store.results import Line, Point
+from serving.monitor.store.results import Line, LinePoint
 from serving.monitor.store.schema import DAY, HOUR
 from serving.monitor.verdict import KINDS, TOO_FEW, answered_shares
 
@@ -112,16 +112,16 @@ def _tiles(context: Context, day: Mapping[str, Sequence[Line]]) -> Component:
     )
 
 
-def _up_to_now(context: Context, label: str, points: Sequence[Point]) -> list[Point]:
+def _up_to_now(context: Context, label: str, points: Sequence[LinePoint]) -> list[LinePoint]:
     """The day's points, the last of which is the number that the tile shows."""
     measured, time = context.snapshot.measures.get(label), context.snapshot.freshness.time
     if measured is None or time is None or not points:
         return list(points)
-    now = Point(time, *measured.value, n=measured.n, rounds=measured.rounds)
+    now = LinePoint(time, *measured.value, n=measured.n, rounds=measured.rounds)
     return [*(point for point in points if point.time < time), now]
 
 
-def _tile(context: Context, label: str, points: Sequence[Point]) -> Component:
+def _tile(context: Context, label: str, points: Sequence[LinePoint]) -> Component:
     measured = context.snapshot.measures.get(label)
     heading = parts.link(wording.title(label), context.address.to(measure=label), className="tile-title")
     chosen = " chosen" if context.address.measure == label else ""

@@ -15,7 +15,7 @@ from serving.dashboard.queries.kept import kept_requests
 from serving.dashboard.queries.replay import context_text, replay
 from serving.dashboard.rankings import Placed, SideBySide, side_by_side, swaps
 from serving.dashboard.zone import zone_name
-from serving.monitor.exemplars import Exemplar
+from serving.monitor.exemplars import RequestExemplar
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 
@@ -77,7 +77,7 @@ def _only(found: SideBySide, shown: Sequence[str]) -> SideBySide:
     return SideBySide(tuple(shown), items, {name: found.regret[name] for name in shown}, found.odd)
 
 
-def _choice(context: Context, found: Exemplar, shown: Sequence[str]) -> Component:
+def _choice(context: Context, found: RequestExemplar, shown: Sequence[str]) -> Component:
     address = context.address
     a, b = (shown[0], shown[1]) if len(shown) == 2 else ("", "")
     first = [("all replicas", address.to(request=found.request, a="", b=""), not a)]
@@ -94,7 +94,7 @@ def _choice(context: Context, found: Exemplar, shown: Sequence[str]) -> Componen
     return html.Div(controls, className="controls")
 
 
-def _facts(found: Exemplar, everyone: SideBySide, shown: Sequence[str]) -> Component:
+def _facts(found: RequestExemplar, everyone: SideBySide, shown: Sequence[str]) -> Component:
     tops = {name: next((one.item for one in everyone.items if one.ranks[name] == 1), "") for name in shown}
     entries: list[tuple[str, Component | str]] = [
         ("Asked", f"{parts.clock(found.time)} {zone_name()}"),
@@ -216,7 +216,7 @@ def _score(one: Placed, replica: str, top: float) -> Component:
     )
 
 
-def _others(context: Context, kept: Sequence[Exemplar], found: Exemplar | None) -> Panel:
+def _others(context: Context, kept: Sequence[RequestExemplar], found: RequestExemplar | None) -> Panel:
     newest = kept[0].time // 3600 if kept else 0
     here = [one for one in kept if one.time // 3600 == newest][:14]
     rows = [
@@ -247,7 +247,7 @@ def _others(context: Context, kept: Sequence[Exemplar], found: Exemplar | None) 
     )
 
 
-def _replay(context: Context, found: Exemplar, shown: Sequence[str]) -> Panel:
+def _replay(context: Context, found: RequestExemplar, shown: Sequence[str]) -> Panel:
     body: list[Component] = []
     rows = []
     for place, name in enumerate(shown):

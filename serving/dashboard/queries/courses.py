@@ -10,7 +10,7 @@ from ranker.divergence import measure_interval
 from serving.monitor.record import PROBE
 from serving.monitor.store import Store, packing
 from serving.monitor.store.cells import Row, read_cells, resolution_for
-from serving.monitor.store.results import Line, Point
+from serving.monitor.store.results import Line, LinePoint
 from serving.monitor.store.schema import Series
 
 
@@ -52,7 +52,7 @@ def courses(
             first = course[0]
             statistics = [(row, row.statistic(label, stream)) for row in course]
             marks = tuple(
-                Point(row.moment, *measure_interval(label, one, level), n=one.n, rounds=row.rounds)
+                LinePoint(row.moment, *measure_interval(label, one, level), n=one.n, rounds=row.rounds)
                 for row, one in statistics
             )
             lines.append(
@@ -75,7 +75,7 @@ def courses(
 
 def floor_course(
     store: Store, label: str, start: float, end: float, *, stream: str, points: int = 60, level: float = 0.95
-) -> tuple[Point, ...]:
+) -> tuple[LinePoint, ...]:
     """What replicas differ from themselves over time, all of them and both ways of asking added up."""
     resolution = resolution_for(start, end, points, end)
     where = [Series.kind.in_(("again", "batch")), Series.feature == ""]
@@ -96,11 +96,13 @@ def floor_course(
         statistic = packing.to_statistic(np.sum(sums, axis=0))
         rounds = max(row.rounds for row in here)
         time += round(sum(row.elapsed for row in here) / max(sum(row.rounds for row in here), 1))
-        found.append(Point(time, *measure_interval(label, statistic, level), n=statistic.n, rounds=rounds))
+        found.append(
+            LinePoint(time, *measure_interval(label, statistic, level), n=statistic.n, rounds=rounds)
+        )
     return tuple(found)
 
 
-def joined(lines: Sequence[Line]) -> list[Point]:
+def joined(lines: Sequence[Line]) -> list[LinePoint]:
     """The points of several lines in the order of time; of two at one time the newer line's."""
     return [
         point for _, point in sorted({point.time: point for line in lines for point in line.points}.items())

@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from ranker.divergence import Interval
 from serving.monitor.store import Store
 from serving.monitor.store.cells import load_window
-from serving.monitor.store.schema import Series, Subject
+from serving.monitor.store.schema import Series, SubjectTable
 
 _TENTHS = range(1, 11)
 
@@ -49,7 +49,7 @@ def gaps(store: Store, a: str, b: str, start: float, end: float, *, stream: str)
         end: not included.
         stream: `probe` or `live`.
     """
-    left, right = aliased(Subject), aliased(Subject)
+    left, right = aliased(SubjectTable), aliased(SubjectTable)
     names = left.replica.in_((a, b)), right.replica.in_((a, b))
     with store.read() as connection:
         rows = load_window(

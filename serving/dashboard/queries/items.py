@@ -8,7 +8,7 @@ from itertools import combinations
 
 from ranker.divergence import Interval
 from ranker.divergence.intervals import wilson
-from serving.monitor.exemplars import Exemplar
+from serving.monitor.exemplars import RequestExemplar
 
 _Seen = dict[str, dict[str, list[tuple[bool, float]]]]
 """Name -> request -> (differs, moved), one a set of versions."""
@@ -31,7 +31,7 @@ class Swapped:
     moved: float
 
 
-def swapped_items(kept: Iterable[Exemplar], k: int, support: int) -> list[Swapped]:
+def swapped_items(kept: Iterable[RequestExemplar], k: int, support: int) -> list[Swapped]:
     """Items by the share of requests, of those with it in some replica's top k, in which it is not in everyone's.
 
     Args:
@@ -54,7 +54,7 @@ def swapped_items(kept: Iterable[Exemplar], k: int, support: int) -> list[Swappe
     return _listed(seen, support)
 
 
-def swapped_contexts(kept: Iterable[Exemplar], support: int) -> list[Swapped]:
+def swapped_contexts(kept: Iterable[RequestExemplar], support: int) -> list[Swapped]:
     """Values of context features by the share of requests whose first item is not the same for all replicas."""
     seen: _Seen = {}
     for one in kept:
@@ -81,6 +81,6 @@ def _listed(seen: _Seen, support: int) -> list[Swapped]:
     return sorted(found, key=lambda one: (-one.share.low, -one.requests, one.name))
 
 
-def total(kept: Sequence[Exemplar]) -> int:
+def total(kept: Sequence[RequestExemplar]) -> int:
     """How many different requests there are with two replicas' rankings or more."""
     return len({one.request for one in kept if len(one.items) > 1})

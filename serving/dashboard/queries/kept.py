@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.monitor.exemplars import UNIFORM, Exemplar, read_exemplars
+from serving.monitor.exemplars import UNIFORM, RequestExemplar, read_exemplars
 
 _MOST = 400
 
 
 def kept_requests(
     directory: Path | None, stream: str, start: float, end: float, *, request: str | None = None
-) -> tuple[Exemplar, ...]:
+) -> tuple[RequestExemplar, ...]:
     """Kept requests, the costliest of the newest hour first; each request once an hour.
 
     Args:
@@ -25,24 +25,28 @@ def kept_requests(
     if directory is None or not directory.is_dir():
         return ()
     found = read_exemplars(directory, stream, start, end, request=request, limit=_MOST)
-    once: dict[tuple[int, str], Exemplar] = {}
+    once: dict[tuple[int, str], RequestExemplar] = {}
     for one in sorted(found, key=lambda one: (-(one.time // 3600), -one.cost, one.request)):
         once.setdefault((one.time // 3600, one.request), one)
     return tuple(once.values())
 
 
-def uniform_sample(directory: Path | None, stream: str, start: float, end: float) -> tuple[Exemplar, ...]:
+def uniform_sample(
+    directory: Path | None, stream: str, start: float, end: float
+) -> tuple[RequestExemplar, ...]:
     """The kept requests that stand for all: drawn uniformly, each once a set of versions."""
     if directory is None or not directory.is_dir():
         return ()
-    once: dict[tuple[str, tuple[int, ...]], Exemplar] = {}
+    once: dict[tuple[str, tuple[int, ...]], RequestExemplar] = {}
     for one in read_exemplars(directory, stream, start, end, limit=2000):
         if one.why == UNIFORM:
             once.setdefault((one.request, one.versions), one)
     return tuple(once.values())
 
 
-def most_apart(kept: Sequence[Exemplar], a: str, b: str, limit: int = 12) -> list[tuple[Exemplar, int]]:
+def most_apart(
+    kept: Sequence[RequestExemplar], a: str, b: str, limit: int = 12
+) -> list[tuple[RequestExemplar, int]]:
     """Requests on which two replicas' tops differ, with the first rank at which they do, the earliest first."""
     found = []
     newest = {one.request: one for one in sorted(kept, key=lambda one: one.time)}

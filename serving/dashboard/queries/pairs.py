@@ -9,7 +9,7 @@ from ranker.divergence import Statistic, difference, measure_interval
 from serving.monitor.store import Store, query
 from serving.monitor.store.cells import load_window, merge
 from serving.monitor.store.results import Cellwise
-from serving.monitor.store.schema import Series, Subject
+from serving.monitor.store.schema import Series, SubjectTable
 
 
 def pair_measures(
@@ -28,7 +28,7 @@ def pair_measures(
     """
     time = query.freshness(store, now, stream).time
     end = now if time is None else time + 1
-    left, right = aliased(Subject), aliased(Subject)
+    left, right = aliased(SubjectTable), aliased(SubjectTable)
     named = or_(
         (left.replica == a) & (right.replica == b),
         (left.replica == b) & (right.replica == a),

@@ -17,7 +17,7 @@ from ranker import layout
 from ranker.errors import UserError
 from ranker.text import text
 from serving.deployment import Deployment
-from serving.monitor.exemplars import Exemplar
+from serving.monitor.exemplars import RequestExemplar
 from serving.monitor.requests import ProbeSet, load_probe
 
 
@@ -29,7 +29,7 @@ class Replay:
     missing: str = ""
 
 
-def replay(one: Exemplar, replica: str, deployment: Deployment | None, run: Path | None) -> Replay:
+def replay(one: RequestExemplar, replica: str, deployment: Deployment | None, run: Path | None) -> Replay:
     """Makes the command from what is known of the request.
 
     Args:
@@ -81,7 +81,7 @@ def _not_kept(of: str, names: Sequence[str]) -> str:
     return f"of the {of} {', '.join(names)} {'is' if len(names) == 1 else 'are'} not kept"
 
 
-def _candidates(one: Exemplar, item: str, run: Path | None) -> dict[str, Mapping[str, Any]]:
+def _candidates(one: RequestExemplar, item: str, run: Path | None) -> dict[str, Mapping[str, Any]]:
     """Item -> its other features, as far as they are known, by the id."""
     plain: dict[str, Mapping[str, Any]] = {name: {} for name in sorted(one.items[0] if one.items else ())}
     if one.candidates:

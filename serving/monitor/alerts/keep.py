@@ -12,8 +12,7 @@ from ranker.errors import UserError
 from serving.monitor.alerts.machine import PENDING, RESOLVED, Alert
 from serving.monitor.alerts.rules import Silence
 from serving.monitor.store import Store
-from serving.monitor.store.schema import Alert as AlertTable
-from serving.monitor.store.schema import SilenceEntry
+from serving.monitor.store.schema import AlertTable, SilenceEntry
 
 LONGEST_SILENCE = 90 * 86_400
 """Seconds. What must be quiet for longer is a rule to be changed."""

@@ -28,12 +28,12 @@ from serving.monitor.store.schema import (
     RolledUp,
     Round,
     Series,
-    Subject,
+    SubjectTable,
 )
 
 MOST_POINTS = 2000
 RESOLUTIONS = (MINUTE, TEN_MINUTES, HOUR, DAY)
-_SIDES = aliased(Subject), aliased(Subject)  # making them takes longer than a small query
+_SIDES = aliased(SubjectTable), aliased(SubjectTable)  # making them takes longer than a small query
 
 
 def resolution_for(
@@ -88,8 +88,8 @@ class Row:
                 f"the store has no such measure here (it has {', '.join(self.labels)}). Received: {label!r}"
             )
         place = self.labels.index(label)
-        one = packing.one_round(self.sums[place], self.rounds) if stream == PROBE else self.sums[place]
-        return packing.to_statistic(one, self.counts[place] if self.counts is not None else None)
+        sums = packing.one_round(self.sums[place], self.rounds) if stream == PROBE else self.sums[place]
+        return packing.to_statistic(sums, self.counts[place] if self.counts is not None else None)
 
     def statistics(self, stream: str) -> dict[str, Statistic]:
         """Every measure by label."""
@@ -158,7 +158,7 @@ def read_cells(
         start: seconds since 1970.
         end: not included.
         where: conditions on `Series`, and on the two sides.
-        sides: aliases of `Subject` that `where` names.
+        sides: aliases of `SubjectTable` that `where` names.
         histograms: read them too.
     """
     parts = [(TOTAL, 0, 1)] if resolution == TOTAL else list(stretches(connection, resolution, start, end))
@@ -175,8 +175,8 @@ def _read(
     sides: tuple[Any, Any] | None = None,
     histograms: bool = False,
 ) -> list[Row]:
-    left, right = sides or _SIDES
-    named = (
+    side_a, side_b = sides or _SIDES
+    series_statement = (
         select(
             *(
                 Series.id.label("series"),
@@ -186,16 +186,16 @@ def _read(
                 Series.feature,
                 Series.value,
             ),
-            *(Layout.labels, left.replica.label("a_name"), right.replica.label("b_name")),
-            *(left.version.label("a_version"), right.version.label("b_version")),
+            *(Layout.labels, side_a.replica.label("a_name"), side_b.replica.label("b_name")),
+            *(side_a.version.label("a_version"), side_b.version.label("b_version")),
         )
         .join_from(Series, Layout, Layout.id == Series.layout)
-        .join(left, left.id == Series.a)
-        .join(right, right.id == Series.b)
+        .join(side_a, side_a.id == Series.a)
+        .join(side_b, side_b.id == Series.b)
         .where(*where, *(() if stream is None else (Series.stream == stream,)))
     )
     # the series first, then their cells by key: a join leaves it to the planner, who may scan every minute there is
-    known = {row.series: row for row in connection.execute(named)}
+    series_by_id = {row.series: row for row in connection.execute(series_statement)}
     columns = [
         Cell.series,
         Cell.time,
@@ -204,22 +204,22 @@ def _read(
         Cell.sums,
         *([Cell.histogram] if histograms else []),
     ]
-    statement = select(*columns).where(Cell.series.in_(known)).order_by(Cell.time, Cell.series)
-    found: dict[tuple[int, int], Row] = {}
+    statement = select(*columns).where(Cell.series.in_(series_by_id)).order_by(Cell.time, Cell.series)
+    rows: dict[tuple[int, int], Row] = {}
     for step, since, to in parts:
-        here = (Cell.resolution == step, Cell.time >= since, Cell.time < to)
-        for row in connection.execute(statement.where(*here)):
-            time = row.time // resolution * resolution if resolution else 0
-            one = found.pop((time, row.series), None) or Row(known[row.series], time)
-            found[time, row.series] = one  # now the last
-            counts = packing.unpack_histograms(row.histogram, len(one.labels)) if histograms else None
-            one.add(
-                packing.unpack_sums([row.sums], len(one.labels))[0],
-                row.rounds,
-                elapsed_since(time, row, step),
+        in_part = (Cell.resolution == step, Cell.time >= since, Cell.time < to)
+        for cell in connection.execute(statement.where(*in_part)):
+            time = cell.time // resolution * resolution if resolution else 0
+            row = rows.pop((time, cell.series), None) or Row(series_by_id[cell.series], time)
+            rows[time, cell.series] = row  # now the last
+            counts = packing.unpack_histograms(cell.histogram, len(row.labels)) if histograms else None
+            row.add(
+                packing.unpack_sums([cell.sums], len(row.labels))[0],
+                cell.rounds,
+                elapsed_since(time, cell, step),
                 counts,
             )
-    return list(found.values())
+    return list(rows.values())
 
 
 def load_window(
@@ -260,6 +260,6 @@ def merge(parts: Iterable[Mapping[str, Statistic]]) -> dict[str, Statistic]:
     """Statistics by label, merged."""
     merged: dict[str, Statistic] = {}
     for statistics in parts:
-        for label, one in statistics.items():
-            merged[label] = merged[label].merge(one) if label in merged else one
+        for label, statistic in statistics.items():
+            merged[label] = merged[label].merge(statistic) if label in merged else statistic
     return merged

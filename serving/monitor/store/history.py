@@ -11,7 +11,17 @@ from serving.monitor.record import ALL_REPLICAS, DROPPED, PROBE
 from serving.monitor.store.cells import MOST_POINTS, merge, read_cells, resolution_for, stretches
 from serving.monitor.store.database import Store
 from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshness, ReplicaNow
-from serving.monitor.store.schema import DAY, HOUR, MINUTE, TOTAL, Alert, Count, Event, Round, Subject
+from serving.monitor.store.schema import (
+    DAY,
+    HOUR,
+    MINUTE,
+    TOTAL,
+    AlertTable,
+    Count,
+    Event,
+    Round,
+    SubjectTable,
+)
 
 WINDOW = 15 * MINUTE
 """Default look-back of everything that says how it is now."""
@@ -50,8 +60,8 @@ def replicas(store: Store, now: float, since: float = DAY) -> tuple[ReplicaNow, 
     """Every replica seen in the last `since` seconds, at the version it served last; by name."""
     with store.read() as connection:
         rows = connection.execute(
-            select(Subject.__table__).where(Subject.replica != ALL_REPLICAS, Subject.last_seen > now - since)
-            .order_by(Subject.replica, Subject.last_seen, Subject.first_seen)
+            select(SubjectTable.__table__).where(SubjectTable.replica != ALL_REPLICAS, SubjectTable.last_seen > now - since)
+            .order_by(SubjectTable.replica, SubjectTable.last_seen, SubjectTable.first_seen)
         ).all()  # fmt: skip
     newest = {
         row.replica: ReplicaNow(row.replica, row.version, row.labels, row.first_seen, row.last_seen)
@@ -166,12 +176,12 @@ def alerts(
     store: Store, *, state: str | None = None, since: float = 0, limit: int = 200
 ) -> tuple[AlertRow, ...]:
     """Alerts that changed since a time, the newest first; `state` is `pending`, `firing` or `resolved`."""
-    where = [Alert.updated >= since] + ([Alert.state == state] if state else [])
+    where = [AlertTable.updated >= since] + ([AlertTable.state == state] if state else [])
     with store.read() as connection:
         rows = connection.execute(
-            select(Alert.__table__)
+            select(AlertTable.__table__)
             .where(*where)
-            .order_by(Alert.started.desc(), Alert.id.desc())
+            .order_by(AlertTable.started.desc(), AlertTable.id.desc())
             .limit(_bounded(limit))
         ).all()
     return tuple(
@@ -181,12 +191,12 @@ def alerts(
 
 def alerts_at(store: Store, now: float, *, limit: int = 500) -> tuple[AlertRow, ...]:
     """Alerts that fired or were pending at a moment, as they stood then; the newest first."""
-    standing = (Alert.started <= now, or_(Alert.resolved.is_(None), Alert.resolved > now))
+    standing = (AlertTable.started <= now, or_(AlertTable.resolved.is_(None), AlertTable.resolved > now))
     with store.read() as connection:
         rows = connection.execute(
-            select(Alert.__table__)
+            select(AlertTable.__table__)
             .where(*standing)
-            .order_by(Alert.started.desc(), Alert.id.desc())
+            .order_by(AlertTable.started.desc(), AlertTable.id.desc())
             .limit(_bounded(limit))
         ).all()
     found = [AlertRow(**{key: value for key, value in row._mapping.items() if key != "key"}) for row in rows]

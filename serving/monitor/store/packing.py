@@ -91,5 +91,5 @@ def one_round(sums: Array, rounds: Array | int) -> Array:
         [200.0, 20.0, 20.0, 200.0, 200.0, 20.0]
     """
     n = sums[..., :1]
-    each = np.maximum(np.rint(n / np.asarray(rounds)[..., None]), np.minimum(n, 1))
-    return np.divide(sums * each, n, out=np.zeros_like(sums), where=n > 0)
+    requests = np.maximum(np.rint(n / np.asarray(rounds)[..., None]), np.minimum(n, 1))
+    return np.divide(sums * requests, n, out=np.zeros_like(sums), where=n > 0)

@@ -43,10 +43,10 @@ from serving.monitor.store.results import (
     Cellwise,
     Component,
     Line,
+    LinePoint,
     Matrix,
-    Measured,
+    MeasureEstimate,
     OddOneOut,
-    Point,
     Rung,
     SliceRow,
     Snapshot,
@@ -55,7 +55,7 @@ from serving.monitor.store.schema import (
     Layout,
     Round,
     Series,
-    Subject,
+    SubjectTable,
 )
 
 __all__ = [
@@ -91,7 +91,7 @@ def snapshot(
     """Every measure over all pairs of the newest group of replicas, with floor and excess; versions; coverage."""
     fresh = freshness(store, now, stream)
     end = now if fresh.time is None else fresh.time + 1
-    found: dict[str, Measured] = {}
+    measured: dict[str, MeasureEstimate] = {}
     with store.read() as connection:
         everyone = newest_group(connection, stream, now)
         if everyone is not None:
@@ -111,8 +111,8 @@ def snapshot(
             floor = merge(row.statistics(stream) for row in floors)
             for row in whole[-1:]:
                 for label, statistic in row.statistics(stream).items():
-                    found[label] = _measured(label, statistic, floor.get(label), row.rounds, level)
-    return Snapshot(fresh, found, replicas(store, now), coverage(store, now, stream=stream, window=window))
+                    measured[label] = _measured(label, statistic, floor.get(label), row.rounds, level)
+    return Snapshot(fresh, measured, replicas(store, now), coverage(store, now, stream=stream, window=window))
 
 
 def matrix(
@@ -136,14 +136,14 @@ def matrix(
         floors = load_window(
             connection, stream, end, window, Series.kind.in_(("again", "batch")), Series.a.in_(members)
         )
-    own: dict[str, list[Statistic]] = {}
+    floors_by_replica: dict[str, list[Statistic]] = {}
     for row in floors:
         if label in row.labels:
-            own.setdefault(row.a, []).append(row.statistic(label, stream))
+            floors_by_replica.setdefault(row.a, []).append(row.statistic(label, stream))
     for row in rows:
         statistic = row.statistic(label, stream)
-        theirs = [one for name in (row.a, row.b) for one in own.get(name, ())]
-        floor = measure_interval(label, _sum(theirs), level) if theirs else None
+        floors_of_pair = [floor for name in (row.a, row.b) for floor in floors_by_replica.get(name, ())]
+        floor = measure_interval(label, _sum(floors_of_pair), level) if floors_of_pair else None
         measured = measure_interval(label, statistic, level)
         excess = difference(measured, floor) if floor else measured
         cells[row.a, row.b] = Cellwise(
@@ -181,10 +181,15 @@ def pairs(
         cells = []
         for row in (row for row in rows if label in row.labels):
             statistic = row.statistic(label, stream)
-            own = [floor.statistic(label, stream) for floor in floors
-                   if floor.a in (row.a, row.b) and label in floor.labels]  # fmt: skip
+            floors_of_pair = [
+                floor.statistic(label, stream)
+                for floor in floors
+                if floor.a in (row.a, row.b) and label in floor.labels
+            ]
             value = measure_interval(label, statistic, level)
-            excess = difference(value, measure_interval(label, _sum(own), level)) if own else value
+            excess = value
+            if floors_of_pair:
+                excess = difference(value, measure_interval(label, _sum(floors_of_pair), level))
             cells.append(
                 Cellwise(row.a, row.b, row.a_version, row.b_version, row.level, value, excess, statistic.n, row.rounds)
             )  # fmt: skip
@@ -221,29 +226,34 @@ def lines(
     """
     resolution = resolution_for(start, end, points, end)
     where = [Series.kind == kind, Series.feature == feature, Series.value == value]
-    left, right = aliased(Subject), aliased(Subject)
+    side_a, side_b = aliased(SubjectTable), aliased(SubjectTable)
     if a is not None and b is not None:
         where.append(
-            or_(and_(left.replica == a, right.replica == b), and_(left.replica == b, right.replica == a))
+            or_(
+                and_(side_a.replica == a, side_b.replica == b),
+                and_(side_a.replica == b, side_b.replica == a),
+            )
         )
     elif a is not None or b is not None:
-        where.append(or_(left.replica == (a or b), right.replica == (a or b)))
+        where.append(or_(side_a.replica == (a or b), side_b.replica == (a or b)))
     with store.read() as connection:
-        rows = read_cells(connection, stream, resolution, start, end, where, sides=(left, right))
-    found: dict[int, list[Row]] = {}
+        rows = read_cells(connection, stream, resolution, start, end, where, sides=(side_a, side_b))
+    rows_by_series: dict[int, list[Row]] = {}
     for row in rows:
         if label in row.labels:
-            found.setdefault(row.series, []).append(row)
+            rows_by_series.setdefault(row.series, []).append(row)
     result = []
-    for course in found.values():
-        points_of_it = [
-            Point(row.moment, *measure_interval(label, statistic, level), n=statistic.n, rounds=row.rounds)
-            for row, statistic in ((row, row.statistic(label, stream)) for row in course)
+    for series_rows in rows_by_series.values():
+        series_points = [
+            LinePoint(
+                row.moment, *measure_interval(label, statistic, level), n=statistic.n, rounds=row.rounds
+            )
+            for row, statistic in ((row, row.statistic(label, stream)) for row in series_rows)
         ]
-        first = course[0]
+        first = series_rows[0]
         result.append(
             Line(kind, first.a, first.b, first.a_version, first.b_version, first.level, feature, value, resolution,
-                 tuple(points_of_it))
+                 tuple(series_points))
         )  # fmt: skip
     return tuple(sorted(result, key=lambda line: (line.a, line.b, line.points[0].time)))
 
@@ -281,14 +291,14 @@ def slices(
                 Series.feature != "",
             )
             rows = [row for row in rows if {row.a, row.b} == {a, b}]
-    found = []
+    parts = []
     for row in rows:
         if label in row.labels:
             statistic = row.statistic(label, stream)
-            found.append(
+            parts.append(
                 SliceRow(row.feature, row.value, measure_interval(label, statistic, level), statistic.n)
             )
-    return tuple(sorted(found, key=lambda row: (row.feature, row.value)))
+    return tuple(sorted(parts, key=lambda row: (row.feature, row.value)))
 
 
 def odd_one_out(
@@ -310,13 +320,13 @@ def odd_one_out(
             Series.b == everyone,
             Series.feature == "",
         )
-    known = {row.a: row.statistic("component", stream) for row in rows if "component" in row.labels}
+    statistics = {row.a: row.statistic("component", stream) for row in rows if "component" in row.labels}
     components = tuple(
-        Component(row.a, row.a_version, known[row.a].interval(level), known[row.a].n)
+        Component(row.a, row.a_version, statistics[row.a].interval(level), statistics[row.a].n)
         for row in rows
-        if row.a in known
+        if row.a in statistics
     )
-    return OddOneOut(components, tuple(odd_ones(known, factor=factor, alpha=alpha)))
+    return OddOneOut(components, tuple(odd_ones(statistics, factor=factor, alpha=alpha)))
 
 
 def ladder(
@@ -335,14 +345,14 @@ def ladder(
         if label in row.labels:
             by_level.setdefault(row.level, []).append(row.statistic(label, stream))
     rungs = []
-    for name, found in sorted(by_level.items()):
-        sums, counts = packing.to_arrays({str(i): one for i, one in enumerate(found)})
-        mean = packing.one_round(sums.sum(axis=0), len(found))
+    for name, statistics in sorted(by_level.items()):
+        sums, counts = packing.to_arrays({str(i): statistic for i, statistic in enumerate(statistics)})
+        mean = packing.one_round(sums.sum(axis=0), len(statistics))
         rungs.append(
             Rung(
                 name,
                 measure_interval(label, packing.to_statistic(mean, counts.sum(axis=0)), level),
-                len(found),
+                len(statistics),
                 int(mean[0]),
             )
         )
@@ -376,14 +386,15 @@ def quantiles(
 
 def _measured(
     label: str, statistic: Statistic, floor: Statistic | None, rounds: int, level: float
-) -> Measured:
+) -> MeasureEstimate:
     value = measure_interval(label, statistic, level)
-    under = measure_interval(label, floor, level) if floor is not None and floor.n else None
-    return Measured(label, value, under, difference(value, under) if under else value, statistic.n, rounds)
+    floor_value = measure_interval(label, floor, level) if floor is not None and floor.n else None
+    excess = difference(value, floor_value) if floor_value else value
+    return MeasureEstimate(label, value, floor_value, excess, statistic.n, rounds)
 
 
 def _sum(statistics: Sequence[Statistic]) -> Statistic:
     merged = Statistic.empty()
-    for one in statistics:
-        merged = merged.merge(one)
+    for statistic in statistics:
+        merged = merged.merge(statistic)
     return merged

@@ -69,7 +69,7 @@ class ReplicaNow:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasureEstimate:
     """A measure with its interval, floor and excess over the floor; `n` requests, `rounds` rounds."""
 
     label: str
@@ -85,7 +85,7 @@ class Snapshot:
     """How it is now: every measure over all pairs, replicas by name, coverage of the window."""
 
     freshness: Freshness
-    measures: Mapping[str, Measured]
+    measures: Mapping[str, MeasureEstimate]
     replicas: tuple[ReplicaNow, ...]
     coverage: Mapping[str, float]
 
@@ -118,7 +118,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Point:
+class LinePoint:
     """A measure over some rounds; `time` is their mean time."""
 
     time: int
@@ -142,7 +142,7 @@ class Line:
     feature: str
     value: str
     resolution: int
-    points: tuple[Point, ...]
+    points: tuple[LinePoint, ...]
 
 
 @dataclass(frozen=True)

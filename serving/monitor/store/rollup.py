@@ -21,7 +21,7 @@ from serving.monitor.store.schema import (
     HOUR,
     MINUTE,
     TEN_MINUTES,
-    Alert,
+    AlertTable,
     Cell,
     Count,
     Event,
@@ -86,7 +86,9 @@ def _drop(store: Store, now: int, retention: Retention) -> None:
         connection.execute(delete(Round).where(Round.time < now - retention.rounds))
         connection.execute(delete(Event).where(Event.time < now - retention.history))
         connection.execute(
-            delete(Alert).where(Alert.state == "resolved", Alert.updated < now - retention.history)
+            delete(AlertTable).where(
+                AlertTable.state == "resolved", AlertTable.updated < now - retention.history
+            )
         )
 
 
@@ -136,13 +138,13 @@ def _roll(connection: Connection, fine: int, coarse: int, start: int) -> None:
         parts = list(group)
         measures = len(parts[0].labels)
         sums = packing.unpack_sums([part.sums for part in parts], measures).sum(axis=0)
-        kept = [
+        histograms = [
             packing.unpack_histograms(part.histogram, measures)
             for part in parts
             if part.histogram is not None
         ]
         rounds = sum(part.rounds for part in parts)
-        histogram = packing.pack_histograms(np.sum(kept, axis=0)) if kept else None
+        histogram = packing.pack_histograms(np.sum(histograms, axis=0)) if histograms else None
         cells.append(
             {"resolution": coarse, "series": series, "time": start, "rounds": rounds, "sums": packing.pack_sums(sums),
              "elapsed": sum(elapsed_since(start, part, fine) for part in parts), "histogram": histogram}

@@ -46,7 +46,7 @@ class Layout(Base):
     labels: Mapped[list[str]] = mapped_column(JSON)
 
 
-class Subject(Base):
+class SubjectTable(Base):
     """A replica at one served version. Another model under the same number is another subject."""
 
     __tablename__ = "subject"
@@ -157,7 +157,7 @@ class Event(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
-class Alert(Base):
+class AlertTable(Base):
     """One alert's life: pending, firing, resolved; `notified` is the last state that was sent on, or empty.
 
     `acknowledged`: when somebody took it on, and `acknowledged_by` who.

@@ -1,4 +1,4 @@
-"""Writing a round: one transaction, and nothing happens if its key is known."""
+"""Writes a round in one transaction. A round whose key is stored already changes nothing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from serving.monitor.store.schema import (
     RolledUp,
     Round,
     Series,
+    SubjectTable,
 )
-from serving.monitor.store.schema import Subject as SubjectRow
 
 _KEEP_HISTOGRAM = frozenset({"all", "pair", "refresh"})
 _COUNTED = frozenset({"all", "pair", "again", "batch", "replica"})
@@ -39,7 +39,7 @@ def write_round(store: Store, record: RoundRecord) -> bool:
     """Adds a round's sums, counts and marks to the store, all or nothing.
 
     Returns:
-        False if a round with this key was there already; then nothing changes.
+        False if a round with this key is stored already; then nothing changes.
 
     Raises:
         UserError: the round is so late that the minutes around it may be gone.
@@ -84,52 +84,54 @@ def _check_age(connection: Connection, minute: int) -> None:
 
 
 def _claim(connection: Connection, table: type[Round | Event | Layout], **values: Any) -> bool:
-    """Inserts a row unless one with its unique key is there; whether it was inserted."""
+    """Inserts a row unless its unique key is taken. Returns whether it was inserted."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
     return connection.execute(statement.returning(table.id)).first() is not None
 
 
 def _subjects(connection: Connection, record: RoundRecord) -> dict[Subject, int]:
-    wanted = dict(record.subjects)
+    labels_by_subject = dict(record.subjects)
     for key in record.statistics:
-        wanted.setdefault(key.a, {})
-        wanted.setdefault(key.b, {})
-    replicas = {subject.replica for subject in wanted}
-    known = {
+        labels_by_subject.setdefault(key.a, {})
+        labels_by_subject.setdefault(key.b, {})
+    replicas = {subject.replica for subject in labels_by_subject}
+    ids = {
         Subject(row.replica, row.version, row.fingerprint): row.id
-        for row in connection.execute(select(SubjectRow.__table__).where(SubjectRow.replica.in_(replicas)))
+        for row in connection.execute(
+            select(SubjectTable.__table__).where(SubjectTable.replica.in_(replicas))
+        )
     }
-    for subject, labels in wanted.items():
-        if subject not in known:
+    for subject, labels in labels_by_subject.items():
+        if subject not in ids:
             values = subject._asdict() | {
                 "labels": dict(labels),
                 "first_seen": record.time,
                 "last_seen": record.time,
             }
-            known[subject] = connection.execute(
-                insert(SubjectRow).values(**values).returning(SubjectRow.id)
+            ids[subject] = connection.execute(
+                insert(SubjectTable).values(**values).returning(SubjectTable.id)
             ).scalar_one()
-    seen = [known[subject] for subject in record.subjects]
+    seen = [ids[subject] for subject in record.subjects]
     connection.execute(
-        update(SubjectRow)
-        .where(SubjectRow.id.in_(seen), SubjectRow.last_seen < record.time)
+        update(SubjectTable)
+        .where(SubjectTable.id.in_(seen), SubjectTable.last_seen < record.time)
         .values(last_seen=record.time)
     )
-    return known
+    return ids
 
 
 def _series(
     connection: Connection, record: RoundRecord, subjects: Mapping[Subject, int]
 ) -> dict[SeriesKey, int]:
     layouts: dict[tuple[str, ...], int] = {}
-    wanted: dict[tuple[Any, ...], SeriesKey] = {}
+    keys: dict[tuple[Any, ...], SeriesKey] = {}
     for key, statistics in record.statistics.items():
         labels = tuple(statistics)
         if labels not in layouts:
             layouts[labels] = _layout(connection, labels)
         a, b = subjects[key.a], subjects[key.b]
-        wanted[key.stream, key.kind, a, b, key.feature, key.value, key.probe, layouts[labels]] = key
+        keys[key.stream, key.kind, a, b, key.feature, key.value, key.probe, layouts[labels]] = key
     table = Series.__table__.c
     identity = (
         table.stream,
@@ -146,13 +148,13 @@ def _series(
         select(table.id, *identity).where(table.stream == record.stream, table.a.in_(firsts))
     )
     ids = {tuple(row[1:]): row[0] for row in rows}
-    found = {}
-    for values, key in wanted.items():
+    series = {}
+    for values, key in keys.items():
         if values not in ids:
             row = dict(zip((column.name for column in identity), values, strict=True)) | {"level": key.level}
             ids[values] = connection.execute(insert(Series).values(**row).returning(Series.id)).scalar_one()
-        found[key] = ids[values]
-    return found
+        series[key] = ids[values]
+    return series
 
 
 def _layout(connection: Connection, labels: tuple[str, ...]) -> int:
@@ -170,16 +172,16 @@ def _add_cells(
     elapsed: int,
 ) -> None:
     where = (Cell.resolution == resolution, Cell.time == time, Cell.series.in_(cells))
-    there = {row.series: row for row in connection.execute(select(Cell.__table__).where(*where))}
-    if there:
+    stored_cells = {row.series: row for row in connection.execute(select(Cell.__table__).where(*where))}
+    if stored_cells:
         connection.execute(delete(Cell).where(*where))
     rows = []
     for series, (key, statistics) in cells.items():
         sums, counts = packing.to_arrays(statistics)
         keep = key.kind in _KEEP_HISTOGRAM and not key.feature and resolution != TOTAL
         rounds, total_elapsed = 1, elapsed
-        if series in there:
-            old = there[series]
+        if series in stored_cells:
+            old = stored_cells[series]
             sums = sums + packing.unpack_sums([old.sums], len(sums))[0]
             counts = counts + packing.unpack_histograms(old.histogram, len(sums)) if keep else counts
             rounds += old.rounds
@@ -221,7 +223,7 @@ def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> Non
 
 
 def add_counts(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Adds counts to those that are there."""
+    """Adds counts to the stored ones."""
     rows = list(rows)
     if not rows:
         return

@@ -15,7 +15,7 @@ from ranker import layout
 from serving.dashboard import DashboardSettings
 from serving.deployment import Deployment, Replica
 from serving.monitor.store import Store
-from serving.monitor.store.schema import Alert
+from serving.monitor.store.schema import AlertTable
 from serving.monitor.store.write import write_round
 from tests.serving.dashboard.simulated_store import EVENING, MORNING, NOW, STABLE_NOISE, Simulation, simulate
 
@@ -75,7 +75,7 @@ def _alerts(store: Store, odd: bool) -> None:
     with store.write() as connection:
         for rule, labels, severity, state, started, fired, resolved, summary in rows:
             connection.execute(
-                insert(Alert).values(
+                insert(AlertTable).values(
                     rule=rule, labels=labels, key=f"{rule}{labels}", severity=severity, state=state,
                     started=NOW - int(started * 3600), fired=NOW - int(fired * 3600),
                     resolved=NOW - int(resolved * 3600) if resolved else None, updated=NOW - int(resolved * 3600),

@@ -12,7 +12,7 @@ import numpy as np
 from ranker.divergence import Settings
 from serving.monitor.collect import Answers, Collected
 from serving.monitor.exemplars import Exemplars, Names, _draw
-from serving.monitor.measure import Measured, Served, measure
+from serving.monitor.measure import MeasuredRound, Served, measure
 from serving.monitor.record import LIVE, PROBE
 from serving.monitor.requests import ProbeSet, probe_set
 from serving.monitor.slices import slices
@@ -101,7 +101,7 @@ class Simulation:
         self.changed = True
         self.logits[name] = self._trained(name)
 
-    def live_round(self, time: float) -> Measured:
+    def live_round(self, time: float) -> MeasuredRound:
         """Asks new requests and measures once, as of mirrored calls."""
         live = Simulation(self.noise, requests=60, candidates=12, seed=int(time), slices=self.slices)
         live.versions = self.versions
@@ -117,7 +117,7 @@ class Simulation:
             mirrored=mirrored,
         )
 
-    def round(self, time: float) -> Measured:
+    def round(self, time: float) -> MeasuredRound:
         """Asks and measures once."""
         answers = tuple(self._answers(place, name) for place, name in enumerate(self.noise))
         measured = measure(
@@ -149,7 +149,7 @@ def _probability(logits: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-logits)))
 
 
-def names_of(simulation: Simulation, measured: Measured) -> Names:
+def names_of(simulation: Simulation, measured: MeasuredRound) -> Names:
     """What the monitor tells the exemplars."""
     keys = [key for key in measured.record.statistics if key.kind == "pair"]
     levels = {(key.a.replica, key.b.replica): key.level for key in keys}
@@ -183,7 +183,7 @@ def simulate(
     store = open_store(target)
     pending = sorted((refreshes or {}).items(), reverse=True)
     keeper = Exemplars(exemplars) if exemplars is not None else None
-    measured: Measured | None = None
+    measured: MeasuredRound | None = None
     hour = 0
     for time in range(end - int(hours * 3600), end + 1, every):
         while pending and time >= end - pending[0][0] * 3600:

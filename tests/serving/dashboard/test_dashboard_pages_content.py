@@ -27,7 +27,7 @@ from serving.dashboard.queries.refreshes import held, refreshes
 from serving.dashboard.queries.replay import replay
 from serving.dashboard.queries.report import read_report
 from serving.deployment import Deployment, Replica
-from serving.monitor.exemplars import Exemplar
+from serving.monitor.exemplars import RequestExemplar
 from serving.monitor.plain import to_csv
 from serving.monitor.store import Store, open_store, query
 from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE
@@ -171,13 +171,13 @@ def test_refreshes_are_held_to_what_replicas_differ_by(store: Store) -> None:
     assert held(wide, None) == "no baseline"
 
 
-def one_request(**changes: Any) -> Exemplar:
+def one_request(**changes: Any) -> RequestExemplar:
     values: dict[str, Any] = {
         "time": NOW, "stream": "probe", "level": "L3", "why": "costliest", "request": "q", "cost": 0.1,
         "replicas": ("a", "b"), "versions": (1, 1), "items": (("it's; rm -rf /", "$(y)"),) * 2, "scores": ((0.5, 0.4),) * 2,
         "context": {"user_id": "`u`", "age": 33.0, "gone": ""},
     }  # fmt: skip
-    return Exemplar(**(values | changes))
+    return RequestExemplar(**(values | changes))
 
 
 def test_the_replayed_command_survives_a_shell() -> None:

@@ -13,7 +13,7 @@ from serving.dashboard.figures.style import LIGHT
 from serving.dashboard.queries.items import swapped_contexts, swapped_items
 from serving.dashboard.queries.kept import most_apart
 from serving.dashboard.rankings import SideBySide, side_by_side, swaps
-from serving.monitor.exemplars import Exemplar
+from serving.monitor.exemplars import RequestExemplar
 
 SCORES = st.integers(2, 9).flatmap(
     lambda size: st.lists(
@@ -77,10 +77,21 @@ def test_the_chart_shows_tags_as_text_and_cuts_long_names() -> None:
 
 def kept(
     request: str, a: list[str], b: list[str], user: str = "u", versions: tuple[int, int] = (1, 1)
-) -> Exemplar:
+) -> RequestExemplar:
     scores = tuple(np.linspace(0.9, 0.1, len(a)).tolist())
-    return Exemplar(0, "probe", "L3", "uniform", request, 0.01, ("a", "b"), versions, (tuple(a), tuple(b)), (scores, scores),
-                    {"user": user})  # fmt: skip
+    return RequestExemplar(
+        time=0,
+        stream="probe",
+        level="L3",
+        why="uniform",
+        request=request,
+        cost=0.01,
+        replicas=("a", "b"),
+        versions=versions,
+        items=(tuple(a), tuple(b)),
+        scores=(scores, scores),
+        context={"user": user},
+    )
 
 
 def test_a_request_counts_once_whatever_versions_answered_it() -> None:

@@ -19,7 +19,7 @@ from ranker.errors import UserError
 from serving.dashboard import DashboardSettings, create_app, run
 from serving.dashboard.app import MOST_BYTES
 from serving.monitor.store import open_store
-from serving.monitor.store.schema import Alert
+from serving.monitor.store.schema import AlertTable
 from tests.serving.dashboard.live_dashboard import listening
 from tests.serving.dashboard.simulated_store import NOW
 
@@ -182,13 +182,13 @@ def _store_with_an_alert(directory: Path) -> tuple[Path, int]:
     store = open_store(path)
     with store.write() as connection:
         number = connection.execute(
-            insert(Alert)
+            insert(AlertTable)
             .values(
                 rule="odd-replica", labels={"replica": "b"}, key="k", severity="page", state="firing", started=NOW - 60,
                 fired=NOW - 60, resolved=None, updated=NOW, notified="firing", silenced=False, value=None, threshold=None,
                 summary="b is odd",
             )
-            .returning(Alert.id)
+            .returning(AlertTable.id)
         ).scalar_one()  # fmt: skip
     store.close()
     return path, number

@@ -13,7 +13,7 @@ from serving.dashboard.queries.courses import courses
 from serving.dashboard.queries.refreshes import refreshes
 from serving.dashboard.zone import seconds_of, shown_in, text_of, zone_name
 from serving.monitor.store import Store, open_store, query
-from serving.monitor.store.results import Line, Point
+from serving.monitor.store.results import Line, LinePoint
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.store.write import write_round
 from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE, Simulation
@@ -69,7 +69,7 @@ def test_a_line_breaks_where_another_version_served(store: Store) -> None:
 
 def test_a_line_breaks_where_nothing_was_measured() -> None:
     times = [*range(0, 600, 60), *range(3000, 3600, 60)]
-    points = tuple(Point(time, 0.1, 0.0, 0.2, 10, 1) for time in times)
+    points = tuple(LinePoint(time, 0.1, 0.0, 0.2, 10, 1) for time in times)
     line = Line("all", "*", "*", 0, 0, "", "", "", 60, points)
     assert [len(part) for part in unbroken([line])] == [10, 10]
     assert [len(part) for part in unbroken([replace(line, points=points[:10])])] == [10]

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ranker.divergence import Interval
-from serving.monitor.store.results import AlertRow, Cellwise, EventRow, Freshness, Measured
+from serving.monitor.store.results import AlertRow, Cellwise, EventRow, Freshness, MeasureEstimate
 from serving.monitor.verdict import STATES, TWO_REPLICAS, Facts, OddReplica, judge
 
 NOW = 1_750_000_000
@@ -25,10 +25,10 @@ def fresh(age: float | None = 20.0, interval: float | None = 60.0, **answered: o
     return Freshness("probe", time, age, 2.0, 1000, "", 15, interval, outcomes)
 
 
-def measured(label: str, value: float, half: float = 0.002, n: int = 1000) -> Measured:
+def measured(label: str, value: float, half: float = 0.002, n: int = 1000) -> MeasureEstimate:
     floor = Interval(0.001, 0.0, 0.002)
     excess = Interval(value - 0.001, value - half - 0.001, value + half)
-    return Measured(label, Interval(value, value - half, value + half), floor, excess, n, 15)
+    return MeasureEstimate(label, Interval(value, value - half, value + half), floor, excess, n, 15)
 
 
 def pair(a: str, b: str, value: float, half: float = 0.002) -> Cellwise:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving.server.batching import BatchedModel, BatchingOptions, merge, options_from_proto
 from serving.server.metrics import Metrics
 from serving.server.signatures import ServedSignature, SignatureTensor
-from serving.status import ServingError
+from serving.status import StatusError
 from serving.wire import BatchingParameters
 from tests.serving.server.server_client import Code, failure
 
@@ -135,7 +135,7 @@ def test_outputs_come_in_the_order_asked_for(batched):
 )
 def test_inputs_that_cannot_be_batched(batched, arrays, text):
     _, wrapped = batched(max_batch_size=8)
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         wrapped.run(list(zip([X, Z], map(np.asarray, arrays), strict=False)), [Y])
     assert str(caught.value) == f"INVALID_ARGUMENT: {text}"
 
@@ -143,7 +143,7 @@ def test_inputs_that_cannot_be_batched(batched, arrays, text):
 def test_a_full_queue_is_unavailable(batched):
     model, wrapped = batched(max_batch_size=1, max_enqueued_batches=1)
     answers = together(model, wrapped, [[1.0]] * 5)
-    refused = [answer for answer in answers if isinstance(answer, ServingError)]
+    refused = [answer for answer in answers if isinstance(answer, StatusError)]
     assert refused
     assert {error.code for error in refused} == {14}
 
@@ -151,7 +151,7 @@ def test_a_full_queue_is_unavailable(batched):
 def test_different_lengths_need_padding():
     tasks = [[(X, np.ones((1, 2)))], [(X, np.ones((1, 3)))]]
     with pytest.raises(
-        ServingError, match="FAILED_PRECONDITION: Tensors with name 'x:0' from different tasks"
+        StatusError, match="FAILED_PRECONDITION: Tensors with name 'x:0' from different tasks"
     ):
         merge(tasks, 0, pad_lengths=False)
     [(_, merged)] = merge(tasks, 1, pad_lengths=True)
@@ -165,7 +165,7 @@ def test_contradicting_parameters_are_refused(settings):
     proto = BatchingParameters(allowed_batch_sizes=settings["allowed_batch_sizes"])
     if "max_batch_size" in settings:
         proto.max_batch_size.value = settings["max_batch_size"]
-    with pytest.raises(ServingError, match="allowed_batch_sizes"):
+    with pytest.raises(StatusError, match="allowed_batch_sizes"):
         options_from_proto(proto)
 
 
@@ -196,5 +196,5 @@ def test_a_batching_server_answers_single_rows_of_many_callers(serve, models, tm
 
 def test_parameters_beside_a_model_need_their_flag(serve, models, tmp_path):
     (tmp_path / "p").write_text("max_batch_size { value: 64 }")
-    with pytest.raises(ServingError, match="batching_parameters_file is set without setting"):
+    with pytest.raises(StatusError, match="batching_parameters_file is set without setting"):
         serve(model_base_path=str(models / "ranker"), batching_parameters_file=str(tmp_path / "p"))

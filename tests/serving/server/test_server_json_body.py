@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.server.json_requests import parse_object
-from serving.status import ServingError
+from serving.status import StatusError
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats(allow_nan=False) | st.text(),
@@ -26,7 +26,7 @@ def test_any_object_is_read_as_python_reads_it(document, ascii_only):
     except UnicodeEncodeError:  # a lone surrogate is no text
         return
     if any("\ud800" <= char <= "\udfff" for char in json.dumps(document, ensure_ascii=False)):
-        with pytest.raises(ServingError, match="surrogate pair"):
+        with pytest.raises(StatusError, match="surrogate pair"):
             parse_object(body)
     else:
         assert parse_object(body) == document
@@ -62,7 +62,7 @@ def test_text_that_is_not_utf8_keeps_its_bytes():
     ],
 )
 def test_broken_json_says_what(body, reason):
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         parse_object(body)
     assert caught.value.message.startswith(f"JSON Parse error: {reason}")
 

@@ -8,7 +8,7 @@ import pytest
 
 from serving.server.loader import BundleLoader
 from serving.server.version_policy import State
-from serving.status import ServingError
+from serving.status import StatusError
 from tests.serving.server.saved_models import install
 from tests.serving.server.server_client import (
     TWO,
@@ -45,7 +45,7 @@ def test_labels_only_on_available_versions(serve, base, tmp_path):
     config = tmp_path / "models.config"
     config.write_text(labelled(base, {"stable": 9}))
     with pytest.raises(
-        ServingError, match="FAILED_PRECONDITION: Request to assign label to version 9 of model m, which"
+        StatusError, match="FAILED_PRECONDITION: Request to assign label to version 9 of model m, which"
     ):
         serve(model_config_file=str(config))
     client = serve(model_config_file=str(config), allow_version_labels_for_unavailable_models=True)

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from ranker.errors import UserError
 from serving.server.api import start
 from serving.server.options import ServerOptions, channel_arguments, parse
-from serving.status import ServingError
+from serving.status import StatusError
 from tests.serving.server.server_client import predict_request
 
 
@@ -71,7 +71,7 @@ def test_threads_are_configured_in_one_way_only(models):
         "tensorflow_intra_op_parallelism",
         "tensorflow_inter_op_parallelism",
     )
-    with pytest.raises(ServingError, match="You cannot configure all"):
+    with pytest.raises(StatusError, match="You cannot configure all"):
         start(ServerOptions(port=0, model_base_path=str(models / "ranker"), **dict.fromkeys(names, 1)))
 
 

@@ -17,7 +17,7 @@ from tensorflow_serving.apis import prediction_log_pb2, prediction_service_pb2_g
 
 from ranker.backend import tf
 from serving.server.request_log import is_sampled
-from serving.status import ServingError
+from serving.status import StatusError
 from tests.serving.server.server_client import (
     TWO,
     Code,
@@ -148,7 +148,7 @@ def test_tls_and_mutual_tls(serve, half, tmp_path, mutual):
 
 def test_ssl_file_without_a_key_is_refused(serve, half, tmp_path):
     (tmp_path / "ssl.config").write_text('server_cert: "x"')
-    with pytest.raises(ServingError, match="must hold server_key and server_cert"):
+    with pytest.raises(StatusError, match="must hold server_key and server_cert"):
         serve(ssl_config_file=str(tmp_path / "ssl.config"), **half)
 
 
@@ -250,7 +250,7 @@ def test_warm_up_records_of_each_kind_are_run(serve, models, tmp_path):
 )
 def test_a_failing_warm_up_fails_the_load(serve, models, tmp_path, logs, raw, text):
     warm(models, tmp_path, logs, raw)
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         serve(model_name="m", model_base_path=str(tmp_path))
     assert text in str(caught.value)
     serve(model_name="m", model_base_path=str(tmp_path), enable_model_warmup=False)

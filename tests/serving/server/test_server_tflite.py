@@ -13,7 +13,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from ranker.backend import tf
 from serving.server.tflite import TfLiteModel
-from serving.status import Code, ServingError
+from serving.status import Code, StatusError
 from tests.serving.server.server_client import failure
 
 
@@ -76,6 +76,6 @@ def test_a_saved_signature_names_the_tensors(base_path, half_plus_two):
 
 def test_a_damaged_file_does_not_load(base_path):
     (base_path / "5" / "model.tflite").write_bytes(b"TFL3")
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         TfLiteModel(str(base_path / "5"))
     assert caught.value.code == Code.INVALID_ARGUMENT

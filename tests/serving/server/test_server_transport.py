@@ -13,7 +13,7 @@ import pytest
 from serving.server.endpoints import CallContext
 from serving.server.grpc_server import GrpcServer
 from serving.status import Code as Status
-from serving.status import ServingError
+from serving.status import StatusError
 from tests.serving.server.http2_frames import WINDOW_UPDATE, connect, data, frame, headers
 from tests.serving.server.server_client import Code, failure, predict_request, wait_until
 
@@ -33,7 +33,7 @@ class Methods:
         return request
 
     def fail(self, request: bytes, call: CallContext) -> bytes:
-        raise ServingError(Status.DATA_LOSS, "100% bäd\nluck")
+        raise StatusError(Status.DATA_LOSS, "100% bäd\nluck")
 
     def bug(self, request: bytes, call: CallContext) -> bytes:
         raise KeyError("secret")
@@ -175,7 +175,7 @@ def test_a_broken_peer_ends_its_own_connection_only(server, channel):
 
 def test_a_taken_port_is_one_error(server, methods):
     address = f"127.0.0.1:{server.ports[0]}"
-    with pytest.raises(ServingError, match=re.escape(f"Failed to listen on {address}")):
+    with pytest.raises(StatusError, match=re.escape(f"Failed to listen on {address}")):
         GrpcServer([address], {}, threads=1, max_message_bytes=LARGEST)
 
 

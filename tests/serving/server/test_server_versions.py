@@ -21,7 +21,7 @@ from serving.server.version_policy import (
     next_step,
     parse_versions,
 )
-from serving.status import ServingError
+from serving.status import StatusError
 from tests.serving.server.saved_models import install
 from tests.serving.server.server_client import (
     TWO,
@@ -192,13 +192,13 @@ def test_missing_variables_fail_at_request_time_or_with_strict_at_load(serve, mo
     code, text = failure(client.predict, x=TWO)
     assert code == Code.FAILED_PRECONDITION
     assert "a" in text
-    with pytest.raises(ServingError, match=r"variables.*missing"):
+    with pytest.raises(StatusError, match=r"variables.*missing"):
         serve(model_name="m", model_base_path=str(base), strict=True)
 
 
 def test_a_start_with_a_broken_model_fails_in_tf_servings_words(serve, tmp_path):
     (tmp_path / "b" / "1").mkdir(parents=True)
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         serve(model_name="b", model_base_path=str(tmp_path / "b"))
     assert str(caught.value).startswith(
         "UNKNOWN: 1 servable(s) did not become available: {{{name: b version: 1} due to error: NOT_FOUND: "
@@ -212,7 +212,7 @@ def test_damaged_files_have_the_loaders_errors(serve, base, damage):
         expected = "DATA_LOSS: Can't parse"
     else:
         expected = "NOT_FOUND: Could not find meta graph def matching supplied tags: { other }"
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         serve(
             model_name="m",
             model_base_path=str(base),
