@@ -1,4 +1,4 @@
-"""One server process a replica: started, waited for, started again when it dies, stopped."""
+"""Runs one server process a replica: starts it, waits for it, restarts it when it ends, stops it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ranker.errors import UserError
 from serving.client import RankerClient, ServingError
 from serving.deployment import Deployment, Replica
 
-_OWN_FLAGS = (
+_FLAGS_PER_REPLICA = (
     "host",
     "port",
     "model_name",
@@ -58,7 +58,7 @@ class ReplicaServers:
         self._rest_ports = rest_ports(deployment, rest_base_port) if rest_base_port is not None else {}
         self._deployment, self._run, self._flags, self._report = deployment, run, list(flags), report
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._died: dict[str, float] = {}
+        self._restart_times: dict[str, float] = {}
 
     def __enter__(self) -> ReplicaServers:
         for replica in self._deployment.replicas:
@@ -90,11 +90,11 @@ class ReplicaServers:
         """
         deadline = time.monotonic() + seconds
         for replica in self._deployment.replicas:
-            while not self._answers(replica):
+            while not self._is_available(replica):
                 code = self._processes[replica.name].poll()
                 if code is not None:
                     raise UserError(
-                        f"replica {replica.name}: its server ended with exit code {code}; see {self._log(replica)}"
+                        f"replica {replica.name}: its server ended with exit code {code}; see {self._log_path(replica)}"
                     )
                 if time.monotonic() > deadline:
                     raise UserError(
@@ -102,22 +102,22 @@ class ReplicaServers:
                     )
                 time.sleep(0.1)
 
-    def tend(self) -> None:
-        """Starts processes again that have died, not more often than every few seconds; call it now and then."""
+    def restart_ended(self) -> None:
+        """Restarts processes that have ended, each at most every few seconds. Call it regularly."""
         for replica in self._deployment.replicas:
             code = self._processes[replica.name].poll()
             if code is None:
                 continue
             now = time.monotonic()
-            if now - self._died.get(replica.name, -_RESTART_SECONDS) >= _RESTART_SECONDS:
+            if now - self._restart_times.get(replica.name, -_RESTART_SECONDS) >= _RESTART_SECONDS:
                 self._report(
                     f"replica {replica.name}: its server ended with exit code {code}; starting it again"
                 )
-                self._died[replica.name] = now
+                self._restart_times[replica.name] = now
                 self._start(replica)
 
     def stop(self, seconds: float = 15.0) -> None:
-        """Ends all processes: SIGTERM, which drains, then SIGKILL for what is still there after `seconds`."""
+        """Ends all processes: SIGTERM, which drains, then SIGKILL for those that still run after `seconds`."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -140,7 +140,7 @@ class ReplicaServers:
         ]
         if replica.name in self._rest_ports:
             command.append(f"--rest_api_port={self._rest_ports[replica.name]}")
-        log = self._log(replica)
+        log = self._log_path(replica)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             # Its own session: Ctrl-C in the terminal goes to us alone, and we stop the servers in order.
@@ -154,10 +154,10 @@ class ReplicaServers:
                 env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"},
             )
 
-    def _log(self, replica: Replica) -> Path:
+    def _log_path(self, replica: Replica) -> Path:
         return self._run / "logs" / f"{replica.name}.log"
 
-    def _answers(self, replica: Replica) -> bool:
+    def _is_available(self, replica: Replica) -> bool:
         try:
             with RankerClient(
                 replica.target, model_name=self._deployment.model_name, deadline=2.0, retries=0
@@ -175,7 +175,7 @@ def check_flags(flags: Sequence[str]) -> None:
     """
     for flag in flags:
         name = flag.split("=")[0].lstrip("-").replace("-", "_")
-        if flag.startswith("-") and name in _OWN_FLAGS:
+        if flag.startswith("-") and name in _FLAGS_PER_REPLICA:
             instead = {"port": "; use --base-port", "rest_api_port": "; use --rest-base-port"}.get(name, "")
             raise UserError(f"--flag: --{name} differs from replica to replica{instead}. Received: {flag}")
 

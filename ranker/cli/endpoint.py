@@ -55,7 +55,7 @@ def serve(
             reporter.line(f"replica {replica.name}: serving {deployment.model_name} at {replica.target}")
         while True:
             time.sleep(1.0)
-            servers.tend()
+            servers.restart_ended()
 
 
 def rank(

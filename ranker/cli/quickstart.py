@@ -107,7 +107,7 @@ def quickstart(
         reporter.line("Ctrl-C stops everything")
         while dashboard.poll() is None:
             time.sleep(1.0)
-            servers.tend()
+            servers.restart_ended()
         raise typer.Exit(dashboard.returncode)
 
 

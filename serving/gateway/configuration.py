@@ -52,7 +52,7 @@ def bootstrap(options: GatewayOptions, model_name: str, replicas: Tree, hosts: C
         "node": {"id": "ranker-gateway", "cluster": "ranker-gateway"},
         "admin": {"address": admin_address(options.admin)},
         "static_resources": {
-            "listeners": [_callers(options), _metrics(options)],
+            "listeners": [_callers_listener(options), _metrics_listener(options)],
             "clusters": clusters,
         },
         # Says how many connections are one too many before the machine does.
@@ -94,7 +94,7 @@ def admin_address(admin: str) -> Tree:
     return socket_address(*parse_address(admin, "`admin`"))
 
 
-def _callers(options: GatewayOptions) -> Tree:
+def _callers_listener(options: GatewayOptions) -> Tree:
     listener: Tree = {
         "name": "callers",
         "address": socket_address(*parse_address(options.listen, "`listen`", lowest_port=0)),
@@ -109,7 +109,7 @@ def _callers(options: GatewayOptions) -> Tree:
     return listener
 
 
-def _metrics(options: GatewayOptions) -> Tree:
+def _metrics_listener(options: GatewayOptions) -> Tree:
     get = [{"name": ":method", "string_match": {"exact": "GET"}}]
     pages = [
         {
@@ -263,7 +263,7 @@ def _replica_cluster(
     cluster: Tree = {
         "name": REPLICAS,
         **replicas,
-        **_balance(options),
+        **_load_balancing(options),
         "connect_timeout": "1s",
         # A replica that leaves the file leaves at once, whatever its health.
         "ignore_health_on_host_removal": True,
@@ -320,7 +320,7 @@ _OUTLIER_DETECTION = {
 }
 
 
-def _balance(options: GatewayOptions) -> Tree:
+def _load_balancing(options: GatewayOptions) -> Tree:
     if options.sticky is not None:
         return {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 4096}}
     if options.balance == "round-robin":
@@ -424,17 +424,19 @@ def is_ip(host: str) -> bool:
     return True
 
 
-def _file(path: Any) -> Tree:
+def _data_source(path: Any) -> Tree:
     return {"filename": str(path)}
 
 
 def _server_tls(tls: ServerTls) -> Tree:
     common: Tree = {
         "alpn_protocols": ["h2"],
-        "tls_certificates": [{"certificate_chain": _file(tls.certificate), "private_key": _file(tls.key)}],
+        "tls_certificates": [
+            {"certificate_chain": _data_source(tls.certificate), "private_key": _data_source(tls.key)}
+        ],
     }
     if tls.client_ca is not None:
-        common["validation_context"] = {"trusted_ca": _file(tls.client_ca)}
+        common["validation_context"] = {"trusted_ca": _data_source(tls.client_ca)}
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -447,7 +449,7 @@ def _server_tls(tls: ServerTls) -> Tree:
 
 def _client_tls(tls: Tls, ip: str | None) -> Tree:
     """How to connect to a replica: its certificate must be for `ip`, None: for the host of its target, a name."""
-    validation: Tree = {"trusted_ca": _file(tls.ca)}
+    validation: Tree = {"trusted_ca": _data_source(tls.ca)}
     by_name = {"auto_host_sni": True, "auto_sni_san_validation": True}
     if ip is not None:
         by_name = {}
@@ -455,7 +457,7 @@ def _client_tls(tls: Tls, ip: str | None) -> Tree:
     common: Tree = {"alpn_protocols": ["h2"], "validation_context": validation}
     if tls.certificate is not None:
         common["tls_certificates"] = [
-            {"certificate_chain": _file(tls.certificate), "private_key": _file(tls.key)}
+            {"certificate_chain": _data_source(tls.certificate), "private_key": _data_source(tls.key)}
         ]
     return {
         "name": "envoy.transport_sockets.tls",

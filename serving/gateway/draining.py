@@ -1,4 +1,4 @@
-"""Taking one replica out of the gateway, and back."""
+"""Drains a replica of the gateway, and takes it back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def set_drained(path: Path, name: str, is_drained: bool, *, force: bool = False)
       UserError: there is no such replica, no healthy one would be left, or the gateway did not follow.
     """
     replicas = ReplicasFile(path)
-    admin = _running(replicas)
+    admin = _running_admin(replicas)
     hosts = _hosts(admin, replicas)
     healthy = None if hosts is None else {host for host, state in hosts.items() if state.is_healthy}
     changed = replicas.set_drained(name, is_drained, healthy, force)
@@ -49,7 +49,7 @@ def set_drained(path: Path, name: str, is_drained: bool, *, force: bool = False)
     return f"{name} {change}{already}{under_way}"
 
 
-def _running(replicas: ReplicasFile) -> Admin | None:
+def _running_admin(replicas: ReplicasFile) -> Admin | None:
     try:
         return Admin(json.loads(state_path(replicas).read_text(encoding="utf-8"))["admin"])
     except (OSError, ValueError, LookupError):

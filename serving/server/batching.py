@@ -114,7 +114,7 @@ class BatchedModel:
         self._closing = False
         threads = options.num_batch_threads or len(os.sched_getaffinity(0))
         self._threads = [
-            threading.Thread(target=self._work, name=f"batch-{index}", daemon=True)
+            threading.Thread(target=self._run_batches, name=f"batch-{index}", daemon=True)
             for index in range(threads)
         ]
         for thread in self._threads:
@@ -148,7 +148,7 @@ class BatchedModel:
         names = tuple(sorted([(spec.name, array.dtype.num) for spec, array in feeds]))
         ordered = sorted(fetches, key=lambda spec: spec.name)
         key = (names, tuple(spec.name for spec in ordered))
-        tasks = self._tasks(feeds, size, deadline, now)
+        tasks = self._split(feeds, size, deadline, now)
         with self._changed:
             if self._closing:
                 raise StatusError(Code.UNAVAILABLE, "The batch scheduler is shutting down")
@@ -156,7 +156,7 @@ class BatchedModel:
             for task in tasks:
                 self._enqueue(batches, task, ordered)
             self._changed.notify()
-        pieces = [_outputs(task) for task in tasks]
+        pieces = [_wait_for_outputs(task) for task in tasks]
         outputs = pieces[0]
         if len(pieces) > 1:
             outputs = [np.concatenate(arrays) for arrays in zip(*pieces, strict=True)]
@@ -171,7 +171,7 @@ class BatchedModel:
             thread.join()
         self._model.close()
 
-    def _tasks(self, feeds: Feeds, size: int, deadline: float | None, now: float) -> list[_Task]:
+    def _split(self, feeds: Feeds, size: int, deadline: float | None, now: float) -> list[_Task]:
         """The request as a whole, or in pieces where large ones are split."""
         largest = self._options.execution_size()
         if size <= largest:
@@ -203,18 +203,18 @@ class BatchedModel:
         if last.size >= options.execution_size():
             last.closes = 0.0
 
-    def _work(self) -> None:
+    def _run_batches(self) -> None:
         while True:
             with self._changed:
-                batch = self._next()
+                batch = self._take_ready_batch()
                 while batch is None:
                     if self._closing and not any(self._queues.values()):
                         return
                     self._changed.wait(self._wait_seconds())
-                    batch = self._next()
+                    batch = self._take_ready_batch()
             self._run(batch)
 
-    def _next(self) -> _Batch | None:
+    def _take_ready_batch(self) -> _Batch | None:
         """Takes the batch that has been ready longest, if one is ready."""
         now = time.monotonic()
         ready = [
@@ -274,7 +274,7 @@ class BatchedModel:
         return outputs
 
 
-def _outputs(task: _Task) -> list[np.ndarray]:
+def _wait_for_outputs(task: _Task) -> list[np.ndarray]:
     answer = task.answer.get()
     if isinstance(answer, Exception):
         raise answer
@@ -336,7 +336,9 @@ def _pad(arrays: list[np.ndarray]) -> list[np.ndarray]:
     target = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
     padded = []
     for array in arrays:
-        widths = [(0, 0)] + [(0, want - have) for want, have in zip(target, array.shape[1:], strict=True)]
+        widths = [(0, 0)] + [
+            (0, longest - size) for longest, size in zip(target, array.shape[1:], strict=True)
+        ]
         filler: Any = b"" if array.dtype == object else 0
         padded.append(np.pad(array, widths, constant_values=filler) if any(w for _, w in widths) else array)
     return padded

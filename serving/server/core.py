@@ -100,8 +100,10 @@ class ServerCore:
             self._generation += 1
             self._models = {model.name: model for model in models}
             self._source.set_models(models)
-            rising = {m.name for m in models for v in m.labels.values() if self.manager.is_rising(m.name, v)}
-            self._assign_labels([model for model in models if model.name not in rising])
+            loading = {
+                m.name for m in models for v in m.labels.values() if self.manager.is_loading(m.name, v)
+            }
+            self._assign_labels([model for model in models if model.name not in loading])
 
     def handle(self, spec: Any) -> Handle:
         """The version a `ModelSpec` means; use it in a `with` block.

@@ -56,11 +56,11 @@ def classify(model: ServedModel, signature_name: str, request_input: Any, timeou
     Raises:
         StatusError: as TF Serving answers.
     """
-    signature = _named(model.signatures, signature_name, "No signature was found with the name: ")
+    signature = _find_signature(model.signatures, signature_name, "No signature was found with the name: ")
     input_spec, fetches = _classify_tensors(signature)
     examples = serialized_examples(request_input)
     outputs = model.run([(input_spec, examples)], fetches, timeout_ms)
-    return _classifications(signature, len(examples), _by_name(fetches, outputs))
+    return _classifications(signature, len(examples), _outputs_by_name(fetches, outputs))
 
 
 def regress(model: ServedModel, signature_name: str, request_input: Any, timeout_ms: int = 0) -> Any:
@@ -69,11 +69,11 @@ def regress(model: ServedModel, signature_name: str, request_input: Any, timeout
     Raises:
         StatusError: as TF Serving answers.
     """
-    signature = _named(model.signatures, signature_name, "No signature was found with the name: ")
+    signature = _find_signature(model.signatures, signature_name, "No signature was found with the name: ")
     input_spec, fetches = _regress_tensors(signature)
     examples = serialized_examples(request_input)
     outputs = model.run([(input_spec, examples)], fetches, timeout_ms)
-    return _regressions(signature, len(examples), _by_name(fetches, outputs))
+    return _regressions(signature, len(examples), _outputs_by_name(fetches, outputs))
 
 
 def multi_inference(
@@ -106,7 +106,7 @@ def multi_inference(
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE
         if name in signatures:
             raise invalid(f"Duplicate evaluation of signature: {name}")
-        signature = _named(model.signatures, name, "Requested signature not found in model graph: ")
+        signature = _find_signature(model.signatures, name, "Requested signature not found in model graph: ")
         signatures[name] = signature
         if task.method_name == CLASSIFY_METHOD:
             spec, outputs = _classify_tensors(signature)
@@ -119,7 +119,7 @@ def multi_inference(
         fetches.update({output.name: output for output in outputs})
     examples = serialized_examples(request_input)
     ordered = [fetches[name] for name in sorted(fetches)]
-    by_name = _by_name(
+    by_name = _outputs_by_name(
         ordered, model.run([(feeds[name], examples) for name in sorted(feeds)], ordered, timeout_ms)
     )
     results = []
@@ -135,14 +135,18 @@ def multi_inference(
     return results
 
 
-def _named(signatures: Mapping[str, ServedSignature], name: str, complaint: str) -> ServedSignature:
+def _find_signature(
+    signatures: Mapping[str, ServedSignature], name: str, error_prefix: str
+) -> ServedSignature:
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
-        raise invalid(complaint + name)
+        raise invalid(error_prefix + name)
     return signatures[name]
 
 
-def _by_name(fetches: Sequence[SignatureTensor], outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def _outputs_by_name(
+    fetches: Sequence[SignatureTensor], outputs: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
     return {spec.name: array for spec, array in zip(fetches, outputs, strict=True)}
 
 

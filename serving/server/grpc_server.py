@@ -54,23 +54,23 @@ class CallThreads:
         """Runs a job on an idle thread or a new one. It must not raise.
 
         Returns:
-            What grpcio calls a future, and asks for nothing but `add_done_callback`.
+            The object that grpcio takes for a future. It calls nothing but `add_done_callback`.
         """
         with self._lock:
-            spawn = self._free <= 0
+            needs_thread = self._free <= 0
             self._free -= 1
         self._jobs.put((function, arguments))
-        if spawn:
+        if needs_thread:
             try:
-                threading.Thread(target=self._work, name="grpc", daemon=True).start()
+                threading.Thread(target=self._run_jobs, name="grpc", daemon=True).start()
             except RuntimeError as error:  # the system's limit: the job waits for a thread
                 _LOG.error("%s", error)
         return self
 
     def add_done_callback(self, callback: Callable[..., object]) -> None:
-        """Does nothing: grpcio counts calls here only where their number is limited."""
+        """Does nothing: grpcio uses it only to count calls where their number is limited."""
 
-    def _work(self) -> None:
+    def _run_jobs(self) -> None:
         with self._lock:
             self._free += 1
         while True:

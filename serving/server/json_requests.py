@@ -57,7 +57,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     # Python reads a number beyond a double as infinity, TF Serving calls it a mistake.
     hooks: dict[str, Any] = {}
     if _MAYBE_TOO_BIG.search(text) is not None:
-        hooks = {"parse_float": _finite, "parse_int": _finite_integer}
+        hooks = {"parse_float": _parse_finite, "parse_int": _parse_finite_integer}
     try:
         document = json.loads(text, **hooks)
     except json.JSONDecodeError as error:
@@ -278,7 +278,7 @@ def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, values:
                 f"JSON Value: {json_text(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                 f"Expected at level: {rank}"
             )
-        values.append(_leaf(value, dtype))
+        values.append(_scalar(value, dtype))
         return
     if level >= rank:
         raise invalid(f"Encountered list at unexpected level: {level} expected < {rank}")
@@ -293,7 +293,7 @@ def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, values:
         _collect(element, level + 1, shape, dtype, values)
 
 
-def _leaf(value: Any, dtype: int) -> Any:
+def _scalar(value: Any, dtype: int) -> Any:
     if isinstance(value, dict):
         if dtype != STRING:
             raise _type_error(value, dtype)
@@ -336,12 +336,12 @@ def _type_error(value: Any, dtype: int) -> StatusError:
     )
 
 
-def _only(kind: type) -> Callable[[list[Any]], bool]:
+def _all_of_type(kind: type) -> Callable[[list[Any]], bool]:
     return lambda values: all(type(value) is kind for value in values)
 
 
 # A whole innermost list at once where nothing can be wrong with its elements; otherwise one by one.
-_CHECKS: dict[int, Callable[[list[Any]], bool]] = {2: _only(float), 10: _only(bool)}
+_CHECKS: dict[int, Callable[[list[Any]], bool]] = {2: _all_of_type(float), 10: _all_of_type(bool)}
 
 
 def _array(values: list[Any], dtype: int) -> np.ndarray:
@@ -358,15 +358,15 @@ def _array(values: list[Any], dtype: int) -> np.ndarray:
     return np.array(values, _FLOATS[dtype][0])
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueError("Number too big to be stored in double.")
     return value
 
 
-def _finite_integer(text: str) -> int:
-    _finite(text)
+def _parse_finite_integer(text: str) -> int:
+    _parse_finite(text)
     return int(text)
 
 
@@ -384,20 +384,20 @@ def _example(value: Any) -> Any:
 
 def _add_value(name: str, value: Any, feature: Any) -> None:
     if isinstance(value, bool):
-        _values(name, feature, "int64_list").append(int(value))
+        _feature_values(name, feature, "int64_list").append(int(value))
     elif isinstance(value, str):
-        _values(name, feature, "bytes_list").append(value.encode("utf-8", "surrogateescape"))
+        _feature_values(name, feature, "bytes_list").append(value.encode("utf-8", "surrogateescape"))
     elif _is_base64(value):
-        _values(name, feature, "bytes_list").append(_decode_base64(value))
+        _feature_values(name, feature, "bytes_list").append(_decode_base64(value))
     elif isinstance(value, float) or (isinstance(value, int) and not -(2**63) <= value < 2**64):
-        values = _values(name, feature, "float_list")
+        values = _feature_values(name, feature, "float_list")
         if abs(value) > 3.4028234663852886e38 and value not in (float("inf"), float("-inf")):
             raise invalid(
                 f"Cannot convert JSON value: {json_text(value)} to float without loss of precision."
             )
         values.append(value)
     elif isinstance(value, int):
-        values = _values(name, feature, "int64_list")
+        values = _feature_values(name, feature, "int64_list")
         if value >= 2**63:
             raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
         values.append(value)
@@ -405,7 +405,7 @@ def _add_value(name: str, value: Any, feature: Any) -> None:
         raise invalid(f"Feature: {name} has element with unexpected JSON type: {_json_type(value)}")
 
 
-def _values(name: str, feature: Any, kind: str) -> Any:
+def _feature_values(name: str, feature: Any, kind: str) -> Any:
     present = feature.WhichOneof("kind")
     if present not in (None, kind):
         raise invalid(f"Unexpected element type in feature: {name} expecting type: {_FEATURE_KINDS[present]}")

@@ -22,7 +22,7 @@ from serving.status import Code, StatusError
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
-_RISING = (State.START, State.LOADING)
+_LOADING = (State.START, State.LOADING)
 
 Loader = Callable[[Servable], Any]
 """Gives the bundle of a version: an object with a `close()` method. Raises StatusError."""
@@ -91,10 +91,10 @@ class VersionManager:
         """Whether requests for this version are answered now."""
         return version in self._ready.get(model, {})
 
-    def is_rising(self, model: str, version: int) -> bool:
-        """Whether this version is wanted, and waits to be loaded or is being loaded."""
+    def is_loading(self, model: str, version: int) -> bool:
+        """Whether this version is aspired, and waits to be loaded or is being loaded."""
         servable = self._servables.get(model, {}).get(version)
-        return servable is not None and servable.aspired and servable.state in _RISING
+        return servable is not None and servable.aspired and servable.state in _LOADING
 
     def available(self) -> list[tuple[str, int]]:
         """All (model, version) pairs that answer now."""
@@ -115,8 +115,8 @@ class VersionManager:
                 path = versions.get(version)
                 # A version that answers stays, whatever its path is now; one that does not yet must not go on
                 # loading from a path that was a mistake.
-                is_moved = servable.state in _RISING and path != servable.path
-                servable.aspired = path is not None and not is_moved
+                has_moved = servable.state in _LOADING and path != servable.path
+                servable.aspired = path is not None and not has_moved
                 if not servable.aspired:
                     servable.cancelled.set()
             for version, path in versions.items():
@@ -156,10 +156,10 @@ class VersionManager:
     def wait_settled(
         self, versions: Iterable[tuple[str, int]], cancelled: Callable[[], bool] = lambda: False
     ) -> None:
-        """Waits until no (model, version) of these is still on its way up; one that nobody aspires to is not."""
+        """Waits until none of these (model, version) pairs is loading; a version that is not aspired does not count."""
         with self._changed:
             while not cancelled() and not self._stopping.is_set():
-                if not any(self.is_rising(model, version) for model, version in versions):
+                if not any(self.is_loading(model, version) for model, version in versions):
                     return
                 self._changed.wait(_TICK_SECONDS)
 

@@ -90,13 +90,13 @@ class Metrics:
                 for name, cells in self._histograms.items()
             }
         for name in sorted(counters):
-            metric = Metric(_spell(name).removesuffix("_total"), name, "counter")
+            metric = Metric(_prometheus_name(name).removesuffix("_total"), name, "counter")
             for labels, value in counters[name].items():
-                metric.add_sample(_spell(name), dict(labels), value)
+                metric.add_sample(_prometheus_name(name), dict(labels), value)
             yield metric
         for name in sorted(histograms):
             label_names = [label for label, _ in histograms[name][0][0]]
-            family = HistogramMetricFamily(_spell(name), name, labels=label_names)
+            family = HistogramMetricFamily(_prometheus_name(name), name, labels=label_names)
             for labels, bounds, counts, total in histograms[name]:
                 limits = [*(f"{bound:g}" for bound in bounds), "+Inf"]
                 buckets = list(zip(limits, accumulate(counts), strict=True))
@@ -162,5 +162,5 @@ def page(metrics: Metrics) -> tuple[bytes, str]:
     return re.sub(rb"^(# (?:HELP|TYPE) :\S+)_total ", rb"\1 ", text, flags=re.MULTILINE), "text/plain"
 
 
-def _spell(name: str) -> str:
+def _prometheus_name(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_]", ":", name)

@@ -26,29 +26,29 @@ class Servable:
         self.fingerprint: object = None
         self.bundle: Any = None
         self.cancelled = threading.Event()
-        self._inside = 0
-        self._open = False
+        self._active = 0
+        self._is_open = False
         self._changed = threading.Condition()
 
     def open(self, bundle: Any) -> None:
         """Admits requests."""
         with self._changed:
             self.bundle = bundle
-            self._open = True
+            self._is_open = True
 
     def acquire(self) -> bool:
         """Enters; False if the version is going away."""
         with self._changed:
-            if not self._open:
+            if not self._is_open:
                 return False
-            self._inside += 1
+            self._active += 1
             return True
 
     def release(self) -> None:
         """Leaves."""
         with self._changed:
-            self._inside -= 1
-            if not self._open and not self._inside:
+            self._active -= 1
+            if not self._is_open and not self._active:
                 self._changed.notify_all()
 
     def drain(self, timeout: float | None = None) -> Any:
@@ -58,8 +58,8 @@ class Servable:
             None if requests were still inside after `timeout` seconds: the bundle is theirs.
         """
         with self._changed:
-            self._open = False
-            if not self._changed.wait_for(lambda: not self._inside, timeout):
+            self._is_open = False
+            if not self._changed.wait_for(lambda: not self._active, timeout):
                 return None
             bundle, self.bundle = self.bundle, None
             return bundle

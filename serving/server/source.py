@@ -20,7 +20,7 @@ class FileSystemSource:
         """Starts polling.
 
         Args:
-            manager: told of every poll's result.
+            manager: gets every poll's result.
             poll_seconds: 0 polls once for each configuration, below 0 never.
         """
         self._manager = manager
@@ -28,7 +28,7 @@ class FileSystemSource:
         self._models: dict[str, ModelConfig] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._complaints: dict[str, str] = {}
+        self._last_warnings: dict[str, str] = {}
         self._thread: threading.Thread | None = None
 
     def set_models(self, models: list[ModelConfig]) -> None:
@@ -51,14 +51,14 @@ class FileSystemSource:
                 try:
                     names = os.listdir(model.base_path)
                 except (OSError, ValueError) as error:  # ValueError: a path with a null character
-                    self._complain(model, f"Could not find base path {model.base_path}: {error}")
+                    self._warn_once(model, f"Could not find base path {model.base_path}: {error}")
                     continue
                 entries = parse_versions(names)
                 versions = aspired(entries, model.policy)
                 if versions:
-                    self._complaints.pop(model.name, None)
+                    self._last_warnings.pop(model.name, None)
                 else:
-                    self._complain(
+                    self._warn_once(
                         model, f"No versions of servable {model.name} found under {model.base_path}"
                     )
                 paths = {version: os.path.join(model.base_path, entries[version]) for version in versions}
@@ -74,7 +74,7 @@ class FileSystemSource:
         while not self._stop.wait(self._poll_seconds):
             self.poll()
 
-    def _complain(self, model: ModelConfig, text: str) -> None:
-        if self._complaints.get(model.name) != text:
-            self._complaints[model.name] = text
+    def _warn_once(self, model: ModelConfig, text: str) -> None:
+        if self._last_warnings.get(model.name) != text:
+            self._last_warnings[model.name] = text
             _LOG.warning("%s", text)
