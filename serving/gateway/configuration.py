@@ -32,8 +32,11 @@ _RETRIES = 4
 # What one replica alone may answer: that it has lost the model, has other inputs, or is broken. A mistake of the
 # caller's is answered so by every replica, and comes back after the retries.
 _RETRIED_STATUS = (
-    ("2", "UNKNOWN"), ("3", "INVALID_ARGUMENT"), ("5", "NOT_FOUND"), ("9", "FAILED_PRECONDITION"),
-)  # fmt: skip
+    ("2", "UNKNOWN"),
+    ("3", "INVALID_ARGUMENT"),
+    ("5", "NOT_FOUND"),
+    ("9", "FAILED_PRECONDITION"),
+)
 
 
 def bootstrap(options: GatewayOptions, model_name: str, replicas: Tree, hosts: Collection[str] = ()) -> Tree:

@@ -156,8 +156,16 @@ class Exemplars:
                     yield self._exemplar(stream, time, level, why, int(n), float(mean[n]), measured, names)
 
     def _exemplar(
-        self, stream: str, time: int, level: str, why: str, n: int, cost: float, measured: RequestMeasures, names: Names
-    ) -> RequestExemplar:  # fmt: skip
+        self,
+        stream: str,
+        time: int,
+        level: str,
+        why: str,
+        n: int,
+        cost: float,
+        measured: RequestMeasures,
+        names: Names,
+    ) -> RequestExemplar:
         batch = measured.batch
         span = slice(batch.offsets[n], batch.offsets[n + 1])
         ids = np.array([self._id(item) for item in names.items[batch.rows[span]]], dtype=object)
@@ -173,12 +181,19 @@ class Exemplars:
                     (replica, names.versions[replica], tuple(ids[order]), tuple(scores[order].tolist()))
                 )
         return RequestExemplar(
-            time, stream, level, why, self._id(request), cost,
-            tuple(row[0] for row in rankings), tuple(row[1] for row in rankings),
-            tuple(row[2] for row in rankings), tuple(row[3] for row in rankings),
+            time,
+            stream,
+            level,
+            why,
+            self._id(request),
+            cost,
+            tuple(row[0] for row in rankings),
+            tuple(row[1] for row in rankings),
+            tuple(row[2] for row in rankings),
+            tuple(row[3] for row in rankings),
             {} if self.salt is not None else names.contexts.get(request, {}),
             {} if self.salt is not None else _features(names, batch.rows[span]),
-        )  # fmt: skip
+        )
 
     def _id(self, text: str) -> str:
         if self.salt is None:

@@ -76,9 +76,14 @@ def live_requests(calls: Sequence[MirroredCall], model_name: str, item: str, pro
     sizes = [len(columns[item]) for columns in decoded]
     fields = tuple(frozenset(columns) for columns in decoded)
     requests = ProbeSet(
-        _distinct(ids), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), _joined(decoded, sizes), item,
-        hash="", repeated=repeated, fields=fields,
-    )  # fmt: skip
+        _distinct(ids),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        _joined(decoded, sizes),
+        item,
+        hash="",
+        repeated=repeated,
+        fields=fields,
+    )
     return LiveRequests(requests, unreadable)
 
 

@@ -37,9 +37,17 @@ from serving.monitor.slices import Slice
 Series = dict[SeriesKey, Mapping[str, Statistic]]
 
 _IN_SLICES = (
-    "pd_abs", "rpd_sym", "rpd_ratio", "pd_logit", "bias", "top1_swap", "set_churn", "pair_inversion",
-    "visible_inversion", "consensus_regret",
-)  # fmt: skip
+    "pd_abs",
+    "rpd_sym",
+    "rpd_ratio",
+    "pd_logit",
+    "bias",
+    "top1_swap",
+    "set_churn",
+    "pair_inversion",
+    "visible_inversion",
+    "consensus_regret",
+)
 """What is kept of a slice: it is the larger part of the store."""
 
 

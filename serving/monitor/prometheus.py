@@ -77,9 +77,10 @@ class StoreCollector(Collector):
     def _stored(self) -> Iterator[Metric]:
         counts, statistics = query.totals(self.store)
         requests = CounterMetricFamily(
-            "ranker_monitor_requests", "Requests by replica: asked, answered, and without a usable answer by kind.",
+            "ranker_monitor_requests",
+            "Requests by replica: asked, answered, and without a usable answer by kind.",
             labels=["stream", "replica", "kind"],
-        )  # fmt: skip
+        )
         rounds = CounterMetricFamily("ranker_monitor_rounds", "Rounds stored.", labels=["stream"])
         dropped = CounterMetricFamily(
             "ranker_monitor_rounds_dropped", "Rounds that the store did not take in time.", labels=["stream"]

@@ -104,8 +104,14 @@ def summary_of(status: Status) -> dict[str, Any]:
         "replicas_asked": verdict.asked,
         "odd": status.odd.odd,
         "firing": [
-            {"rule": alert.rule, "severity": alert.severity, "labels": alert.labels, "since": alert.started,
-             "muted": alert.muted, "summary": alert.summary}
+            {
+                "rule": alert.rule,
+                "severity": alert.severity,
+                "labels": alert.labels,
+                "since": alert.started,
+                "muted": alert.muted,
+                "summary": alert.summary,
+            }
             for alert in status.firing
         ],
         "freshness": fresh,
@@ -114,7 +120,7 @@ def summary_of(status: Status) -> dict[str, Any]:
         "replicas": snapshot.replicas,
         "coverage": snapshot.coverage,
         "newest_coverage": answered_shares(fresh.outcomes),
-    }  # fmt: skip
+    }
 
 
 def label_in_store(measure: str, k: int) -> str:

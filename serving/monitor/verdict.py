@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from ranker import wording
-from serving.monitor.store.results import AlertRow, Cellwise, EventRow, Freshness, MeasureEstimate
+from serving.monitor.store.results import AlertRow, EventRow, Freshness, MeasureEstimate, PairEstimate
 
 State = Literal["STABLE", "NOT ENOUGH DATA", "UNSTABLE", "STALE"]
 STATES: tuple[State, ...] = ("STABLE", "NOT ENOUGH DATA", "UNSTABLE", "STALE")
@@ -73,7 +73,7 @@ class Facts:
     alerts: Sequence[AlertRow] = ()
     odd: Sequence[OddReplica] = ()
     means: Mapping[str, MeasureEstimate] = field(default_factory=dict)
-    pairs: Mapping[str, Sequence[Cellwise]] = field(default_factory=dict)
+    pairs: Mapping[str, Sequence[PairEstimate]] = field(default_factory=dict)
     budget: Mapping[str, float] = field(default_factory=dict)
     last_answers: Mapping[str, int] = field(default_factory=dict)
     compared_since: int | None = None

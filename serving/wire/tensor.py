@@ -41,8 +41,14 @@ _BY_NUMBER = {DataType.Value(name): (np.dtype(code), field) for name, (code, fie
 _BY_DTYPE = {dtype: (number, field) for number, (dtype, field) in _BY_NUMBER.items()}
 # Fields that `protos/tensorflow.proto` declares as blocks of little-endian numbers, and what the numbers are.
 _BLOCKS = {"float_val": "<f4", "double_val": "<f8", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
-_INTEGERS: dict[str, Any] = {"int_val": np.int32, "half_val": np.int32, "int64_val": np.int64, "bool_val": np.bool_,
-             "uint32_val": np.uint32, "uint64_val": np.uint64}  # fmt: skip
+_INTEGERS: dict[str, Any] = {
+    "int_val": np.int32,
+    "half_val": np.int32,
+    "int64_val": np.int64,
+    "bool_val": np.bool_,
+    "uint32_val": np.uint32,
+    "uint64_val": np.uint64,
+}
 
 
 class TensorError(ValueError):

@@ -19,7 +19,7 @@ from serving.dashboard.queries.pairs import pair_measures
 from serving.dashboard.zone import zone_name
 from serving.monitor.plain import flat
 from serving.monitor.store import query
-from serving.monitor.store.results import Cellwise
+from serving.monitor.store.results import PairEstimate
 
 _RARE = 0.002
 
@@ -62,7 +62,7 @@ def _known(value: float) -> float:
     return value if math.isfinite(value) else -math.inf
 
 
-def _choice(context: Context, names: tuple[str, ...], cell: Cellwise | None) -> list[html.Div]:
+def _choice(context: Context, names: tuple[str, ...], cell: PairEstimate | None) -> list[html.Div]:
     address = context.address
     a, b = (cell.a, cell.b) if cell else (address.a, address.b)
     first = [(name, address.to(a=name, b=b if b != name else a), name == a) for name in names]
@@ -70,7 +70,7 @@ def _choice(context: Context, names: tuple[str, ...], cell: Cellwise | None) -> 
     return [html.Div([parts.menu("First", a, first), parts.menu("Second", b, second)], className="controls")]
 
 
-def _facts(context: Context, cell: Cellwise) -> html.Dl:
+def _facts(context: Context, cell: PairEstimate) -> html.Dl:
     label = context.address.measure
     return parts.facts(
         [
@@ -89,7 +89,7 @@ def _facts(context: Context, cell: Cellwise) -> html.Dl:
     )
 
 
-def _course(context: Context, cell: Cellwise) -> Panel:
+def _course(context: Context, cell: PairEstimate) -> Panel:
     address, label = context.address, context.address.measure
     lines = query.lines(
         context.store,
@@ -132,7 +132,7 @@ def _course(context: Context, cell: Cellwise) -> Panel:
     )
 
 
-def _gaps(context: Context, cell: Cellwise) -> Panel:
+def _gaps(context: Context, cell: PairEstimate) -> Panel:
     title = "Are the swaps near ties?"
     note = "Share of item pairs inverted, by deciles of their gap, with 95% intervals; counted once an hour."
     found = gaps(context.store, cell.a, cell.b, context.start, context.end, stream=context.address.stream)
@@ -152,7 +152,7 @@ def _gaps(context: Context, cell: Cellwise) -> Panel:
     return Panel("gaps", title, [lead, parts.chart("gaps", figure, title)], rows, figure, note, "half")
 
 
-def _slices(context: Context, cell: Cellwise) -> Panel:
+def _slices(context: Context, cell: PairEstimate) -> Panel:
     label = context.address.measure
     found = query.slices(
         context.store,
@@ -179,7 +179,7 @@ def _slices(context: Context, cell: Cellwise) -> Panel:
     )
 
 
-def _requests(context: Context, cell: Cellwise) -> Panel:
+def _requests(context: Context, cell: PairEstimate) -> Panel:
     kept = kept_requests(context.settings.kept, context.address.stream, context.start, context.end)
     apart = most_apart(kept, cell.a, cell.b)
     title = "Requests on which they part first"
@@ -206,7 +206,7 @@ def _requests(context: Context, cell: Cellwise) -> Panel:
     return Panel("requests", title, shown, rows, note="Kept whole by the monitor.", size="half")
 
 
-def _measures(context: Context, cell: Cellwise) -> Panel:
+def _measures(context: Context, cell: PairEstimate) -> Panel:
     found = pair_measures(
         context.store,
         cell.a,

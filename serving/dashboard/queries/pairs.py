@@ -8,13 +8,13 @@ from sqlalchemy.orm import aliased
 from ranker.divergence import Statistic, difference, measure_interval
 from serving.monitor.store import Store, query
 from serving.monitor.store.cells import load_window, merge
-from serving.monitor.store.results import Cellwise
+from serving.monitor.store.results import PairEstimate
 from serving.monitor.store.schema import Series, SubjectTable
 
 
 def pair_measures(
     store: Store, a: str, b: str, now: float, *, stream: str, window: float, level: float = 0.95
-) -> dict[str, Cellwise]:
+) -> dict[str, PairEstimate]:
     """Label -> value, interval and excess over the floor, at the versions compared last; empty if never compared.
 
     Args:
@@ -48,7 +48,7 @@ def pair_measures(
         value = measure_interval(label, statistic, level)
         under = floor.get(label)
         excess = difference(value, under.interval(level)) if under is not None and under.n else value
-        found[label] = Cellwise(
+        found[label] = PairEstimate(
             whole.a,
             whole.b,
             whole.a_version,

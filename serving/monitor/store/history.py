@@ -1,4 +1,4 @@
-"""Questions to the store about rounds, counts, marks and alerts, bounded in time and points."""
+"""Queries of rounds, counts, marks and alerts, bounded in time and points."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from serving.monitor.store.schema import (
 )
 
 WINDOW = 15 * MINUTE
-"""Default look-back of everything that says how it is now."""
+"""Default look-back, in seconds, of every query about the present."""
 
 
 def freshness(store: Store, now: float, stream: str = PROBE) -> Freshness:
@@ -60,9 +60,10 @@ def replicas(store: Store, now: float, since: float = DAY) -> tuple[ReplicaNow, 
     """Every replica seen in the last `since` seconds, at the version it served last; by name."""
     with store.read() as connection:
         rows = connection.execute(
-            select(SubjectTable.__table__).where(SubjectTable.replica != ALL_REPLICAS, SubjectTable.last_seen > now - since)
+            select(SubjectTable.__table__)
+            .where(SubjectTable.replica != ALL_REPLICAS, SubjectTable.last_seen > now - since)
             .order_by(SubjectTable.replica, SubjectTable.last_seen, SubjectTable.first_seen)
-        ).all()  # fmt: skip
+        ).all()
     newest = {
         row.replica: ReplicaNow(row.replica, row.version, row.labels, row.first_seen, row.last_seen)
         for row in rows

@@ -1,4 +1,4 @@
-"""Questions to the store, bounded in time and points; dataclasses out. What the dashboard, the API and the alerts read.
+"""Queries of the store, bounded in time and points, that return dataclasses. The dashboard, the API and the alerts use them.
 
 Every function takes the open store and, where it looks back, `now` (seconds since 1970) and `window` (seconds).
 Intervals over repeated rounds of the frozen probe are those of one round's requests (see `packing.one_round`).
@@ -40,13 +40,13 @@ from serving.monitor.store.history import (
     totals,
 )
 from serving.monitor.store.results import (
-    Cellwise,
     Component,
     Line,
     LinePoint,
     Matrix,
     MeasureEstimate,
     OddOneOut,
+    PairEstimate,
     Rung,
     SliceRow,
     Snapshot,
@@ -66,7 +66,7 @@ __all__ = [
 
 
 def _end(store: Store, now: float, stream: str) -> float:
-    """Windows end at the newest round: what was last known is shown, and `freshness` says how old it is."""
+    """The end of a window: just after the newest round, so that a silent monitor still shows its last data."""
     time = freshness(store, now, stream).time
     return now if time is None else time + 1
 
@@ -78,15 +78,16 @@ def measures(store: Store, now: float, stream: str = PROBE) -> tuple[str, ...]:
         if everyone is None:
             return ()
         labels = connection.execute(
-            select(Layout.labels).join(Series, Series.layout == Layout.id)
+            select(Layout.labels)
+            .join(Series, Series.layout == Layout.id)
             .where(Series.stream == stream, Series.kind == "all", Series.a == everyone, Series.feature == "")
             .order_by(Series.id.desc())
-        ).scalar()  # fmt: skip
+        ).scalar()
     return tuple(labels or ())
 
 
 def snapshot(
-    store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW, level: float = 0.95
+    store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW, confidence: float = 0.95
 ) -> Snapshot:
     """Every measure over all pairs of the newest group of replicas, with floor and excess; versions; coverage."""
     fresh = freshness(store, now, stream)
@@ -111,46 +112,49 @@ def snapshot(
             floor = merge(row.statistics(stream) for row in floors)
             for row in whole[-1:]:
                 for label, statistic in row.statistics(stream).items():
-                    measured[label] = _measured(label, statistic, floor.get(label), row.rounds, level)
+                    measured[label] = _measured(label, statistic, floor.get(label), row.rounds, confidence)
     return Snapshot(fresh, measured, replicas(store, now), coverage(store, now, stream=stream, window=window))
 
 
 def matrix(
-    store: Store, label: str, now: float, *, stream: str = PROBE, window: float = WINDOW, feature: str = "", value: str = "",
-    level: float = 0.95,
-) -> Matrix:  # fmt: skip
+    store: Store,
+    label: str,
+    now: float,
+    *,
+    stream: str = PROBE,
+    window: float = WINDOW,
+    feature: str = "",
+    value: str = "",
+    confidence: float = 0.95,
+) -> Matrix:
     """One measure between all pairs of the newest versions, over all requests or one slice.
 
     Raises:
         UserError: the store has no such measure.
     """
     end = _end(store, now, stream)
-    cells: dict[tuple[str, str], Cellwise] = {}
+    cells: dict[tuple[str, str], PairEstimate] = {}
     with store.read() as connection:
         everyone = newest_group(connection, stream, now)
         members = group_members(connection, stream, everyone) if everyone is not None else []
         rows = load_window(
-            connection, stream, end, window, Series.kind == "pair", Series.a.in_(members), Series.b.in_(members),
-            Series.feature == feature, Series.value == value,
-        )  # fmt: skip
+            connection,
+            stream,
+            end,
+            window,
+            Series.kind == "pair",
+            Series.a.in_(members),
+            Series.b.in_(members),
+            Series.feature == feature,
+            Series.value == value,
+        )
         floors = load_window(
             connection, stream, end, window, Series.kind.in_(("again", "batch")), Series.a.in_(members)
         )
-    floors_by_replica: dict[str, list[Statistic]] = {}
-    for row in floors:
-        if label in row.labels:
-            floors_by_replica.setdefault(row.a, []).append(row.statistic(label, stream))
     for row in rows:
-        statistic = row.statistic(label, stream)
-        floors_of_pair = [floor for name in (row.a, row.b) for floor in floors_by_replica.get(name, ())]
-        floor = measure_interval(label, _sum(floors_of_pair), level) if floors_of_pair else None
-        measured = measure_interval(label, statistic, level)
-        excess = difference(measured, floor) if floor else measured
-        cells[row.a, row.b] = Cellwise(
-            row.a, row.b, row.a_version, row.b_version, row.level, measured, excess, statistic.n, row.rounds
-        )
+        cells[row.a, row.b] = _pair_estimate(row, floors, label, stream, confidence)
     names = tuple(sorted({name for pair in cells for name in pair}))
-    values, over, n = (
+    values, excess, n = (
         np.full((len(names),) * 2, np.nan),
         np.full((len(names),) * 2, np.nan),
         np.zeros((len(names),) * 2, int),
@@ -158,14 +162,23 @@ def matrix(
     for (a, b), cell in cells.items():
         i, j = names.index(a), names.index(b)
         for x, y, sign in ((i, j, 1), (j, i, -1 if label == "bias" else 1)):
-            values[x, y], over[x, y], n[x, y] = sign * cell.value.value, sign * cell.excess.value, cell.n
-    return Matrix(label, names, values, over, n, tuple(cells.values()))
+            values[x, y], excess[x, y], n[x, y] = sign * cell.value.value, sign * cell.excess.value, cell.n
+    return Matrix(label, names, values, excess, n, tuple(cells.values()))
 
 
 def pairs(
-    store: Store, labels: Sequence[str], now: float, *, stream: str = PROBE, window: float = WINDOW, level: float = 0.95
-) -> dict[str, tuple[Cellwise, ...]]:  # fmt: skip
-    """Some measures between all pairs of the newest versions: label -> pairs; their intervals hold together at `level`."""
+    store: Store,
+    labels: Sequence[str],
+    now: float,
+    *,
+    stream: str = PROBE,
+    window: float = WINDOW,
+    confidence: float = 0.95,
+) -> dict[str, tuple[PairEstimate, ...]]:
+    """Some measures between all pairs of the newest versions: label -> pairs.
+
+    The intervals of one label hold together at `confidence`.
+    """
     end = _end(store, now, stream)
     with store.read() as connection:
         everyone = newest_group(connection, stream, now)
@@ -175,25 +188,12 @@ def pairs(
         whole = (Series.a.in_(members), Series.b.in_(members), Series.feature == "")
         rows = load_window(connection, stream, end, window, Series.kind == "pair", *whole)
         floors = load_window(connection, stream, end, window, Series.kind.in_(("again", "batch")), *whole)
-    level = 1 - (1 - level) / max(len(rows), 1)
-    result: dict[str, tuple[Cellwise, ...]] = {}
+    confidence = 1 - (1 - confidence) / max(len(rows), 1)
+    result: dict[str, tuple[PairEstimate, ...]] = {}
     for label in labels:
-        cells = []
-        for row in (row for row in rows if label in row.labels):
-            statistic = row.statistic(label, stream)
-            floors_of_pair = [
-                floor.statistic(label, stream)
-                for floor in floors
-                if floor.a in (row.a, row.b) and label in floor.labels
-            ]
-            value = measure_interval(label, statistic, level)
-            excess = value
-            if floors_of_pair:
-                excess = difference(value, measure_interval(label, _sum(floors_of_pair), level))
-            cells.append(
-                Cellwise(row.a, row.b, row.a_version, row.b_version, row.level, value, excess, statistic.n, row.rounds)
-            )  # fmt: skip
-        result[label] = tuple(cells)
+        result[label] = tuple(
+            _pair_estimate(row, floors, label, stream, confidence) for row in rows if label in row.labels
+        )
     return result
 
 
@@ -213,9 +213,20 @@ def compared_since(store: Store, now: float, stream: str = PROBE) -> int | None:
 
 
 def lines(
-    store: Store, label: str, start: float, end: float, *, stream: str = PROBE, kind: str = "all", a: str | None = None,
-    b: str | None = None, feature: str = "", value: str = "", points: int = 400, level: float = 0.95,
-) -> tuple[Line, ...]:  # fmt: skip
+    store: Store,
+    label: str,
+    start: float,
+    end: float,
+    *,
+    stream: str = PROBE,
+    kind: str = "all",
+    a: str | None = None,
+    b: str | None = None,
+    feature: str = "",
+    value: str = "",
+    points: int = 400,
+    confidence: float = 0.95,
+) -> tuple[Line, ...]:
     """A measure's course over [start, end), one line a series, at the finest resolution of at most `points` points.
 
     `kind` is `all`, `pair`, `replica`, `again`, `batch`, `refresh` or `gaps`; `a` and `b` are names of replicas, in either
@@ -246,22 +257,39 @@ def lines(
     for series_rows in rows_by_series.values():
         series_points = [
             LinePoint(
-                row.moment, *measure_interval(label, statistic, level), n=statistic.n, rounds=row.rounds
+                row.moment, *measure_interval(label, statistic, confidence), n=statistic.n, rounds=row.rounds
             )
             for row, statistic in ((row, row.statistic(label, stream)) for row in series_rows)
         ]
         first = series_rows[0]
         result.append(
-            Line(kind, first.a, first.b, first.a_version, first.b_version, first.level, feature, value, resolution,
-                 tuple(series_points))
-        )  # fmt: skip
+            Line(
+                kind=kind,
+                a=first.a,
+                b=first.b,
+                a_version=first.a_version,
+                b_version=first.b_version,
+                level=first.level,
+                feature=feature,
+                value=value,
+                resolution=resolution,
+                points=tuple(series_points),
+            )
+        )
     return tuple(sorted(result, key=lambda line: (line.a, line.b, line.points[0].time)))
 
 
 def slices(
-    store: Store, label: str, now: float, *, stream: str = PROBE, window: float = WINDOW, a: str | None = None,
-    b: str | None = None, level: float = 0.95,
-) -> tuple[SliceRow, ...]:  # fmt: skip
+    store: Store,
+    label: str,
+    now: float,
+    *,
+    stream: str = PROBE,
+    window: float = WINDOW,
+    a: str | None = None,
+    b: str | None = None,
+    confidence: float = 0.95,
+) -> tuple[SliceRow, ...]:
     """A measure by slice, over all pairs or (with `a` and `b`) one; by feature and value."""
     end = _end(store, now, stream)
     with store.read() as connection:
@@ -296,15 +324,21 @@ def slices(
         if label in row.labels:
             statistic = row.statistic(label, stream)
             parts.append(
-                SliceRow(row.feature, row.value, measure_interval(label, statistic, level), statistic.n)
+                SliceRow(row.feature, row.value, measure_interval(label, statistic, confidence), statistic.n)
             )
     return tuple(sorted(parts, key=lambda row: (row.feature, row.value)))
 
 
 def odd_one_out(
-    store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW, factor: float = 3.0, alpha: float = 0.05,
-    level: float = 0.95,
-) -> OddOneOut:  # fmt: skip
+    store: Store,
+    now: float,
+    *,
+    stream: str = PROBE,
+    window: float = WINDOW,
+    factor: float = 3.0,
+    alpha: float = 0.05,
+    confidence: float = 0.95,
+) -> OddOneOut:
     """Each replica's own noise, and who stands out; empty with fewer than three replicas."""
     end = _end(store, now, stream)
     with store.read() as connection:
@@ -322,7 +356,7 @@ def odd_one_out(
         )
     statistics = {row.a: row.statistic("component", stream) for row in rows if "component" in row.labels}
     components = tuple(
-        Component(row.a, row.a_version, statistics[row.a].interval(level), statistics[row.a].n)
+        Component(row.a, row.a_version, statistics[row.a].interval(confidence), statistics[row.a].n)
         for row in rows
         if row.a in statistics
     )
@@ -330,7 +364,13 @@ def odd_one_out(
 
 
 def ladder(
-    store: Store, label: str, now: float, *, stream: str = PROBE, window: float = WINDOW, level: float = 0.95
+    store: Store,
+    label: str,
+    now: float,
+    *,
+    stream: str = PROBE,
+    window: float = WINDOW,
+    confidence: float = 0.95,
 ) -> tuple[Rung, ...]:
     """A measure by level of the noise ladder: the mean over the level's pairs, `L0` first.
 
@@ -351,7 +391,7 @@ def ladder(
         rungs.append(
             Rung(
                 name,
-                measure_interval(label, packing.to_statistic(mean, counts.sum(axis=0)), level),
+                measure_interval(label, packing.to_statistic(mean, counts.sum(axis=0)), confidence),
                 len(statistics),
                 int(mean[0]),
             )
@@ -360,9 +400,16 @@ def ladder(
 
 
 def quantiles(
-    store: Store, label: str, now: float, qs: Sequence[float] = (0.5, 0.95), *, stream: str = PROBE, window: float = WINDOW,
-    a: str | None = None, b: str | None = None,
-) -> dict[float, float]:  # fmt: skip
+    store: Store,
+    label: str,
+    now: float,
+    qs: Sequence[float] = (0.5, 0.95),
+    *,
+    stream: str = PROBE,
+    window: float = WINDOW,
+    a: str | None = None,
+    b: str | None = None,
+) -> dict[float, float]:
     """Quantiles of the requests' values of a measure, over all pairs or (with `a` and `b`) one; empty if unknown."""
     end = _end(store, now, stream)
     pair = a is not None and b is not None
@@ -384,11 +431,38 @@ def quantiles(
     return {}
 
 
+def _pair_estimate(
+    row: Row, floors: Sequence[Row], label: str, stream: str, confidence: float
+) -> PairEstimate:
+    """A pair's measure, and its excess over the floors of its two replicas."""
+    statistic = row.statistic(label, stream)
+    floors_of_pair = [
+        floor.statistic(label, stream)
+        for floor in floors
+        if floor.a in (row.a, row.b) and label in floor.labels
+    ]
+    value = measure_interval(label, statistic, confidence)
+    excess = value
+    if floors_of_pair:
+        excess = difference(value, measure_interval(label, _sum(floors_of_pair), confidence))
+    return PairEstimate(
+        a=row.a,
+        b=row.b,
+        a_version=row.a_version,
+        b_version=row.b_version,
+        level=row.level,
+        value=value,
+        excess=excess,
+        n=statistic.n,
+        rounds=row.rounds,
+    )
+
+
 def _measured(
-    label: str, statistic: Statistic, floor: Statistic | None, rounds: int, level: float
+    label: str, statistic: Statistic, floor: Statistic | None, rounds: int, confidence: float
 ) -> MeasureEstimate:
-    value = measure_interval(label, statistic, level)
-    floor_value = measure_interval(label, floor, level) if floor is not None and floor.n else None
+    value = measure_interval(label, statistic, confidence)
+    floor_value = measure_interval(label, floor, confidence) if floor is not None and floor.n else None
     excess = difference(value, floor_value) if floor_value else value
     return MeasureEstimate(label, value, floor_value, excess, statistic.n, rounds)
 

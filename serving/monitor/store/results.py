@@ -1,4 +1,4 @@
-"""Answers of the store: what `query` returns."""
+"""The values that `query` returns."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class MeasureEstimate:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How it is now: every measure over all pairs, replicas by name, coverage of the window."""
+    """The state of a window: every measure over all pairs, replicas by name, coverage."""
 
     freshness: Freshness
     measures: Mapping[str, MeasureEstimate]
@@ -91,8 +91,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Cellwise:
-    """One pair in the matrix. `excess` is over the floor of its two replicas."""
+class PairEstimate:
+    """A measure between two replicas. `excess` is over the floor of both."""
 
     a: str
     b: str
@@ -114,7 +114,7 @@ class Matrix:
     values: Array
     excess: Array
     n: Array
-    cells: tuple[Cellwise, ...]
+    cells: tuple[PairEstimate, ...]
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,16 @@ def _roll(connection: Connection, fine: int, coarse: int, start: int) -> None:
         rounds = sum(part.rounds for part in parts)
         histogram = packing.pack_histograms(np.sum(histograms, axis=0)) if histograms else None
         cells.append(
-            {"resolution": coarse, "series": series, "time": start, "rounds": rounds, "sums": packing.pack_sums(sums),
-             "elapsed": sum(elapsed_since(start, part, fine) for part in parts), "histogram": histogram}
-        )  # fmt: skip
+            {
+                "resolution": coarse,
+                "series": series,
+                "time": start,
+                "rounds": rounds,
+                "sums": packing.pack_sums(sums),
+                "elapsed": sum(elapsed_since(start, part, fine) for part in parts),
+                "histogram": histogram,
+            }
+        )
     connection.execute(delete(Cell).where(Cell.resolution == coarse, _ANY_SERIES, Cell.time == start))
     if cells:
         connection.execute(insert(Cell), cells)

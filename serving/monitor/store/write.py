@@ -47,9 +47,19 @@ def write_round(store: Store, record: RoundRecord) -> bool:
     minute = record.time - record.time % MINUTE
     with store.write() as connection:
         _check_age(connection, minute)
-        if not _claim(connection, Round, key=record.key, stream=record.stream, time=record.time, duration=record.duration,
-                      requests=record.requests, probe=record.probe, everyone=None, interval_seconds=record.interval,
-                      outcomes=record.outcomes):  # fmt: skip
+        if not _claim(
+            connection,
+            Round,
+            key=record.key,
+            stream=record.stream,
+            time=record.time,
+            duration=record.duration,
+            requests=record.requests,
+            probe=record.probe,
+            everyone=None,
+            interval_seconds=record.interval,
+            outcomes=record.outcomes,
+        ):
             return False
         subjects = _subjects(connection, record)
         series = _series(connection, record, subjects)
@@ -66,8 +76,15 @@ def write_round(store: Store, record: RoundRecord) -> bool:
         _add_cells(connection, TOTAL, 0, totals, elapsed=0)
         _add_counts(connection, record, minute)
         for mark in record.marks:
-            _claim(connection, Event, key=f"{record.stream}/{mark.key}"[:250], time=record.time, kind=mark.kind,
-                   replica=mark.replica, detail=dict(mark.detail))  # fmt: skip
+            _claim(
+                connection,
+                Event,
+                key=f"{record.stream}/{mark.key}"[:250],
+                time=record.time,
+                kind=mark.kind,
+                replica=mark.replica,
+                detail=dict(mark.detail),
+            )
         everyone = next((subjects[key.a] for key in record.statistics if key.kind == "all"), None)
         if everyone is not None:
             connection.execute(update(Round).where(Round.key == record.key).values(everyone=everyone))
@@ -202,8 +219,15 @@ def cell_row(
 ) -> dict[str, Any]:
     """A row of `cell`."""
     histogram = packing.pack_histograms(counts) if counts is not None else None
-    return {"resolution": resolution, "series": series, "time": time, "rounds": rounds, "elapsed": elapsed,
-            "sums": packing.pack_sums(sums), "histogram": histogram}  # fmt: skip
+    return {
+        "resolution": resolution,
+        "series": series,
+        "time": time,
+        "rounds": rounds,
+        "elapsed": elapsed,
+        "sums": packing.pack_sums(sums),
+        "histogram": histogram,
+    }
 
 
 def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> None:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ranker.divergence import Interval
-from serving.monitor.store.results import AlertRow, Cellwise, EventRow, Freshness, MeasureEstimate
+from serving.monitor.store.results import AlertRow, EventRow, Freshness, MeasureEstimate, PairEstimate
 from serving.monitor.verdict import STATES, TWO_REPLICAS, Facts, OddReplica, judge
 
 NOW = 1_750_000_000
@@ -31,9 +31,9 @@ def measured(label: str, value: float, half: float = 0.002, n: int = 1000) -> Me
     return MeasureEstimate(label, Interval(value, value - half, value + half), floor, excess, n, 15)
 
 
-def pair(a: str, b: str, value: float, half: float = 0.002) -> Cellwise:
+def pair(a: str, b: str, value: float, half: float = 0.002) -> PairEstimate:
     interval = Interval(value, value - half, value + half)
-    return Cellwise(a, b, 1, 1, "L3", interval, interval, 1000, 15)
+    return PairEstimate(a, b, 1, 1, "L3", interval, interval, 1000, 15)
 
 
 def alert(rule: str, severity: str = "page", started: int = NOW - 600, **labels: str) -> AlertRow:
