@@ -1,4 +1,4 @@
-"""Example requests kept whole: of every hour and level the costliest and a uniform sample, with all rankings.
+"""Stores example requests with all rankings: of every hour and level the costliest, and a uniform sample.
 
 One Parquet file an hour and stream, written anew by a rename. The uniform sample is the requests with the smallest
 hashes of that hour, so that it can be drawn from any number of rounds without remembering how many there were.
@@ -126,7 +126,7 @@ class Exemplars:
             costly = [example for example in at_level if example.why == COSTLIEST]
             best += sorted(costly, key=lambda example: (-example.cost, example.request))[: self.each]
             uniform = [example for example in at_level if example.why == UNIFORM]
-            best += sorted(uniform, key=lambda example: _draw(example.request, time))[: self.each]
+            best += sorted(uniform, key=lambda example: _random_key(example.request, time))[: self.each]
         _write(path, best)
         for old in self.directory.glob(f"{stream}-*.parquet"):
             if _hour_of(old) < time - self.keep - HOUR:
@@ -146,7 +146,7 @@ class Exemplars:
             count = is_measured.sum(axis=0)
             mean = np.where(is_measured, cost[rows], 0.0).sum(axis=0) / np.maximum(count, 1)
             usable = np.flatnonzero(count > 0)
-            draws = {int(n): _draw(self._id(names.requests[batch.requests[n]]), time) for n in usable}
+            draws = {int(n): _random_key(self._id(names.requests[batch.requests[n]]), time) for n in usable}
             chosen = (
                 (COSTLIEST, usable[np.argsort(-mean[usable], kind="stable")][: self.each]),
                 (UNIFORM, sorted(draws, key=draws.__getitem__)[: self.each]),
@@ -237,7 +237,7 @@ def read_exemplars(
     return tuple(examples[:limit])
 
 
-def _draw(request: str, time: int) -> str:
+def _random_key(request: str, time: int) -> str:
     # other requests every hour: of a frozen probe a day's sample is then more than an hour's
     hour = (int(time) // HOUR).to_bytes(8, "big")
     return hashlib.blake2b(request.encode(), digest_size=8, salt=hour, person=b"exemplar").hexdigest()

@@ -1,4 +1,4 @@
-"""Live traffic as requests to ask: mirrored Predict calls, decoded. Pure: bytes in, a set of requests out."""
+"""Decodes mirrored Predict calls to requests that every replica is asked. Pure: bytes in, a set of requests out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def live_requests(calls: Sequence[MirroredCall], model_name: str, item: str, pro
     for call in calls:
         try:
             columns = _columns(call.body, model_name, item, probe)
-            rows = _first_of_each(columns[item])
+            rows = _first_positions(columns[item])
             if len(rows) < 2:
                 raise ValueError("there is nothing to rank: fewer than two candidates")
             elements += len(rows) * len(columns)
@@ -70,15 +70,15 @@ def live_requests(calls: Sequence[MirroredCall], model_name: str, item: str, pro
             continue
         repeated += len(columns[item]) - len(rows)
         decoded.append({name: values[rows] for name, values in columns.items()})
-        ids.append(_identifier(call))
+        ids.append(_request_id(call))
     if not decoded:
         return LiveRequests(None, unreadable)
     sizes = [len(columns[item]) for columns in decoded]
     fields = tuple(frozenset(columns) for columns in decoded)
     requests = ProbeSet(
-        _distinct(ids),
+        _number_repeats(ids),
         np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        _joined(decoded, sizes),
+        _join_columns(decoded, sizes),
         item,
         hash="",
         repeated=repeated,
@@ -88,7 +88,7 @@ def live_requests(calls: Sequence[MirroredCall], model_name: str, item: str, pro
 
 
 def live_slices(requests: ProbeSet, cuts: Sequence[Cut]) -> tuple[Slice, ...]:
-    """The requests' parts by the probe's cuts; a feature that no request carries has none."""
+    """Cuts the requests as the probe was cut. A feature that no request carries gives no slice."""
     return tuple(
         part
         for cut in cuts
@@ -132,7 +132,7 @@ def _values(array: Array) -> Array:
     return texts(array) if array.dtype == object else array
 
 
-def _first_of_each(items: Array) -> Array:
+def _first_positions(items: Array) -> Array:
     """Positions of the candidates, without those whose item stood before; int64."""
     places: dict[str, int] = {}
     for place, value in enumerate(items.tolist()):
@@ -140,7 +140,7 @@ def _first_of_each(items: Array) -> Array:
     return np.fromiter(places.values(), np.int64, len(places))
 
 
-def _joined(decoded: Sequence[Columns], sizes: Sequence[int]) -> Columns:
+def _join_columns(decoded: Sequence[Columns], sizes: Sequence[int]) -> Columns:
     joined: Columns = {}
     for name in sorted(set().union(*decoded)):
         is_text = any(name in columns and columns[name].dtype == object for columns in decoded)
@@ -153,21 +153,21 @@ def _joined(decoded: Sequence[Columns], sizes: Sequence[int]) -> Columns:
     return joined
 
 
-def _identifier(call: MirroredCall) -> str:
-    identifier = call.request_id
-    if 0 < len(identifier) <= _LONGEST_ID and identifier.isprintable():
-        return identifier
+def _request_id(call: MirroredCall) -> str:
+    request_id = call.request_id
+    if 0 < len(request_id) <= _LONGEST_ID and request_id.isprintable():
+        return request_id
     return hashlib.blake2b(call.body, digest_size=16).hexdigest()
 
 
-def _distinct(ids: Sequence[str]) -> tuple[str, ...]:
+def _number_repeats(ids: Sequence[str]) -> tuple[str, ...]:
     """The ids, numbered where one comes again: a caller may send several requests under one id."""
     counts: Counter[str] = Counter()
     distinct = []
-    for identifier in ids:
-        counts[identifier] += 1
-        count = counts[identifier]
-        distinct.append(identifier if count == 1 else f"{identifier}#{count}")
+    for request_id in ids:
+        counts[request_id] += 1
+        count = counts[request_id]
+        distinct.append(request_id if count == 1 else f"{request_id}#{count}")
     return tuple(distinct)
 
 

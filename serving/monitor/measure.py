@@ -1,4 +1,4 @@
-"""A round's answers to sums: every pair, the floor, the refresh, the slices. Pure: no clock, no network, no store."""
+"""Turns a round's answers into sums: pairs, floor, refreshes, slices. Pure: no clock, no network, no store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from serving.monitor.slices import Slice
 
 Series = dict[SeriesKey, Mapping[str, Statistic]]
 
-_IN_SLICES = (
+_SLICE_MEASURES = (
     "pd_abs",
     "rpd_sym",
     "rpd_ratio",
@@ -48,12 +48,12 @@ _IN_SLICES = (
     "visible_inversion",
     "consensus_regret",
 )
-"""What is kept of a slice: it is the larger part of the store."""
+"""The measures that are stored of a slice. Slices are the larger part of the store."""
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """The probe's scores by a version that served: kept to compare a refresh with what it replaced.
+    """The probe's scores by a served version. A refresh is compared with those of the version it replaced.
 
     Attributes:
         subject: replica and version.
@@ -70,7 +70,7 @@ class Served:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredRound:
-    """A measured round: what is stored, what each request's measures were, and what served."""
+    """A measured round: the record for the store, the measures of each request, and the served versions."""
 
     record: RoundRecord
     requests: RequestMeasures | None
@@ -91,7 +91,7 @@ def measure(
     """Measures a round.
 
     Args:
-        collected: what came in.
+        collected: the replicas' answers.
         settings: depth and thresholds.
         slices: parts of the requests to measure apart.
         before: replica -> what it served in the last round that it answered; of live requests, which are new each time,
@@ -106,7 +106,7 @@ def measure(
     usable = sorted(
         (a for a in collected.answers if a.version and not a.refused), key=lambda answer: answer.replica
     )
-    served = {answer.replica: _served(answer) for answer in usable}
+    served = {answer.replica: _served_by(answer) for answer in usable}
     statistics: Series = {}
     measured = None
     if served:
@@ -115,7 +115,7 @@ def measure(
         for feature, value, comparison in by_slice(measured, settings, slices):
             statistics.update(series_of(comparison, served, stream, probe.hash, feature, value))
             if gaps and not feature:
-                statistics.update(_gaps(measured.batch, comparison, served, probe))
+                statistics.update(_count_inversions_by_gap(measured.batch, comparison, served, probe))
     marks = []
     for answer in collected.answers:
         if answer.refused and stream == PROBE:  # once is enough
@@ -128,11 +128,11 @@ def measure(
         now, old = served.get(answer.replica), before.get(answer.replica)
         if now is None:
             continue
-        statistics.update(_floor(answer, now, probe, settings, stream))
+        statistics.update(_measure_floor(answer, now, probe, settings, stream))
         if old is not None and old.subject != now.subject:
-            marks.append(_refresh(old.subject, now.subject))
+            marks.append(_refresh_mark(old.subject, now.subject))
             if len(old.scores) == len(now.scores):
-                statistics.update(_against(old, served, probe, settings))
+                statistics.update(_compare_refresh(old, served, probe, settings))
     record = RoundRecord(
         key=f"{stream}/{probe.hash}/{collected.started:.3f}",
         stream=stream,
@@ -156,7 +156,7 @@ def _provenance(served: Served) -> dict[str, object]:
     return labels
 
 
-def _served(answer: Answers) -> Served:
+def _served_by(answer: Answers) -> Served:
     identity = {key: value for key, value in answer.description.items() if key != "served_version"}
     labels = {
         key: value for key, value in answer.labels.items() if key != "server"
@@ -208,12 +208,14 @@ def series_of(
     for (a, b), statistics in comparison.pairs.items():
         first, second = served[a], served[b]
         rung = level(_provenance(first), _provenance(second))
-        series[SeriesKey(stream, "pair", first.subject, second.subject, rung, **cut)] = _kept(
+        series[SeriesKey(stream, "pair", first.subject, second.subject, rung, **cut)] = _measures_to_store(
             statistics, feature
         )
     everyone = group([state.subject for state in served.values()])
     if comparison.pairs:
-        series[SeriesKey(stream, "all", everyone, everyone, **cut)] = _kept(comparison.means, feature)
+        series[SeriesKey(stream, "all", everyone, everyone, **cut)] = _measures_to_store(
+            comparison.means, feature
+        )
     if comparison.pairs and not feature:
         for name, statistics in comparison.replicas.items():
             # a replica is measured against the others: with other company it is another series
@@ -221,7 +223,7 @@ def series_of(
     return series
 
 
-def _gaps(
+def _count_inversions_by_gap(
     batch: RequestBatch, comparison: Comparison, served: Mapping[str, Served], probe: ProbeSet
 ) -> Series:
     series: Series = {}
@@ -241,15 +243,17 @@ def _gaps(
     return series
 
 
-def _kept(statistics: Mapping[str, Statistic], feature: str) -> Mapping[str, Statistic]:
+def _measures_to_store(statistics: Mapping[str, Statistic], feature: str) -> Mapping[str, Statistic]:
     if not feature:
         return statistics
     return {
-        label: statistic for label, statistic in statistics.items() if label.partition("@")[0] in _IN_SLICES
+        label: statistic
+        for label, statistic in statistics.items()
+        if label.partition("@")[0] in _SLICE_MEASURES
     }
 
 
-def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings, stream: str) -> Series:
+def _measure_floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings, stream: str) -> Series:
     floors: Series = {}
     for kind, scores, answered in (
         ("again", answer.again, answer.again_answered),
@@ -264,8 +268,13 @@ def _floor(answer: Answers, now: Served, probe: ProbeSet, settings: Settings, st
     return floors
 
 
-def _against(old: Served, served: Mapping[str, Served], probe: ProbeSet, settings: Settings) -> Series:
-    """A refresh, beside all that serve: its regret is taken against a consensus like that of the pairs it is held to."""
+def _compare_refresh(
+    old: Served, served: Mapping[str, Served], probe: ProbeSet, settings: Settings
+) -> Series:
+    """Compares a refreshed replica with its old version.
+
+    All served replicas take part, so that the consensus is the one that the pairs are measured against.
+    """
     name, now = old.subject.replica, served[old.subject.replica]
     answers = {replica: (state.scores, state.answered) for replica, state in served.items()}
     measured = measure_requests(request_batch(probe, {"": (old.scores, old.answered), **answers}), settings)
@@ -273,7 +282,7 @@ def _against(old: Served, served: Mapping[str, Served], probe: ProbeSet, setting
     return {SeriesKey(PROBE, "refresh", old.subject, now.subject, "L6", probe=probe.hash): statistics}
 
 
-def _refresh(old: Subject, new: Subject) -> Mark:
+def _refresh_mark(old: Subject, new: Subject) -> Mark:
     key = f"refresh/{new.replica}/{old.version}/{old.fingerprint}/{new.version}/{new.fingerprint}"
     return Mark(key, "refresh", new.replica, {"old": old.version, "new": new.version})
 

@@ -1,7 +1,7 @@
-"""Takes mirrored Predict calls: answers at once, keeps a sample.
+"""Receives mirrored Predict calls, answers at once and keeps a sample.
 
-What mirrors them (Envoy, Istio, nginx) throws the answer away, so that it is empty. The caller's own answer comes from
-elsewhere and does not wait for this one.
+The proxy that mirrors (Envoy, Istio, nginx) drops the answer, so the answer is empty. The caller gets its own answer from a
+replica and does not wait for this one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The monitor's metrics for Prometheus, from the store: whoever shows them, they are the same, and a restart loses none.
+"""The monitor's metrics for Prometheus, read from the store: every process shows the same, and a restart loses none.
 
 Measures are pairs of counters, a sum and its weight, so that `rate(sum) / rate(weight)` is the measure over any
 window. Labels are names of replicas, measures and kinds: as many as the deployment has, whatever is served.
@@ -126,13 +126,13 @@ class StoreCollector(Collector):
                 if label == "bias" or not statistic.n:  # signed: its sum is not a counter
                     continue
                 if kind in _FLOORS:
-                    where, place = "floor", [stream, label, a, kind]
+                    family, label_values = "floor", [stream, label, a, kind]
                 elif kind in _PLACES:
-                    where, place = kind, [stream, label, a, b] if kind == "pair" else [stream, label]
+                    family, label_values = kind, [stream, label, a, b] if kind == "pair" else [stream, label]
                 else:
                     continue
-                sums[where][0].add_metric(place, statistic.total)
-                sums[where][1].add_metric(place, statistic.weight)
+                sums[family][0].add_metric(label_values, statistic.total)
+                sums[family][1].add_metric(label_values, statistic.weight)
         for pair in sums.values():
             yield from pair
         yield from self._gauges()

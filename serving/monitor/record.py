@@ -1,4 +1,4 @@
-"""What a round leaves behind: sums by series, counts by replica, marks. Plain values, ready for the store."""
+"""The record of a round for the store: sums by series, counts by replica, marks. Plain values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def group(subjects: list[Subject]) -> Subject:
 
 
 class SeriesKey(NamedTuple):
-    """What one line of a chart shows; see `store.schema.Series`."""
+    """The key of one line of a chart; see `store.schema.Series`."""
 
     stream: str
     kind: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 MAX_BYTES = 64 << 20
-"""What a reservoir holds at most, unless told otherwise: 64 MiB."""
+"""Default limit of what a reservoir holds: 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MirroredCall:
 
 @dataclass(frozen=True)
 class CallSample:
-    """What an interval leaves.
+    """The sampled calls of an interval.
 
     Attributes:
         calls: the sampled calls.

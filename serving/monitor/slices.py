@@ -1,7 +1,6 @@
 """Parts of the requests by a feature's value: by the request for context features, by the candidate for item features.
 
-Where a feature is cut follows from the frozen probe alone, so that every round has the same parts, and live traffic
-those of the probe.
+The frozen probe alone decides where a feature is cut. So every round has the same parts, and so has live traffic.
 """
 
 from __future__ import annotations
@@ -65,9 +64,9 @@ class Cut:
     def parts(self, values: Sequence[Any] | Array) -> Array:
         """The part of each value, text (object) [R]."""
         if not self.numeric:
-            names = _named(values)
+            names = _text_values(values)
             return np.where(np.isin(names, [*self.names, MISSING]), names, OTHER)
-        numbers = np.array([_number(value) for value in values], dtype=np.float32)
+        numbers = np.array([_as_number(value) for value in values], dtype=np.float32)
         parts = np.full(len(numbers), OTHER, dtype=object)
         parts[np.isnan(numbers)] = MISSING
         for level in self.levels:
@@ -88,9 +87,9 @@ class Cut:
         """
         for part in sorted(set(parts.tolist())):
             rows = parts == part
-            have = np.zeros(requests, dtype=bool)
-            have[owner[rows]] = True
-            yield Slice(self.feature, part, self.by_request, rows, have)
+            is_in_part = np.zeros(requests, dtype=bool)
+            is_in_part[owner[rows]] = True
+            yield Slice(self.feature, part, self.by_request, rows, is_in_part)
 
 
 def cuts(probe: ProbeSet, features: Sequence[str]) -> tuple[Cut, ...]:
@@ -108,7 +107,7 @@ def cuts(probe: ProbeSet, features: Sequence[str]) -> tuple[Cut, ...]:
         values = probe.columns[feature]
         numeric = values.dtype.kind == "f"
         if not numeric:
-            values = _named(values)
+            values = _text_values(values)
         first = values[probe.offsets[:-1]][probe.owner]
         by_request = bool(
             ((values == first) | (values != values) & (first != first)).all()
@@ -131,12 +130,12 @@ def slices(probe: ProbeSet, features: Sequence[str]) -> tuple[Slice, ...]:
     )
 
 
-def _named(values: Iterable[Any]) -> Array:
+def _text_values(values: Iterable[Any]) -> Array:
     names = texts(values)
     return np.where(names == "", MISSING, names)
 
 
-def _number(value: Any) -> float:
+def _as_number(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):

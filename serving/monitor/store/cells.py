@@ -1,4 +1,4 @@
-"""Reading cells: by series and time, at the right resolution, up to the minute."""
+"""Reads cells by series and time: coarse cells as far as they are rolled up, then finer ones."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Row:
 def stretches(
     connection: Connection, resolution: int, start: float, end: float
 ) -> Iterator[tuple[int, int, int]]:
-    """Where to read [start, end): (resolution, from, to), coarse as far as it is rolled up, then finer, minutes last."""
+    """The parts to read for [start, end): (resolution, from, to). Coarse cells come first, as far as they are rolled up."""
     until = {
         row.resolution: row.until for row in connection.execute(select(RolledUp.resolution, RolledUp.until))
     }

@@ -1,4 +1,4 @@
-"""Opening the store: one place for the URL, SQLite's settings and the migrations."""
+"""Opens the store: its URL, SQLite's settings, the migrations."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def open_store(target: str | Path, *, create: bool = True) -> Store:
     except ArgumentError:
         raise UserError(f"the store must be a file or a database URL. Received: {str(target)!r}") from None
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-    shown = url.render_as_string(hide_password=True)
+    display_url = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         file = Path(url.database)
         if not create and not file.exists():
@@ -112,21 +112,21 @@ def open_store(target: str | Path, *, create: bool = True) -> Store:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
-        _migrate(engine, shown)
+        _migrate(engine, display_url)
     except (NoSuchModuleError, ImportError, TypeError) as error:
         raise UserError(
-            f"the store's URL must name sqlite or postgresql. Received: {shown} ({_line(error)})"
+            f"the store's URL must name sqlite or postgresql. Received: {display_url} ({_one_line(error)})"
         ) from None
     except (DatabaseError, InterfaceError) as error:
         raise UserError(
-            f"the store cannot be opened. Received: {shown} ({_line(error.orig or error)})"
+            f"the store cannot be opened. Received: {display_url} ({_one_line(error.orig or error)})"
         ) from None
     except SQLAlchemyError as error:
-        raise UserError(f"the store cannot be opened. Received: {shown} ({_line(error)})") from None
-    return Store(engine, shown)
+        raise UserError(f"the store cannot be opened. Received: {display_url} ({_one_line(error)})") from None
+    return Store(engine, display_url)
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
@@ -149,7 +149,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
 
-def _migrate(engine: Engine, shown: str) -> None:
+def _migrate(engine: Engine, display_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -161,7 +161,7 @@ def _migrate(engine: Engine, shown: str) -> None:
         return
     if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
         raise UserError(
-            f"the store must not be newer than this program. Received: {shown} at revision {current!r}"
+            f"the store must not be newer than this program. Received: {display_url} at revision {current!r}"
         )
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
@@ -174,5 +174,5 @@ def _migrate(engine: Engine, shown: str) -> None:
             command.upgrade(config, "head")
         except CommandError as error:
             raise UserError(
-                f"the store's schema cannot be brought up to date. Received: {shown} ({_line(error)})"
+                f"the store's schema cannot be brought up to date. Received: {display_url} ({_one_line(error)})"
             ) from None

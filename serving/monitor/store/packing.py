@@ -1,4 +1,4 @@
-"""Statistics as bytes, and back: what makes a month of rounds fit in a few hundred megabytes.
+"""Packs statistics into bytes and back, so that a month of rounds fits in a few hundred megabytes.
 
 A cell holds the six sums of each measure as float64 (they stay exact) and, where kept, the histograms' filled
 buckets. Many sums repeat (the weights of all measures over examples are one number), which deflate finds.
@@ -37,7 +37,7 @@ def pack_histograms(counts: Array) -> bytes:
     flat = counts.ravel()
     places = np.flatnonzero(flat)
     steps = np.diff(places, prepend=0)
-    return zlib.compress(_planes(steps, "<u2") + _planes(flat[places], "<u4"), _LEVEL)
+    return zlib.compress(_to_byte_planes(steps, "<u2") + _to_byte_planes(flat[places], "<u4"), _LEVEL)
 
 
 def unpack_histograms(data: bytes | None, measures: int) -> Array:
@@ -46,17 +46,17 @@ def unpack_histograms(data: bytes | None, measures: int) -> Array:
     if data:
         raw = zlib.decompress(data)
         filled = len(raw) // 6
-        steps = _unplanes(raw[: 2 * filled], "<u2")
-        flat[np.cumsum(steps, dtype=np.int64)] = _unplanes(raw[2 * filled :], "<u4")
+        steps = _from_byte_planes(raw[: 2 * filled], "<u2")
+        flat[np.cumsum(steps, dtype=np.int64)] = _from_byte_planes(raw[2 * filled :], "<u4")
     return flat.reshape(measures, BUCKETS)
 
 
-def _planes(values: Array, dtype: str) -> bytes:
+def _to_byte_planes(values: Array, dtype: str) -> bytes:
     """Integers as bytes, all low bytes first: the high ones are zeros in a row, which deflate packs to nothing."""
     return values.astype(dtype).view(np.uint8).reshape(len(values), -1).T.tobytes()
 
 
-def _unplanes(data: bytes, dtype: str) -> Array:
+def _from_byte_planes(data: bytes, dtype: str) -> Array:
     size = np.dtype(dtype).itemsize
     return np.frombuffer(data, np.uint8).reshape(size, -1).T.copy().view(dtype).ravel()
 

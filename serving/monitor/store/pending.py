@@ -1,4 +1,4 @@
-"""Rounds on their way to the store: kept while it is locked, full or away, and tried again."""
+"""Queues rounds while the store is locked, full or not reachable, and writes them later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving.monitor.store.write import write_round
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 20
-"""Rounds that wait at most: ten intervals of probe and live traffic."""
+"""The largest number of waiting rounds: ten intervals of probe and live traffic."""
 
 
 class PendingRounds:

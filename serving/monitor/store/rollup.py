@@ -1,4 +1,4 @@
-"""Roll-ups: minutes to ten minutes, hours and days; and how long each is kept.
+"""Rolls cells up from minutes to ten minutes, hours and days, and drops them after their retention.
 
 A coarse cell is computed anew from the finer ones, so that doing it twice changes nothing. `rolled_up` says up to
 where that is done; a round that comes late moves it back. Cells belong to a series, and a series to one version of
@@ -66,9 +66,9 @@ def roll_up(store: Store, now: float, retention: Retention | None = None) -> Non
     for fine, coarse in STEPS:
         end = int(now) // coarse * coarse
         # one coarse cell a transaction: the store is never locked for long, and a kill loses one step
-        while (start := _pending(store, fine, coarse, end)) is not None:
+        while (start := _first_pending(store, fine, coarse, end)) is not None:
             with store.write() as connection:
-                _roll(connection, fine, coarse, start)
+                _roll_cell(connection, fine, coarse, start)
                 _set_until(connection, coarse, start + coarse)
             rolled = True
     if rolled:
@@ -101,7 +101,7 @@ def reopen(connection: Connection, time: int) -> None:
         )
 
 
-def _pending(store: Store, fine: int, coarse: int, end: int) -> int | None:
+def _first_pending(store: Store, fine: int, coarse: int, end: int) -> int | None:
     """Start of the first coarse cell that is over, not computed, and has finer cells; None if none."""
     with store.read() as connection:
         since = _until(connection, coarse)
@@ -124,7 +124,7 @@ def _set_until(connection: Connection, resolution: int, until: int) -> None:
         connection.execute(insert(RolledUp).values(resolution=resolution, until=until))
 
 
-def _roll(connection: Connection, fine: int, coarse: int, start: int) -> None:
+def _roll_cell(connection: Connection, fine: int, coarse: int, start: int) -> None:
     inside = (Cell.time >= start, Cell.time < start + coarse)
     rows = connection.execute(
         select(Cell.series, Cell.time, Cell.rounds, Cell.elapsed, Cell.sums, Cell.histogram, Layout.labels)
@@ -171,7 +171,7 @@ def _roll(connection: Connection, fine: int, coarse: int, start: int) -> None:
         connection.execute(
             insert(Count),
             [
-                {"resolution": coarse, "time": start} | dict(zip(keys, map(_plain, row), strict=True))
+                {"resolution": coarse, "time": start} | dict(zip(keys, map(_as_plain, row), strict=True))
                 for row in totals
             ],
         )
@@ -183,5 +183,5 @@ def elapsed_since(start: int, cell: Any, resolution: int) -> int:
     return int(inside + cell.rounds * (cell.time - start))
 
 
-def _plain(value: object) -> object:
+def _as_plain(value: object) -> object:
     return value if isinstance(value, str) else int(value)  # type: ignore[call-overload]  # PostgreSQL sums to Decimal

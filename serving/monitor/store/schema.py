@@ -38,7 +38,7 @@ def _key() -> Mapped[int]:
 
 
 class Layout(Base):
-    """Whose sums a cell holds, in order: labels of measures, so that old cells stay readable."""
+    """The labels of the measures whose sums a cell holds, in order, so that old cells stay readable."""
 
     __tablename__ = "layout"
     id: Mapped[int] = _key()
