@@ -126,7 +126,7 @@ class Exemplars:
             costly = [example for example in at_level if example.why == COSTLIEST]
             best += sorted(costly, key=lambda example: (-example.cost, example.request))[: self.each]
             uniform = [example for example in at_level if example.why == UNIFORM]
-            best += sorted(uniform, key=lambda example: _random_key(example.request, time))[: self.each]
+            best += sorted(uniform, key=lambda example: random_key(example.request, time))[: self.each]
         _write(path, best)
         for old in self.directory.glob(f"{stream}-*.parquet"):
             if _hour_of(old) < time - self.keep - HOUR:
@@ -146,7 +146,7 @@ class Exemplars:
             count = is_measured.sum(axis=0)
             mean = np.where(is_measured, cost[rows], 0.0).sum(axis=0) / np.maximum(count, 1)
             usable = np.flatnonzero(count > 0)
-            draws = {int(n): _random_key(self._id(names.requests[batch.requests[n]]), time) for n in usable}
+            draws = {int(n): random_key(self._id(names.requests[batch.requests[n]]), time) for n in usable}
             chosen = (
                 (COSTLIEST, usable[np.argsort(-mean[usable], kind="stable")][: self.each]),
                 (UNIFORM, sorted(draws, key=draws.__getitem__)[: self.each]),
@@ -237,8 +237,11 @@ def read_exemplars(
     return tuple(examples[:limit])
 
 
-def _random_key(request: str, time: int) -> str:
-    # other requests every hour: of a frozen probe a day's sample is then more than an hour's
+def random_key(request: str, time: int) -> str:
+    """The hash of a request in the hour of `time`, in seconds. The smallest hashes are the hour's uniform sample.
+
+    Each hour has other hashes, so that a day of a frozen probe samples more requests than an hour.
+    """
     hour = (int(time) // HOUR).to_bytes(8, "big")
     return hashlib.blake2b(request.encode(), digest_size=8, salt=hour, person=b"exemplar").hexdigest()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ranker.divergence import Settings
 from serving.monitor.collect import Answers, Collected
-from serving.monitor.exemplars import Exemplars, Names, _draw
+from serving.monitor.exemplars import Exemplars, Names, random_key
 from serving.monitor.measure import MeasuredRound, Served, measure
 from serving.monitor.record import LIVE, PROBE
 from serving.monitor.requests import ProbeSet, probe_set
@@ -69,7 +69,7 @@ class Simulation:
     @property
     def special(self) -> int:
         """A request that the uniform sample of the newest hour surely has."""
-        return min(range(self.requests), key=lambda n: _draw(f"request-{n:03d}", NOW))
+        return min(range(self.requests), key=lambda n: random_key(f"request-{n:03d}", NOW))
 
     def _probe(self) -> ProbeSet:
         rows = self.requests * self.candidates
