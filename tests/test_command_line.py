@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -149,3 +151,29 @@ def test_studies_without_data_draw_and_others_say_what_they_need(call, tmp_path)
     code, _, err = call("study", "swaps", "--run-dir", tmp_path, "--out", tmp_path / "swaps")
     assert code == 1
     one_line(err, "not a run directory", "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra", "code"),
+    [
+        ("dashboard", "dash", "dashboard", 1),
+        ("monitor", "sqlalchemy", "monitor", 1),
+        ("status", "sqlalchemy", "monitor", 4),
+    ],
+)
+def test_a_missing_extra_is_one_line(tmp_path, command, module, extra, code):
+    program = (
+        "import sys\n"
+        "class Bare:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] == {module!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Bare())\n"
+        "from ranker.cli import main\n"
+        f"sys.argv = ['ranker', {command!r}, '--run-dir', {str(tmp_path)!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.count("\n") == 1
+    assert f"ranker {command} needs: pip install 'steady-ranker[{extra}]'" in done.stderr

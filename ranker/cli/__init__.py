@@ -26,6 +26,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_EXTRAS = {
+    **dict.fromkeys(("quickstart", "prepare", "train", "evaluate", "run", "study"), "all"),
+    **dict.fromkeys(("monitor", "status", "gate"), "monitor"),
+    **{name: name for name in ("dashboard", "gateway", "serve")},
+    "rank": "client",
+}
+"""Command -> the extra that brings what it imports."""
+
 _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config, pipeline.init),
@@ -48,6 +56,13 @@ def main() -> None:
     except UserError as error:
         print(f"ranker: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        command = next((word for word in sys.argv[1:] if word in _EXTRAS), "")
+        if not command or (error.name or "").partition(".")[0] in ("ranker", "pipelines", "serving"):
+            raise
+        needed = f"pip install 'steady-ranker[{_EXTRAS[command]}]'"
+        print(f"ranker {command} needs: {needed} (no module {error.name})", file=sys.stderr)
+        sys.exit(4 if command == "status" else 1)  # 1 would say UNSTABLE
     except KeyboardInterrupt:
         print("ranker: stopped", file=sys.stderr)
         sys.exit(130)
