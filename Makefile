@@ -70,6 +70,16 @@ $(FRAMEWORKS)/.ready: tests/requirements-frameworks.txt
 test-frameworks: .venv/.ready $(FRAMEWORKS)/.ready  ## the activations on JAX and PyTorch, in an environment of their own (3 GB)
 	RANKER_FRAMEWORKS_PYTHON=$(FRAMEWORKS)/bin/python $(BIN)/python -m pytest -m frameworks $(ARGS)
 
+MLSERVER := build/mlserver-venv
+$(MLSERVER)/.ready: tests/requirements-mlserver.txt
+	python3 -m venv $(MLSERVER)
+	$(MLSERVER)/bin/python -m pip install --quiet -r tests/requirements-mlserver.txt
+	@touch $@
+
+.PHONY: test-mlserver
+test-mlserver: .venv/.ready $(MLSERVER)/.ready  ## the monitor's clients against MLServer, in an environment of its own
+	STEADY_RANKER_MLSERVER=$(CURDIR)/$(MLSERVER)/bin/python $(BIN)/python -m pytest tests/serving/targets $(ARGS)
+
 .PHONY: site
 site: .venv/.ready  ## the documentation as a site that is read without a network, in build/site
 	@if [ -x $(BIN)/mkdocs ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet; \

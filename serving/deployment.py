@@ -67,6 +67,7 @@ class Deployment:
       signature: the signature that scores rows.
       output: its output with the scores, `NAME` or `NAME[COLUMN]`; empty: `score`, else the only one.
       scale: what the output holds: probabilities, or logits.
+      json_request, json_scores: of servers that take plain JSON: the request's template, and the path to the scores.
 
     Raises:
       pydantic.ValidationError: a value breaks its rule.
@@ -81,6 +82,8 @@ class Deployment:
     signature: NonEmpty = "serving_default"
     output: Text = ""
     scale: Literal["probability", "logit"] = "probability"
+    json_request: NonEmpty = '{"instances": "$rows"}'
+    json_scores: NonEmpty = "predictions"
 
     @field_validator("replicas")
     @classmethod
@@ -132,7 +135,7 @@ def dump(deployment: Deployment, path: Path | str) -> None:
         {key: value for key, value in replica.items() if value} for replica in tree.pop("replicas")
     ]
     tree = {key: list(value) if isinstance(value, tuple) else value for key, value in tree.items()}
-    for key in ("signature", "output", "scale"):
+    for key in ("signature", "output", "scale", "json_request", "json_scores"):
         if tree[key] == getattr(Deployment, key):
             del tree[key]
     # Without allow_unicode: PyYAML writes U+0085 plain, and reads it back as a line break.

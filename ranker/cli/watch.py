@@ -77,6 +77,13 @@ def _monitor(
         str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")
     ] = None,
     scale: Annotated[str | None, typer.Option(help="What scores are: probability or logit.")] = None,
+    json_request: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help='Of json+http: the request; default {"instances": "$rows"}.'),
+    ] = None,
+    json_scores: Annotated[
+        str | None, typer.Option(metavar="JMESPATH", help="Where its answer has the scores.")
+    ] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
@@ -134,13 +141,22 @@ def _monitor(
         raise UserError("give --run-dir, or --probe with --replica or --deployment")
     call = {
         key: value
-        for key, value in (("item", item), ("signature", signature), ("output", output), ("scale", scale))
+        for key, value in (
+            ("item", item),
+            ("signature", signature),
+            ("output", output),
+            ("scale", scale),
+            ("json_request", json_request),
+            ("json_scores", json_scores),
+        )
         if value is not None
     }
     if deployment_file is not None and (replica or model_name or call):
         raise UserError("give --deployment, or --replica with its options, not both: the file has these keys")
     if run_dir is not None and call:
-        raise UserError(f"--{next(iter(call))} is for a monitor without --run-dir, which knows it")
+        raise UserError(
+            f"--{next(iter(call)).replace('_', '-')} is for a monitor without --run-dir, which knows it"
+        )
     if once and mirror_listen is not None:
         raise UserError("give --once or --mirror-listen, not both: one round has no live calls to measure")
     from serving.client import Tls

@@ -24,6 +24,8 @@ from serving.client.columns import (
     holds_lists,
     length,
     missing,
+    scoring_inputs,
+    shaped,
     to_arrays,
 )
 from serving.client.connection import (
@@ -111,8 +113,8 @@ class RankerClient:
     ) -> Prediction:
         """Scores rows, given as columns of raw values of one length.
 
-        The scores are what the model answers; a broken model's may be NaN. The item's column is left out where the model
-        has no such input.
+        The scores are what the model answers; a broken model's may be NaN. See `serving.client.columns.scoring_inputs`
+        for models that take other inputs than the columns.
         """
         check_mapping(rows, "rows")
         with _Operation(self) as operation:
@@ -191,12 +193,10 @@ class RankerClient:
         self, operation: _Operation, rows: Mapping[str, Any], version: int | None, label: str | None
     ) -> Prediction:
         signature = self._scoring_signature(operation)
-        if signature is not None and signature.inputs and not rows.keys() <= signature.inputs.keys():
-            item = self._item_feature(operation)
-            if item not in signature.inputs:
-                rows = {name: values for name, values in rows.items() if name != item}
+        takes_columns = signature is None or not signature.inputs or rows.keys() <= signature.inputs.keys()
+        item = _DEFAULT_ITEM if takes_columns else self._item_feature(operation)
         separators = self._separators(operation) if any(map(holds_lists, rows.values())) else {}
-        arrays = to_arrays(rows, signature, separators)
+        arrays = scoring_inputs(rows, signature, item, separators)
         batch = length(arrays)
         request = self._request(self._spec(self._signature, version, label), arrays)
         answer, latency = operation.send(wire.PREDICT, request)
@@ -251,7 +251,8 @@ class RankerClient:
         row = to_arrays(columns, signature, separators) if columns else {}
         row |= missing(signature, [*columns, *candidates])
         repeated = {name: np.repeat(values, count) for name, values in row.items()}
-        request = self._request(self._spec(self._signature, version, label), repeated | items)
+        inputs = shaped(repeated | items, signature)
+        request = self._request(self._spec(self._signature, version, label), inputs)
         answer, latency = operation.send(wire.PREDICT, request)
         ids = tuple(text(value) for value in items[item])
         scores = self._ranked_scores(answer, ids)

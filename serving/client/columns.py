@@ -11,7 +11,7 @@ import numpy as np
 
 from ranker.errors import UserError
 from ranker.text import texts
-from serving.client.answers import Signature
+from serving.client.answers import Signature, TensorSpec
 
 _NUMERIC = {
     "DT_FLOAT": np.float32,
@@ -45,6 +45,54 @@ def to_arrays(
     return {
         name: _convert(name, values, dtypes.get(name, ""), (separators or {}).get(name))
         for name, values in rows.items()
+    }
+
+
+def scoring_inputs(
+    rows: Mapping[str, Any],
+    signature: Signature | None,
+    item: str,
+    separators: Mapping[str, str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns the inputs of a call that scores rows.
+
+    A model with one numeric input that is no column takes all columns but the item's, in their order, as a matrix. Else
+    each column is an input; the item's is left out where the model has no such input.
+
+    Args:
+      rows: name to values, of one length.
+      signature: what the model takes; None, or without inputs: not known.
+      item: the feature that identifies a candidate.
+      separators: of multivalued features, what joins the items of a list.
+
+    Raises:
+      UserError: as `to_arrays`, or the model takes another number of columns.
+    """
+    inputs = signature.inputs if signature else {}
+    name, spec = next(iter(inputs.items()), ("", TensorSpec("", None)))
+    if len(inputs) == 1 and name not in rows and spec.dtype in _NUMERIC:
+        columns = {key: values for key, values in rows.items() if key != item}
+        width = spec.shape[-1] if spec.shape and len(spec.shape) > 1 else -1
+        if not columns or width not in (-1, len(columns)):
+            raise UserError(
+                f"input `{name}` must get {width} columns. Received: {len(columns)} ({', '.join(columns)})"
+            )
+        return {
+            name: np.stack(
+                [_convert(key, values, spec.dtype, None) for key, values in columns.items()], axis=1
+            )
+        }
+    if inputs and item not in inputs:
+        rows = {key: values for key, values in rows.items() if key != item}
+    return shaped(to_arrays(rows, signature, separators), signature)
+
+
+def shaped(arrays: Mapping[str, np.ndarray], signature: Signature | None) -> dict[str, np.ndarray]:
+    """Returns columns [rows] as [rows, 1] where the signature's input has two dimensions."""
+    specs = signature.inputs if signature else {}
+    return {
+        name: values[:, None] if name in specs and len(specs[name].shape or ()) == 2 else values
+        for name, values in arrays.items()
     }
 
 

@@ -207,7 +207,7 @@ def _hangs(text: str) -> bool:
     while the kernel accepts for it.
     """
     target = parse_target(text)
-    if target.protocol != "grpc":  # HTTP clients tell the two apart
+    if not target.is_grpc:  # HTTP clients tell the two apart
         return False
     try:
         with socket.create_connection(target.address, timeout=_LISTENS_WITHIN) as connection:
@@ -294,8 +294,8 @@ def _ask_replica(
     labels = {**{key: str(value) for key, value in replica.labels.items()}, "server": replica.target}
     try:
         client = connect(replica)
-    except UserError:
-        return _no_answers(replica.name, labels, probe, "error")
+    except UserError as error:
+        return _no_answers(replica.name, labels, probe, "error", message=str(error))
     with client:
         try:
             description = _describe(client, _Silence(limits.patience, ends))

@@ -135,7 +135,13 @@ class Monitor:
         self._memory = exemplars.directory / "served.npz" if exemplars is not None else None
         self.served: dict[str, Served] = load_served(self._memory, probe) if self._memory is not None else {}
         self._call = ModelCall(
-            deployment.model_name, deployment.item, deployment.signature, deployment.output, deployment.scale
+            deployment.model_name,
+            deployment.item,
+            deployment.signature,
+            deployment.output,
+            deployment.scale,
+            deployment.json_request,
+            deployment.json_scores,
         )
         self._gaps_hour = -1
         self._exemplars_of: tuple[int, str] | None = None

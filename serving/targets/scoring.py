@@ -10,7 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from serving.client import Prediction, RankerClient, Tls
-from serving.targets.target import parse_target
+from serving.targets.http import JsonClient, JsonConnection, OpenInferenceClient, TfServingRestClient
+from serving.targets.open_inference_grpc import GrpcDocumentConnection
+from serving.targets.target import Target, parse_target
 
 SCALES = ("probability", "logit")
 """What outputs are: probabilities, or log-odds that become probabilities by the logistic function."""
@@ -48,6 +50,8 @@ class ModelCall:
         signature: of TF Serving: the signature that scores rows.
         output: the output with the scores, `NAME` or `NAME[COLUMN]`; empty: `score`, else the only one.
         scale: one of `SCALES`.
+        json_request, json_scores: of plain JSON: the request's template and the path to the scores, as
+            `serving.targets.http.JsonClient` reads them.
     """
 
     model_name: str = "ranker"
@@ -55,6 +59,8 @@ class ModelCall:
     signature: str = "serving_default"
     output: str = ""
     scale: str = "probability"
+    json_request: str = '{"instances": "$rows"}'
+    json_scores: str = "predictions"
 
 
 def connect(
@@ -73,17 +79,32 @@ def connect(
         UserError: no such target, or a TLS file cannot be read.
     """
     parsed = parse_target(target)
-    client: ScoringClient = RankerClient(
-        str(parsed),
-        model_name=call.model_name,
-        deadline=deadline,
-        retries=retries,
-        tls=tls,
-        item=call.item,
-        signature=call.signature,
-        output=call.output or None,
-    )
+    if parsed.protocol == "grpc":
+        client: ScoringClient = RankerClient(
+            str(parsed),
+            model_name=call.model_name,
+            deadline=deadline,
+            retries=retries,
+            tls=tls,
+            item=call.item,
+            signature=call.signature,
+            output=call.output or None,
+        )
+    elif parsed.scheme == "v2+grpc":
+        connection = GrpcDocumentConnection(parsed, deadline, retries, tls)
+        client = OpenInferenceClient(connection, call.model_name, call.item, call.output or None)
+    else:
+        client = _over_http(parsed, call, JsonConnection(parsed, deadline, retries, tls))
     return LogitClient(client) if call.scale == "logit" else client
+
+
+def _over_http(target: Target, call: ModelCall, connection: JsonConnection) -> ScoringClient:
+    output = call.output or None
+    if target.protocol == "tfserving":
+        return TfServingRestClient(connection, call.model_name, call.item, call.signature, output)
+    if target.protocol == "v2":
+        return OpenInferenceClient(connection, call.model_name, call.item, output)
+    return JsonClient(connection, call.json_request, call.json_scores, call.model_name)
 
 
 class LogitClient:

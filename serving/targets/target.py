@@ -14,6 +14,7 @@ PROTOCOLS = {
     "tfserving+https": "TF Serving, REST over TLS",
     "v2+http": "Open Inference Protocol (KServe v2), REST",
     "v2+https": "Open Inference Protocol (KServe v2), REST over TLS",
+    "v2+grpc": "Open Inference Protocol (KServe v2), gRPC",
     "json+http": "plain JSON, sent by POST to the address as it stands",
     "json+https": "plain JSON over TLS",
 }
@@ -49,6 +50,11 @@ class Target:
         return self.scheme.partition("+")[0]
 
     @property
+    def is_grpc(self) -> bool:
+        """Whether calls go by gRPC."""
+        return self.scheme.endswith("grpc")
+
+    @property
     def url(self) -> str:
         """The address for an HTTP client."""
         transport = self.scheme.partition("+")[2]
@@ -79,7 +85,7 @@ def parse_target(text: object) -> Target:
     protocol = scheme.partition("+")[0]
     if protocol != "json":
         path = path.rstrip("/")
-    if (protocol == "grpc" and path) or (protocol != "json" and query):
+    if (scheme.endswith("grpc") and path) or (protocol != "json" and query):
         raise UserError(
             f"a target {scheme}:// must have no {'path' if path else 'query'}. Received: {text!r}"
         )

@@ -19,7 +19,7 @@ def _load() -> descriptor_pool.DescriptorPool:
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     contract = resources.files("serving.wire").joinpath("contract.binpb").read_bytes()
     files = {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(contract).file}
-    names = ("error_codes", "tensorflow", "server_config", "serving", "health", "profiler")
+    names = ("error_codes", "tensorflow", "server_config", "serving", "health", "profiler", "open_inference")
     for name in (f"{name}.proto" for name in names):
         pool.Add(files[name])
     return pool
@@ -79,6 +79,12 @@ HealthCheckRequest: Any = message_factory.GetMessageClass(
 HealthCheckResponse: Any = message_factory.GetMessageClass(
     POOL.FindMessageTypeByName("grpc.health.v1.HealthCheckResponse")
 )
+ModelMetadataRequest: Any = message_factory.GetMessageClass(
+    POOL.FindMessageTypeByName("inference.ModelMetadataRequest")
+)
+ModelInferRequest: Any = message_factory.GetMessageClass(
+    POOL.FindMessageTypeByName("inference.ModelInferRequest")
+)
 
 
 class Method(NamedTuple):
@@ -106,4 +112,7 @@ MULTI_INFERENCE = _method(PREDICTION_SERVICE, "MultiInference")
 GET_MODEL_METADATA = _method(PREDICTION_SERVICE, "GetModelMetadata")
 GET_MODEL_STATUS = _method(MODEL_SERVICE, "GetModelStatus")
 RELOAD_CONFIG = _method(MODEL_SERVICE, "HandleReloadConfigRequest")
+OPEN_INFERENCE_SERVICE = "inference.GRPCInferenceService"
+MODEL_METADATA = _method(OPEN_INFERENCE_SERVICE, "ModelMetadata")
+MODEL_INFER = _method(OPEN_INFERENCE_SERVICE, "ModelInfer")
 METHODS = (PREDICT, CLASSIFY, REGRESS, MULTI_INFERENCE, GET_MODEL_METADATA, GET_MODEL_STATUS, RELOAD_CONFIG)
