@@ -106,8 +106,8 @@ class Deployment:
         for replica in self.replicas:
             if replica.name == name:
                 return replica
-        known = ", ".join(replica.name for replica in self.replicas)
-        raise UserError(f"the deployment has no such replica (it has {known}). Received: {name}")
+        names = ", ".join(replica.name for replica in self.replicas)
+        raise UserError(f"the deployment has no such replica (it has {names}). Received: {name}")
 
 
 def load(path: Path | str) -> Deployment:

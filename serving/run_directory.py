@@ -1,4 +1,4 @@
-"""From a run directory to a deployment: which replicas there are, who they are, where they will serve."""
+"""Makes a deployment of a run directory: its replicas, their descriptions, their addresses."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
     """
     experiment = experiment_of(run)
     arm = experiment.deployed_arm
-    own = experiment.arm(arm)
+    deployed = experiment.arm(arm)
     port = base_port if base_port is not None else experiment.serving.base_port
-    if port + own.replicas.count - 1 > 65535:
+    if port + deployed.replicas.count - 1 > 65535:
         raise UserError(
-            f"serving.base_port: leaves no room for {own.replicas.count} replicas. Received: {port}"
+            f"serving.base_port: leaves no room for {deployed.replicas.count} replicas. Received: {port}"
         )
-    identities = [identity(run, arm, index) for index in range(own.replicas.count)]
+    identities = [identity(run, arm, index) for index in range(deployed.replicas.count)]
     if len({description["feature_spec"] for description in identities}) > 1:
         raise UserError(
             f"{run}: replicas of arm '{arm}' differ in their feature_spec; run `ranker train` again"
@@ -58,19 +58,20 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
             "target": str(HostPort(experiment.serving.host.strip("[]"), port + index)),
             "path": str(layout.replica_dir(run, arm, index).relative_to(run)),
             "labels": {
-                key: told[key] for key in ("arm", "replica", "init_seed", "shuffle_seed", "data", "version")
+                key: description[key]
+                for key in ("arm", "replica", "init_seed", "shuffle_seed", "data", "version")
             }
             | {"hardware": "cpu"},
         }
-        for index, told in enumerate(identities)
+        for index, description in enumerate(identities)
     ]
     return build(
         {
             "model_name": experiment.serving.model_name,
             "feature_spec": identities[0]["feature_spec"],
-            "item": own.item,
-            "context": own.context_features,
-            "candidate": own.item_features,
+            "item": deployed.item,
+            "context": deployed.context_features,
+            "candidate": deployed.item_features,
             "replicas": replicas,
         },
         f"{run}: ",
@@ -78,7 +79,7 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
 
 
 def identity(run: Path, arm: str, replica: int) -> dict[str, Any]:
-    """What the newest version of a replica says of itself.
+    """The description that the newest version of a replica carries.
 
     Raises:
         UserError: there is no version with a SavedModel.

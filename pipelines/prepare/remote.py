@@ -12,7 +12,7 @@ from pipelines.prepare.manifest import Manifest
 from ranker.errors import UserError
 
 
-class Store:
+class RemoteDirectory:
     """The data directory of a run at a URI that fsspec knows.
 
     Args:

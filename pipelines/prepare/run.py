@@ -19,7 +19,7 @@ from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan, files_by_split, make_plan
 from pipelines.prepare.read import sources
 from pipelines.prepare.remarks import Limits
-from pipelines.prepare.remote import Store
+from pipelines.prepare.remote import RemoteDirectory
 from pipelines.prepare.stages import Directories
 from pipelines.prepare.watch import watched
 from pipelines.progress import Progress, silent
@@ -58,7 +58,7 @@ def prepare(
     """
     options = options or RunnerOptions()
     plan = make_plan(experiment)
-    store = Store(str(run_dir)) if "://" in str(run_dir) else None
+    store = RemoteDirectory(str(run_dir)) if "://" in str(run_dir) else None
     target = layout.data_dir(Path(run_dir))
     there = store.manifest() if store else Manifest.read(layout.manifest_path(Path(run_dir)))
     if there is not None and there.inputs == plan.inputs and (store or there.is_whole(target)):

@@ -392,7 +392,7 @@ def gate(
     log = run_dir / "logs" / "gate.log" if os.access(run_dir, os.W_OK) else Path(os.devnull)
     with chatter_to(log):  # TensorFlow's, where models are read from disk
         result = shell.gate(candidate, baseline, probe, options)
-    if not shell.keep(result, run_dir):
+    if not shell.save_result(result, run_dir):
         Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")
     if junit is not None:
         try:

@@ -29,18 +29,18 @@ def choose_output(names: Iterable[str], output: str | None) -> tuple[str, int | 
       >>> choose_output(["label", "probabilities"], "probabilities[1]")
       ('probabilities', 1)
     """
-    known = sorted(names)
+    available = sorted(names)
     if output is None:
-        if "score" in known or len(known) == 1:
-            return ("score" if "score" in known else known[0]), None
-        raise OutputError(f"outputs: {', '.join(known) or 'none'}; choose one with --output (`output`)")
-    if output in known:
+        if "score" in available or len(available) == 1:
+            return ("score" if "score" in available else available[0]), None
+        raise OutputError(f"outputs: {', '.join(available) or 'none'}; choose one with --output (`output`)")
+    if output in available:
         return output, None
     match = _COLUMN.fullmatch(output)
-    if match and match["name"] in known:
+    if match and match["name"] in available:
         return match["name"], int(match["column"])
     raise OutputError(
-        f"no output `{output}`; outputs: {', '.join(known) or 'none'}; choose one with --output (`output`)"
+        f"no output `{output}`; outputs: {', '.join(available) or 'none'}; choose one with --output (`output`)"
     )
 
 

@@ -1,8 +1,8 @@
-"""One round: every probe request to every replica, each replica on its own time.
+"""Collects one round: sends every probe request to every replica, each replica on its own threads.
 
-A replica that is down or slow costs the others nothing: it has its own threads, a deadline a request, and an
-end of the round after which what is missing counts as `deadline`. A replica that comes back within the round is
-asked what it did not answer.
+A replica that is down or slow does not delay the others. Each request has a deadline, and so has the round: requests
+without an answer at its end count as `deadline`. A replica that comes back within the round gets the requests that it
+has not answered.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ request down; anything else."""
 _FAILURES_IN_ROW = 3
 """Calls in a row without an answer after which a replica is asked one request at a time until it answers again."""
 _ATTEMPTS = 3
-"""How often a request is sent whose calls end with a status of `_SENT_AGAIN`, while the replica answers others."""
-_SENT_AGAIN = frozenset({"UNAVAILABLE", "ABORTED", "CANCELLED"})
+"""How often a request is sent whose calls end with a status of `_RETRIED_STATUSES`, while the replica answers others."""
+_RETRIED_STATUSES = frozenset({"UNAVAILABLE", "ABORTED", "CANCELLED"})
 """gRPC statuses of calls that may do better at once: the connection broke, or the server turned the call away.
 A call past its deadline is not sent again: to a caller it is as late."""
 _LONGEST_PAUSE = 2.0
@@ -70,7 +70,7 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\
 
 @dataclass(frozen=True)
 class Expected:
-    """What a replica must say of itself to be compared; empty: anything."""
+    """The description that a replica must have to be compared; empty: any."""
 
     feature_spec: str = ""
 
@@ -83,7 +83,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RoundLimits:
     """How long and how hard to ask.
 
     Attributes:
@@ -173,8 +173,8 @@ def collect(
     probe: ProbeSet,
     connect: Connect,
     expected: Expected,
-    limits: Limits,
-    usual: Expected | None = None,
+    limits: RoundLimits,
+    preferred: Expected | None = None,
 ) -> Collected:
     """Asks every replica every request, all replicas at once.
 
@@ -184,7 +184,7 @@ def collect(
         connect: opens a client for a replica; closed after the round.
         expected: what replicas must say of themselves.
         limits: deadlines.
-        usual: where `expected` does not say, most replicas decide who may be compared; this breaks a tie.
+        preferred: where `expected` does not say, most replicas decide who may be compared; this one wins a tie.
     """
     started, clock = time.time(), time.monotonic()
     with ThreadPoolExecutor(max_workers=max(len(replicas), 1), thread_name_prefix="replica") as pool:
@@ -192,14 +192,14 @@ def collect(
             pool.map(lambda replica: _ask_replica(replica, probe, connect, expected, limits), replicas)
         )
     for replica, answer in zip(replicas, answers, strict=True):
-        if answer.errors.get("down") and _hangs(replica.target):
+        if answer.errors.get("down") and _accepts_but_is_silent(replica.target):
             answer.errors["deadline"] += answer.errors.pop("down")
-    majority = _majority(answers, expected, usual or Expected())
+    majority = _majority(answers, expected, preferred or Expected())
     answers = tuple(_refuse_unexpected(majority, answer, probe) for answer in answers)
     return Collected(probe, started, time.monotonic() - clock, answers)
 
 
-def _hangs(text: str) -> bool:
+def _accepts_but_is_silent(text: str) -> bool:
     """Whether a process holds a port and says nothing there.
 
     gRPC says UNAVAILABLE of it, as it does where nothing listens. Any HTTP/2 server sends its settings as soon as it
@@ -220,8 +220,8 @@ def _hangs(text: str) -> bool:
     return False
 
 
-def _majority(answers: Sequence[Answers], expected: Expected, usual: Expected) -> Expected:
-    """What to expect where `expected` does not say: what most replicas say of themselves, of equals the usual."""
+def _majority(answers: Sequence[Answers], expected: Expected, preferred: Expected) -> Expected:
+    """The feature spec of most replicas, where `expected` has none; of equally many the preferred one."""
     if expected.feature_spec:
         return expected
     votes = Counter(
@@ -230,7 +230,7 @@ def _majority(answers: Sequence[Answers], expected: Expected, usual: Expected) -
         if answer.version and answer.description.get("feature_spec")
     )
     winners = [value for value, count in votes.items() if count == max(votes.values())]
-    return Expected(usual.feature_spec if usual.feature_spec in winners else next(iter(winners), ""))
+    return Expected(preferred.feature_spec if preferred.feature_spec in winners else next(iter(winners), ""))
 
 
 def _refuse_unexpected(expected: Expected, answer: Answers, probe: ProbeSet) -> Answers:
@@ -242,7 +242,7 @@ def _refuse_unexpected(expected: Expected, answer: Answers, probe: ProbeSet) -> 
     )
 
 
-class _Scores:
+class _ReplicaScores:
     """One replica's scores as they come in.
 
     Attributes:
@@ -261,7 +261,7 @@ class _Scores:
         self.messages: dict[str, str] = {}
 
 
-class _Silence:
+class _SilenceTimer:
     """How long a replica has not answered; paces the calls that find out whether it is back.
 
     Args:
@@ -288,7 +288,7 @@ class _Silence:
 
 
 def _ask_replica(
-    replica: Replica, probe: ProbeSet, connect: Connect, expected: Expected, limits: Limits
+    replica: Replica, probe: ProbeSet, connect: Connect, expected: Expected, limits: RoundLimits
 ) -> Answers:
     ends = time.monotonic() + limits.round
     labels = {**{key: str(value) for key, value in replica.labels.items()}, "server": replica.target}
@@ -298,7 +298,7 @@ def _ask_replica(
         return _no_answers(replica.name, labels, probe, "error", message=str(error))
     with client:
         try:
-            description = _describe(client, _Silence(limits.patience, ends))
+            description = _describe(client, _SilenceTimer(limits.patience, ends))
         except (FailedPrecondition, InvalidArgument, MalformedAnswer):
             description = {}  # not an export of ours: it may still be asked for scores
         except ServingError as error:
@@ -315,7 +315,7 @@ def _ask_replica(
         alone = _send(client, probe, [(n,) for n in positions], ends, limits)
         versions = np.unique(alone.versions[alone.versions > 0])
         version = int(versions[-1]) if len(versions) else 0
-        again, batched = _Scores(probe), _Scores(probe)
+        again, batched = _ReplicaScores(probe), _ReplicaScores(probe)
         if len(versions) == 1 and limits.floor:
             floor = positions[: limits.floor]
             again = _send(client, probe, [(n,) for n in floor], ends, limits)
@@ -335,10 +335,10 @@ LABELS = (
     "encoding",
     "feature_spec",
 )
-"""What is kept of a replica's description."""
+"""The keys of a replica's description that become its labels."""
 
 
-def _describe(client: ScoringClient, silence: _Silence) -> dict[str, Any]:
+def _describe(client: ScoringClient, silence: _SilenceTimer) -> dict[str, Any]:
     while True:
         try:
             return client.describe()
@@ -348,15 +348,19 @@ def _describe(client: ScoringClient, silence: _Silence) -> dict[str, Any]:
 
 
 def _send(
-    client: ScoringClient, probe: ProbeSet, batches: Sequence[tuple[int, ...]], ends: float, limits: Limits
-) -> _Scores:
+    client: ScoringClient,
+    probe: ProbeSet,
+    batches: Sequence[tuple[int, ...]],
+    ends: float,
+    limits: RoundLimits,
+) -> _ReplicaScores:
     """Asks batches of requests; of each batch the first request's scores are kept.
 
     Calls that were turned away are sent again. After some calls in a row without an answer the rest waits until the
     replica answers a request that it answered before.
     """
-    result = _Scores(probe)
-    silence = _Silence(limits.patience, ends)
+    result = _ReplicaScores(probe)
+    silence = _SilenceTimer(limits.patience, ends)
     attempts: Counter[int] = Counter()
     failures: list[str] = []  # kinds, since the replica last gave an answer or an error of its own
     trial = batches[0]
@@ -377,7 +381,7 @@ def _send(
             if _is_silent(error):
                 failures.append(result.kinds[n])
                 attempts[n] += 1
-                return error.code not in _SENT_AGAIN or attempts[n] >= _ATTEMPTS
+                return error.code not in _RETRIED_STATUSES or attempts[n] >= _ATTEMPTS
         except UserError as error:
             result.kinds[n] = "error"  # the request cannot be sent
             result.messages.setdefault("error", str(error))
@@ -394,12 +398,24 @@ def _send(
         failures.clear()
         return True
 
+    unsendable: set[tuple[int, ...]] = set()
+
     def is_back() -> bool:
-        try:
-            client.predict(probe.rows(*trial))
-        except ServingError as error:
-            return not _is_silent(error)
-        return True
+        """Asks one request to find out whether the replica answers."""
+        nonlocal trial
+        while True:
+            try:
+                client.predict(probe.rows(*trial))
+            except ServingError as error:
+                return not _is_silent(error)
+            except UserError:  # the request cannot be sent: it says nothing about the replica
+                unsendable.add(trial)
+                sendable = [batch for batch in waiting if batch not in unsendable]
+                if not sendable:
+                    return True  # nothing waits but what the client refuses at once
+                trial = sendable[0]
+            else:
+                return True
 
     waiting, kind = list(batches), "deadline"
     with ThreadPoolExecutor(max_workers=limits.concurrency) as pool:
@@ -408,7 +424,7 @@ def _send(
             silence.end()
             settled = list(pool.map(is_settled, waiting))
             waiting = [batch for batch, done in zip(waiting, settled, strict=True) if not done]
-            if waiting and failures and not _returns(is_back, silence):
+            if waiting and failures and not _wait_until_back(is_back, silence):
                 kind = failures[-1]
                 break
     for n, *_ in waiting:
@@ -416,7 +432,7 @@ def _send(
     return result
 
 
-def _returns(is_back: Callable[[], bool], silence: _Silence) -> bool:
+def _wait_until_back(is_back: Callable[[], bool], silence: _SilenceTimer) -> bool:
     while not is_back():
         if not silence.wait():
             return False
@@ -424,14 +440,20 @@ def _returns(is_back: Callable[[], bool], silence: _Silence) -> bool:
 
 
 def _answers(
-    replica: str, labels: dict[str, str], version: int, description: dict[str, Any], probe: ProbeSet, alone: _Scores,
-    again: _Scores, batched: _Scores,
-) -> Answers:  # fmt: skip
+    replica: str,
+    labels: dict[str, str],
+    version: int,
+    description: dict[str, Any],
+    probe: ProbeSet,
+    alone: _ReplicaScores,
+    again: _ReplicaScores,
+    batched: _ReplicaScores,
+) -> Answers:
     kinds = alone.kinds.copy()
     for n in np.flatnonzero((alone.versions > 0) & (alone.versions != version)):
         kinds[n] = "version_change"  # a refresh in mid-round: the round is the newer version's
 
-    def of(result: _Scores) -> tuple[Array, Array]:
+    def of(result: _ReplicaScores) -> tuple[Array, Array]:
         answered = (result.versions == version) & (version > 0)
         return np.where(answered[probe.owner], result.scores, np.nan), answered
 
@@ -439,10 +461,21 @@ def _answers(
     again_scores, again_answered = of(again)
     batched_scores, batched_answered = of(batched)
     return Answers(
-        replica, labels, version, description, scores, answered, again_scores, again_answered, batched_scores,
-        batched_answered, Counter(kind for kind in kinds if kind), tuple(alone.latencies), messages=alone.messages,
+        replica=replica,
+        labels=labels,
+        version=version,
+        description=description,
+        scores=scores,
+        answered=answered,
+        again=again_scores,
+        again_answered=again_answered,
+        batched=batched_scores,
+        batched_answered=batched_answered,
+        errors=Counter(kind for kind in kinds if kind),
+        latencies=tuple(alone.latencies),
+        messages=alone.messages,
         kinds={n: kind for n, kind in enumerate(kinds) if kind},
-    )  # fmt: skip
+    )
 
 
 def _no_answers(
@@ -455,20 +488,19 @@ def _no_answers(
     refused: str = "",
     message: str = "",
 ) -> Answers:
-    scores, none = np.full(int(probe.offsets[-1]), np.nan), np.zeros(len(probe), dtype=bool)
-    errors = Counter({kind: len(probe)})
+    no_scores, not_answered = np.full(int(probe.offsets[-1]), np.nan), np.zeros(len(probe), dtype=bool)
     return Answers(
-        replica,
-        labels,
-        version,
-        description or {},
-        scores,
-        none,
-        scores,
-        none,
-        scores,
-        none,
-        errors,
+        replica=replica,
+        labels=labels,
+        version=version,
+        description=description or {},
+        scores=no_scores,
+        answered=not_answered,
+        again=no_scores,
+        again_answered=not_answered,
+        batched=no_scores,
+        batched_answered=not_answered,
+        errors=Counter({kind: len(probe)}),
         refused=refused,
         kinds=dict.fromkeys(range(len(probe)), kind),
         messages={kind: message} if message else {},
@@ -490,4 +522,4 @@ def _kind(error: ServingError) -> str:
 
 def _is_silent(error: ServingError) -> bool:
     """Whether a failure looks like that of a replica that is away."""
-    return isinstance(error, DeadlineExceeded) or error.code in _SENT_AGAIN
+    return isinstance(error, DeadlineExceeded) or error.code in _RETRIED_STATUSES

@@ -40,7 +40,7 @@ from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.json_text import json_text
 from serving.deployment import Replica
-from serving.monitor.collect import Answers, Expected, Limits, collect
+from serving.monitor.collect import Answers, Expected, RoundLimits, collect
 from serving.monitor.measure import request_batch
 from serving.monitor.offline import answer_offline, saved_model
 from serving.monitor.requests import Array, ProbeSet
@@ -53,7 +53,7 @@ QUALITY = ("auc", "logloss", "ndcg")
 """What must not be worse than the baseline's, by default where the probe has labels."""
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
-_NOTED = {"vocabulary": "vocabularies", "encoding": "statistics of the features"}
+_COMPARED_KEYS = {"vocabulary": "vocabularies", "encoding": "statistics of the features"}
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _evidence(decision: Decision) -> dict[str, Any]:
     }
 
 
-def keep(result: GateResult, run: Path, now: float | None = None) -> bool:
+def save_result(result: GateResult, run: Path, now: float | None = None) -> bool:
     """Keeps the answer as `gates/<time>.json` in a run directory; False if it cannot be written.
 
     Args:
@@ -438,7 +438,7 @@ def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
             replica.target, ModelCall(options.model_name, probe.item), deadline=options.deadline, retries=2
         )
 
-    limits = Limits(
+    limits = RoundLimits(
         deadline=options.deadline, round=max(60.0, options.deadline * 10), floor=len(probe), batched=False
     )
     (answers,) = collect(
@@ -471,7 +471,7 @@ def _notes(
                 f"the candidate is itself a baseline: {sources[0]} and {source} are both version {version} with"
                 f" fingerprint {fingerprint}; to let it through changes nothing"
             )
-    for key, name in _NOTED.items():
+    for key, name in _COMPARED_KEYS.items():
         values = _described(key, sources, answers)
         if len(set(values.values())) > 1:
             shown = ", ".join(f"{source} {value}" for source, value in values.items())
@@ -514,5 +514,5 @@ def _churn_label(name: str, settings: Settings) -> str:
             if settings.measures[label][0].better != "lower":
                 raise UserError(f"the gate takes measures where lower is steadier. Received: {name!r}")
             return label
-    known = ", ".join([*settings.measures, *QUALITY[:2], "ndcg@k"])
-    raise UserError(f"the gate's measures must be of {known}. Received: {name!r}")
+    measures = ", ".join([*settings.measures, *QUALITY[:2], "ndcg@k"])
+    raise UserError(f"the gate's measures must be of {measures}. Received: {name!r}")

@@ -1,4 +1,4 @@
-"""A SavedModel's answers to the probe, in this process: what the gate measures before anything serves."""
+"""Scores the probe with a SavedModel in this process, so that the gate measures a model before it is served."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
         rows = probe.rows(n)
         try:
             output = function(
-                **{key: tf.constant(_as(rows[key], spec.dtype), spec.dtype) for key, spec in inputs.items()}
+                **{
+                    key: tf.constant(_to_input(rows[key], spec.dtype), spec.dtype)
+                    for key, spec in inputs.items()
+                }
             )
         except tf.errors.OpError as error:
             kinds[n], message = "error", " ".join(str(error).split())[:200]
@@ -79,25 +82,25 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
             kinds[n] = "invalid_score"
     description = _describe(model)
     answered = np.array([kinds.get(n, "invalid_score") == "invalid_score" for n in range(len(probe))])
-    none = np.zeros(len(probe), dtype=bool)
-    nothing = np.full(len(scores), np.nan)
+    not_answered = np.zeros(len(probe), dtype=bool)
+    no_scores = np.full(len(scores), np.nan)
     return Answers(
-        name,
-        {},
-        version or 1,
-        description,
-        scores,
-        answered,
-        nothing,
-        none,
-        nothing,
-        none,
-        Counter(kinds.values()),
+        replica=name,
+        labels={},
+        version=version or 1,
+        description=description,
+        scores=scores,
+        answered=answered,
+        again=no_scores,
+        again_answered=not_answered,
+        batched=no_scores,
+        batched_answered=not_answered,
+        errors=Counter(kinds.values()),
         kinds=kinds,
     )
 
 
-def _as(values: Array, dtype: Any) -> Any:
+def _to_input(values: Array, dtype: Any) -> Any:
     if dtype.name == "string":
         return texts(values).tolist()
     return values.astype(dtype.as_numpy_dtype)
@@ -108,7 +111,7 @@ def _describe(model: Any) -> dict[str, Any]:
         return {}
     text = model.signatures["describe"]()["description"].numpy()
     try:
-        found = json.loads(np.asarray(text).ravel()[0])
+        description = json.loads(np.asarray(text).ravel()[0])
     except (ValueError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return description if isinstance(description, dict) else {}

@@ -20,12 +20,13 @@ from ranker.config.deployment import Monitor as Settings
 from ranker.divergence import AnswerCoverage
 from ranker.divergence import Settings as MeasureSettings
 from ranker.errors import UserError
+from ranker.files import sweep
 from serving.client import Tls
 from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.watch import watch
-from serving.monitor.collect import Collected, Expected, Limits, collect
+from serving.monitor.collect import Collected, Expected, RoundLimits, collect
 from serving.monitor.exemplars import Exemplars, Names
 from serving.monitor.live import LiveRequests, live_requests, live_slices
 from serving.monitor.measure import MeasuredRound, Served, measure
@@ -87,7 +88,7 @@ class Summary:
         return asdict(self)
 
 
-class Monitor:
+class DeploymentMonitor:
     """One deployment under watch: what a round needs, and what one round hands to the next.
 
     Args:
@@ -126,14 +127,16 @@ class Monitor:
         self.cuts = cuts(probe, settings.slices)
         self.slices = slices(probe, settings.slices)
         self.measures = MeasureSettings(k=settings.k)
-        # no more than usual: a change of the schema is compared once most replicas have it
-        self.usual = Expected(deployment.feature_spec)
+        # it only wins a tie: a change of the schema is compared once most replicas have it
+        self.preferred = Expected(deployment.feature_spec)
         # three quarters of the interval for asking leaves the rest for measuring and storing
         streams = 1 if reservoir is None else 2
         asking = max(settings.interval * 0.75 / streams, settings.deadline)
-        self.limits = Limits(settings.deadline, asking, patience=min(_PATIENCE, asking / 3))
-        self._memory = exemplars.directory / "served.npz" if exemplars is not None else None
-        self.served: dict[str, Served] = load_served(self._memory, probe) if self._memory is not None else {}
+        self.limits = RoundLimits(settings.deadline, asking, patience=min(_PATIENCE, asking / 3))
+        self._served_path = exemplars.directory / "served.npz" if exemplars is not None else None
+        self.served: dict[str, Served] = (
+            load_served(self._served_path, probe) if self._served_path is not None else {}
+        )
         self._call = ModelCall(
             deployment.model_name,
             deployment.item,
@@ -145,6 +148,9 @@ class Monitor:
         )
         self._gaps_hour = -1
         self._exemplars_of: tuple[int, str] | None = None
+        if exemplars is not None:
+            with _logged("files of an interrupted monitor cannot be removed", OSError):
+                sweep(exemplars.directory)
 
     def round(self, *, once: bool = False) -> Summary:
         """Asks, measures and stores: the probe, then the sample of live calls.
@@ -159,21 +165,23 @@ class Monitor:
         gaps, self._gaps_hour = hour != self._gaps_hour, hour
         measured = measure(collected, self.measures, self.slices, self.served, gaps=gaps, interval=interval)
         self.pending.add(measured.record)
-        self._remember(measured.served)
+        self._save_served(measured.served)
         for answer in collected.answers:
             if answer.refused:
                 log.warning("%s is not compared: %s", answer.replica, answer.refused)
         self._keep_probe_exemplars(measured)
         mirrored, live = self._live_round(self.reservoir.take()) if self.reservoir is not None else ({}, None)
         if self.pending.flush():
-            self._housekeep(collected.started)
+            self._roll_up_and_alert(collected.started)
         verdict = None
         with _logged("there is no verdict", SQLAlchemyError):
             verdict = read_status(self.store, self.settings.budget, time.time(), k=self.settings.k).verdict
         return summarise(collected, measured, verdict, mirrored, live)
 
     def _collect(self, requests: ProbeSet) -> Collected:
-        return collect(self.deployment.replicas, requests, self._connect, Expected(), self.limits, self.usual)
+        return collect(
+            self.deployment.replicas, requests, self._connect, Expected(), self.limits, self.preferred
+        )
 
     def _live_round(self, sample: CallSample) -> tuple[dict[str, int], Collected | None]:
         """Asks every replica the sampled calls and measures them as the probe; returns the calls by outcome, and answers."""
@@ -217,7 +225,7 @@ class Monitor:
             self.pending.add(record)
         return outcomes, collected
 
-    def _housekeep(self, now: float) -> None:
+    def _roll_up_and_alert(self, now: float) -> None:
         with _logged("roll-ups wait for the next round", SQLAlchemyError):
             roll_up(self.store, now)
         if self.rules is None:
@@ -226,15 +234,15 @@ class Monitor:
             for alert in watch(self.store, self.rules, self.settings.budget, time.time(), self.origin):
                 log.warning("%s %s: %s", alert.state, alert.rule, alert.summary)
 
-    def _remember(self, served: dict[str, Served]) -> None:
+    def _save_served(self, served: dict[str, Served]) -> None:
         def state(replicas: dict[str, Served]) -> set[tuple[Subject, int]]:
             return {(replica.subject, int(replica.answered.sum())) for replica in replicas.values()}
 
         changed = state(served) != state(self.served)
         self.served = served
-        if changed and self._memory is not None:
+        if changed and self._served_path is not None:
             with _logged("what served last cannot be kept", OSError):
-                save_served(self._memory, self.probe, served)
+                save_served(self._served_path, self.probe, served)
 
     def _keep_probe_exemplars(self, measured: MeasuredRound) -> None:
         """Once an hour and set of versions: the probe's requests do not change in between."""
@@ -356,7 +364,7 @@ def run(
         store = open_store(store_url)
         cleanup.callback(store.close)
         reservoir = Reservoir(settings.requests) if mirror_listen is not None else None
-        monitor = Monitor(
+        monitor = DeploymentMonitor(
             deployment,
             settings,
             probe,

@@ -135,7 +135,7 @@ class GrpcServer(grpc.GenericRpcHandler):
         for path, method in (background or {}).items():
             self._handlers[path] = grpc.unary_unary_rpc_method_handler(self._handler(self._unlimited(method)))
         if with_health:
-            health = Health(self._draining)
+            health = HealthService(self._draining)
             self._handlers |= {
                 "/grpc.health.v1.Health/Check": grpc.unary_unary_rpc_method_handler(health.check),
                 "/grpc.health.v1.Health/Watch": grpc.unary_stream_rpc_method_handler(health.watch),
@@ -223,7 +223,7 @@ class GrpcServer(grpc.GenericRpcHandler):
         return handle
 
 
-class Health:
+class HealthService:
     """grpc.health.v1.Health: SERVING from the moment the port is open until the drain begins."""
 
     def __init__(self, draining: threading.Event) -> None:

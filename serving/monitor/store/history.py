@@ -200,14 +200,14 @@ def alerts_at(store: Store, now: float, *, limit: int = 500) -> tuple[AlertRow, 
             .order_by(AlertTable.started.desc(), AlertTable.id.desc())
             .limit(_bounded(limit))
         ).all()
-    found = [AlertRow(**{key: value for key, value in row._mapping.items() if key != "key"}) for row in rows]
+    alerts = [AlertRow(**{key: value for key, value in row._mapping.items() if key != "key"}) for row in rows]
     return tuple(
         replace(
             alert,
             state="firing" if alert.fired is not None and alert.fired <= now else "pending",
             resolved=None,
         )
-        for alert in found
+        for alert in alerts
     )
 
 

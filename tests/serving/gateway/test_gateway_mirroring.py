@@ -35,7 +35,7 @@ def test_what_the_gateway_mirrors_is_measured(fake_replica, gateway, tmp_path):
     from serving.deployment import Deployment, Replica
     from serving.monitor.mirror import MirrorListener
     from serving.monitor.reservoir import Reservoir
-    from serving.monitor.run import Monitor
+    from serving.monitor.run import DeploymentMonitor
     from serving.monitor.store import open_store, query
     from tests.serving.monitor.conftest import small_probe
 
@@ -48,7 +48,9 @@ def test_what_the_gateway_mirrors_is_measured(fake_replica, gateway, tmp_path):
         for number in range(30):
             call(running.target, metadata=(("x-request-id", f"r-{number}"),))
         deployment = Deployment("ranker", tuple(Replica(fake.name, fake.target) for fake in replicas))
-        monitor = Monitor(deployment, Settings(requests=10), small_probe(), store, reservoir=reservoir)
+        monitor = DeploymentMonitor(
+            deployment, Settings(requests=10), small_probe(), store, reservoir=reservoir
+        )
         outcomes = dict.fromkeys(("seen", "sampled", "dropped", "unreadable"), 0)
 
         def all_seen() -> bool:

@@ -16,23 +16,23 @@ from ranker.divergence import Settings
 from serving import wire
 from serving.client import RankerClient
 from serving.deployment import Replica
-from serving.monitor.collect import Expected, Limits, collect
+from serving.monitor.collect import Expected, RoundLimits, collect
 from serving.monitor.measure import measure
 
-LIMITS = Limits(deadline=2.0, round=10.0, floor=10, patience=1.0)
+LIMITS = RoundLimits(deadline=2.0, round=10.0, floor=10, patience=1.0)
 
 
 def connect(target):
     return RankerClient(target.target, deadline=LIMITS.deadline, retries=0)
 
 
-def ask(probe, *fakes, expected=None, limits=LIMITS, model="ranker", usual=None):
+def ask(probe, *fakes, expected=None, limits=LIMITS, model="ranker", preferred=None):
     targets = [Replica(fake.name, fake.target, labels={"init_seed": "1"}) for fake in fakes]
 
     def with_deadline(target):
         return RankerClient(target.target, model_name=model, deadline=limits.deadline, retries=0)
 
-    return collect(targets, probe, with_deadline, expected or Expected(), limits, usual)
+    return collect(targets, probe, with_deadline, expected or Expected(), limits, preferred)
 
 
 def score_of(response):
@@ -237,6 +237,26 @@ def test_one_request_that_is_always_turned_away_costs_no_other(fake_replica, pro
     assert len(sent) == 3
 
 
+@pytest.mark.parametrize("unsendable", [[0], [0, 4], range(40)])
+def test_requests_that_cannot_be_sent_do_not_end_the_round(fake_replica, probe, unsendable):
+    fake = fake_replica(name="a")
+    for n in unsendable:
+        probe.columns["age"][probe.row_slice(n)] = np.inf  # the client refuses infinite numbers
+    rejected = []
+
+    def answer_or_abort(path, request, context):
+        response = answer_all(path, request, context)
+        if score_of(response) and len(rejected) < 5:
+            rejected.append(path)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "starting")
+        return response
+
+    answer_all, fake.answer = fake.answer, answer_or_abort
+    (answer,) = ask(probe, fake, limits=replace(PATIENT, concurrency=1, floor=0)).answers
+    assert answer.errors == {"error": len(unsendable)}
+    assert np.flatnonzero(~answer.answered).tolist() == list(unsendable)
+
+
 def test_another_model_name_is_wrong_model(fake_replica, probe):
     collected = ask(probe, fake_replica(name="a"), model="another")
     assert collected.answers[0].errors == {"wrong_model": len(probe)}
@@ -284,9 +304,9 @@ def test_another_schema_is_compared_once_most_replicas_have_it(fake_replica, pro
     for fake in (None, *fakes):
         if fake is not None:
             fake.mangle = described(feature_spec=new)
-        collected = ask(probe, *fakes, usual=Expected(old))
+        collected = ask(probe, *fakes, preferred=Expected(old))
         refused.append("".join(answer.replica for answer in collected.answers if answer.refused))
-    assert refused == ["", "a", "ab", "d", ""]  # two against two: the usual
+    assert refused == ["", "a", "ab", "d", ""]  # two against two: the preferred
 
 
 def test_a_replica_without_a_description_is_compared(fake_replica, probe):
@@ -360,6 +380,6 @@ def test_a_process_that_hangs_is_told_from_a_port_where_nothing_listens(fake_rep
             Replica("hung", f"127.0.0.1:{hung.getsockname()[1]}"),
             Replica("closed", f"127.0.0.1:{closed.getsockname()[1]}"),
         ]
-        collected = collect(targets, probe, connect, Expected(), Limits(deadline=1, round=20))
+        collected = collect(targets, probe, connect, Expected(), RoundLimits(deadline=1, round=20))
     kinds = {answer.replica: set(answer.errors) for answer in collected.answers}
     assert kinds == {"alive": set(), "hung": {"deadline"}, "closed": {"down"}}

@@ -24,7 +24,7 @@ from serving.monitor.measure import request_batch
 from serving.monitor.prometheus import render
 from serving.monitor.record import LIVE
 from serving.monitor.reservoir import MirroredCall, Reservoir
-from serving.monitor.run import Monitor, run
+from serving.monitor.run import DeploymentMonitor, run
 from serving.monitor.store import query
 from serving.watch import sentence
 
@@ -61,7 +61,7 @@ def replicas(fake_replica, noisy):
 @pytest.fixture
 def monitor(replicas, probe, store, tmp_path):
     kept = Exemplars(tmp_path / "exemplars", each=4)
-    return Monitor(
+    return DeploymentMonitor(
         deployment(*replicas), SETTINGS, probe, store, exemplars=kept, reservoir=Reservoir(SETTINGS.requests)
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -94,6 +95,27 @@ def test_a_refresh_while_the_monitor_was_away_is_measured(replicas, probe, tmp_p
     store.close()
     (tmp_path / "exemplars" / "served.npz").write_bytes(b"torn")
     assert run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept) is not None
+
+
+def test_unfinished_files_of_a_monitor_that_was_killed_are_removed(replicas, probe, tmp_path):
+    directory = tmp_path / "exemplars"
+    directory.mkdir()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    leftover = directory / f".tmp-{socket.gethostname()}-{ended.pid}-01234567"
+    unfinished = directory / f".tmp-{socket.gethostname()}-{os.getpid()}-01234567"
+    for path in (leftover, unfinished):
+        path.write_bytes(b"part of a file")
+    run(
+        deployment(*replicas),
+        SETTINGS,
+        probe,
+        tmp_path / "monitor.db",
+        once=True,
+        exemplars=Exemplars(directory),
+    )
+    assert not leftover.exists()
+    assert unfinished.exists()
 
 
 def test_a_directory_that_cannot_be_written_costs_examples_and_no_rounds(replicas, probe, tmp_path, caplog):

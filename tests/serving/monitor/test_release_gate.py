@@ -15,7 +15,7 @@ from ranker.errors import UserError
 from ranker.json_text import json_text
 from serving import wire
 from serving.dashboard.queries.refreshes import gate_answers
-from serving.monitor.gate import Options, gate, keep
+from serving.monitor.gate import Options, gate, save_result
 from tests.serving.conftest import fake_score
 from tests.serving.monitor.conftest import small_probe
 from tests.serving.monitor.test_collect_faults import described
@@ -68,8 +68,8 @@ def test_a_candidate_of_another_kind_fails(fake_replica, noisy, tmp_path):
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "1", "0")
     assert result.report().startswith("FAIL")
     assert PROBE.hash in result.report()
-    assert keep(result, tmp_path, 1_700_000_000.25)
-    assert keep(result, tmp_path, 1_700_000_000.5)
+    assert save_result(result, tmp_path, 1_700_000_000.25)
+    assert save_result(result, tmp_path, 1_700_000_000.5)
     assert [path.name for path in sorted((tmp_path / "gates").iterdir())] == [
         "20231114T221320.250000Z.json",
         "20231114T221320.500000Z.json",
@@ -77,7 +77,7 @@ def test_a_candidate_of_another_kind_fails(fake_replica, noisy, tmp_path):
     newest, older = gate_answers(tmp_path)  # what the dashboard shows
     assert newest == {**tree, "time": 1_700_000_000.5}
     assert older["time"] == 1_700_000_000.25
-    assert not keep(result, tmp_path / "nowhere")
+    assert not save_result(result, tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -20,7 +20,7 @@ from serving.monitor.measure import measure
 from serving.monitor.prometheus import StoreCollector
 from serving.monitor.record import LIVE
 from serving.monitor.reservoir import MirroredCall, Reservoir
-from serving.monitor.run import Monitor, run
+from serving.monitor.run import DeploymentMonitor, run
 from serving.monitor.store import database, open_store, query
 from serving.monitor.store.pending import PendingRounds
 
@@ -110,7 +110,7 @@ def test_rounds_wait_while_the_store_takes_none_and_are_stored_once(name, replic
     fault, says = FAULTS[name]
     path = tmp_path / "monitor.db"
     store = open_store(path)
-    monitor = Monitor(
+    monitor = DeploymentMonitor(
         deployment(replicas), SETTINGS, probe, store, rules=load_rules(), reservoir=Reservoir(20)
     )
     repair = fault(store, path)
@@ -134,7 +134,7 @@ def test_rounds_wait_while_the_store_takes_none_and_are_stored_once(name, replic
 
 def test_alerts_and_roll_ups_that_fail_cost_no_round(replicas, probe, tmp_path, caplog):
     store = open_store(tmp_path / "monitor.db")
-    monitor = Monitor(deployment(replicas), SETTINGS, probe, store, rules=load_rules())
+    monitor = DeploymentMonitor(deployment(replicas), SETTINGS, probe, store, rules=load_rules())
     for table, says in (("alert", "alerts wait"), ("rolled_up", "")):
         repair = without_a_table(table)(store, None)
         monitor.round()
@@ -226,7 +226,7 @@ def test_one_round_that_the_store_does_not_take_is_a_mistake_of_one_line(
 def test_calls_are_mirrored_while_the_store_is_away(replicas, probe, tmp_path):
     path = tmp_path / "monitor.db"
     store = open_store(path)
-    monitor = Monitor(deployment(replicas), SETTINGS, probe, store, reservoir=Reservoir(20))
+    monitor = DeploymentMonitor(deployment(replicas), SETTINGS, probe, store, reservoir=Reservoir(20))
     release = locked(store, path)
     for _ in range(3):
         monitor.reservoir.offer(MirroredCall(b"\xff"))
@@ -264,7 +264,7 @@ def test_a_database_that_is_stopped_and_started_loses_no_round(replicas, probe, 
 @pytest.mark.postgres
 def test_a_table_that_another_session_locks_does_not_hang_the_monitor(replicas, probe, postgres_url):
     store = open_store(f"{postgres_url}&options=-c%20lock_timeout%3D300")
-    monitor = Monitor(deployment(replicas), SETTINGS, probe, store)
+    monitor = DeploymentMonitor(deployment(replicas), SETTINGS, probe, store)
     with store.engine.connect() as other:
         other.execute(text('LOCK TABLE "round" IN ACCESS EXCLUSIVE MODE'))
         summary = monitor.round()
