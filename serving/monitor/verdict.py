@@ -145,12 +145,12 @@ def judge(facts: Facts) -> Verdict:
     """
     fresh = facts.freshness
     shares = answered_shares(fresh.outcomes)
-    answering, asked = sum(share > 0 for share in shares.values()), len(shares)
+    answering, replica_count = sum(share > 0 for share in shares.values()), len(shares)
     if fresh.time is None or fresh.age is None:
         return Verdict("NOT ENOUGH DATA", "no round has been measured yet")
-    known = _known(facts, answering)
-    state = max((reason.state for reason in known), key=STATES.index)
-    reasons = [reason for reason in known if reason.state == state]
+    all_reasons = _reasons(facts, answering)
+    state = max((reason.state for reason in all_reasons), key=STATES.index)
+    reasons = [reason for reason in all_reasons if reason.state == state]
     sentence = "; ".join(reason.sentence for reason in reasons[:_MOST_REASONS])
     if len(reasons) > _MOST_REASONS:
         sentence += f"; and {len(reasons) - _MOST_REASONS} more"
@@ -164,8 +164,8 @@ def judge(facts: Facts) -> Verdict:
         next((reason.changed for reason in reasons if reason.changed), ""),
         reasons[0].measure,
         answering,
-        asked,
-        (TWO_REPLICAS,) if asked == 2 else (),
+        replica_count,
+        (TWO_REPLICAS,) if replica_count == 2 else (),
     )
     if not fresh.stale:
         return result
@@ -175,7 +175,15 @@ def judge(facts: Facts) -> Verdict:
         f"nothing is measured and no alert is evaluated; last known: {result.line}"
     )
     return Verdict(
-        "STALE", stale, result.replicas, silent_since, "", result.measure, answering, asked, result.notes
+        "STALE",
+        stale,
+        result.replicas,
+        silent_since,
+        "",
+        result.measure,
+        answering,
+        replica_count,
+        result.notes,
     )
 
 
@@ -203,7 +211,7 @@ def clock(time: float) -> str:
     return datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _known(facts: Facts, answering: int) -> list[Reason]:
+def _reasons(facts: Facts, answering: int) -> list[Reason]:
     """Everything that speaks for a state, what explains most first."""
     reasons = [*_odd(facts), *_silent(facts), *_over_budget(facts), *_alerts(facts)]
     if answering < 2 and len(facts.freshness.outcomes) > 0:
@@ -307,19 +315,19 @@ def _alerts(facts: Facts) -> list[Reason]:
 
 def _agreement(facts: Facts) -> Reason:
     """What the mean says where it is not above its budget."""
-    known = _budgeted(facts)
-    if not known:
+    measures = _budgeted(facts)
+    if not measures:
         return Reason("NOT ENOUGH DATA", "no measure with a budget has been measured")
-    few = min(known.values(), key=lambda measured: measured.n)
+    few = min(measures.values(), key=lambda measured: measured.n)
     if few.n < facts.enough:
         described = _describe(few, facts.budget[few.label])
         text = f"{few.n} requests compared, {facts.enough} needed: {described}"
         return Reason("NOT ENOUGH DATA", text, measure=few.label)
-    for label, measured in known.items():
+    for label, measured in measures.items():
         if not measured.excess.high <= facts.budget[label]:
             text = f"{_describe(measured, facts.budget[label])}: {TOO_FEW}"
             return Reason("NOT ENOUGH DATA", text, measure=label)
-    lead = next(iter(known.values()))
+    lead = next(iter(measures.values()))
     text = _describe(lead, facts.budget[lead.label])
     pairs = facts.pairs.get(lead.label, ())
     if len(pairs) > 1:

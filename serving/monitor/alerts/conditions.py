@@ -50,8 +50,8 @@ def _excess(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Fin
         return []
     statistic = now.whole[label]
     floor = Statistic.empty()
-    for one in now.floors.values():
-        floor = floor.merge(one.get(label, Statistic.empty()))
+    for statistics in now.floors.values():
+        floor = floor.merge(statistics.get(label, Statistic.empty()))
     # tightest where it is looked at: at about as many requests as there are
     total = confidence_sequence(statistic, alpha=rule.alpha, tightest_at=max(statistic.n, 1))
     under = floor.interval(1 - rule.alpha) if floor.n else Interval(0.0, 0.0, 0.0)
@@ -64,24 +64,24 @@ def _excess(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Fin
 
 
 def _odd_replica(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Finding]:
-    odd = {one.replica: one for one in odd_ones(now.components, factor=rule.factor, alpha=rule.alpha)}
+    odd_by_replica = {
+        odd.replica: odd for odd in odd_ones(now.components, factor=rule.factor, alpha=rule.alpha)
+    }
     middle = sorted(statistic.value for statistic in now.components.values())
     result = []
     for name, statistic in now.components.items():
         limit = rule.factor * max(middle[len(middle) // 2], 0.0)
-        found = odd.get(name)
+        odd = odd_by_replica.get(name)
         times = (
-            f"{found.ratio:.1f} times the median"
-            if found and math.isfinite(found.ratio)
+            f"{odd.ratio:.1f} times the median"
+            if odd and math.isfinite(odd.ratio)
             else "far above the median"
         )
-        summary = (
-            f"{name} is the odd one out: its noise is {times} of {len(middle)} replicas" if found else ""
-        )
+        summary = f"{name} is the odd one out: its noise is {times} of {len(middle)} replicas" if odd else ""
         result.append(
             Finding(
                 {"replica": name},
-                found is not None,
+                odd is not None,
                 statistic.value <= limit,
                 statistic.value,
                 limit,
@@ -135,15 +135,15 @@ def _version_skew(rule: Rule, now: Situation, budget: Mapping[str, float]) -> li
 def _coverage(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Finding]:
     result = []
     for name, kinds in now.counts.items():
-        asked = kinds.get("asked", 0)
-        if not asked:
+        requests = kinds.get("asked", 0)
+        if not requests:
             continue
-        share = kinds.get("answered", 0) / asked
+        share = kinds.get("answered", 0) / requests
         errors = sorted(
             ((n, kind) for kind, n in kinds.items() if kind not in ("asked", "answered")), reverse=True
         )
         why = ", ".join(f"{kind} {n}" for n, kind in errors)
-        summary = f"{name} answered {share:.1%} of {asked} requests ({why})"
+        summary = f"{name} answered {share:.1%} of {requests} requests ({why})"
         result.append(
             Finding({"replica": name}, share < rule.below, share >= rule.below, share, rule.below, summary)
         )
@@ -160,10 +160,10 @@ def _no_data(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Fi
     ]
 
 
-def _label(measure: str, known: Mapping[str, Statistic]) -> str | None:
+def _label(measure: str, statistics: Mapping[str, Statistic]) -> str | None:
     """`set_churn` finds `set_churn@10`."""
     return next(
-        (label for label in known if label in (measure, f"{measure}@{label.partition('@')[2]}")), None
+        (label for label in statistics if label in (measure, f"{measure}@{label.partition('@')[2]}")), None
     )
 
 

@@ -75,7 +75,7 @@ def key_of(rule: str, labels: Mapping[str, str]) -> str:
 def step(
     before: Mapping[str, Alert],
     rule: Rule,
-    found: Sequence[Finding],
+    findings: Sequence[Finding],
     now: float,
     silences: Sequence[Silence] = (),
     events: Sequence[EventRow] = (),
@@ -85,7 +85,7 @@ def step(
     Args:
         before: the newest alert of each key of this rule.
         rule: the rule.
-        found: its findings.
+        findings: those of its condition.
         now: seconds since 1970.
         silences: who is not told.
         events: recent marks; a new alert's summary names the newest refresh.
@@ -95,7 +95,7 @@ def step(
     """
     after: dict[str, Alert] = {}
     seen = set()
-    for finding in found:
+    for finding in findings:
         key = key_of(rule.name, finding.labels)
         seen.add(key)
         alert = _next(before.get(key), rule, finding, now, events)

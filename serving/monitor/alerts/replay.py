@@ -18,7 +18,7 @@ MOST_LOOKS = 100_000
 
 
 @dataclass(frozen=True)
-class Told:
+class Notification:
     """A message that would have been sent at `time`."""
 
     time: int
@@ -27,7 +27,7 @@ class Told:
 
 def replay(
     store: Store, rules: Rules, budget: Mapping[str, float], start: float, end: float, interval: float = 60.0
-) -> list[Told]:
+) -> list[Notification]:
     """Looks at the store as it was, every `interval` seconds from `start` to `end`; changes nothing.
 
     It begins at the first round that the store still has: before it "no data" would be all there is to say.
@@ -41,7 +41,7 @@ def replay(
         raise UserError(
             f"a replay must take at most {MOST_LOOKS} looks. Received: every {interval:g} s for {end - start:g} s"
         )
-    told: list[Told] = []
+    notifications: list[Notification] = []
     alerts: dict[str, Alert] = {}
     with store.read() as connection:
         first = connection.execute(select(func.min(Round.time))).scalar()
@@ -50,7 +50,7 @@ def replay(
         alerts = evaluate(store, rules, budget, alerts, now)
         for key, alert in alerts.items():
             if alert.to_send:
-                told.append(Told(int(now), alert))
+                notifications.append(Notification(int(now), alert))
                 alerts[key] = replace(alert, notified=alert.state)
         now += interval
-    return told
+    return notifications

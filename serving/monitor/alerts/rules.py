@@ -60,10 +60,10 @@ class Rule(Section):
     @classmethod
     def _is_one(cls, value: str) -> str:
         try:
-            found = definition(value)
+            measure = definition(value)
         except UserError as error:
             raise ValueError(str(error)) from None
-        if found.family == "quality":
+        if measure.family == "quality":
             raise ValueError("must be a measure of two replicas, not of ranking quality")
         return value
 
@@ -120,10 +120,10 @@ class Receiver(Section):
     def _from_environment(cls, value: str) -> str:
         if not value.startswith("$"):
             return value
-        found = os.environ.get(value[1:], "")
-        if not found:
+        secret = os.environ.get(value[1:], "")
+        if not secret:
             raise ValueError("must name an environment variable that is set")
-        return found
+        return secret
 
     @model_validator(mode="before")
     @classmethod
@@ -155,9 +155,9 @@ class Rules(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"rules must have distinct names. Received twice: {', '.join(twice)}")
-        known = {*names, "*"}
+        rule_names = {*names, "*"}
         for silence in self.silences:
-            if silence.rule not in known:
+            if silence.rule not in rule_names:
                 raise ValueError(
                     f"a silence must name a rule of {', '.join(names)}. Received: {silence.rule!r}"
                 )

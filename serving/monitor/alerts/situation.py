@@ -61,8 +61,8 @@ def situation(store: Store, rule: Rule, now: float) -> Situation:
     if fresh.age is not None and fresh.age > max(rule.window, fresh.limit, 15 * MINUTE):
         return Situation(now, fresh.age, events=marks)  # old facts are no facts
     if rule.condition == "odd_replica":
-        known = _components(store, rule, now)
-        return Situation(now, fresh.age, components=known, events=marks)
+        components = _components(store, rule, now)
+        return Situation(now, fresh.age, components=components, events=marks)
     with store.read() as connection:
         everyone = newest_group(connection, rule.stream, now)
         if everyone is None:
@@ -74,8 +74,10 @@ def situation(store: Store, rule: Rule, now: float) -> Situation:
         versions = {row.a: row.a_version for row in rows}
         if rule.condition == "version_skew":
             return Situation(now, fresh.age, versions=versions, events=marks)
-        own = (Series.kind.in_(("again", "batch")), Series.a.in_(members))
-        floors = _by_replica(load_window(connection, rule.stream, now + 1, rule.window, *own), rule.stream)
+        is_floor = (Series.kind.in_(("again", "batch")), Series.a.in_(members))
+        floors = _by_replica(
+            load_window(connection, rule.stream, now + 1, rule.window, *is_floor), rule.stream
+        )
         if rule.condition == "floor_jump":
             past = load_window(
                 connection, rule.stream, now - rule.window, DAY, Series.kind.in_(("again", "batch"))
@@ -119,9 +121,9 @@ def _components(store: Store, rule: Rule, now: float) -> Statistics:
 
 
 def _by_replica(rows: list, stream: str) -> dict[str, dict[str, Statistic]]:  # type: ignore[type-arg]
-    found: dict[str, dict[str, Statistic]] = {}
+    by_replica: dict[str, dict[str, Statistic]] = {}
     for row in rows:
-        mine = found.setdefault(row.a, {})
-        for label, one in row.statistics(stream).items():
-            mine[label] = mine[label].merge(one) if label in mine else one
-    return found
+        merged = by_replica.setdefault(row.a, {})
+        for label, statistic in row.statistics(stream).items():
+            merged[label] = merged[label].merge(statistic) if label in merged else statistic
+    return by_replica

@@ -28,9 +28,10 @@ def evaluate(
     silences = (*rules.silences, *(stored.silence for stored in stored_silences(store, now)))
     after: dict[str, Alert] = {}
     for rule in rules.rules:
-        mine = {key: alert for key, alert in before.items() if alert.rule == rule.name}
-        known = situation(store, rule, now)
-        after.update(step(mine, rule, findings(rule, known, budget), now, silences, known.events))
+        alerts_of_rule = {key: alert for key, alert in before.items() if alert.rule == rule.name}
+        facts = situation(store, rule, now)
+        changed = step(alerts_of_rule, rule, findings(rule, facts, budget), now, silences, facts.events)
+        after.update(changed)
     return after
 
 
