@@ -64,8 +64,8 @@ class FeatureEncoder(tf.Module):
         # Splitting leaves empty strings for "", "|" and "a||b": they are no values.
         parts = tf.strings.split(value, separator)
         parts = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
-        found = parts.with_flat_values(self._lookup(column, parts.flat_values))
-        return found.to_tensor(default_value=0, shape=[None, column.width])
+        indices = parts.with_flat_values(self._lookup(column, parts.flat_values))
+        return indices.to_tensor(default_value=0, shape=[None, column.width])
 
     def _lookup(self, column: Column, tokens: tf.Tensor) -> tf.Tensor:
         table = self._tables[column.name]

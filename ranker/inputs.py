@@ -129,7 +129,10 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
             columns.append(_numeric(experiment, name, feature, statistics[name]))
     transforms = {c.name: [c.mean, c.std, list(c.boundaries)] for c in columns if not c.is_text}
     settings = {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns}
-    schema = {name: [own["kind"], own["role"], own.get("multivalued")] for name, own in settings.items()}
+    schema = {
+        name: [setting["kind"], setting["role"], setting.get("multivalued")]
+        for name, setting in settings.items()
+    }
     return Inputs(
         tuple(columns),
         fingerprint(dict(sorted(schema.items())), experiment.item),

@@ -84,9 +84,9 @@ class Reporter:
                 text, subject=subject, **({} if share is None else {"share": round(share, 4)}), **figures
             )
 
-    def _say(self, text: str, **more: Any) -> None:
+    def _say(self, text: str, **fields: Any) -> None:
         if self._json:
-            line = {"time": round(time.time(), 3), "message": text, **more}
+            line = {"time": round(time.time(), 3), "message": text, **fields}
             print(json_text(line), file=self._file, flush=True)
         else:
             self._console.print(text, markup=False, soft_wrap=True)
@@ -104,11 +104,11 @@ def chatter_to(path: Path) -> Iterator[None]:
         file = path.open("ab")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    kept = os.dup(2)
+    saved_stderr = os.dup(2)
     try:
         with file:
             os.dup2(file.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved_stderr, 2)
+        os.close(saved_stderr)

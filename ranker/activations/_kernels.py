@@ -44,13 +44,13 @@ class Kernel:
                 for function, points in ((self.density, middles), (self.cdf, edges), (self.integral, edges))
             )
         self._require(bool(np.all(density >= 0)), "density must be >= 0", f"{density.min():.3g}")
-        for what, at, value, wanted in (
+        for rule, at, value, expected in (
             ("cdf(0) must be 0", 0, cdf, 0.0),
             ("cdf(1) must be 1", -1, cdf, 1.0),
             ("integral(0) must be 0", 0, integral, 0.0),
         ):
-            self._require(abs(value[at] - wanted) < 1e-6, what, f"{value[at]:.6g}")
-        for what, error in (
+            self._require(abs(value[at] - expected) < 1e-6, rule, f"{value[at]:.6g}")
+        for rule, error in (
             ("cdf must be the integral of density", np.abs(np.cumsum(density) / 5040 - cdf[1:]).max()),
             (
                 "integral must be the integral of cdf",
@@ -58,7 +58,7 @@ class Kernel:
             ),
         ):
             # A jump inside a cell is known up to the cell's width.
-            self._require(bool(error < 1e-3 * max(density.max(), 1.0)), what, f"a difference of {error:.3g}")
+            self._require(bool(error < 1e-3 * max(density.max(), 1.0)), rule, f"a difference of {error:.3g}")
 
     def _require(self, holds: bool, rule: str, received: str) -> None:
         if not holds:

@@ -139,8 +139,8 @@ def validate(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     specification = _specification(name)
     for key in params:
         if key not in specification:
-            known = ", ".join(specification) or "no parameters"
-            raise ActivationError(f"`{name}` takes {known}. Received: {key}={params[key]!r}")
+            parameters = ", ".join(specification) or "no parameters"
+            raise ActivationError(f"`{name}` takes {parameters}. Received: {key}={params[key]!r}")
     values = {key: params.get(key, parameter.default) for key, parameter in specification.items()}
     for key, parameter in specification.items():
         if not parameter.accepts(values[key]):

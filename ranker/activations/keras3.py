@@ -42,10 +42,10 @@ def smelu(x: Tensor, beta: float = 1.0, centred: bool = False) -> Tensor:
         return relu(x)
     inner = ops.clip(x, -beta, beta)
     if centred:
-        parabola, left, right = inner * (inner * (0.25 / beta) + 0.5), -0.25 * beta, x - 0.25 * beta
+        parabola, below, above = inner * (inner * (0.25 / beta) + 0.5), -0.25 * beta, x - 0.25 * beta
     else:
-        parabola, left, right = beta * ops.square(inner * (0.5 / beta) + 0.5), 0.0, x
-    return ops.where(x >= beta, right, ops.where(x <= -beta, ops.full_like(x, left), parabola))
+        parabola, below, above = beta * ops.square(inner * (0.5 / beta) + 0.5), 0.0, x
+    return ops.where(x >= beta, above, ops.where(x <= -beta, ops.full_like(x, below), parabola))
 
 
 def gsmelu(
@@ -75,13 +75,13 @@ def rescu(
     x = ops.convert_to_tensor(x)
     width, rise = alpha + beta, slope_right - slope_left
     end = level + width * (slope_left + rise * integral_at_one(kernel))
-    left = level + slope_left * (x + alpha) if slope_left else ops.full_like(x, level)
-    right = end + slope_right * (x - beta) if slope_right else ops.full_like(x, end)
+    below = level + slope_left * (x + alpha) if slope_left else ops.full_like(x, level)
+    above = end + slope_right * (x - beta) if slope_right else ops.full_like(x, end)
     if width < _smallest_width(x):
-        return ops.where(x > beta, right, left)
+        return ops.where(x > beta, above, below)
     t = (ops.clip(x, -alpha, beta) + alpha) / width
     middle = level + width * (slope_left * t + rise * _integral_of(kernel, t))
-    return ops.where(x >= beta, right, ops.where(x <= -alpha, left, middle))
+    return ops.where(x >= beta, above, ops.where(x <= -alpha, below, middle))
 
 
 def _integral_of(kernel: str | Sequence[float], t: Tensor) -> Tensor:

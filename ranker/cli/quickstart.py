@@ -143,9 +143,11 @@ def _table(report: dict[str, Any]) -> Table:
     for name, arm in _arms(report).items():
         cells = [f"{arm['auc']['mean']:.4f} ± {arm['auc']['std']:.4f}"]
         for measure in ("rpd_sym", "top1_swap"):
-            found = arm[measure]
+            estimate = arm[measure]
             cells.append(
-                f"{found['value']:.4f} ({found['low']:.4f}-{found['high']:.4f})" if found else "one replica"
+                f"{estimate['value']:.4f} ({estimate['low']:.4f}-{estimate['high']:.4f})"
+                if estimate
+                else "one replica"
             )
         table.add_row(name, *cells)
     return table

@@ -105,21 +105,23 @@ def evidence(
     _writable(page.parent)
     threads.use()
     reporter = Reporter(as_json)
-    found = []
+    evidence_of_runs = []
     with reporter.work():
         for run, experiment in experiments.items():
             out = page.parent / page.stem / experiment.name
             options = Options(
                 min(replicas, 3) if quick else replicas, lanes, rows, quick, run / "study" / "cache"
             )
-            found.append((study.run(experiment, run, out, options, reporter.update, claim or ALL), out))
-    evidence_page.write(page, found)
+            evidence_of_runs.append(
+                (study.run(experiment, run, out, options, reporter.update, claim or ALL), out)
+            )
+    evidence_page.write(page, evidence_of_runs)
     if as_json:
-        emit({"page": str(page), "evidence": [one for one, _ in found]})
+        emit({"page": str(page), "evidence": [study_evidence for study_evidence, _ in evidence_of_runs]})
         return
-    for one, _ in found:
-        for tested in one["claims"]:
-            print(f"{one['name']}: {tested['title']}", *tested["verdicts"], sep="\n  ")
+    for study_evidence, _ in evidence_of_runs:
+        for tested in study_evidence["claims"]:
+            print(f"{study_evidence['name']}: {tested['title']}", *tested["verdicts"], sep="\n  ")
     print(f"page: {page}")
 
 

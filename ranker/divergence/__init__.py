@@ -19,7 +19,7 @@ limit), poisson_bootstrap_quantile, `Histogram`, confidence_sequence; holm, exce
 Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, gap_deciles, gap_noise,
 inversion_probability, inversion_probability_given_mean.
 Who answered: `AnswerCoverage`, answer_coverage.
-Gate: decide, decide_quality, decide_coverage, overall_verdict, `Decision`, `Verdict`.
+Gate: decide, decide_quality, decide_coverage, overall_verdict, `Decision`, `GateOutcome`.
 """
 
 from ranker.divergence.attribution import OddOne, noise_components, odd_ones
@@ -31,7 +31,7 @@ from ranker.divergence.front import compare
 from ranker.divergence.gaps import gap_deciles, gap_noise
 from ranker.divergence.gate import (
     Decision,
-    Verdict,
+    GateOutcome,
     aside,
     decide,
     decide_coverage,
@@ -87,6 +87,7 @@ __all__ = [
     "Coverage",
     "Decision",
     "Definition",
+    "GateOutcome",
     "Histogram",
     "Interval",
     "LeftOut",
@@ -97,7 +98,6 @@ __all__ = [
     "RequestMeasures",
     "Settings",
     "Statistic",
-    "Verdict",
     "adjacent_swap",
     "answer_coverage",
     "aside",

@@ -93,9 +93,9 @@ def odd_ones(
         excess = value - factor * median
         p_values.append(normal_tail(excess / spread) if spread > 0 else float(excess <= 0))
     adjusted = holm(p_values)
-    found = [
+    odd_replicas = [
         OddOne(name, float(value), float(value / median) if median > 0 else math.inf, float(p))
         for name, value, p in zip(names, values, adjusted, strict=True)
         if p <= alpha
     ]
-    return sorted(found, key=lambda odd: -odd.component)
+    return sorted(odd_replicas, key=lambda odd: -odd.component)

@@ -206,12 +206,12 @@ class Settings:
         if not all(0 <= t <= 1 for t in self.thresholds):
             raise UserError(f"`thresholds` must be in [0, 1]. Received: thresholds={self.thresholds!r}")
         measures: dict[str, tuple[Definition, Callable[[Pair], Array]]] = {}
-        for name, found in CATALOGUE.items():
-            if found.family == "quality":
+        for name, measure in CATALOGUE.items():
+            if measure.family == "quality":
                 continue
             if name.endswith("@t"):
                 for t in self.thresholds:
-                    measures[f"{name[:-1]}{t:g}"] = found, partial(found.function, threshold=t)
+                    measures[f"{name[:-1]}{t:g}"] = measure, partial(measure.function, threshold=t)
             else:
-                measures[f"{name[:-1]}{self.k}" if name.endswith("@k") else name] = found, found.function
+                measures[f"{name[:-1]}{self.k}" if name.endswith("@k") else name] = measure, measure.function
         object.__setattr__(self, "measures", measures)

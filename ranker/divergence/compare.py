@@ -96,16 +96,17 @@ class RequestMeasures:
                 weights[kind] = _Weights.of(self, chosen, *kind)
             rows[label] = weights[kind].statistics(self.values[label][:, chosen], definition.better == "zero")
         pairs = {
-            (names[i], names[j]): {label: found[p] for label, found in rows.items()}
+            (names[i], names[j]): {label: statistics[p] for label, statistics in rows.items()}
             for p, (i, j) in enumerate(self.pairs)
         }
         first = len(self.pairs)
         replicas = {
-            name: {label: found[first + m] for label, found in rows.items()} for m, name in enumerate(names)
+            name: {label: statistics[first + m] for label, statistics in rows.items()}
+            for m, name in enumerate(names)
         }
         for name, component in _components(self, chosen).items():
             replicas[name]["component"] = component
-        overall = {label: found[-1] for label, found in rows.items()}
+        overall = {label: statistics[-1] for label, statistics in rows.items()}
         return Comparison(pairs, replicas, overall, _coverage(batch, self.pairs, chosen))
 
     def select(self, replicas: Sequence[str]) -> "RequestMeasures":
@@ -144,7 +145,7 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
     blocks = list(batch.blocks())
     begin = 0
     for requests in blocks:
-        here = slice(begin, begin := begin + len(requests))
+        block = slice(begin, begin := begin + len(requests))
         rows, present = batch.padded_rows(requests)
         scores = batch.scores.take(rows, axis=1)
         if not present.all():
@@ -155,9 +156,9 @@ def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> R
         ranked = [Ranked(replica, present, settings.k, agreed) for replica in scores]
         for p, (i, j) in enumerate(pairs):
             pair = Pair(ranked[i], ranked[j])
-            prediction[p, here] = expected_prediction(pair)
+            prediction[p, block] = expected_prediction(pair)
             for label, (_, function) in settings.measures.items():
-                values[label][p, here] = function(pair)
+                values[label][p, block] = function(pair)
     by_size = np.concatenate(blocks) if blocks else np.arange(0)
     if (np.diff(by_size) < 0).any():
         place = np.argsort(by_size)  # from the order of blocks back to that of requests

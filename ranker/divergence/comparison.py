@@ -90,8 +90,8 @@ class Comparison:
     def spread(self, label: str) -> tuple[float, float]:
         """Smallest and largest value over pairs: an interval is conditional on these replicas."""
         values = [_get(statistics, label).value for statistics in self.pairs.values()]
-        known = [value for value in values if not np.isnan(value)]
-        return (min(known), max(known)) if known else (float("nan"), float("nan"))
+        defined = [value for value in values if not np.isnan(value)]
+        return (min(defined), max(defined)) if defined else (float("nan"), float("nan"))
 
     def summary(self, level: float = 0.95) -> dict[str, dict[str, float]]:
         """Label -> {value, low, high, min, max}: overall with its interval, and the range over pairs."""
@@ -172,7 +172,7 @@ def _added(a: dict[Key, int], b: dict[Key, int]) -> dict[Key, int]:
 def _merged(a: dict[Key, Statistics], b: dict[Key, Statistics]) -> dict[Key, Statistics]:
     result = {key: dict(statistics) for key, statistics in a.items()}
     for key, statistics in b.items():
-        mine = result.setdefault(key, {})
+        merged = result.setdefault(key, {})
         for label, statistic in statistics.items():
-            mine[label] = mine[label].merge(statistic) if label in mine else statistic
+            merged[label] = merged[label].merge(statistic) if label in merged else statistic
     return result

@@ -28,10 +28,12 @@ def item_pairs(batch: RequestBatch, *sides: Array) -> Iterator[tuple[Array, Arra
         for first in _slabs(*rows.shape):
             # each item of the slab with every later one
             later = np.arange(first.start, rows.shape[1]) > np.arange(first.start, first.stop)[:, None]
-            kept = later & present[:, first, None] & present[:, None, first.start :]
+            ordered_pairs = later & present[:, first, None] & present[:, None, first.start :]
             values = [side[rows] for side in sides]
-            gaps = [(value[:, first, None] - value[:, None, first.start :])[kept] for value in values]
-            yield requests, np.nonzero(kept)[0], gaps
+            gaps = [
+                (value[:, first, None] - value[:, None, first.start :])[ordered_pairs] for value in values
+            ]
+            yield requests, np.nonzero(ordered_pairs)[0], gaps
 
 
 def gap_deciles(batch: RequestBatch, a: str, b: str) -> tuple[float, ...]:
@@ -56,8 +58,8 @@ def gap_deciles(batch: RequestBatch, a: str, b: str) -> tuple[float, ...]:
     sizes = [
         np.abs(gap)[usable[requests][owner]][::step] for requests, owner, (gap,) in item_pairs(batch, middle)
     ]
-    known = np.concatenate([np.zeros(0), *sizes])
-    inner = np.quantile(known, np.arange(1, 10) / 10) if len(known) else np.zeros(9)
+    gaps = np.concatenate([np.zeros(0), *sizes])
+    inner = np.quantile(gaps, np.arange(1, 10) / 10) if len(gaps) else np.zeros(9)
     return (0.0, *inner.tolist(), math.inf)
 
 

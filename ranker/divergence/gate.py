@@ -15,7 +15,7 @@ from ranker.errors import UserError
 MOST_REQUESTS = 10**9
 
 
-class Verdict(str, Enum):
+class GateOutcome(str, Enum):
     """What the gate says."""
 
     PASS = "pass"
@@ -46,7 +46,7 @@ class Decision:
     """
 
     measure: str
-    verdict: Verdict
+    verdict: GateOutcome
     candidate: Interval
     baseline: Interval
     limit: float
@@ -177,7 +177,7 @@ def decide_coverage(side: str, coverage: AnswerCoverage, minimum: float = 1.0) -
     )
     if not coverage.answered:
         reason = f"coverage of {side} is 0: {coverage.words}"
-    verdict = Verdict.PASS if passed else Verdict.FAIL
+    verdict = GateOutcome.PASS if passed else GateOutcome.FAIL
     return Decision(f"coverage of {side}", verdict, share, NOTHING, minimum, coverage.asked, None, reason)
 
 
@@ -186,13 +186,15 @@ def aside(
 ) -> Decision:
     """A measure that cannot say anything of this candidate, and why."""
     reason = f"{measure} stands aside: {why}"
-    return Decision(measure, Verdict.ASIDE, candidate, baseline, math.nan, requests, None, reason)
+    return Decision(measure, GateOutcome.ASIDE, candidate, baseline, math.nan, requests, None, reason)
 
 
-def overall_verdict(decisions: Iterable[Decision]) -> Verdict:
+def overall_verdict(decisions: Iterable[Decision]) -> GateOutcome:
     """Fail if any fails, else more if any is undecided, else pass; more if nothing decides."""
-    verdicts = {decision.verdict for decision in decisions} - {Verdict.ASIDE} or {Verdict.MORE}
-    return next(verdict for verdict in (Verdict.FAIL, Verdict.MORE, Verdict.PASS) if verdict in verdicts)
+    verdicts = {decision.verdict for decision in decisions} - {GateOutcome.ASIDE} or {GateOutcome.MORE}
+    return next(
+        verdict for verdict in (GateOutcome.FAIL, GateOutcome.MORE, GateOutcome.PASS) if verdict in verdicts
+    )
 
 
 def _decision(
@@ -206,17 +208,19 @@ def _decision(
 ) -> Decision:
     value, low, high = interval
     shown = f"{measure} {value:.4g} ({low:.4g} to {high:.4g})"
-    position, more = standing(interval, limit), None
+    position, more_requests = standing(interval, limit), None
     if position == "within":
-        verdict, reason = Verdict.PASS, f"{shown} is within the limit {limit:.4g}"
+        verdict, reason = GateOutcome.PASS, f"{shown} is within the limit {limit:.4g}"
     elif position == "above":
-        verdict, reason = Verdict.FAIL, f"{shown} is above the limit {limit:.4g}"
+        verdict, reason = GateOutcome.FAIL, f"{shown} is above the limit {limit:.4g}"
     else:
-        verdict, more = Verdict.MORE, _more_requests(requests, limit, projected)
+        verdict, more_requests = GateOutcome.MORE, _more_requests(requests, limit, projected)
         reason = f"{shown} is undecided against the limit {limit:.4g}" + (
-            f": {more:,} more requests needed" if more else f", and more requests would not help: {option}"
+            f": {more_requests:,} more requests needed"
+            if more_requests
+            else f", and more requests would not help: {option}"
         )
-    return Decision(measure, verdict, interval, baseline, limit, requests, more, reason)
+    return Decision(measure, verdict, interval, baseline, limit, requests, more_requests, reason)
 
 
 def _more_requests(n: int, limit: float, projected: Callable[[int], Interval]) -> int | None:

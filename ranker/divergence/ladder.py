@@ -34,16 +34,16 @@ def level(a: Mapping[str, object], b: Mapping[str, object]) -> str:
         >>> level(first, {**first, "replica": "1", "shuffle_seed": 2})
         'L3'
     """
-    same = {
+    is_equal = {
         key: a.get(key) == b.get(key) for key in ("version", "data", "init_seed", "shuffle_seed", "server")
     }
-    if not (same["version"] and same["data"]):
+    if not (is_equal["version"] and is_equal["data"]):
         return "L6"
     if a.get("replica") == b.get("replica") is not None:
-        return "L0" if same["server"] else "L1"
+        return "L0" if is_equal["server"] else "L1"
     seeds = [labels.get(seed) for labels in (a, b) for seed in ("init_seed", "shuffle_seed")]
     if None in seeds:
         return "unlabelled"
     return {(True, True): "L2", (True, False): "L3", (False, True): "L4", (False, False): "L5"}[
-        same["init_seed"], same["shuffle_seed"]
+        is_equal["init_seed"], is_equal["shuffle_seed"]
     ]

@@ -55,9 +55,9 @@ def _ascents(sequence: Array) -> int:
         keys = block * values + ranks
         is_left = position // width % 2 == 0
         # Each half stands sorted, so that all left halves together are one ascending sequence of keys.
-        left = keys[is_left]
-        starts = np.searchsorted(left, block[~is_left] * values)
-        count += int((np.searchsorted(left, keys[~is_left]) - starts).sum())
+        left_keys = keys[is_left]
+        starts = np.searchsorted(left_keys, block[~is_left] * values)
+        count += int((np.searchsorted(left_keys, keys[~is_left]) - starts).sum())
         ranks = np.sort(keys) - block * values
         width *= 2
     return count

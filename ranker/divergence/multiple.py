@@ -74,9 +74,15 @@ def replicas_then_pairs(
     Returns:
         Adjusted p-values of the replicas found, and of the pairs found among theirs.
     """
-    found = _rejected({name: exceeds(statistic, limit) for name, statistic in replicas.items()}, alpha)
-    theirs = {pair: exceeds(s, limit) for pair, s in pairs.items() if pair[0] in found or pair[1] in found}
-    return found, _rejected(theirs, alpha)
+    replica_p_values = _rejected(
+        {name: exceeds(statistic, limit) for name, statistic in replicas.items()}, alpha
+    )
+    pair_p_values = {
+        pair: exceeds(s, limit)
+        for pair, s in pairs.items()
+        if pair[0] in replica_p_values or pair[1] in replica_p_values
+    }
+    return replica_p_values, _rejected(pair_p_values, alpha)
 
 
 def _rejected(p_values: dict[Key, float], alpha: float) -> dict[Key, float]:

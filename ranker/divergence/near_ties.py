@@ -135,9 +135,9 @@ def near_ties(
     bins = len(edges) - 1
     predict = inversion_probability_given_mean if truth is None else inversion_probability
     scored = [logit(batch.scores[i]), logit(batch.scores[j])]
-    known = [] if truth is None else [np.asarray(truth, dtype=np.float64)]
+    true_log_odds = [] if truth is None else [np.asarray(truth, dtype=np.float64)]
     sums = np.zeros((3, bins, len(batch)))  # pairs, inverted, predicted
-    for requests, owner, (gap_a, gap_b, *rest) in item_pairs(batch, *scored, *known):
+    for requests, owner, (gap_a, gap_b, *rest) in item_pairs(batch, *scored, *true_log_odds):
         gap = rest[0] if rest else (gap_a + gap_b) / 2
         inverted = np.abs(np.sign(gap_a) - np.sign(gap_b)) / 2
         size = np.abs(gap)

@@ -134,22 +134,24 @@ def as_pair(
     """
     if isinstance(a, Pair):
         return a
-    left, right = _scores("a", a, probabilities), _scores("b", b, probabilities)
-    if left.shape != right.shape:
+    scores_a, scores_b = _scores("a", a, probabilities), _scores("b", b, probabilities)
+    if scores_a.shape != scores_b.shape:
         raise UserError(
-            f"`a` and `b` must score the same candidates. Received: shapes {left.shape} and {right.shape}"
+            f"`a` and `b` must score the same candidates. Received: shapes {scores_a.shape} and {scores_b.shape}"
         )
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise UserError(f"`k` must be an integer >= 1. Received: k={k!r}")
-    scalar = left.ndim == 1
-    left, right = np.atleast_2d(left), np.atleast_2d(right)
+    scalar = scores_a.ndim == 1
+    scores_a, scores_b = np.atleast_2d(scores_a), np.atleast_2d(scores_b)
     if items is not None:
-        left, right = _by_item(items, left, right)
-    present = np.ones(left.shape, dtype=bool)
-    if left.shape[1] == 0:  # one column of padding, so that no measure needs a special case
-        left, right, present = (np.zeros((left.shape[0], 1), dtype=x.dtype) for x in (left, right, present))
-    agreed = Ranked((left + right) / 2, present, int(k))
-    first, second = (Ranked(scores, present, int(k), agreed) for scores in (left, right))
+        scores_a, scores_b = _by_item(items, scores_a, scores_b)
+    present = np.ones(scores_a.shape, dtype=bool)
+    if scores_a.shape[1] == 0:  # one column of padding, so that no measure needs a special case
+        scores_a, scores_b, present = (
+            np.zeros((scores_a.shape[0], 1), dtype=x.dtype) for x in (scores_a, scores_b, present)
+        )
+    agreed = Ranked((scores_a + scores_b) / 2, present, int(k))
+    first, second = (Ranked(scores, present, int(k), agreed) for scores in (scores_a, scores_b))
     return Pair(first, second, scalar)
 
 
@@ -177,14 +179,16 @@ def _scores(name: str, values: "ArrayLike | Pair | None", probabilities: bool) -
     return scores
 
 
-def _by_item(items: ArrayLike, left: Array, right: Array) -> tuple[Array, Array]:
+def _by_item(items: ArrayLike, scores_a: Array, scores_b: Array) -> tuple[Array, Array]:
     ids = np.asarray(items)
-    if ids.shape[-1:] != left.shape[-1:] or ids.ndim > 2:
-        raise UserError(f"`items` must have the shape of the scores. Received: {ids.shape} for {left.shape}")
-    ids = np.broadcast_to(ids, left.shape)
+    if ids.shape[-1:] != scores_a.shape[-1:] or ids.ndim > 2:
+        raise UserError(
+            f"`items` must have the shape of the scores. Received: {ids.shape} for {scores_a.shape}"
+        )
+    ids = np.broadcast_to(ids, scores_a.shape)
     by_id = np.argsort(ids, axis=1, kind="stable")
     ids = np.take_along_axis(ids, by_id, axis=1)
     repeated = ids[:, 1:][ids[:, 1:] == ids[:, :-1]]
     if len(repeated):
         raise UserError(f"`items` must be distinct within a request. Received: {repeated[0]!r} twice")
-    return np.take_along_axis(left, by_id, axis=1), np.take_along_axis(right, by_id, axis=1)
+    return np.take_along_axis(scores_a, by_id, axis=1), np.take_along_axis(scores_b, by_id, axis=1)

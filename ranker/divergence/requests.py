@@ -76,27 +76,29 @@ class RequestBatch:
         if owner.shape != (rows,) or ids.shape != (rows,) or values.shape[1:] != (rows,):
             shapes = f"request {owner.shape}, item {ids.shape}, scores {values.shape}"
             raise UserError(f"`request` [R], `item` [R], `scores` [M, R] must agree on R. Received: {shapes}")
-        given = np.asarray(np.ones(values.shape) if answered is None else answered, dtype=bool)
-        if given.shape != values.shape:
-            shapes = f"{given.shape} for {values.shape}"
+        scored = np.asarray(np.ones(values.shape) if answered is None else answered, dtype=bool)
+        if scored.shape != values.shape:
+            shapes = f"{scored.shape} for {values.shape}"
             raise UserError(f"`answered` must have the shape of `scores`. Received: {shapes}")
         names = _names(replicas, len(values))
         requests, code = np.unique(owner, return_inverse=True)
         order = np.arange(rows)
         if not ((code[1:] > code[:-1]) | (code[1:] == code[:-1]) & (ids[1:] >= ids[:-1])).all():
             order = np.lexsort((ids, code))
-            code, ids, given, values = code[order], ids[order], given[:, order], values[:, order]
+            code, ids, scored, values = code[order], ids[order], scored[:, order], values[:, order]
         repeated = np.zeros(rows, dtype=bool)
         repeated[1:] = (code[1:] == code[:-1]) & (ids[1:] == ids[:-1])
-        return _checked(names, requests, code, ids, values, given, repeated & given, order)
+        return _checked(names, requests, code, ids, values, scored, repeated & scored, order)
 
     @staticmethod
-    def from_answers(answers: Answers, *, asked: tuple[ArrayLike, ArrayLike] | None = None) -> "RequestBatch":
+    def from_answers(
+        answers: Answers, *, requested: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> "RequestBatch":
         """Align what each replica answered on its own: the candidates are the union over the replicas.
 
         Args:
             answers: replica -> (request ids [r], item ids [r], probabilities [r]), in any order.
-            asked: (request ids, item ids) sent, so that a candidate nobody scored is missed too.
+            requested: (request ids, item ids) sent, so that a candidate nobody scored is missed too.
 
         Raises:
             UserError: lengths differ within a replica, no replica.
@@ -116,7 +118,7 @@ class RequestBatch:
                     f"Received: {[x.shape for x in part]}"
                 )
         keys = [part[:2] for part in parts] + (
-            [tuple(np.asarray(x) for x in asked)] if asked is not None else []
+            [tuple(np.asarray(x) for x in requested)] if requested is not None else []
         )
         ids, code = np.unique(np.concatenate([key[0] for key in keys]), return_inverse=True)
         names, item = np.unique(np.concatenate([key[1] for key in keys]), return_inverse=True)
@@ -125,9 +127,9 @@ class RequestBatch:
         count = np.zeros((len(parts), len(pair)), dtype=np.int64)
         start = 0
         for m, part in enumerate(parts):
-            mine = row[start : start + len(part[0])]
-            scores[m, mine] = part[2]
-            count[m] = np.bincount(mine, minlength=len(pair))
+            columns = row[start : start + len(part[0])]
+            scores[m, columns] = part[2]
+            count[m] = np.bincount(columns, minlength=len(pair))
             start += len(part[0])
         code, item = np.divmod(pair, max(len(names), 1))
         return _checked(tuple(answers), ids, code, names[item], scores, count > 0, count > 1, first)
@@ -241,28 +243,28 @@ def _checked(
     code: Array,
     item: Array,
     scores: Array,
-    given: Array,
+    scored: Array,
     repeated: Array,
     rows: Any,
 ) -> RequestBatch:
     """Rows sorted by (request, item) -> batch, with what is missing, repeated or no probability counted."""
     starts = np.searchsorted(code, np.arange(len(ids)))
     with np.errstate(invalid="ignore"):
-        improper = given & ~((scores >= 0) & (scores <= 1))
+        improper = scored & ~((scores >= 0) & (scores <= 1))
 
     def any_of(flags: Array) -> Array:
         if flags.all() or not flags.any():  # the usual case, and much faster
             return np.full((len(replicas), len(ids)), flags.size > 0 and flags.flat[0])
         return np.logical_or.reduceat(flags, starts, axis=1)
 
-    answered = any_of(given)
-    incomplete = answered & (any_of(~given) | any_of(repeated))
+    answered = any_of(scored)
+    incomplete = answered & (any_of(~scored) | any_of(repeated))
     return RequestBatch(
         replicas=replicas,
         requests=ids,
         offsets=np.append(starts, len(code)).astype(np.int64),
         items=item,
-        scores=np.where(given & ~improper, scores, 0.0),
+        scores=np.where(scored & ~improper, scores, 0.0),
         valid=answered & ~incomplete & ~any_of(improper),
         answered=answered,
         mismatched=incomplete,

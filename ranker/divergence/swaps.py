@@ -165,11 +165,11 @@ def kendall_topk(
         0.25
     """
     pair = as_pair(a, b, items=items, k=k)
-    here = pair.found_in_top
+    ranks = pair.found_in_top
     absent = pair.found_back >= pair.k
     # both common and reversed, or absent from one list and before a common item in the other
-    first, second = _rank_pairs(len(here))
-    inverted = count_true(here.take(first, axis=0) > here.take(second, axis=0))
+    first, second = _rank_pairs(len(ranks))
+    inverted = count_true(ranks.take(first, axis=0) > ranks.take(second, axis=0))
     inverted += (np.cumsum(absent, axis=0) * ~absent).sum(axis=0)
     # one alone in a and one alone in b: surely inverted; two alone in one list: not known, one half
     alone, depth = count_true(absent), pair.depth

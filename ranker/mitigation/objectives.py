@@ -25,10 +25,10 @@ def anti_distillation(strength: float) -> Objective:
         variance = tf.linalg.diag_part(covariance) + 1e-8
         squared = tf.square(covariance) / (variance[:, tf.newaxis] * variance[tf.newaxis, :])
         towers = logits.shape[0]
-        others = squared * (1.0 - tf.eye(towers))
+        squared_correlations = squared * (1.0 - tf.eye(towers))
         # Each unordered pair stands in two rows; the sum over towers counts it twice, hence the half.
-        apart = tf.reduce_sum(others, axis=1) / (2 * max(1, towers - 1)) * 2 / towers
-        return cross_entropy(logits, rows) + strength * apart
+        correlation = tf.reduce_sum(squared_correlations, axis=1) / (2 * max(1, towers - 1)) * 2 / towers
+        return cross_entropy(logits, rows) + strength * correlation
 
     return objective
 
@@ -47,13 +47,13 @@ def codistillation(towers: int, weight: float, burn_in: float) -> Objective:
         batch = logits.shape[1] // towers
         # [tower, whose batch, row]; shares are of all batches together.
         blocks = tf.reshape(logits, [towers, towers, batch])
-        own = tf.eye(towers)[:, :, tf.newaxis]
-        pull = tf.reshape(rows["share"] * rows["weight"], [towers, towers, batch]) * own * towers
+        is_own_batch = tf.eye(towers)[:, :, tf.newaxis]
+        pull = tf.reshape(rows["share"] * rows["weight"], [towers, towers, batch]) * is_own_batch * towers
         label = tf.reshape(rows["label"], [towers, towers, batch])
         probability = tf.stop_gradient(tf.sigmoid(blocks))
-        others = (tf.reduce_sum(probability, axis=0, keepdims=True) - probability) / max(1, towers - 1)
+        sibling_mean = (tf.reduce_sum(probability, axis=0, keepdims=True) - probability) / max(1, towers - 1)
         hard = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=blocks)
-        soft = tf.nn.sigmoid_cross_entropy_with_logits(labels=others, logits=blocks)
+        soft = tf.nn.sigmoid_cross_entropy_with_logits(labels=sibling_mean, logits=blocks)
         strength = weight * tf.cast(rows["done"] > burn_in, tf.float32)
         return tf.reduce_sum(pull * (hard + strength * soft), axis=[1, 2])
 

@@ -120,8 +120,10 @@ def learn(
 
 def components(seeds: Seeds, count: int) -> list[Seeds]:
     """Seeds of a replica's components: its own first; the others differ in the initialisation."""
-    more = [np.random.SeedSequence([seeds.init, i]).generate_state(1)[0] >> 1 for i in range(1, count)]
-    return [seeds, *(Seeds(int(init), seeds.shuffle) for init in more)]
+    initialisations = [
+        np.random.SeedSequence([seeds.init, i]).generate_state(1)[0] >> 1 for i in range(1, count)
+    ]
+    return [seeds, *(Seeds(int(init), seeds.shuffle) for init in initialisations)]
 
 
 def _train(
@@ -131,7 +133,7 @@ def _train(
     examples: Examples | None = None,
     teachers_of: str = "",
 ) -> Trained:
-    members = [Member(setting.architecture, setting.training, own) for own in seeds]
+    members = [Member(setting.architecture, setting.training, member_seeds) for member_seeds in seeds]
     return train(
         stack(members, setting.lanes),
         setting.rows if examples is None else examples,
@@ -147,7 +149,7 @@ def _train(
 def _ensembles(
     setting: Setting, replicas: Sequence[Seeds], count: int, checkpoint: Path | None
 ) -> list[Learned]:
-    seeds = [own for replica in replicas for own in components(replica, count)]
+    seeds = [component for replica in replicas for component in components(replica, count)]
     return shares(_train(setting, seeds, checkpoint), len(replicas))
 
 
@@ -157,7 +159,9 @@ def _self_ensembles(
     objective = anti_distillation(recipe.decorrelation)
     programs: list[Program] = []
     for replica in replicas:
-        starts = [setting.architecture.initialise(own) for own in components(replica, recipe.components)]
+        starts = [
+            setting.architecture.initialise(component) for component in components(replica, recipe.components)
+        ]
         programs.append(
             Program(
                 setting.architecture,
@@ -192,10 +196,10 @@ def _together(
     program = Program(
         setting.architecture,
         setting.training,
-        [setting.architecture.initialise(own) for own in replicas],
+        [setting.architecture.initialise(replica) for replica in replicas],
         objective=codistillation(len(replicas), recipe.weight, recipe.burn_in),
         together=True,
-        noise=[own.noise for own in replicas],
+        noise=[replica.noise for replica in replicas],
     )
     trained = train(
         program, setting.rows, setting.training, replicas, checkpoint, setting.report, names=names

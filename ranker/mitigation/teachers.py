@@ -50,8 +50,8 @@ def anchor_predictions(run: Path, replica: str, experiment: Experiment) -> np.nd
     path = anchor_version(run, replica)
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     encoder = FeatureEncoder(plan(experiment, run))
-    wanted = set(signature.structured_input_signature[1])
-    missing = wanted - set(encoder.raw_signature())
+    inputs = set(signature.structured_input_signature[1])
+    missing = inputs - set(encoder.raw_signature())
     if missing:
         raise UserError(
             f"mitigation.replica: the anchor must take this experiment's features. Received: {path}, "
@@ -61,7 +61,7 @@ def anchor_predictions(run: Path, replica: str, experiment: Experiment) -> np.nd
     records = tf.data.TFRecordDataset([str(p) for p in layout.shard_paths(run, "train")])
     return np.concatenate(
         [
-            signature(**{name: block[name] for name in wanted})["score"].numpy()[:, 0]
+            signature(**{name: block[name] for name in inputs})["score"].numpy()[:, 0]
             for block in map(parse, records)
         ]
     )

@@ -27,16 +27,19 @@ def best_rates(
     The validation requests that choose are not among those that studies report on.
     """
     tried = {
-        f"{name}-rate-{rate:g}": {**own, RATE: rate}
-        for name, own in overrides.items()
+        f"{name}-rate-{rate:g}": {**recipe, RATE: rate}
+        for name, recipe in overrides.items()
         for rate in rates(experiment, quick)
     }
-    found = trainings.scores(arms(experiment, tried), 1)
-    quality = {name: validation_auc(trainings.data, scores.scores[0]) for name, scores in found.items()}
+    scores_by_name = trainings.scores(arms(experiment, tried), 1)
+    quality = {
+        name: validation_auc(trainings.data, recipe_scores.scores[0])
+        for name, recipe_scores in scores_by_name.items()
+    }
     best = {}
-    for name, own in overrides.items():
+    for name, recipe in overrides.items():
         rate = max(rates(experiment, quick), key=lambda r: quality[f"{name}-rate-{r:g}"])
-        best[name] = {**own, RATE: rate}
+        best[name] = {**recipe, RATE: rate}
     return best
 
 

@@ -39,17 +39,17 @@ def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overri
     """All that some claims need, by names that are each one recipe's alone."""
     parts = [recipe(quick)] if {1, 2, 4} & set(chosen) else []
     if 3 in chosen:
-        parts += [{name: own for name, (_, own) in ladder(quick).items()}, search(quick, rate)]
+        parts += [{name: overrides for name, (_, overrides) in ladder(quick).items()}, search(quick, rate)]
     if 4 in chosen:
         parts.append(mitigations(quick))
     if 2 in chosen:
         parts += plane(quick, rate).values()
-    found: dict[str, Overrides] = {}
+    by_name: dict[str, Overrides] = {}
     for part in parts:
-        for name, own in part.items():
-            if found.setdefault(name, own) != own:
+        for name, overrides in part.items():
+            if by_name.setdefault(name, overrides) != overrides:
                 raise ValueError(f"two recipes are named {name}")
-    return found
+    return by_name
 
 
 def members(quick: bool) -> dict[str, list[tuple[str, float | None]]]:
@@ -59,14 +59,14 @@ def members(quick: bool) -> dict[str, list[tuple[str, float | None]]]:
 
 def recipe(quick: bool) -> dict[str, Overrides]:
     """The experiment's own recipe under each activation, with averaged weights as configured and without."""
-    found: dict[str, Overrides] = {}
-    for own in members(quick).values():
-        for name, beta in own:
-            found[label(name, beta)] = activation(name, beta)
-            found[f"{label(name, beta)}-last-step"] = activation(name, beta) | {_AVERAGE: 0.0}
+    overrides_by_name: dict[str, Overrides] = {}
+    for family in members(quick).values():
+        for name, beta in family:
+            overrides_by_name[label(name, beta)] = activation(name, beta)
+            overrides_by_name[f"{label(name, beta)}-last-step"] = activation(name, beta) | {_AVERAGE: 0.0}
     for name in () if quick else ("smelu-1", "smelu-2"):
-        found[f"{name}-embeddings-0"] = found[name] | {_EMBEDDING: 0.0}
-    return found
+        overrides_by_name[f"{name}-embeddings-0"] = overrides_by_name[name] | {_EMBEDDING: 0.0}
+    return overrides_by_name
 
 
 BARS = {
@@ -80,10 +80,10 @@ BARS = {
 
 def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
     """Activation to the recipes of its frontier: smoothness, normalisation, rate, averaging, embeddings."""
-    found: dict[str, dict[str, Overrides]] = {}
-    for family, own in members(quick).items():
-        of = found.setdefault(family, {})
-        for name, beta in own:
+    recipes_by_family: dict[str, dict[str, Overrides]] = {}
+    for family, members_of_family in members(quick).items():
+        recipes_of_family = recipes_by_family.setdefault(family, {})
+        for name, beta in members_of_family:
             places: dict[str, Overrides] = {
                 f"{norm}-norm-rate-{times * rate:g}": {_NORM: norm, _RATE: times * rate}
                 for norm, times in (("layer", 1), ("layer", 2), ("none", 2), ("none", 4), ("none", 8))
@@ -93,10 +93,10 @@ def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
                 places = dict(list(places.items())[:1])
             for place, changes in places.items():
                 for average in PLANE_AVERAGES:
-                    of[f"{label(name, beta)}-{place}-average-{average:g}"] = (
+                    recipes_of_family[f"{label(name, beta)}-{place}-average-{average:g}"] = (
                         activation(name, beta) | changes | {_AVERAGE: average}
                     )
-    return found
+    return recipes_by_family
 
 
 def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
@@ -107,21 +107,24 @@ def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
         "order, full shuffle": {"training.shuffle_window": "full", "replicas.vary": ["shuffle"]},
         "initialisation and full shuffle": FREE,
     }
-    found = {}
-    for i, (what, own) in enumerate(free.items()):
+    steps = {}
+    for i, (free_source, recipe) in enumerate(free.items()):
         for name, beta in FAMILY["relu"] + [("smelu", 1.0)]:
-            place = {"free": what, "activation": label(name, beta)}
-            found[f"{label(name, beta)}-free-{i}"] = place, activation(name, beta) | own | {_AVERAGE: 0.1}
-    return dict(found.items() if not quick else list(found.items())[-2:])
+            place = {"free": free_source, "activation": label(name, beta)}
+            steps[f"{label(name, beta)}-free-{i}"] = place, activation(name, beta) | recipe | {_AVERAGE: 0.1}
+    return dict(steps.items() if not quick else list(steps.items())[-2:])
 
 
 def search(quick: bool, rate: float) -> dict[str, Overrides]:
     """Recipes for a team that controls neither; the first, plain ReLU, is what they are measured against."""
     relu, smelu = activation("relu"), activation("smelu", 1.0)
-    found: dict[str, Overrides] = {"relu-last-step": relu | {_AVERAGE: 0.0}}
-    for name, own, averages in (("relu", relu, _FREE_AVERAGES), ("smelu-1", smelu, (0.0, *_FREE_AVERAGES))):
-        found |= {
-            f"{name}-average-{a:g}" if a else f"{name}-last-step": own | {_AVERAGE: a} for a in averages
+    recipes_by_name: dict[str, Overrides] = {"relu-last-step": relu | {_AVERAGE: 0.0}}
+    for name, recipe, averages in (
+        ("relu", relu, _FREE_AVERAGES),
+        ("smelu-1", smelu, (0.0, *_FREE_AVERAGES)),
+    ):
+        recipes_by_name |= {
+            f"{name}-average-{a:g}" if a else f"{name}-last-step": recipe | {_AVERAGE: a} for a in averages
         }
     if not quick:
         zero: Overrides = {"model.embedding_stddev": 0.0}
@@ -139,10 +142,10 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
             "smelu-1-codistillation": smelu | {"mitigation": {"name": "codistillation"}},
             "smelu-1-ensemble-3": smelu | {"mitigation": {"name": "ensemble", "components": 3}},
         }
-        for name, own in changes.items():
-            for average in (0.5,) if "mitigation" in own else (0.2, 0.5, 0.8):
-                found[f"{name}-average-{average:g}"] = own | {_AVERAGE: average}
-    return {f"free-{name}": own | FREE for name, own in found.items()}
+        for name, recipe in changes.items():
+            for average in (0.5,) if "mitigation" in recipe else (0.2, 0.5, 0.8):
+                recipes_by_name[f"{name}-average-{average:g}"] = recipe | {_AVERAGE: average}
+    return {f"free-{name}": recipe | FREE for name, recipe in recipes_by_name.items()}
 
 
 USEFUL = 0.01
@@ -159,8 +162,8 @@ def verdict(value: float, worst: float, bar: float) -> str:
 
 def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The points that no other beats in both AUC and prediction difference, by rising AUC."""
-    kept: list[dict[str, Any]] = []
+    front: list[dict[str, Any]] = []
     for point in sorted(points, key=lambda p: (-p["auc"], p["rpd_sym"])):
-        if not kept or point["rpd_sym"] < kept[-1]["rpd_sym"]:
-            kept.append(point)
-    return kept[::-1]
+        if not front or point["rpd_sym"] < front[-1]["rpd_sym"]:
+            front.append(point)
+    return front[::-1]

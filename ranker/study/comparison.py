@@ -48,10 +48,10 @@ def against(point: Row, rivals: Sequence[Row], measured: Mapping[str, Measured])
         none = {"smelu_auc": nothing, "rpd_ratio": nothing, "ratio_low": nothing, "ratio_high": nothing}
         return row | {"smelu": "none"} | none
     best = min(good, key=lambda r: r["rpd_sym"])
-    found = ratio(measured[best["recipe"]], measured[point["recipe"]], "rpd_sym")
+    rpd_ratio = ratio(measured[best["recipe"]], measured[point["recipe"]], "rpd_sym")
     return row | {
         "smelu": best["recipe"], "smelu_auc": best["auc"],
-        "rpd_ratio": found.value, "ratio_low": found.low, "ratio_high": found.high,
+        "rpd_ratio": rpd_ratio.value, "ratio_low": rpd_ratio.low, "ratio_high": rpd_ratio.high,
     }  # fmt: skip
 
 

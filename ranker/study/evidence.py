@@ -52,11 +52,14 @@ class Evidence:
         out.mkdir(parents=True, exist_ok=True)
         self.experiment, self.out, self.options = experiment, out, options
         self.data: StudyData = load(experiment, run_dir, options.rows)
-        wanted = claims.recipes(chosen, options.quick, self.rate)
+        recipes = claims.recipes(chosen, options.quick, self.rate)
         trainings = Trainings(self.data, options.cache_in(out), options.lanes, report)
-        self.scores: dict[str, Scores] = trainings.scores(arms(experiment, wanted), options.replicas)
+        self.scores: dict[str, Scores] = trainings.scores(arms(experiment, recipes), options.replicas)
         rows = np.ones(len(self.data.label), bool)
-        self.measured = {name: Measured(self.data, rows, own.scores) for name, own in self.scores.items()}
+        self.measured = {
+            name: Measured(self.data, rows, recipe_scores.scores)
+            for name, recipe_scores in self.scores.items()
+        }
 
     @property
     def rate(self) -> float:
@@ -94,7 +97,7 @@ def run(
     if unknown or not chosen:
         raise UserError(f"--claim must be one of {', '.join(map(str, claims.ALL))}. Received: {unknown}")
     it = Evidence(experiment, run_dir, out, options, report, chosen)
-    found = {
+    document = {
         "name": experiment.name,
         "replicas": options.replicas,
         "quick": options.quick,
@@ -106,8 +109,8 @@ def run(
             for number in sorted(set(chosen))
         ],
     }
-    (out / "evidence.json").write_text(json_text(found, indent=1) + "\n", encoding="utf-8")
-    return found
+    (out / "evidence.json").write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
+    return document
 
 
 def recipe_claim(it: Evidence) -> Claim:
@@ -139,16 +142,16 @@ def plane_claim(it: Evidence) -> Claim:
     """Frontier against frontier at equal AUC."""
     families = claims.plane(it.options.quick, it.rate)
     base = next(iter(families[RELU]))
-    points = {f: [comparison(name, it.measured, base) for name in own] for f, own in families.items()}
+    points = {f: [comparison(name, it.measured, base) for name in recipes] for f, recipes in families.items()}
     it.save("plane", [{"activation": family, **row} for family, rows in points.items() for row in rows])
     fronts = {family: claims.frontier(rows) for family, rows in points.items()}
-    useful = max(row["auc"] for own in points.values() for row in own) - claims.USEFUL
+    useful = max(row["auc"] for recipes in points.values() for row in recipes) - claims.USEFUL
     rows, verdicts = [], []
     for family in [f for f in fronts if f != "smelu"]:
-        found = [against(point, points["smelu"], it.measured) for point in fronts[family]]
-        rows += [{"frontier of": family, **row} for row in found]
-        verdicts.append(along(family, [r for r in found if r["auc"] >= useful], useful))
-        weak = [r["rpd_ratio"] for r in found if r["auc"] < useful]
+        comparisons = [against(point, points["smelu"], it.measured) for point in fronts[family]]
+        rows += [{"frontier of": family, **row} for row in comparisons]
+        verdicts.append(along(family, [r for r in comparisons if r["auc"] >= useful], useful))
+        weak = [r["rpd_ratio"] for r in comparisons if r["auc"] < useful]
         if weak:
             verdicts.append(
                 f"Below that AUC {family}'s frontier goes on ({len(weak)} more); there SmeLU has {_span(weak)} of the "
@@ -162,29 +165,32 @@ def plane_claim(it: Evidence) -> Claim:
     return it.claim("frontier", verdicts, rows, plane(points, fronts, useful), about)
 
 
-def along(family: str, found: Sequence[Row], useful: float) -> str:
+def along(family: str, comparisons: Sequence[Row], useful: float) -> str:
     """Whether SmeLU is steadier than each recipe of a frontier at its AUC or better; if not, from which AUC on it is."""
-    if not found:
+    if not comparisons:
         return f"{family} has no recipe of use, from an AUC of {useful:.4f} on."
     bar = 0.6 if family == RELU else 1.0
-    told = (
+    sentence = (
         f"At equal AUC or better SmeLU has at most {bar:g} of {family}'s relative PD along {family}'s frontier where it "
-        f"is of use, from an AUC of {useful:.4f} on: {_worst(found)}"
+        f"is of use, from an AUC of {useful:.4f} on: {_worst(comparisons)}"
     )
-    if all(row["rpd_ratio"] <= bar for row in found):
-        return f"{verdict(0.0, max(row['ratio_high'] for row in found), bar)} {told}."
-    first = next((i for i in range(len(found)) if all(r["rpd_ratio"] <= bar for r in found[i:])), None)
+    if all(row["rpd_ratio"] <= bar for row in comparisons):
+        return f"{verdict(0.0, max(row['ratio_high'] for row in comparisons), bar)} {sentence}."
+    first = next(
+        (i for i in range(len(comparisons)) if all(r["rpd_ratio"] <= bar for r in comparisons[i:])), None
+    )
     if first is None:
-        return f"{claims.FAILS} {told}."
-    return f"{claims.FAILS} {told}. It holds from an AUC of {found[first]['auc']:.4f} on: {_worst(found[first:])}."
+        return f"{claims.FAILS} {sentence}."
+    above = comparisons[first:]
+    return f"{claims.FAILS} {sentence}. It holds from an AUC of {above[0]['auc']:.4f} on: {_worst(above)}."
 
 
-def _worst(found: Sequence[Row]) -> str:
-    missed = sum(row["smelu"] == "none" for row in found)
-    ratios = [(row["rpd_ratio"], row["ratio_high"]) for row in found if row["smelu"] != "none"]
+def _worst(comparisons: Sequence[Row]) -> str:
+    missed = sum(row["smelu"] == "none" for row in comparisons)
+    ratios = [(row["rpd_ratio"], row["ratio_high"]) for row in comparisons if row["smelu"] != "none"]
     worst, high = (max(column) for column in zip(*ratios, strict=True)) if ratios else (float("inf"),) * 2
     unmatched = f", {missed} of them unmatched in AUC" if missed else ""
-    count = "1 recipe" if len(found) == 1 else f"{len(found)} recipes"
+    count = "1 recipe" if len(comparisons) == 1 else f"{len(comparisons)} recipes"
     return f"{count}{unmatched}, at most {worst:.2f} (upper bound {high:.2f})"
 
 
@@ -195,22 +201,22 @@ def _span(values: Sequence[float]) -> str:
 
 def free_claim(it: Evidence) -> Claim:
     """What initialisation and a full shuffle undo, and the best recipe where neither is controlled."""
-    found = claims.search(it.options.quick, it.rate)
+    recipes = claims.search(it.options.quick, it.rate)
     steps = []
     for name, (place, _) in claims.ladder(it.options.quick).items():
-        own = it.measured[name]
-        pd, swap = (of(own.interval(m)) for m in ("rpd_sym", "top1_swap"))
-        steps.append({**place, "rpd_sym": pd, "top1_swap": swap, "auc": of(own.auc(), ".4f")})
+        measured = it.measured[name]
+        pd, swap = (of(measured.interval(m)) for m in ("rpd_sym", "top1_swap"))
+        steps.append({**place, "rpd_sym": pd, "top1_swap": swap, "auc": of(measured.auc(), ".4f")})
     it.save("ladder", steps)
-    base = next(iter(found))
-    rows = [comparison(name, it.measured, base, it.scores) for name in found]
-    held = [r for r in rows if r["auc_gain_low"] > -LOWER]
-    single = [r for r in held if r["lookups"] == rows[0]["lookups"]]
+    base = next(iter(recipes))
+    rows = [comparison(name, it.measured, base, it.scores) for name in recipes]
+    not_lower = [r for r in rows if r["auc_gain_low"] > -LOWER]
+    single = [r for r in not_lower if r["lookups"] == rows[0]["lookups"]]
     verdicts = []
-    for what, of_them in (("one model", single), ("one model or several", held)):
-        best = min(of_them, key=lambda r: r["rpd_ratio"])
+    for served, candidates in (("one model", single), ("one model or several", not_lower)):
+        best = min(candidates, key=lambda r: r["rpd_ratio"])
         verdicts.append(
-            f"{verdict(best['rpd_ratio'], best['ratio_high'], 0.5)} A recipe served as {what} halves plain ReLU's "
+            f"{verdict(best['rpd_ratio'], best['ratio_high'], 0.5)} A recipe served as {served} halves plain ReLU's "
             f"relative PD at an AUC not lower; the best is {best['recipe']}: {best['rpd_ratio']:.2f} "
             f"[{best['ratio_low']:.2f}, {best['ratio_high']:.2f}], AUC {best['auc_gain']:+.4f} "
             f"[{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]."
@@ -244,15 +250,17 @@ def mitigation_claim(it: Evidence) -> Claim:
 def too_smooth(measured: Mapping[str, Measured], rate: float) -> str:
     """Where a wider transition begins to cost AUC."""
     tail = f"-layer-norm-rate-{rate:g}-average-0.1"
-    own = {
+    measured_by_name = {
         label(*m): measured[label(*m) + tail] for m in claims.FAMILY["smelu"] if label(*m) + tail in measured
     }
-    best = max(own, key=lambda name: own[name].aucs.mean())
+    best = max(measured_by_name, key=lambda name: measured_by_name[name].aucs.mean())
     parts = [
-        f"{name} {of(auc_difference(m, own[best]), '+.4f')}" for name, m in own.items() if m is not own[best]
+        f"{name} {of(auc_difference(m, measured_by_name[best]), '+.4f')}"
+        for name, m in measured_by_name.items()
+        if m is not measured_by_name[best]
     ]
-    others = ", ".join(parts) or "no other"
-    return f"Smoothness: {best} has the best AUC of SmeLU in the recipe; against it in AUC: {others}."
+    losses = ", ".join(parts) or "no other"
+    return f"Smoothness: {best} has the best AUC of SmeLU in the recipe; against it in AUC: {losses}."
 
 
 CLAIMS: dict[int, Callable[[Evidence], Claim]] = {

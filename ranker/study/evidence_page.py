@@ -22,22 +22,22 @@ pictures numbers are rows of the table below.
 """
 
 
-def write(page: Path, found: Sequence[tuple[dict[str, Any], Path]]) -> None:
+def write(page: Path, evidence_of_runs: Sequence[tuple[dict[str, Any], Path]]) -> None:
     """Writes the page.
 
     Args:
         page: the Markdown file.
-        found: what each run's evidence is, and the directory of its pictures.
+        evidence_of_runs: each run's evidence, and the directory of its pictures.
     """
     parts = [_HEAD]
-    for one, pictures in found:
-        kind = " Quick: fewer recipes and replicas than a full run." if one["quick"] else ""
+    for evidence, pictures in evidence_of_runs:
+        kind = " Quick: fewer recipes and replicas than a full run." if evidence["quick"] else ""
         parts.append(
-            f"## {one['name']}\n\n{one['replicas']} replicas a recipe, {one['train_rows']:,} training rows, "
-            f"{one['eval_rows']:,} held-out rows in {one['requests']:,} requests.{kind}"
+            f"## {evidence['name']}\n\n{evidence['replicas']} replicas a recipe, {evidence['train_rows']:,} training rows, "
+            f"{evidence['eval_rows']:,} held-out rows in {evidence['requests']:,} requests.{kind}"
         )
-        tested = {claim["number"] for claim in one["claims"]}
-        for claim in one["claims"]:
+        tested = {claim["number"] for claim in evidence["claims"]}
+        for claim in evidence["claims"]:
             parts.append(f"### {claim['number']}. {claim['title']}")
             parts.append("\n".join(f"- {text}" for text in claim["verdicts"]))
             parts.append(claim["about"])

@@ -100,8 +100,8 @@ class Measured:
     @cached_property
     def ranking_losses(self) -> np.ndarray:
         """Each replica's ranking loss [replicas]."""
-        found = [divergence.ranking_loss(self._label, s[self.rows], self._request) for s in self.scores]
-        return np.array(found)
+        losses = [divergence.ranking_loss(self._label, s[self.rows], self._request) for s in self.scores]
+        return np.array(losses)
 
     @cached_property
     def _auc_parts(self) -> np.ndarray:

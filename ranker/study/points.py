@@ -69,23 +69,23 @@ def jobs(recipes: Iterable[Sequence[Point]], missing: Mapping[str, Point]) -> li
         missing: those without predictions, by key.
     """
     recipes = list(recipes)
-    found: list[Job] = []
-    for own in recipes:
-        todo = [p for p in own if p.key in missing and p.recipe.mitigation is not None]
+    queue: list[Job] = []
+    for course_points in recipes:
+        todo = [p for p in course_points if p.key in missing and p.recipe.mitigation is not None]
         if not todo:
             continue
         mitigation = todo[0].recipe.mitigation
         if isinstance(mitigation, Codistillation):
-            found.append([list(own)])
+            queue.append([list(course_points)])
         elif isinstance(mitigation, Anchor):
             # All replicas learn from one anchor, which is trained once.
-            found.append([todo])
+            queue.append([todo])
         else:
-            found += [[[p]] for p in todo]
-    wanted = {p.course for p in missing.values() if p.recipe.mitigation is None}
+            queue += [[[p]] for p in todo]
+    missing_courses = {p.course for p in missing.values() if p.recipe.mitigation is None}
     # Of such a training all that was asked for, there or not: what it computes must not depend on what is there.
     courses: dict[str, dict[str, Point]] = {}
-    for p in (p for own in recipes for p in own if p.course in wanted):
+    for p in (p for course_points in recipes for p in course_points if p.course in missing_courses):
         courses.setdefault(p.course, {})[p.key] = p
     by_length: dict[tuple[int, int], Job] = {}
     for course in courses.values():
@@ -94,5 +94,5 @@ def jobs(recipes: Iterable[Sequence[Point]], missing: Mapping[str, Point]) -> li
             list(course.values())
         )
     for stacked in by_length.values():
-        found += [stacked[i : i + _AT_A_TIME] for i in range(0, len(stacked), _AT_A_TIME)]
-    return found
+        queue += [stacked[i : i + _AT_A_TIME] for i in range(0, len(stacked), _AT_A_TIME)]
+    return queue

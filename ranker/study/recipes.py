@@ -37,17 +37,17 @@ def curves(quick: bool) -> dict[str, list[float | None]]:
 def mitigations(quick: bool) -> dict[str, Overrides]:
     """What SmeLU is said to replace, on ReLU."""
     relu = activation("relu")
-    found: dict[str, Overrides] = {
+    recipes: dict[str, Overrides] = {
         "relu-ensemble-3": relu | {"mitigation": {"name": "ensemble", "components": 3}}
     }
     if not quick:
-        found |= {
+        recipes |= {
             "relu-self-ensemble-3": relu | {"mitigation": {"name": "self_ensemble", "components": 3}},
             "relu-distillation": relu | {"mitigation": {"name": "distillation", "components": 3}},
             "relu-codistillation": relu | {"mitigation": {"name": "codistillation"}},
             "relu-anchor": relu | {"mitigation": {"name": "anchor"}},
         }
-    return found
+    return recipes
 
 
 def arms(experiment: Experiment, overrides: Mapping[str, Overrides]) -> dict[str, Experiment]:
@@ -58,8 +58,8 @@ def arms(experiment: Experiment, overrides: Mapping[str, Overrides]) -> dict[str
     """
     tree = experiment.model_dump(mode="json") | {"arms": dict(overrides)}
     whole = build(tree, "study")
-    found = {name: whole.arm(name) for name in overrides}
-    for name, own in found.items():
-        if own.features != experiment.features:
+    experiments = {name: whole.arm(name) for name in overrides}
+    for name, arm in experiments.items():
+        if arm.features != experiment.features:
             raise UserError(f"arms.{name}: a study's recipes must not change features")
-    return found
+    return experiments

@@ -42,7 +42,8 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     trainings = Trainings(data, options.cache_in(out), options.lanes, report)
     overrides = grid(options.quick)
     scores = trainings.scores(
-        arms(experiment, {n: own for n, (_, own) in overrides.items()}), options.replicas
+        arms(experiment, {n: overrides_of_arm for n, (_, overrides_of_arm) in overrides.items()}),
+        options.replicas,
     )
     rows = []
     for name, (place, _) in overrides.items():
@@ -87,22 +88,22 @@ def grid(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
         if quick
         else {"32": [32], "128-64-32": [128, 64, 32], "256x4": [256] * 4}
     )
-    found = {}
+    recipes = {}
     for tower, hidden in towers.items():
         # Depth and width at the two ends of the order; windows in between for the usual tower.
         for window in windows if tower == "128-64-32" else [256, "full"]:
-            for name, own in activations.items():
+            for name, activation_overrides in activations.items():
                 for source, (_, vary) in LEVELS.items():
                     if window == 1 and source == "order":
                         continue  # a window of 1 is the base order: nothing differs
                     place = {"tower": tower, "window": str(window), "activation": name, "source": source}
-                    recipe = own | {
+                    recipe = activation_overrides | {
                         "training.shuffle_window": window,
                         "replicas.vary": vary,
                         "model.hidden": hidden,
                     }
-                    found["-".join(place.values())] = place, recipe
-    return found
+                    recipes["-".join(place.values())] = place, recipe
+    return recipes
 
 
 def draw(rows: list[dict[str, Any]]) -> mpl.figure.Figure:

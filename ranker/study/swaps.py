@@ -40,8 +40,8 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     gaps: list[dict[str, Any]] = []
     requests: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
-    for arm, found in scores.items():
-        batch = RequestBatch.from_rows(data.request, data.item, found.scores)
+    for arm, arm_scores in scores.items():
+        batch = RequestBatch.from_rows(data.request, data.item, arm_scores.scores)
         gaps += [{"arm": arm, **row} for row in by_gap(batch)]
         requests += [{"arm": arm, **row} for row in _requests(batch)]
         items += [{"arm": arm, **row} for row in _items(batch)]
@@ -65,15 +65,17 @@ def by_gap(batch: RequestBatch) -> list[dict[str, Any]]:
     names = batch.replicas
     components = divergence.compare(batch).replicas
     noise = {name: max(components[name]["component"].value, 1e-12) for name in names}
-    found = [
+    ties_of_pairs = [
         divergence.near_ties(batch, a, b, math.sqrt((noise[a] + noise[b]) / 2))
         for a, b in combinations(names, 2)
     ]
     rows = []
-    for i, (low, high) in enumerate(zip(found[0].edges[:-1], found[0].edges[1:], strict=True)):
-        if any(ties.observed[i].n == 0 for ties in found):
+    for i, (low, high) in enumerate(
+        zip(ties_of_pairs[0].edges[:-1], ties_of_pairs[0].edges[1:], strict=True)
+    ):
+        if any(ties.observed[i].n == 0 for ties in ties_of_pairs):
             continue
-        intervals = [ties.observed[i].interval() for ties in found]
+        intervals = [ties.observed[i].interval() for ties in ties_of_pairs]
         rows.append(
             {
                 "gap_low": low,
@@ -81,8 +83,8 @@ def by_gap(batch: RequestBatch) -> list[dict[str, Any]]:
                 "observed": _mean(x.value for x in intervals),
                 "observed_low": _mean(x.low for x in intervals),
                 "observed_high": _mean(x.high for x in intervals),
-                "predicted": _mean(ties.predicted[i] for ties in found),
-                "pairs_share": _share(found, i),
+                "predicted": _mean(ties.predicted[i] for ties in ties_of_pairs),
+                "pairs_share": _share(ties_of_pairs, i),
             }
         )
     return rows
@@ -94,15 +96,15 @@ def draw(rows: list[dict[str, Any]]) -> mpl.figure.Figure:
         drawn = output.figure(8, 4.8)
         axes = drawn.subplots()
         for i, arm in enumerate(dict.fromkeys(row["arm"] for row in rows)):
-            own = [row for row in rows if row["arm"] == arm]
-            x = [row["gap_low"] for row in own]
-            y = np.array([row["observed"] for row in own])
-            errors = [y - [r["observed_low"] for r in own], [r["observed_high"] for r in own] - y]
+            arm_rows = [row for row in rows if row["arm"] == arm]
+            x = [row["gap_low"] for row in arm_rows]
+            y = np.array([row["observed"] for row in arm_rows])
+            errors = [y - [r["observed_low"] for r in arm_rows], [r["observed_high"] for r in arm_rows] - y]
             axes.errorbar(
                 x, y, yerr=np.maximum(errors, 0), fmt="o", color=output.COLOURS[i], label=f"{arm}, observed"
             )
             axes.plot(
-                x, [r["predicted"] for r in own], "-", color=output.COLOURS[i], label=f"{arm}, predicted"
+                x, [r["predicted"] for r in arm_rows], "-", color=output.COLOURS[i], label=f"{arm}, predicted"
             )
         axes.set_xlabel("gap of the two items' log-odds (lower edge of the bin)")
         axes.set_ylabel("share of item pairs inverted")
@@ -143,18 +145,20 @@ def _items(batch: RequestBatch) -> list[dict[str, Any]]:
 def _say(gaps: list[dict[str, Any]], names: list[str]) -> str:
     parts = []
     for arm in names:
-        own = [row for row in gaps if row["arm"] == arm]
-        near = sum(r["observed"] * r["pairs_share"] for r in own if r["gap_low"] < 0.2)
-        every = sum(r["observed"] * r["pairs_share"] for r in own)
+        arm_rows = [row for row in gaps if row["arm"] == arm]
+        near = sum(r["observed"] * r["pairs_share"] for r in arm_rows if r["gap_low"] < 0.2)
+        every = sum(r["observed"] * r["pairs_share"] for r in arm_rows)
         parts.append(
             f"{arm}: {every:.3f} of item pairs swap, {near / every if every else 0:.0%} of those at a gap below 0.2, and "
-            f"pairs closest to a tie swap at {own[0]['observed']:.2f} (predicted {own[0]['predicted']:.2f})"
+            f"pairs closest to a tie swap at {arm_rows[0]['observed']:.2f} (predicted {arm_rows[0]['predicted']:.2f})"
         )
     return "; ".join(parts) + "."
 
 
-def _share(found: list[NearTies], i: int) -> float:
-    counts = np.array([[statistic.weight for statistic in ties.observed] for ties in found]).sum(axis=0)
+def _share(ties_of_pairs: list[NearTies], i: int) -> float:
+    counts = np.array([[statistic.weight for statistic in ties.observed] for ties in ties_of_pairs]).sum(
+        axis=0
+    )
     return float(counts[i] / counts.sum())
 
 

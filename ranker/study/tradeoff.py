@@ -51,9 +51,11 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     }
     chosen = best_rates(experiment, plain, trainings, options.quick)
     rate = {RATE: chosen["relu"][RATE]}
-    overrides = chosen | {name: own | rate for name, own in mitigations(options.quick).items()}
+    overrides = chosen | {name: mitigation | rate for name, mitigation in mitigations(options.quick).items()}
     scores = trainings.scores(arms(experiment, overrides), options.replicas)
-    measured = {name: Measured(data, ~data.validation, found.scores) for name, found in scores.items()}
+    measured = {
+        name: Measured(data, ~data.validation, arm_scores.scores) for name, arm_scores in scores.items()
+    }
     rows = [_row(name, overrides[name], measured, scores[name]) for name in overrides]
     output.save_table(out, "tradeoff", rows)
     output.save_picture(out, "tradeoff", draw(rows, family))
@@ -73,7 +75,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     return Answer(text, output.save_page(out, "What steadiness costs", text, sections))
 
 
-def _row(name: str, own: Overrides, measured: Mapping[str, Measured], scores: Scores) -> dict[str, Any]:
+def _row(name: str, recipe: Overrides, measured: Mapping[str, Measured], scores: Scores) -> dict[str, Any]:
     it, relu = measured[name], measured["relu"]
     pd, swap = it.interval("rpd_sym"), it.interval("top1_swap")
     against, auc = ratio(it, relu, "rpd_sym"), it.auc()
@@ -82,7 +84,7 @@ def _row(name: str, own: Overrides, measured: Mapping[str, Measured], scores: Sc
     percent = 100 * (loss / base - 1)
     cost = scores.costs
     return {
-        "recipe": name, "learning_rate": float(own[RATE]), "replicas": len(scores.scores),
+        "recipe": name, "learning_rate": float(recipe[RATE]), "replicas": len(scores.scores),
         "rpd_sym": pd.value, "rpd_sym_low": pd.low, "rpd_sym_high": pd.high,
         "rpd_vs_relu": against.value, "rpd_vs_relu_low": against.low, "rpd_vs_relu_high": against.high,
         "top1_swap": swap.value, "top1_swap_low": swap.low, "top1_swap_high": swap.high,
@@ -124,8 +126,8 @@ def _curve(axes: Any, rows: list[dict[str, Any]], name: str, colour: str, form: 
     axes.plot(x, y, form, color=colour, label=name, markersize=5)
     axes.errorbar(x, y, yerr=np.maximum([low, high], 0), xerr=[r["ranking_loss_change_std"] for r in rows],
                   fmt="none", color=colour, alpha=0.5, linewidth=1)  # fmt: skip
-    for row, left, up in zip(rows, x, y, strict=True):
-        axes.annotate(row["recipe"], (left, up), textcoords="offset points", xytext=(5, 4), fontsize=7)
+    for row, across, upward in zip(rows, x, y, strict=True):
+        axes.annotate(row["recipe"], (across, upward), textcoords="offset points", xytext=(5, 4), fontsize=7)
 
 
 def _dominant(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -147,8 +149,8 @@ def _say(best: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _save_recipe(experiment: Experiment, own: Overrides, out: Path) -> None:
-    tree = experiment.model_dump(mode="json") | {"arms": {"smelu": own, "relu": activation("relu")}}
+def _save_recipe(experiment: Experiment, recipe: Overrides, out: Path) -> None:
+    tree = experiment.model_dump(mode="json") | {"arms": {"smelu": recipe, "relu": activation("relu")}}
     (out / "recipe.yaml").write_text(
         yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )

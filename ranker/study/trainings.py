@@ -57,11 +57,14 @@ class Trainings:
         Raises:
             UserError: a process that trains died.
         """
-        wanted = {name: points(recipe, replicas, self.data) for name, recipe in recipes.items()}
+        points_by_recipe = {name: points(recipe, replicas, self.data) for name, recipe in recipes.items()}
         missing = {
-            p.key: p for own in wanted.values() for p in own if not worker.path(self._cache, p).exists()
+            p.key: p
+            for recipe_points in points_by_recipe.values()
+            for p in recipe_points
+            if not worker.path(self._cache, p).exists()
         }
-        todo = jobs(wanted.values(), missing)
+        todo = jobs(points_by_recipe.values(), missing)
         size = sum(map(_replicas, todo))
         if todo:
             self._report(f"training {size} replicas of {len({p.name for p in missing.values()})} recipes")
@@ -73,7 +76,7 @@ class Trainings:
                 f"trained {done} of {size} replicas, about {minutes:.0f} min left: {job[-1][-1].name}"
             )
         self.trained += size
-        return {name: self._read(own) for name, own in wanted.items()}
+        return {name: self._read(recipe_points) for name, recipe_points in points_by_recipe.items()}
 
     def _read(self, points: Sequence[Point]) -> Scores:
         scores, costs = [], []

@@ -91,11 +91,12 @@ class Worker:
     def _stack(self, courses: Job) -> list[tuple[Point, Learned]]:
         averaged = [[p.recipe.training for p in c if _averages(p.recipe.training)] for c in courses]
         trainings = [
-            own[0] if own else c[0].recipe.training for own, c in zip(averaged, courses, strict=True)
+            averages[0] if averages else c[0].recipe.training
+            for averages, c in zip(averaged, courses, strict=True)
         ]
         members = [
-            Member(self._architecture(c[0].recipe), training, c[0].seeds, tuple(own))
-            for c, training, own in zip(courses, trainings, averaged, strict=True)
+            Member(self._architecture(c[0].recipe), training, c[0].seeds, tuple(averages))
+            for c, training, averages in zip(courses, trainings, averaged, strict=True)
         ]
         program = stack(members, compiled=self._compiled)
         seeds = [m.seeds for m in members]
@@ -103,10 +104,12 @@ class Worker:
         trained = train(program, self._data.train, trainings, seeds, averages=averaged, names=names)
         seconds = trained.seconds / len(courses)
         learned = []
-        for own, loss, kept, course in zip(program.programs, trained.loss, averaged, courses, strict=True):
+        for replica, loss, averages, course in zip(
+            program.programs, trained.loss, averaged, courses, strict=True
+        ):
             for point in course:
-                at = kept.index(point.recipe.training) if _averages(point.recipe.training) else None
-                learned.append((point, Learned(own.weights(at), loss, trained.steps, seconds)))
+                at = averages.index(point.recipe.training) if _averages(point.recipe.training) else None
+                learned.append((point, Learned(replica.weights(at), loss, trained.steps, seconds)))
         return learned
 
     def _recipe(self, points: Sequence[Point]) -> list[tuple[Point, Learned]]:
@@ -123,10 +126,10 @@ class Worker:
         return design(self._data.inputs, recipe.model)
 
     def _save(self, learned: Sequence[tuple[Point, Learned]]) -> None:
-        for point, own in learned:
+        for point, learned_point in learned:
             architecture = self._architecture(point.recipe)
-            price = cost(architecture, own, self._serving_time(point.recipe, own))
-            scores = predict(architecture, own.components, self._data.eval)
+            price = cost(architecture, learned_point, self._serving_time(point.recipe, learned_point))
+            scores = predict(architecture, learned_point.components, self._data.eval)
             with replacing(path(self._cache, point)) as temporary, temporary.open("wb") as file:
                 np.savez(file, scores=scores, cost=json_text(asdict(price)))
 

@@ -61,10 +61,10 @@ def generate(requests: int, candidates: int = 20, users: int = 2000, items: int 
     taste = np.einsum("rt,rkt->rk", user_taste[user], item_taste[item]) / np.sqrt(_TASTES)
     first = random.normal(size=(2 * _TASTES + 2, _HIDDEN)) / np.sqrt(2 * _TASTES)
     second = random.normal(size=_HIDDEN) / np.sqrt(_HIDDEN)
-    known = np.stack([(ages[user] - 40) / 15, countries[user] / 4 - 1], axis=1)
-    left = np.concatenate([user_taste[user], known], axis=1) @ first[: _TASTES + 2]
-    right = item_taste @ first[_TASTES + 2 :]
-    network = np.tanh(left[:, None, :] + right[item]) @ second
+    user_traits = np.stack([(ages[user] - 40) / 15, countries[user] / 4 - 1], axis=1)
+    user_part = np.concatenate([user_taste[user], user_traits], axis=1) @ first[: _TASTES + 2]
+    item_part = item_taste @ first[_TASTES + 2 :]
+    network = np.tanh(user_part[:, None, :] + item_part[item]) @ second
     logit = 0.9 * taste + 1.5 * network + appeal[item] + np.array([0.2, 0.0, -0.3])[device][:, None] - 1.3
     truth = 1 / (1 + np.exp(-logit))
 

@@ -19,11 +19,11 @@ from ranker.divergence import (
     AnswerCoverage,
     Comparison,
     Decision,
+    GateOutcome,
     PairedDifference,
     RequestBatch,
     Settings,
     Statistic,
-    Verdict,
     answer_coverage,
     aside,
     auc,
@@ -129,7 +129,7 @@ class GateResult:
         notes: what else to know, such as another vocabulary.
     """
 
-    verdict: Verdict
+    verdict: GateOutcome
     decisions: tuple[Decision, ...]
     coverage: tuple[Decision, ...]
     candidate: Side
@@ -169,7 +169,7 @@ class GateResult:
     def junit(self) -> str:
         """JUnit's XML: a test a decision; undecided ones are errors, those that stand aside are skipped."""
         decisions = [*self.coverage, *self.decisions]
-        tags = {Verdict.FAIL: "failure", Verdict.MORE: "error", Verdict.ASIDE: "skipped"}
+        tags = {GateOutcome.FAIL: "failure", GateOutcome.MORE: "error", GateOutcome.ASIDE: "skipped"}
         counts = {tag: sum(d.verdict is verdict for d in decisions) for verdict, tag in tags.items()}
         suite = ElementTree.Element(
             "testsuite",
@@ -202,7 +202,7 @@ class GateResult:
         decisions = [*self.coverage, *self.decisions]
         lines += [f"  {decision.verdict.value:>21}  {decision.reason}" for decision in decisions]
         lines += [f"note: {note}" for note in self.notes]
-        if self.more_requests and self.verdict is Verdict.MORE:
+        if self.more_requests and self.verdict is GateOutcome.MORE:
             lines.append(f"give at least {self.more_requests} more requests to decide")
         return "\n".join(lines)
 
@@ -288,8 +288,8 @@ def gate(
         *_churn_decisions(churn, batch, answers, baseline, probe, options),
         *_quality_decisions(quality, batch, probe, options),
     ]
-    if all(decision.verdict is Verdict.ASIDE for decision in decisions) and all(
-        decision.verdict is Verdict.PASS for decision in coverage
+    if all(decision.verdict is GateOutcome.ASIDE for decision in decisions) and all(
+        decision.verdict is GateOutcome.PASS for decision in coverage
     ):
         raise UserError(f"no measure can decide: {'; '.join(decision.reason for decision in decisions)}")
     return GateResult(

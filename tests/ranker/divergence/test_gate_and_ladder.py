@@ -7,11 +7,11 @@ from ranker.divergence import (
     FLOOR,
     LEVELS,
     AnswerCoverage,
+    GateOutcome,
     LeftOut,
     PairedDifference,
     RequestBatch,
     Statistic,
-    Verdict,
     answer_coverage,
     aside,
     compare,
@@ -32,14 +32,16 @@ def swaps(rate, n):
 def test_within_the_baseline_passes_and_far_above_fails():
     baseline = swaps(0.05, 4000)
     passed = decide("top1_swap", swaps(0.05, 4000), baseline, margin=0.5)
-    assert passed.verdict is Verdict.PASS
+    assert passed.verdict is GateOutcome.PASS
     assert passed.verdict.exit_code == 0
     assert passed.limit == pytest.approx(0.075)
     assert passed.more_requests is None
     failed = decide("top1_swap", swaps(0.2, 4000), baseline, margin=0.5)
     assert failed.verdict.exit_code == 1
     assert "above the limit" in failed.reason
-    assert decide("top1_swap", swaps(0.2, 4000), baseline, margin=0.5, allowance=0.2).verdict is Verdict.PASS
+    assert (
+        decide("top1_swap", swaps(0.2, 4000), baseline, margin=0.5, allowance=0.2).verdict is GateOutcome.PASS
+    )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.04, 0.08])
@@ -50,13 +52,13 @@ def test_more_requests_are_as_many_as_decide(rate):
     assert asked.more_requests > 0
     enough = 50 + asked.more_requests
     scaled = lambda n: Statistic(n, rate * n, rate * n, n, n, rate * n, swaps(rate, 50).histogram)  # noqa: E731
-    assert decide("top1_swap", scaled(enough), baseline, margin=0.2).verdict is not Verdict.MORE
-    assert decide("top1_swap", scaled(enough - 1), baseline, margin=0.2).verdict is Verdict.MORE
+    assert decide("top1_swap", scaled(enough), baseline, margin=0.2).verdict is not GateOutcome.MORE
+    assert decide("top1_swap", scaled(enough - 1), baseline, margin=0.2).verdict is GateOutcome.MORE
 
 
 def test_no_number_of_requests_decides_on_the_limit_itself():
     undecided = decide("top1_swap", swaps(0.0, 100), swaps(0.0, 100))
-    assert undecided.verdict is Verdict.MORE
+    assert undecided.verdict is GateOutcome.MORE
     assert undecided.more_requests is None
     assert "would not help" in undecided.reason
 
@@ -64,7 +66,7 @@ def test_no_number_of_requests_decides_on_the_limit_itself():
 def test_what_was_not_compared_stands_aside_and_asks_for_nothing():
     for pair in ((Statistic.empty(), swaps(0.1, 10)), (swaps(0.1, 10), Statistic.empty())):
         decision = decide("rpd_sym", *pair)
-        assert decision.verdict is Verdict.ASIDE
+        assert decision.verdict is GateOutcome.ASIDE
         assert decision.more_requests is None
         assert "no request was compared" in decision.reason
         assert "nan" not in decision.reason
@@ -73,12 +75,12 @@ def test_what_was_not_compared_stands_aside_and_asks_for_nothing():
 def test_coverage_is_a_decision_of_its_own():
     coverage = AnswerCoverage(1000, 480, {"error": LeftOut(520, "u7")})
     decision = decide_coverage("candidate", coverage)
-    assert decision.verdict is Verdict.FAIL
+    assert decision.verdict is GateOutcome.FAIL
     assert decision.reason.endswith("1,000 asked, 480 answered, 520 left out (error 520, first u7)")
-    assert decide_coverage("candidate", coverage, 0.48).verdict is Verdict.PASS
-    assert decide_coverage("candidate", AnswerCoverage(1000, 1000)).verdict is Verdict.PASS
+    assert decide_coverage("candidate", coverage, 0.48).verdict is GateOutcome.PASS
+    assert decide_coverage("candidate", AnswerCoverage(1000, 1000)).verdict is GateOutcome.PASS
     for nothing in (AnswerCoverage(10, 0), AnswerCoverage(0, 0)):
-        assert decide_coverage("candidate", nothing, 0.0).verdict is Verdict.FAIL
+        assert decide_coverage("candidate", nothing, 0.0).verdict is GateOutcome.FAIL
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(UserError, match="min_coverage"):
             decide_coverage("candidate", coverage, wrong)
@@ -98,14 +100,14 @@ def test_what_is_left_out_is_named_by_kind_with_its_first_request():
 def test_quality_is_held_to_a_margin():
     rng = np.random.default_rng(0)
     serving = rng.random(4000)
-    for worse, verdict in ((0.0, Verdict.PASS), (0.05, Verdict.FAIL), (0.02, Verdict.MORE)):
+    for worse, verdict in ((0.0, GateOutcome.PASS), (0.05, GateOutcome.FAIL), (0.02, GateOutcome.MORE)):
         candidate = serving - worse + rng.normal(0, 0.05, 4000)
         loss = PairedDifference.of(serving, candidate)
         decision = decide_quality("ndcg@10", loss, candidate.mean(), serving.mean(), margin=0.02)
         assert decision.verdict is verdict
         assert "worse by" in decision.reason
     undefined = decide_quality("auc", Statistic.empty(), float("nan"), float("nan"), margin=0.01)
-    assert undefined.verdict is Verdict.ASIDE
+    assert undefined.verdict is GateOutcome.ASIDE
     with pytest.raises(UserError, match="margin"):
         decide_quality("auc", loss, 0.5, 0.5, margin=-1)
 
@@ -116,13 +118,13 @@ def test_the_worst_verdict_counts():
         rate: decide("top1_swap", swaps(rate, 4000), baseline, margin=0.5) for rate in (0.05, 0.075, 0.2)
     }
     ok, unsure, bad = verdicts.values()
-    assert overall_verdict([ok, ok]) is Verdict.PASS
-    assert overall_verdict([ok, unsure]) is Verdict.MORE
-    assert overall_verdict([ok, unsure, bad]) is Verdict.FAIL
-    assert overall_verdict([]) is Verdict.MORE
+    assert overall_verdict([ok, ok]) is GateOutcome.PASS
+    assert overall_verdict([ok, unsure]) is GateOutcome.MORE
+    assert overall_verdict([ok, unsure, bad]) is GateOutcome.FAIL
+    assert overall_verdict([]) is GateOutcome.MORE
     set_aside = aside("set_churn@10", "the lists are short")
-    assert overall_verdict([ok, set_aside]) is Verdict.PASS
-    assert overall_verdict([set_aside]) is Verdict.MORE
+    assert overall_verdict([ok, set_aside]) is GateOutcome.PASS
+    assert overall_verdict([set_aside]) is GateOutcome.MORE
 
 
 def test_wrong_settings_say_what_was_received():
@@ -137,7 +139,7 @@ def test_gate_on_batches_candidate_against_replicas_of_one_recipe():
     truth = rng.normal(-1, 1, (1500, 10))
     request, item = np.repeat(np.arange(1500), 10), np.tile(np.arange(10), 1500)
     replicas = [truth + rng.normal(0, 0.1, truth.shape) for _ in range(3)]
-    for noise, verdict in ((0.1, Verdict.PASS), (0.4, Verdict.FAIL)):
+    for noise, verdict in ((0.1, GateOutcome.PASS), (0.4, GateOutcome.FAIL)):
         logits = np.array([truth + rng.normal(0, noise, truth.shape), *replicas]).reshape(4, -1)
         names = ["candidate", "0", "1", "2"]
         batch = RequestBatch.from_rows(request, item, 1 / (1 + np.exp(-logits)), replicas=names)
@@ -198,8 +200,8 @@ def test_a_candidate_on_the_limit_seldom_passes(label):
         low, high = (low, sigma) if churn.value > 1.1 * among.value else (sigma, high)
     verdicts = [decide(label, *new_and_serving(seed, sigma, 150, label)).verdict for seed in range(1, 101)]
     # each end of a 95% interval errs in 2.5% of the runs; 3.5 standard errors of 100 runs more
-    assert np.mean([verdict is Verdict.PASS for verdict in verdicts]) <= 0.08
-    assert np.mean([verdict is Verdict.FAIL for verdict in verdicts]) <= 0.08
+    assert np.mean([verdict is GateOutcome.PASS for verdict in verdicts]) <= 0.08
+    assert np.mean([verdict is GateOutcome.FAIL for verdict in verdicts]) <= 0.08
 
 
 @pytest.mark.parametrize("label", ["top1_swap", "consensus_regret", "rpd_sym"])

@@ -65,7 +65,7 @@ def test_answers_of_each_replica_are_aligned_by_request_and_item():
 
 def test_a_candidate_that_nobody_scored_is_missed_when_we_say_what_was_asked():
     answers = {"a": ([1], [5], [0.1]), "b": ([1], [5], [0.2])}
-    batch = RequestBatch.from_answers(answers, asked=([1, 1, 2], [5, 6, 5]))
+    batch = RequestBatch.from_answers(answers, requested=([1, 1, 2], [5, 6, 5]))
     assert batch.coverage_mismatch.tolist() == [1, 1]
     assert batch.answered.tolist() == [[True, False]] * 2
 
