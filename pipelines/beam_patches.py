@@ -5,7 +5,7 @@
 2. Late workers end. A worker that connects after another one's mistake has ended the run waits for work for ever, and
    the run for it. Upstream: issue 19682 (BEAM-8325), workers are not stopped with their harness.
 3. Dead workers are noticed. The run waits for ever for a worker process that died: the thread that waits for the process
-   raises, and nobody listens. Upstream: none found for this runner; issue 32211 is the same for Prism.
+   raises, and its exception is lost. Upstream: none found for this runner; issue 32211 is the same for Prism.
 4. Workers end with their runner. A worker that waits for rows when the runner closes its connections waits for ever.
    Upstream: issue 19682, as above.
 5. Imports are left out. Every worker imports the clients of all connectors that it finds, more than half of its start.
@@ -117,7 +117,7 @@ def patch_worker() -> None:
 
 
 def end_after(is_alive: Callable[[], bool], seconds: float = SECONDS_TO_END) -> None:
-    """Ends this process so many seconds after `is_alive` has been true and is so no more, whatever its threads wait for."""
+    """Ends this process `seconds` after `is_alive` has become false, even if threads still wait."""
     for state in (True, False):
         while is_alive() != state:
             time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""A configuration for a log that nobody has described: what its columns probably are, and why.
+"""Proposes a configuration for an undescribed log: what its columns probably are, and why.
 
 Everything is a guess from the first rows, written beside its evidence. What the rows cannot say is a question in the file.
 """
@@ -107,7 +107,7 @@ class FileGuess:
 
 
 def propose(paths: Sequence[Path], rows: int) -> str:
-    """Looks at files and writes a configuration that runs.
+    """Inspects files and writes a configuration that runs.
 
     Args:
         paths: the log and its side tables, in any order.
@@ -119,7 +119,7 @@ def propose(paths: Sequence[Path], rows: int) -> str:
     Raises:
         UserError: a file cannot be read, or no column of any of them can be a label.
     """
-    guesses = [look(path, rows) for path in paths]
+    guesses = [inspect(path, rows) for path in paths]
     labels = [_label(guess) for guess in guesses]
     candidates = [at for at, label in enumerate(labels) if label is not None]
     if not candidates:
@@ -134,8 +134,8 @@ def propose(paths: Sequence[Path], rows: int) -> str:
     return _write(guesses[log], tables, label)
 
 
-def look(path: Path, rows: int) -> FileGuess:
-    """Looks at one file.
+def inspect(path: Path, rows: int) -> FileGuess:
+    """Guesses what one file holds.
 
     Raises:
         UserError: it cannot be read.
@@ -145,21 +145,27 @@ def look(path: Path, rows: int) -> FileGuess:
     data = Data.model_validate({
         "root": ".", "events": source, "label": "x", "request": ["x"], "split": {"by": "hash", "of": "x"},
     })  # fmt: skip
-    wanted = [f"f{number}" for number in range(1, _MAX_SPARSE + 1)] if source.format == "libsvm" else []
+    sparse_names = [f"f{number}" for number in range(1, _MAX_SPARSE + 1)] if source.format == "libsvm" else []
     opened = sources.open_source(source, data)
-    one = opened[0]
-    if one.fault or not one.columns:
-        raise UserError(f"{path}: {one.fault or 'is empty'}")
-    types = dict(one.types)
-    names = [name for name in one.columns if name not in types or unusable(types[name], False, False) is None]
+    first_file = opened[0]
+    if first_file.fault or not first_file.columns:
+        raise UserError(f"{path}: {first_file.fault or 'is empty'}")
+    types = dict(first_file.types)
     names = [
-        name for name in names if source.format != "libsvm" or not INDEX.fullmatch(name) or name in wanted
+        name
+        for name in first_file.columns
+        if name not in types or unusable(types[name], False, False) is None
+    ]
+    names = [
+        name
+        for name in names
+        if source.format != "libsvm" or not INDEX.fullmatch(name) or name in sparse_names
     ]
     needs = Needs(dict.fromkeys(names, "a look"), {})
     batches: list[pa.RecordBatch] = []
     rejected = 0
     for block in sources.blocks(opened):
-        for part in sources.read(block, one, source, needs):
+        for part in sources.read(block, first_file, source, needs):
             batches += part.rows
             rejected += 0 if part.rejected is None else part.rejected.num_rows
             if sum(batch.num_rows for batch in batches) >= rows:
@@ -448,7 +454,7 @@ class LabelGuess:
     expression: str
     column: str
     evidence: str
-    others: tuple[str, ...]
+    alternatives: tuple[str, ...]
 
 
 def _label(guess: FileGuess) -> LabelGuess | None:
@@ -473,12 +479,14 @@ def _label(guess: FileGuess) -> LabelGuess | None:
     if not usable:
         return None
     best = usable[0]
-    others = tuple(column.name for column in usable[1:])
+    alternatives = tuple(column.name for column in usable[1:])
     name = best.name if best.name.isidentifier() else f"`{best.name}`"
     if best.kind == "flag":
         positive = next((v for v in best.values if v.lower() in ("1", "1.0", "true", "t", "yes", "y")), "1")
         share = float(pc.mean(pc.equal(guess.texts[best.name], positive).cast(pa.float64())).as_py())
-        return LabelGuess(f"{name} == 1", best.name, f"{best.evidence}; {share:.1%} are {positive!r}", others)
+        return LabelGuess(
+            f"{name} == 1", best.name, f"{best.evidence}; {share:.1%} are {positive!r}", alternatives
+        )
     values = as_numbers(guess.texts[best.name])[0]
     values = values[~np.isnan(values)]
     cut = next(
@@ -486,7 +494,7 @@ def _label(guess: FileGuess) -> LabelGuess | None:
     )
     share = float((values >= cut).mean())
     return LabelGuess(
-        f"{name} >= {cut:g}", best.name, f"{best.evidence}; {share:.1%} are at least {cut:g}", others
+        f"{name} >= {cut:g}", best.name, f"{best.evidence}; {share:.1%} are at least {cut:g}", alternatives
     )
 
 
@@ -547,8 +555,8 @@ def _write(log: FileGuess, tables: list[FileGuess], label: LabelGuess) -> str:
         out.pop()
     columns = {name: log.columns[name] for name in log.columns}
     out += [f"  label: {_yaml(label.expression)}  # {label.evidence}"]
-    if label.others:
-        questions.append(f"label: could it be {_some(label.others)} instead of {label.column}?")
+    if label.alternatives:
+        questions.append(f"label: could it be {_some(label.alternatives)} instead of {label.column}?")
     context, item = _request_and_item(log, label)
     request, why = _request(columns, context, questions)
     out.append(f"  request: {_yaml(request)}  # {why}")
@@ -571,8 +579,8 @@ def _write(log: FileGuess, tables: list[FileGuess], label: LabelGuess) -> str:
         "replicas: {count: 3, seed: 1, vary: [shuffle]}",
         "arms: {smelu: {}, relu: {model.activation: {name: relu}}}",
     ]
-    asked = [f"# QUESTION {n}: {question}" for n, question in enumerate(questions, 1)]
-    return "\n".join([text, *settings, *asked]) + "\n"
+    question_lines = [f"# QUESTION {n}: {question}" for n, question in enumerate(questions, 1)]
+    return "\n".join([text, *settings, *question_lines]) + "\n"
 
 
 def _source(guess: FileGuess, root: Path, indent: str, rename: dict[str, str] | None = None) -> list[str]:
@@ -683,7 +691,7 @@ def _features(
             skipped.append(f"  # {plain}: left out, nearly every row has a value of its own")
         else:
             features[name] = f"  {plain}: {{kind: categorical, role: {role}}}{note}"
-    leaking = [c for c in label.others if c in features]
+    leaking = [c for c in label.alternatives if c in features]
     if leaking:
         questions.append(f"features: are {_some(leaking)} known before the label is? If not, remove them.")
     return features, skipped

@@ -1,7 +1,7 @@
-"""How stages tell what they are doing, and the thread that looks at their files meanwhile.
+"""The progress of a stage: who receives it, and the thread that reads it from files.
 
-A Beam engine shows nothing of an element until it is done. What its workers leave on disk shows it at once, and for
-every engine alike.
+A Beam engine shows nothing of an element until the element is done. Files that its workers write show it at once, and
+for every engine.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
-class Progress(Protocol):
-    """Told how something stands; `ranker.terminal.Reporter.update` is one."""
+class StageProgress(Protocol):
+    """Receives the progress of a stage, as `ranker.terminal.Reporter.update` does."""
 
     def __call__(self, text: str, share: float | None = None, **figures: float) -> None:
-        """Takes a line for people, and the same for machines.
+        """Shows a line to people and writes the same for machines.
 
         Args:
-            text: what stands before the first colon is the subject.
+            text: the text before the first colon is the subject.
             share: how much is done, in [0, 1], if known; 1 ends the subject.
             figures: by name, such as `rows_per_second`.
         """
 
 
 def silent(text: str, share: float | None = None, **figures: float) -> None:
-    """A progress that nobody follows."""
+    """Ignores all progress."""
 
 
 @contextmanager
-def looking(look: Callable[[], None], name: str, seconds: float) -> Iterator[None]:
-    """While the block runs, a thread calls `look` each `seconds`."""
+def polling(poll: Callable[[], None], name: str, seconds: float) -> Iterator[None]:
+    """While the block runs, a thread calls `poll` every `seconds`."""
     ended = threading.Event()
 
-    def watch() -> None:
+    def run() -> None:
         while not ended.wait(seconds):
-            look()
+            poll()
 
-    thread = threading.Thread(target=watch, name=name, daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What each stage of a run took, kept in `RUN/logs/stages`, so that a report tells of earlier commands too."""
+"""Seconds and counters of each stage of a run, in `RUN/logs/stages`: the report also shows those of earlier commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ranker.json_text import json_text
 STAGES = ("prepare", "train", "evaluate")
 
 
-def keep(run: Path, stage: str, seconds: float, counters: Mapping[str, int]) -> None:
+def save_record(run: Path, stage: str, seconds: float, counters: Mapping[str, int]) -> None:
     """Writes what a stage that has worked took; a stage that had nothing to do keeps its earlier record.
 
     Args:
@@ -29,15 +29,15 @@ def keep(run: Path, stage: str, seconds: float, counters: Mapping[str, int]) -> 
     write_whole(_directory(run) / f"{stage}.json", text + "\n")
 
 
-def kept(run: Path) -> dict[str, dict[str, Any]]:
+def read_records(run: Path) -> dict[str, dict[str, Any]]:
     """Stage -> `seconds` and `counters`, of the stages that have left a record, in their order."""
-    found = {}
+    records = {}
     for stage in STAGES:
         try:
-            found[stage] = json.loads((_directory(run) / f"{stage}.json").read_text(encoding="utf-8"))
+            records[stage] = json.loads((_directory(run) / f"{stage}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # a run of another version, or one whose logs were cleared
-    return found
+    return records
 
 
 def _directory(run: Path) -> Path:

@@ -15,18 +15,18 @@ from pipelines.train.fan_out import write_config
 from ranker.config import Experiment
 
 
-class Progress(Protocol):
-    """Whoever wants to know how a run goes; `ranker.terminal.Reporter` is one."""
+class RunReporter(Protocol):
+    """Receives the progress of a run, as `ranker.terminal.Reporter` does."""
 
     def line(self, text: str) -> None:
-        """Something has happened."""
+        """Reports an event."""
 
     def update(self, text: str, share: float | None = None, **figures: float) -> None:
-        """Something under way stands so; see `pipelines.progress.Progress`."""
+        """Reports how far a stage is; see `pipelines.progress.StageProgress`."""
 
 
 def run_stages(
-    stages: Sequence[str], experiment: Experiment, run: Path, options: RunnerOptions, progress: Progress
+    stages: Sequence[str], experiment: Experiment, run: Path, options: RunnerOptions, progress: RunReporter
 ) -> dict[str, Any]:
     """Runs stages of the pipeline on one run directory; each continues or skips what is there.
 
@@ -35,7 +35,7 @@ def run_stages(
         experiment: the configuration.
         run: the run directory.
         options: the Beam runner.
-        progress: told how it goes.
+        progress: gets events and progress.
 
     Returns:
         `stages` (name to seconds), and what the last stage of them returned under its name.

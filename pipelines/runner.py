@@ -87,10 +87,10 @@ class RunnerOptions:
         if self.is_local and self.workers > 1:
             flags += [f"--direct_num_workers={self.workers}"]
         if self.runner == "FlinkRunner":
-            given = {flag.partition("=")[0] for flag in self.flags}
+            flag_names = {flag.partition("=")[0] for flag in self.flags}
             # Experiments add up, whatever else is given; of other flags the last one counts.
-            flags += [flag for flag in _FLINK if flag.partition("=")[0] not in given - {"--experiments"}]
-            flags += [f"--parallelism={self.workers}"] if "--parallelism" not in given else []
+            flags += [flag for flag in _FLINK if flag.partition("=")[0] not in flag_names - {"--experiments"}]
+            flags += [f"--parallelism={self.workers}"] if "--parallelism" not in flag_names else []
         return [*flags, *self.flags]
 
     def pipeline(self) -> beam.Pipeline:
@@ -128,7 +128,7 @@ class RunnerOptions:
             with dead_workers_noticed():
                 result = pipeline.run()
                 result.wait_until_finish()
-                found = result.metrics().query()["counters"]
+                counter_results = result.metrics().query()["counters"]
         except (RuntimeError, ValueError, ImportError, OSError, grpc.RpcError) as error:
             if isinstance(error, RuntimeError):
                 _raise_original(str(error))
@@ -136,7 +136,7 @@ class RunnerOptions:
                 raise
             raise UserError(f"{self.runner}: {_first_line(error)}; see logs/beam.log") from None
         counters: Counter[str] = Counter()
-        for counter in found:
+        for counter in counter_results:
             if counter.key.metric.namespace != "beam":  # some engines list their own beside ours
                 counters[counter.key.metric.name] += counter.result or 0
         return dict(counters)
@@ -148,7 +148,7 @@ class RunnerOptions:
             UserError: one cannot be reached.
         """
         values = dict(flag[2:].partition("=")[::2] for flag in self.flags)
-        for name, what in (("job_endpoint", "the job server"), ("flink_master", "Flink's REST address")):
+        for name, server in (("job_endpoint", "the job server"), ("flink_master", "Flink's REST address")):
             value = values.get(name, "").removeprefix("http://").removeprefix("https://").rstrip("/")
             if not value or value in ("[local]", "[auto]", "embed"):
                 continue
@@ -157,7 +157,7 @@ class RunnerOptions:
                 socket.create_connection((address.host, address.port), _CONNECT_SECONDS).close()
             except OSError as error:
                 raise UserError(
-                    f"--{name}: {what} cannot be reached: {error.strerror or error}. Received: {value!r}"
+                    f"--{name}: {server} cannot be reached: {error.strerror or error}. Received: {value!r}"
                 ) from None
 
 
@@ -167,15 +167,15 @@ def _check_flags(flags: tuple[str, ...], runner: str) -> None:
     for options in {str(options): options for options in PipelineOptions.__subclasses__()}.values():
         options._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(flags))
-    known = [name[2:] for name in parser._option_string_actions if name.startswith("--")]
-    known += _FLINK_FLAGS if runner == "FlinkRunner" else ()
+    flag_names = [name[2:] for name in parser._option_string_actions if name.startswith("--")]
+    flag_names += _FLINK_FLAGS if runner == "FlinkRunner" else ()
     for flag in unknown:
         name = flag.partition("=")[0].lstrip("-")
         if not flag.startswith("--"):
             raise UserError(f"a Beam flag must hold its value: --name=value. Received: {flag!r}")
-        close = difflib.get_close_matches(name, known, 1, _CLOSE)
+        close = difflib.get_close_matches(name, flag_names, 1, _CLOSE)
         # A job server has options of its own, which only it knows: there a name that is like no other is let through.
-        if name in known or not (close or runner in (LOCAL, "DirectRunner", "FlinkRunner")):
+        if name in flag_names or not (close or runner in (LOCAL, "DirectRunner", "FlinkRunner")):
             continue
         hint = f" Did you mean --{close[0]}?" if close else ""
         raise UserError(f"--beam: {runner} has no flag --{name}.{hint} Received: {flag!r}")
@@ -198,7 +198,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _raise_original(trace: str) -> None:
-    """Raises what a worker raised, if it means something to users: workers send their traceback as text."""
+    """Raises a worker's error again if users can act on it; workers send their traceback as text."""
     mistake = re.search(
         r"ranker\.errors\.UserError: ([^\n\\]+?)(?: \[while running[^\n]*)?$", trace, re.MULTILINE
     )

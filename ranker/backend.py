@@ -1,4 +1,4 @@
-"""The one door to TensorFlow.
+"""Imports TensorFlow with Keras 2 for the whole project.
 
 TFRS 0.7.7 runs on Keras 2 only. `TF_USE_LEGACY_KERAS=1` makes `tf.keras` Keras 2 (the `tf_keras`
 package), but only if it is set before TensorFlow is first imported; later it has no effect and TFRS

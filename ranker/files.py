@@ -37,7 +37,7 @@ def unfinished(directory: Path) -> Path:
 def sweep(directory: Path) -> list[str]:
     """Removes what processes that are gone have left unfinished in a directory.
 
-    Another machine's processes cannot be seen from here: theirs go once nobody has touched them for a day.
+    Another machine's processes cannot be seen from here: theirs are removed after a day without a change.
 
     Args:
         directory: may be missing.

@@ -1,4 +1,4 @@
-"""What a command says while it works: lines for people, or JSON lines for machines, always on stderr.
+"""Progress of commands on stderr: lines for people, or JSON lines for machines.
 
 Stdout stays for results, so that `--json` output can be piped.
 """
@@ -23,10 +23,10 @@ _SECONDS_BETWEEN = 5.0
 
 
 class Reporter:
-    """Tells how work goes.
+    """Shows the progress of work.
 
-    On a terminal the lines of work under way replace each other, a bar where a share is known; in a log each is a line,
-    not more often than every few seconds a subject.
+    On a terminal a new line on a subject replaces the subject's last line, with a bar where the share is known. In a
+    log each update is a line of its own, at most one a subject in a few seconds.
 
     Args:
         as_json: JSON lines instead of text: `time` (seconds since 1970) and `message`; of work under way also
@@ -35,16 +35,16 @@ class Reporter:
 
     def __init__(self, as_json: bool = False):
         self._json = as_json
-        # A descriptor of its own: `chatter_to` may point the process's stderr elsewhere meanwhile.
+        # A descriptor of its own: `stderr_to_file` may point the process's stderr elsewhere meanwhile.
         self._file = os.fdopen(os.dup(2), "w", buffering=1)
         weakref.finalize(self, self._file.close)
         self._console = Console(file=self._file, highlight=False)
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, float] = {}
+        self._last_lines: dict[str, float] = {}
 
     def line(self, text: str) -> None:
-        """Says something that has happened."""
+        """Reports an event."""
         self._say(text)
 
     @contextmanager
@@ -61,10 +61,10 @@ class Reporter:
                 self._progress, self._tasks = None, {}
 
     def update(self, text: str, share: float | None = None, **figures: float) -> None:
-        """Says how something under way stands.
+        """Reports how far work is.
 
         Args:
-            text: a line; what stands before its first colon is the subject, later lines on it replace earlier ones.
+            text: a line; the text before its first colon is the subject, whose last line it replaces.
             share: how much is done, in [0, 1], if known; with 1 the work is over, and the line stays.
             figures: what the text says, by name, for machines.
         """
@@ -78,8 +78,8 @@ class Reporter:
                 self._tasks[subject] = self._progress.add_task(text, total=None)
             total = None if share is None else 1.0
             self._progress.update(self._tasks[subject], description=text, total=total, completed=share)
-        elif time.monotonic() - self._said.get(subject, -_SECONDS_BETWEEN) >= _SECONDS_BETWEEN:
-            self._said[subject] = time.monotonic()
+        elif time.monotonic() - self._last_lines.get(subject, -_SECONDS_BETWEEN) >= _SECONDS_BETWEEN:
+            self._last_lines[subject] = time.monotonic()
             self._say(
                 text, subject=subject, **({} if share is None else {"share": round(share, 4)}), **figures
             )
@@ -93,11 +93,10 @@ class Reporter:
 
 
 @contextmanager
-def chatter_to(path: Path) -> Iterator[None]:
-    """While the block runs, whatever this process and its children write to stderr is appended to a file.
+def stderr_to_file(path: Path) -> Iterator[None]:
+    """While the block runs, appends all that this process and its children write to stderr to a file.
 
-    Beam's workers log their whole life to stderr; a person wants to see progress instead, and the log when
-    something breaks.
+    Beam's workers log much to stderr. People want to see progress instead, and need the log when something breaks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

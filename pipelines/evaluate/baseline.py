@@ -47,11 +47,11 @@ def take_rows(
     """The first encoded rows of every shard, `rows` in all at most; shards are in random order, so a fair sample."""
     chunks: list[dict[str, np.ndarray]] = []
     for blocks in shards:
-        left = -(-rows // len(shards))
+        remaining = -(-rows // len(shards))
         for block in blocks:
-            chunks.append({key: values[:left] for key, values in block.items()})
-            left -= len(chunks[-1]["label"])
-            if left <= 0:
+            chunks.append({key: values[:remaining] for key, values in block.items()})
+            remaining -= len(chunks[-1]["label"])
+            if remaining <= 0:
                 break
     return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in (chunks[0] if chunks else ())}
 

@@ -16,7 +16,7 @@ DEPTH = 5
 
 
 @dataclass(frozen=True)
-class Exemplar:
+class CostlyRequest:
     """One request with another first item in some replica.
 
     Attributes:
@@ -36,18 +36,18 @@ class Exemplar:
         return asdict(self)
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Exemplar:
+    def from_dict(data: dict[str, Any]) -> CostlyRequest:
         """The inverse of `as_dict`."""
         lists = {replica: [(item, score) for item, score in top] for replica, top in data["lists"].items()}
-        return Exemplar(data["request"], data["candidates"], data["regret"], lists)
+        return CostlyRequest(data["request"], data["candidates"], data["regret"], lists)
 
 
-def costliest(exemplars: Sequence[Exemplar]) -> list[Exemplar]:
+def costliest(exemplars: Sequence[CostlyRequest]) -> list[CostlyRequest]:
     """The `COUNT` of them with the highest regret."""
     return sorted(exemplars, key=lambda e: (-e.regret, e.request))[:COUNT]
 
 
-def pick(measured: RequestMeasures, requests: pa.Array, items: pa.Array) -> list[Exemplar]:
+def costliest_requests(measured: RequestMeasures, requests: pa.Array, items: pa.Array) -> list[CostlyRequest]:
     """The costliest requests of an arm.
 
     Args:
@@ -59,7 +59,7 @@ def pick(measured: RequestMeasures, requests: pa.Array, items: pa.Array) -> list
         return []
     batch = measured.batch
     cost = np.where(measured.request_mean("top1_swap") > 0, measured.request_mean("consensus_regret"), 0.0)
-    found = []
+    costly = []
     for at in np.argsort(-cost, kind="stable")[:COUNT]:
         if cost[at] > 0:
             rows = slice(batch.offsets[at], batch.offsets[at + 1])
@@ -68,8 +68,8 @@ def pick(measured: RequestMeasures, requests: pa.Array, items: pa.Array) -> list
                 for replica, scores in zip(batch.replicas, batch.scores[:, rows], strict=True)
             }
             name = requests[int(batch.requests[at])].as_py()
-            found.append(Exemplar(name, int(batch.sizes[at]), float(cost[at]), lists))
-    return found
+            costly.append(CostlyRequest(name, int(batch.sizes[at]), float(cost[at]), lists))
+    return costly
 
 
 def _top(scores: np.ndarray) -> np.ndarray:

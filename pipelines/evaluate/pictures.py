@@ -47,13 +47,15 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         Name -> SVG: `disagreement`, `gap`, `plane`.
     """
-    arms = {arm: found for arm, found in report["arms"].items() if found["pairs"]}
+    arms = {arm: summary for arm, summary in report["arms"].items() if summary["pairs"]}
     if not arms:
         return {}
     pictures = {"disagreement": _svg(lambda figure: _disagreement(figure, arms), 7.2, 0.62 * len(arms) + 1.1)}
-    if any(found["swap_by_gap"] for found in arms.values()):
+    if any(summary["swap_by_gap"] for summary in arms.values()):
         pictures["gap"] = _svg(lambda figure: _gap(figure.subplots(), arms), 7.2, 3.4)
-    if all(replica["quality"]["auc"] is not None for found in arms.values() for replica in found["replicas"]):
+    if all(
+        replica["quality"]["auc"] is not None for summary in arms.values() for replica in summary["replicas"]
+    ):
         pictures["plane"] = _svg(lambda figure: _plane(figure.subplots(), report, arms), 7.2, 3.4)
     return pictures
 
@@ -68,8 +70,8 @@ def _disagreement(figure: Figure, arms: Mapping[str, Any]) -> None:
     sides = figure.subplots(1, 2, sharey=True)
     titles = {"top1_swap": "requests with another first item", "rpd_sym": "relative prediction difference"}
     for axes, (measure, title) in zip(sides, titles.items(), strict=True):
-        for row, (_, found) in enumerate(arms.items()):
-            at = found["divergence"][measure]
+        for row, (_, summary) in enumerate(arms.items()):
+            at = summary["divergence"][measure]
             if at["value"] is None:
                 continue
             if at["min"] is not None:
@@ -95,8 +97,8 @@ def _disagreement(figure: Figure, arms: Mapping[str, Any]) -> None:
 def _gap(axes: Axes, arms: Mapping[str, Any]) -> None:
     """Swaps of the first item by how close the race was."""
     edges = _edges(arms)
-    for position, (arm, found) in enumerate(arms.items()):
-        bins = [b for b in found["swap_by_gap"] if b["value"] is not None]
+    for position, (arm, summary) in enumerate(arms.items()):
+        bins = [b for b in summary["swap_by_gap"] if b["value"] is not None]
         # The arms stand side by side within a bin, not on top of each other.
         shift = (position - (len(arms) - 1) / 2) * 0.12
         x = [edges.index((b["from"], b["to"])) + shift for b in bins]
@@ -112,9 +114,9 @@ def _gap(axes: Axes, arms: Mapping[str, Any]) -> None:
 
 def _plane(axes: Axes, report: Mapping[str, Any], arms: Mapping[str, Any]) -> None:
     """Each replica's quality against its distance to its siblings."""
-    for position, (arm, found) in enumerate(arms.items()):
+    for position, (arm, summary) in enumerate(arms.items()):
         points = [
-            (r["divergence"]["rpd_sym"], r["quality"]["auc"]) for r in found["replicas"] if r["divergence"]
+            (r["divergence"]["rpd_sym"], r["quality"]["auc"]) for r in summary["replicas"] if r["divergence"]
         ]
         _error_bars(axes, [i["value"] for i, _ in points], [auc for _, auc in points],
                     [i for i, _ in points], position, horizontal=True, label=arm)  # fmt: skip
@@ -145,8 +147,8 @@ def _error_bars(
 
 
 def _edges(arms: Mapping[str, Any]) -> list[tuple[float, float | None]]:
-    found = {(b["from"], b["to"]) for arm in arms.values() for b in arm["swap_by_gap"]}
-    return sorted(found, key=lambda edge: edge[0])
+    edges = {(b["from"], b["to"]) for arm in arms.values() for b in arm["swap_by_gap"]}
+    return sorted(edges, key=lambda edge: edge[0])
 
 
 def _bin_name(low: float, high: float | None) -> str:

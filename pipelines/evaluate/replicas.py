@@ -15,7 +15,7 @@ from ranker.training.specs import content_key, replica_specs
 
 
 @dataclass(frozen=True)
-class Replica:
+class TrainedReplica:
     """One published replica.
 
     Attributes:
@@ -48,7 +48,7 @@ class Replica:
         return {"name": self.name, **{k: v for k, v in asdict(self).items() if k != "path"}}
 
 
-def find_replicas(experiment: Experiment, run: Path, manifest: dict[str, Any]) -> list[Replica]:
+def find_replicas(experiment: Experiment, run: Path, manifest: dict[str, Any]) -> list[TrainedReplica]:
     """The newest version of every replica of the configuration.
 
     Args:
@@ -62,15 +62,15 @@ def find_replicas(experiment: Experiment, run: Path, manifest: dict[str, Any]) -
     return [_find(run, spec, content_key(experiment, spec, manifest)) for spec in replica_specs(experiment)]
 
 
-def _find(run: Path, spec: ReplicaSpec, key: str) -> Replica:
+def _find(run: Path, spec: ReplicaSpec, key: str) -> TrainedReplica:
     base = layout.replica_dir(run, spec.arm, spec.replica)
-    what = f"replica {spec.arm}/{spec.replica}"
+    name = f"replica {spec.arm}/{spec.replica}"
     version = layout.newest_version(base)
     if version == 0:
-        raise UserError(f"{what}: {base} has no version; run `ranker train` first")
+        raise UserError(f"{name}: {base} has no version; run `ranker train` first")
     path = layout.version_dir(run, spec.arm, spec.replica, version)
     if not (path / "saved_model.pb").is_file():
-        raise UserError(f"{what}: {path} has no saved_model.pb; remove it and run `ranker train` again")
+        raise UserError(f"{name}: {path} has no saved_model.pb; remove it and run `ranker train` again")
     try:
         training = json.loads((path / "training.json").read_text(encoding="utf-8"))
         made_from, steps = training["key"], training.get("steps")
@@ -78,7 +78,7 @@ def _find(run: Path, spec: ReplicaSpec, key: str) -> Replica:
         made_from = steps = None
     if made_from != key:
         raise UserError(
-            f"{what}: {path} was made from another configuration or other data; run `ranker train` first"
+            f"{name}: {path} was made from another configuration or other data; run `ranker train` first"
         )
     seeds = spec.seeds
-    return Replica(spec.arm, spec.replica, version, key, seeds.init, seeds.shuffle, str(path), steps)
+    return TrainedReplica(spec.arm, spec.replica, version, key, seeds.init, seeds.shuffle, str(path), steps)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluate.quality import CALIBRATION, MEASURES, K
-from pipelines.evaluate.replicas import Replica
+from pipelines.evaluate.replicas import TrainedReplica
 from pipelines.evaluate.sentence import sentence
 from pipelines.evaluate.shard import ShardResult
 from ranker.divergence import AnswerCoverage, Comparison, Coverage, LeftOut, Statistic, measure_interval
@@ -20,7 +20,7 @@ Values = Mapping[str, float]
 
 
 def arm_report(
-    replicas: Sequence[Replica],
+    replicas: Sequence[TrainedReplica],
     result: ShardResult,
     quality: Mapping[str, Values],
     unweighted: Mapping[str, Values],
@@ -77,7 +77,7 @@ def arm_report(
 
 def build(
     head: Mapping[str, Any],
-    arms: Mapping[str, Sequence[Replica]],
+    arms: Mapping[str, Sequence[TrainedReplica]],
     result: ShardResult,
     quality: Mapping[str, Values],
     baseline: Mapping[str, Any],
@@ -87,7 +87,7 @@ def build(
     """The whole report.
 
     Args:
-        head: what stands first: experiment, data fingerprint, versions, ...
+        head: the first entries: experiment, data fingerprint, versions, ...
         arms: arm -> its replicas; the first arm is the one deployed.
         result: of all shards.
         quality: model -> measure -> value.

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from apache_beam.utils.shared import Shared
 
 from pipelines.evaluate.baseline import COLUMN, LogisticRegression
-from pipelines.evaluate.replicas import Replica
+from pipelines.evaluate.progress import write_rows
+from pipelines.evaluate.replicas import TrainedReplica
 from pipelines.evaluate.shard import measure_shard
-from pipelines.evaluate.watch import write_rows
 from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
@@ -30,9 +30,9 @@ Raw = Mapping[str, Any]
 
 
 class Models:
-    """All SavedModels of the run in memory, and what encodes rows for the baseline."""
+    """All SavedModels of the run in memory, and the encoder of the baseline."""
 
-    def __init__(self, experiment: Experiment, run: Path, replicas: Sequence[Replica]):
+    def __init__(self, experiment: Experiment, run: Path, replicas: Sequence[TrainedReplica]):
         from ranker.backend import tf
         from ranker.features import FeatureEncoder
         from ranker.inputs import plan
@@ -56,8 +56,8 @@ class Models:
         """Probabilities of one block by every model, float32 [rows] each."""
         result = {}
         for name, signature in self._signatures.items():
-            wanted = signature.structured_input_signature[1]
-            result[name] = signature(**{column: raw[column] for column in wanted})["score"].numpy()[:, 0]
+            inputs = signature.structured_input_signature[1]
+            result[name] = signature(**{column: raw[column] for column in inputs})["score"].numpy()[:, 0]
         return result
 
 
@@ -78,7 +78,7 @@ class ScoreShard(beam.DoFn):
         self,
         experiment: Experiment,
         run: Path,
-        replicas: Sequence[Replica],
+        replicas: Sequence[TrainedReplica],
         baseline: LogisticRegression | None,
         directory: Path,
     ):
@@ -97,8 +97,8 @@ class ScoreShard(beam.DoFn):
             arms: dict[str, list[str]] = {}
             for replica in self._replicas:
                 arms.setdefault(replica.arm, []).append(replica.name)
-            others = [COLUMN] if self._baseline else []
-            statistics = {"result": measure_shard(table, arms, others).as_dict()}
+            baseline_columns = [COLUMN] if self._baseline else []
+            statistics = {"result": measure_shard(table, arms, baseline_columns).as_dict()}
             pq.write_table(table, predictions_path(self._directory, name), compression="zstd")
             beam.metrics.Metrics.counter("evaluate", "rows").inc(table.num_rows)
             beam.metrics.Metrics.counter("evaluate", "shards").inc()
@@ -180,11 +180,11 @@ def statistics_path(directory: Path, shard: str) -> Path:
 
 
 def rows_path(directory: Path, shard: str) -> Path:
-    """Where one shard's count of scored rows goes meanwhile."""
+    """The file that counts a shard's scored rows while they are scored."""
     return directory / ".work" / f"{shard}.rows"
 
 
-def _schema(replicas: Sequence[Replica], weighted: bool, baseline: bool) -> pa.Schema:
+def _schema(replicas: Sequence[TrainedReplica], weighted: bool, baseline: bool) -> pa.Schema:
     fields = [("request", pa.string()), ("item", pa.string()), ("label", pa.float32())]
     fields += [("weight", pa.float32())] if weighted else []
     fields += [(replica.name, pa.float32()) for replica in replicas]

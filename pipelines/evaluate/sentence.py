@@ -16,7 +16,7 @@ def sentence(report: Mapping[str, Any]) -> str:
     """
     first = next(iter(report["arms"]))
     arms, baseline = report["arms"], report["baseline"]
-    warnings = {arm: training_warning(arm, found, baseline) for arm, found in arms.items()}
+    warnings = {arm: training_warning(arm, summary, baseline) for arm, summary in arms.items()}
     parts = [warnings[first]]
     if not warnings[first]:
         parts.append(agreement(first, arms[first], report["budget"], report["counts"]["rankable"]))
@@ -31,19 +31,19 @@ FEW_STEPS = 100
 """A model that was trained for fewer has hardly left its initial weights."""
 
 
-def training_warning(arm: str, found: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
-    """What stands before everything else: the arm learned less than logistic regression, or hardly trained; or empty."""
-    counts = [replica["steps"] for replica in found["replicas"] if replica.get("steps") is not None]
+def training_warning(arm: str, summary: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """Warns that the arm learned less than logistic regression, or hardly trained; empty if neither holds."""
+    counts = [replica["steps"] for replica in summary["replicas"] if replica.get("steps") is not None]
     steps = min(counts) if counts else None
     after = f" after {steps:,} step{'s' * (steps != 1)}" if steps is not None else ""
-    own, other = found["quality"]["auc"]["mean"], baseline.get("auc")
-    if own is not None and other is not None and own <= other:
+    auc_mean, baseline_auc = summary["quality"]["auc"]["mean"], baseline.get("auc")
+    if auc_mean is not None and baseline_auc is not None and auc_mean <= baseline_auc:
         return (
-            f"{arm} has learned less than logistic regression: AUC {own:.3f} against {other:.3f}{after}; "
+            f"{arm} has learned less than logistic regression: AUC {auc_mean:.3f} against {baseline_auc:.3f}{after}; "
             "swap rates of a model that has learned nothing mean nothing."
         )
     if steps is not None and steps < FEW_STEPS:
-        auc = f", to an AUC of {own:.3f}" if own is not None and own == own else ""
+        auc = f", to an AUC of {auc_mean:.3f}" if auc_mean is not None and auc_mean == auc_mean else ""
         return (
             f"{arm} was trained for {steps:,} step{'s' * (steps != 1)} only{auc}; "
             "swap rates of a model that has hardly learned say little, train it longer."
@@ -51,19 +51,19 @@ def training_warning(arm: str, found: Mapping[str, Any], baseline: Mapping[str, 
     return ""
 
 
-def agreement(arm: str, found: Mapping[str, Any], budget: Mapping[str, float], requests: int) -> str:
+def agreement(arm: str, summary: Mapping[str, Any], budget: Mapping[str, float], requests: int) -> str:
     """Whether the replicas of one arm agree."""
-    count = len(found["replicas"])
+    count = len(summary["replicas"])
     if count < 2:
         return f"There is one replica of {arm}: nothing to compare it with."
-    swap, difference = found["divergence"]["top1_swap"], found["divergence"]["rpd_sym"]
+    swap, difference = summary["divergence"]["top1_swap"], summary["divergence"]["rpd_sym"]
     if swap["value"] != swap["value"]:
         return f"No request has two candidates, so that the {count} replicas of {arm} cannot be compared by their lists."
     verdict = {
         "within": "agree within the budget",
         "over": "disagree more than the budget allows",
         "open": "may or may not agree within the budget, more requests would tell",
-    }[budget_verdict(found["divergence"], budget)]
+    }[budget_verdict(summary["divergence"], budget)]
     return (
         f"The {count} replicas of {arm} {verdict}: between two of them the first item changes in "
         f"{_percent(swap)} of {requests:,} requests, and their predictions differ by {_percent(difference)}."
@@ -85,21 +85,21 @@ def budget_verdict(divergence: Mapping[str, Mapping[str, float]], budget: Mappin
 
 def contest(contrast: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
     """Which of two arms has the steadier replicas, by how much."""
-    other, first = contrast["arm"], contrast["against"]
+    compared_arm, first_arm = contrast["arm"], contrast["against"]
     swap = contrast["measures"].get("top1_swap")
     if swap is None or swap["value"] != swap["value"]:
         return ""
     auc = (
         " (AUC "
-        + ", ".join(f"{arm} {arms[arm]['quality']['auc']['mean']:.4f}" for arm in (first, other))
+        + ", ".join(f"{arm} {arms[arm]['quality']['auc']['mean']:.4f}" for arm in (first_arm, compared_arm))
         + ")"
     )
     if swap["low"] <= 0 <= swap["high"]:
         return (
-            f"Between {first} and {other} no difference in that swap rate can be told: "
+            f"Between {first_arm} and {compared_arm} no difference in that swap rate can be told: "
             f"{_points(swap['value'])} ({_points(swap['low'])} to {_points(swap['high'])}) percentage points{auc}."
         )
-    winner, loser, sign = (first, other, 1) if swap["value"] > 0 else (other, first, -1)
+    winner, loser, sign = (first_arm, compared_arm, 1) if swap["value"] > 0 else (compared_arm, first_arm, -1)
     ends = sorted((sign * swap["low"], sign * swap["high"]))
     return (
         f"{winner} is steadier than {loser}: its first item changes {_points(sign * swap['value'])} percentage points "

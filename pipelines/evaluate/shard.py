@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.evaluate.exemplars import Exemplar, costliest, pick
+from pipelines.evaluate.exemplars import CostlyRequest, costliest, costliest_requests
 from pipelines.evaluate.quality import K, Means, merge_quality, shard_quality, unranked_requests
 from ranker.divergence import (
     Comparison,
@@ -56,7 +56,7 @@ class ShardResult:
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     contrasts: dict[str, Contrast] = field(default_factory=dict)
     gaps: dict[str, list[Statistic]] = field(default_factory=dict)
-    exemplars: dict[str, list[Exemplar]] = field(default_factory=dict)
+    exemplars: dict[str, list[CostlyRequest]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -70,7 +70,7 @@ class ShardResult:
                 for arm, contrast in self.contrasts.items()
             },
             "gaps": {arm: [s.as_dict() for s in bins] for arm, bins in self.gaps.items()},
-            "exemplars": {arm: [e.as_dict() for e in found] for arm, found in self.exemplars.items()},
+            "exemplars": {arm: [e.as_dict() for e in requests] for arm, requests in self.exemplars.items()},
         }
 
     @staticmethod
@@ -86,7 +86,10 @@ class ShardResult:
                 for arm, contrast in data["contrasts"].items()
             },
             {arm: [Statistic.from_dict(s) for s in bins] for arm, bins in data["gaps"].items()},
-            {arm: [Exemplar.from_dict(e) for e in found] for arm, found in data["exemplars"].items()},
+            {
+                arm: [CostlyRequest.from_dict(e) for e in requests]
+                for arm, requests in data["exemplars"].items()
+            },
         )
 
 
@@ -118,7 +121,7 @@ def merge_shards(shards: Sequence[ShardResult]) -> ShardResult:
 
 
 def measure_shard(
-    table: pa.Table, arms: Mapping[str, Sequence[str]], others: Sequence[str] = ()
+    table: pa.Table, arms: Mapping[str, Sequence[str]], further_models: Sequence[str] = ()
 ) -> ShardResult:
     """Everything the report needs to know of one shard.
 
@@ -126,23 +129,25 @@ def measure_shard(
         table: `request`, `item` (text), `label`, `weight` where rows have one, and a column of probabilities a
             model; whole requests.
         arms: arm -> the columns of its replicas.
-        others: columns of further models, whose quality alone is measured.
+        further_models: columns of models beside the replicas, whose quality alone is measured.
     """
     request, ids = _codes(table["request"])
     item, names = _codes(table["item"])
     label = table["label"].to_numpy().astype(np.float64)
     weight = table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
-    scores = {name: table[name].to_numpy().astype(np.float64) for name in chain(*arms.values(), others)}
+    scores = {
+        name: table[name].to_numpy().astype(np.float64) for name in chain(*arms.values(), further_models)
+    }
     order = np.lexsort((item, request))
     repeated = np.zeros(len(order), bool)
     repeated[order[1:]] = (np.diff(request[order]) == 0) & (np.diff(item[order]) == 0)
-    kept = np.flatnonzero(~repeated)
+    rows = np.flatnonzero(~repeated)
     result = ShardResult(
         {
             "rows": len(label),
             "positives": int(label.sum()),
             "requests": int(request.max(initial=-1)) + 1,
-            "rankable": int((np.bincount(request[kept]) > 1).sum()),
+            "rankable": int((np.bincount(request[rows]) > 1).sum()),
             "repeated": int(repeated.sum()),
             "unranked": unranked_requests(label, request, weight),
         }
@@ -156,7 +161,7 @@ def measure_shard(
         result.unweighted = {name: shard_quality(label, score, request) for name, score in scores.items()}
     batches = {
         arm: RequestBatch.from_rows(
-            request[kept], item[kept], np.stack([scores[name][kept] for name in columns]), replicas=columns
+            request[rows], item[rows], np.stack([scores[name][rows] for name in columns]), replicas=columns
         )
         for arm, columns in arms.items()
     }
@@ -176,7 +181,7 @@ def _measure(
         measured = measure_requests(batch.take(chosen), Settings(k=K))
         result.comparisons[arm] = measured.summarise()
         result.gaps[arm] = _by_gap(measured)
-        result.exemplars[arm] = pick(measured, ids, names)
+        result.exemplars[arm] = costliest_requests(measured, ids, names)
         if first is not None:
             result.contrasts[arm] = _contrast(measured, first)
         first = first or measured
@@ -234,6 +239,6 @@ def _merge_contrasts(contrasts: Sequence[Contrast]) -> Contrast:
 
 def _merge_bins(bins: Sequence[Sequence[Statistic]]) -> list[Statistic]:
     result = list(bins[0])
-    for more in bins[1:]:
-        result = [a.merge(b) for a, b in zip(result, more, strict=True)]
+    for shard_bins in bins[1:]:
+        result = [a.merge(b) for a, b in zip(result, shard_bins, strict=True)]
     return result

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from pipelines.evaluate import baseline as linear
 from pipelines.evaluate.baseline import COLUMN, LogisticRegression
 from pipelines.evaluate.page import page
+from pipelines.evaluate.progress import reported_progress
 from pipelines.evaluate.quality import K, Means, calibration_values, quality_values
-from pipelines.evaluate.replicas import Replica, find_replicas
+from pipelines.evaluate.replicas import TrainedReplica, find_replicas
 from pipelines.evaluate.report import build
 from pipelines.evaluate.score import ScoreShard, statistics_path
 from pipelines.evaluate.shard import ShardResult, merge_shards
-from pipelines.evaluate.watch import watch
-from pipelines.progress import Progress, silent
-from pipelines.record import keep, kept
+from pipelines.progress import StageProgress, silent
+from pipelines.record import read_records, save_record
 from pipelines.runner import RunnerOptions
 from ranker import __version__, layout
 from ranker.config import Experiment, fingerprint
@@ -38,17 +38,17 @@ def evaluate(
     experiment: Experiment,
     run_dir: Path | str,
     options: RunnerOptions | None = None,
-    progress: Progress = silent,
+    progress: StageProgress = silent,
 ) -> dict[str, Any]:
     """Scores the eval split with every replica and compares them: `RUN/evaluation`.
 
-    Nothing is done if what stands there was made from the same data and replicas.
+    Does nothing if the existing report was made from the same data and replicas.
 
     Args:
         experiment: the configuration.
         run_dir: the run directory, after `prepare` and `train`.
         options: which engine, how many workers; this machine and one worker if not given.
-        progress: told how it goes.
+        progress: gets the progress.
 
     Returns:
         The report, as `report.json` has it.
@@ -63,10 +63,10 @@ def evaluate(
         experiment.name, experiment.item, experiment.monitor.budget, manifest["fingerprint"],
         [replica.as_dict() for replica in replicas], K, __version__,
     )  # fmt: skip
-    there = _read_report(run)
-    if there is not None and there.get("inputs") == inputs:
+    previous = _read_report(run)
+    if previous is not None and previous.get("inputs") == inputs:
         progress("evaluate: unchanged, kept", 1.0)
-        return there
+        return previous
     shards = layout.shard_paths(run, "eval")
     if not shards:
         raise UserError(f"{layout.split_dir(run, 'eval')}: has no examples; run `ranker prepare` first")
@@ -85,7 +85,7 @@ def evaluate(
             | "Spread" >> beam.Reshuffle()
             | "Score" >> beam.ParDo(score)
         )
-        with watch(fresh / ".work", manifest.get("counts", {}).get("eval", 0), progress):
+        with reported_progress(fresh / ".work", manifest.get("counts", {}).get("eval", 0), progress):
             counters = options.run(graph)
         result = merge_shards([_read_result(fresh, shard) for shard in shards])
         if not result.counts["rows"]:
@@ -95,11 +95,11 @@ def evaluate(
         unweighted = {}
         if weighted:
             unweighted = measure_quality(fresh / "predictions", replicas, result.unweighted, model, False)
-        arms: dict[str, list[Replica]] = {
+        arms: dict[str, list[TrainedReplica]] = {
             arm: [r for r in replicas if r.arm == arm] for arm in experiment.arms
         }
-        keep(run, "evaluate", time.monotonic() - began, counters)
-        records = kept(run)
+        save_record(run, "evaluate", time.monotonic() - began, counters)
+        records = read_records(run)
         head = {
             "experiment": experiment.name,
             "inputs": inputs,
@@ -134,7 +134,7 @@ def fit_baseline(experiment: Experiment, run: Path) -> LogisticRegression | None
 
 def measure_quality(
     predictions: Path,
-    replicas: list[Replica],
+    replicas: list[TrainedReplica],
     means: Mapping[str, Means],
     model: LogisticRegression | None,
     weighted: bool,
@@ -155,10 +155,10 @@ def measure_quality(
 
 
 def _read_result(directory: Path, shard: Path) -> ShardResult:
-    found = json.loads(statistics_path(directory, shard.stem).read_text(encoding="utf-8"))
-    if "error" in found:
-        raise UserError(found["error"])
-    return ShardResult.from_dict(found["result"])
+    document = json.loads(statistics_path(directory, shard.stem).read_text(encoding="utf-8"))
+    if "error" in document:
+        raise UserError(document["error"])
+    return ShardResult.from_dict(document["result"])
 
 
 def _describe_baseline(
@@ -166,12 +166,12 @@ def _describe_baseline(
 ) -> dict[str, Any]:
     if model is None:
         return {"model": None, "reason": "the training split has no rows or one class only"}
-    known = manifest.get("counts", {}).get("train", model.rows)
+    train_rows = manifest.get("counts", {}).get("train", model.rows)
     return {
         "model": "logistic regression",
         **quality[COLUMN],
         "trained_rows": model.rows,
-        "train_rows": known,
+        "train_rows": train_rows,
     }
 
 

@@ -22,8 +22,8 @@ from pipelines.prepare.remarks import Limits
 from pipelines.prepare.remote import RemoteDirectory
 from pipelines.prepare.stages import Directories
 from pipelines.prepare.watch import watched
-from pipelines.progress import Progress, silent
-from pipelines.record import keep
+from pipelines.progress import StageProgress, silent
+from pipelines.record import save_record
 from pipelines.runner import RunnerOptions
 from ranker import layout
 from ranker.config import Experiment
@@ -38,7 +38,7 @@ def prepare(
     experiment: Experiment,
     run_dir: Path | str,
     options: RunnerOptions | None = None,
-    progress: Progress = silent,
+    progress: StageProgress = silent,
 ) -> Manifest:
     """Prepares the data of an experiment in `RUN/data`.
 
@@ -69,7 +69,7 @@ def prepare(
         began = time.monotonic()
         failed_rows = layout.failed_rejected_dir(Path(run_dir))
         manifest, counters = _prepare(plan, target, failed_rows, options, progress)
-        keep(Path(run_dir), "prepare", time.monotonic() - began, counters)
+        save_record(Path(run_dir), "prepare", time.monotonic() - began, counters)
         _speak(manifest, progress)
         return manifest
     if not options.is_local:
@@ -86,13 +86,13 @@ def prepare(
     return manifest
 
 
-def _speak(manifest: Manifest, progress: Progress) -> None:
+def _speak(manifest: Manifest, progress: StageProgress) -> None:
     for remark in manifest.remarks:
         progress(f"prepare: {remark['subject']}: {remark['text']}", 1.0)
 
 
 def _prepare(
-    plan: Plan, target: Path, failed_rows: Path, options: RunnerOptions, progress: Progress
+    plan: Plan, target: Path, failed_rows: Path, options: RunnerOptions, progress: StageProgress
 ) -> tuple[Manifest, dict[str, int]]:
     options.check_reachable()
     with staging(target) as data, explained(target):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.prepare.stages import Directories, rows_of
-from pipelines.progress import Progress, duration, looking
+from pipelines.progress import StageProgress, duration, polling
 
 _INTERVAL = 0.5  # seconds
 _SORTED_SHARE = 0.7  # of the whole time
@@ -16,7 +16,7 @@ _TOO_EARLY = 0.05  # a share from which nothing can be told
 
 
 @contextmanager
-def watched(directories: Directories, total: int, report: Progress) -> Iterator[None]:
+def watched(directories: Directories, total: int, report: StageProgress) -> Iterator[None]:
     """Reports while the block runs, at most every half second and only what is new.
 
     Args:
@@ -33,7 +33,7 @@ def watched(directories: Directories, total: int, report: Progress) -> Iterator[
             report(text, share, **figures)
         said = text
 
-    with looking(look, "prepare-progress", _INTERVAL):
+    with polling(look, "prepare-progress", _INTERVAL):
         yield
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from pipelines.progress import Progress, silent
-from pipelines.record import keep
+from pipelines.progress import StageProgress, silent
+from pipelines.record import save_record
 from pipelines.runner import RunnerOptions
 from pipelines.train.launcher import Outcome, launch, read_outcome, write_outcome
 from pipelines.train.watch import watch
@@ -24,7 +24,7 @@ def train(
     experiment: Experiment,
     run: Path,
     options: RunnerOptions,
-    progress: Progress = silent,
+    progress: StageProgress = silent,
 ) -> list[Outcome]:
     """Trains what is not there yet of every arm's replicas.
 
@@ -56,7 +56,7 @@ def train(
     with watch(run, keys, progress):
         counters = options.run(pipeline)
     if counters.get("reused") != len(specs):
-        keep(run, "train", time.monotonic() - began, counters)
+        save_record(run, "train", time.monotonic() - began, counters)
     outcomes = [read_outcome(run, spec) for spec in specs]
     failed = [outcome for outcome in outcomes if outcome.version is None]
     if failed:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.progress import Progress, duration, looking
+from pipelines.progress import StageProgress, duration, polling
 from pipelines.train.launcher import log_path
 from ranker import layout
 from ranker.seeds import ReplicaSpec
@@ -18,7 +18,7 @@ from ranker.training.publish import finished
 
 @contextmanager
 def watch(
-    run: Path, keys: Mapping[ReplicaSpec, str], progress: Progress, seconds: float = 2.0
+    run: Path, keys: Mapping[ReplicaSpec, str], progress: StageProgress, seconds: float = 2.0
 ) -> Iterator[None]:
     """While the block runs, reports each `seconds` the whole stage and every replica in training.
 
@@ -40,7 +40,7 @@ def watch(
                 text, share, figures = now
                 progress(text, share, **figures)
 
-    with looking(look, "train-watch", seconds):
+    with polling(look, "train-watch", seconds):
         yield
 
 

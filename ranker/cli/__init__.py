@@ -67,7 +67,7 @@ def main() -> None:
         print("ranker: stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our stdout has gone (`ranker ... | head`): nothing is wrong, and nobody listens.
+        # The reader of our stdout has gone (`ranker ... | head`): that is no failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 

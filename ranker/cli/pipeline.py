@@ -12,7 +12,7 @@ import typer
 from ranker.cli.options import CORES, BeamFlags, Config, Json, Overrides, RunDir, Runner, Workers, emit
 from ranker.errors import UserError
 from ranker.json_text import json_text
-from ranker.terminal import Reporter, chatter_to
+from ranker.terminal import Reporter, stderr_to_file
 
 
 def config(
@@ -189,7 +189,7 @@ def _stages(
     experiment = load(config, overrides or ())
 
     reporter = Reporter(as_json)
-    with reporter.work(), chatter_to(run_dir / "logs" / "beam.log"):
+    with reporter.work(), stderr_to_file(run_dir / "logs" / "beam.log"):
         from pipelines.run import run_stages
         from pipelines.runner import RunnerOptions
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ranker.cli.options import CORES, Json, Overrides, emit
-from ranker.terminal import Reporter, chatter_to
+from ranker.terminal import Reporter, stderr_to_file
 
 
 def quickstart(
@@ -54,7 +54,7 @@ def quickstart(
         write(generate(requests), log)
         marker.touch()
     experiment = load(str(CONFIGURATION), [f"data.root={log}", *(overrides or ())])
-    with reporter.work(), chatter_to(run_dir / "logs" / "beam.log"):
+    with reporter.work(), stderr_to_file(run_dir / "logs" / "beam.log"):
         run_stages(
             ["prepare", "train", "evaluate"],
             experiment,

@@ -13,7 +13,7 @@ from ranker.errors import UserError
 from ranker.terminal import Reporter
 
 app = typer.Typer(
-    help="Redraw the figures behind the recipe on your data; a second run goes on where the first stopped.",
+    help="Redraw the figures behind the recipe on your data; a second run continues where the first stopped.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -53,20 +53,20 @@ def _on_data(name: str) -> None:
         as_json: Json = False,
     ) -> None:
         experiment = _load(run_dir, overrides)
-        from ranker.study.options import Options
+        from ranker.study.options import StudyOptions
         from ranker.training import threads
 
         threads.use()
-        options = Options(replicas, lanes, rows, quick)
+        options = StudyOptions(replicas, lanes, rows, quick)
         _answer(name, experiment, run_dir, _writable(out), options, as_json)
 
 
 def _alone(name: str) -> None:
     @app.command(name, help=f"{_ALONE[name]}\n\nExample: ranker study {name} --out studies/{name}")
     def command(out: _Out, quick: _Quick = False, as_json: Json = False) -> None:
-        from ranker.study.options import Options
+        from ranker.study.options import StudyOptions
 
-        _answer(name, None, None, _writable(out), Options(quick=quick), as_json)
+        _answer(name, None, None, _writable(out), StudyOptions(quick=quick), as_json)
 
 
 for _name in _ON_DATA:
@@ -99,7 +99,7 @@ def evidence(
     from ranker.study import evidence as study
     from ranker.study import evidence_page
     from ranker.study.claims import ALL
-    from ranker.study.options import Options
+    from ranker.study.options import StudyOptions
     from ranker.training import threads
 
     _writable(page.parent)
@@ -109,7 +109,7 @@ def evidence(
     with reporter.work():
         for run, experiment in experiments.items():
             out = page.parent / page.stem / experiment.name
-            options = Options(
+            options = StudyOptions(
                 min(replicas, 3) if quick else replicas, lanes, rows, quick, run / "study" / "cache"
             )
             evidence_of_runs.append(

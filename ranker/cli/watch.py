@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from ranker.cli.options import Json, RunDir, Store, emit
 from ranker.errors import UserError
-from ranker.terminal import Reporter, chatter_to
+from ranker.terminal import Reporter, stderr_to_file
 
 CALL_MISTAKE = 3
 """The gate's exit code where it could not be asked: 0, 1 and 2 are its answers."""
@@ -227,17 +227,17 @@ def replay(
         if end is None:
             raise UserError("the store has no rounds yet; run `ranker monitor` first")
         budget = monitor_settings(run_dir).budget
-        told = look_back(opened, load_rules(rules), budget, end - 3600 * hours, end, seconds(interval))
+        events = look_back(opened, load_rules(rules), budget, end - 3600 * hours, end, seconds(interval))
     finally:
         opened.close()
     if as_json:
-        emit([{"time": one.time, **vars(one.alert)} for one in told])
+        emit([{"time": event.time, **vars(event.alert)} for event in events])
         return
-    for one in told:
+    for event in events:
         print(
-            f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(one.time))}  {one.alert.state:8}  {one.alert.summary}"
+            f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(event.time))}  {event.alert.state:8}  {event.alert.summary}"
         )
-    print(f"{len(told)} changes of alerts")
+    print(f"{len(events)} changes of alerts")
 
 
 def status(
@@ -272,17 +272,17 @@ def status(
         error.exit_code = 4
         raise
     try:
-        found = read_status(opened, settings.budget, time.time(), k=settings.k, stream=stream)
+        answer = read_status(opened, settings.budget, time.time(), k=settings.k, stream=stream)
     finally:
         opened.close()
     if as_json:
-        emit(plain(summary_of(found)))
+        emit(plain(summary_of(answer)))
     else:
-        print(found.verdict.line)
-        for note in found.verdict.notes:
-            if note not in found.verdict.sentence:
+        print(answer.verdict.line)
+        for note in answer.verdict.notes:
+            if note not in answer.verdict.sentence:
                 print(note)
-    raise typer.Exit(found.verdict.exit_code)
+    raise typer.Exit(answer.verdict.exit_code)
 
 
 def dashboard(
@@ -390,7 +390,7 @@ def gate(
     )
     # a gate may look at a run directory that it must not write to
     log = run_dir / "logs" / "gate.log" if os.access(run_dir, os.W_OK) else Path(os.devnull)
-    with chatter_to(log):  # TensorFlow's, where models are read from disk
+    with stderr_to_file(log):  # TensorFlow's, where models are read from disk
         result = shell.gate(candidate, baseline, probe, options)
     if not shell.save_result(result, run_dir):
         Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")

@@ -1,4 +1,4 @@
-"""`python -m ranker.divergence.document > docs/measures.md`: the measures' page, from their docstrings."""
+"""`python -m ranker.divergence.document > docs/measures.md`: writes the page of the measures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADINGS = {
 
 
 def page() -> str:
-    """All measures as Markdown: name, formula, range, what it says, source."""
+    """All measures as Markdown: name, title, formula, range, source."""
     lines = [
         "# Measures",
         "",

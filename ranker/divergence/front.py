@@ -1,4 +1,4 @@
-"""The front door: one call for a batch, a frame, or arrays."""
+"""`compare`: one function that takes a batch, a data frame, or arrays."""
 
 from __future__ import annotations
 

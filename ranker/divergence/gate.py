@@ -16,7 +16,7 @@ MOST_REQUESTS = 10**9
 
 
 class GateOutcome(str, Enum):
-    """What the gate says."""
+    """The outcome of a decision, or of all decisions together."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -91,8 +91,8 @@ def decide(
     _check_not_negative(margin=margin, allowance=allowance)
     churn, serving = measure_interval(measure, candidate, level), measure_interval(measure, baseline, level)
     if not math.isfinite(candidate.value) or not math.isfinite(baseline.value):
-        nobody = "the candidate and the baseline" if not math.isfinite(candidate.value) else "the baselines"
-        return aside(measure, f"no request was compared between {nobody}", churn, serving, candidate.n)
+        models = "the candidate and the baseline" if not math.isfinite(candidate.value) else "the baselines"
+        return aside(measure, f"no request was compared between {models}", churn, serving, candidate.n)
     limit = baseline.value * (1 + margin) + allowance
 
     def projected(requests: int) -> Interval:

@@ -47,19 +47,19 @@ class Pair:
         return np.clip(self.size, 1, self.k)
 
     @cached_property
-    def found(self) -> Array:
+    def rank_in_b(self) -> Array:
         """Rank in b of the item at rank r of a, int16 or int32 [min(k, K), n]."""
         return self.b.rank.ravel().take(self.a.top)
 
     @cached_property
-    def found_back(self) -> Array:
+    def rank_in_a(self) -> Array:
         """Rank in a of the item at rank r of b, int16 or int32 [min(k, K), n]."""
         return self.a.rank.ravel().take(self.b.top)
 
     @cached_property
-    def found_in_top(self) -> Array:
-        """`found`, where k stands for every rank below the top k; in the smallest type that holds k."""
-        return np.minimum(self.found, self.k).astype(np.min_scalar_type(self.k))
+    def capped_rank_in_b(self) -> Array:
+        """`rank_in_b`, where k stands for every rank below the top k; in the smallest type that holds k."""
+        return np.minimum(self.rank_in_b, self.k).astype(np.min_scalar_type(self.k))
 
     @cached_property
     def disagreement(self) -> Array:

@@ -98,7 +98,7 @@ class RequestBatch:
 
         Args:
             answers: replica -> (request ids [r], item ids [r], probabilities [r]), in any order.
-            requested: (request ids, item ids) sent, so that a candidate nobody scored is missed too.
+            requested: (request ids, item ids) sent, so that a candidate without any score counts as missing.
 
         Raises:
             UserError: lengths differ within a replica, no replica.

@@ -34,7 +34,7 @@ def top1_swap(a: ArrayLike | Pair, b: ArrayLike | None = None, *, items: ArrayLi
         1.0
     """
     pair = as_pair(a, b, items=items)
-    return pair.report((pair.found[0] != 0).astype(np.float64), 2)
+    return pair.report((pair.rank_in_b[0] != 0).astype(np.float64), 2)
 
 
 def set_churn(
@@ -52,7 +52,7 @@ def set_churn(
         0.5
     """
     pair = as_pair(a, b, items=items, k=k)
-    return pair.report(count_true(pair.found >= pair.k) / pair.depth, 2)
+    return pair.report(count_true(pair.rank_in_b >= pair.k) / pair.depth, 2)
 
 
 def pair_inversion(
@@ -107,7 +107,7 @@ def adjacent_swap(
         0.5
     """
     pair = as_pair(a, b, items=items, k=k)
-    descents = sum(count_true(x[:-1] > x[1:]) for x in (pair.found, pair.found_back))
+    descents = sum(count_true(x[:-1] > x[1:]) for x in (pair.rank_in_b, pair.rank_in_a))
     return pair.report(descents / 2 / np.maximum(pair.depth - 1, 1), 2)
 
 
@@ -125,8 +125,8 @@ def slot_change(
         0.5
     """
     pair = as_pair(a, b, items=items, k=k)
-    place = np.arange(len(pair.found))[:, None]
-    return pair.report(count_true(pair.found != place) / pair.depth, 2)
+    place = np.arange(len(pair.rank_in_b))[:, None]
+    return pair.report(count_true(pair.rank_in_b != place) / pair.depth, 2)
 
 
 def rbo_ext(
@@ -144,8 +144,8 @@ def rbo_ext(
     """
     pair = as_pair(a, b, items=items, k=k)
     # an item is common from depth max(rank a, rank b) + 1 on: the measure is a sum over items of a weight
-    place = np.arange(len(pair.found), dtype=pair.found_in_top.dtype)[:, None]
-    common = np.maximum(pair.found_in_top, place)
+    place = np.arange(len(pair.rank_in_b), dtype=pair.capped_rank_in_b.dtype)[:, None]
+    common = np.maximum(pair.capped_rank_in_b, place)
     weights = _rbo_weights(pair.k)
     shared = weights[-1].take(common) if pair.smallest >= pair.k else weights[pair.depth, common]
     return pair.report(shared.sum(axis=0), 2)
@@ -165,8 +165,8 @@ def kendall_topk(
         0.25
     """
     pair = as_pair(a, b, items=items, k=k)
-    ranks = pair.found_in_top
-    absent = pair.found_back >= pair.k
+    ranks = pair.capped_rank_in_b
+    absent = pair.rank_in_a >= pair.k
     # both common and reversed, or absent from one list and before a common item in the other
     first, second = _rank_pairs(len(ranks))
     inverted = count_true(ranks.take(first, axis=0) > ranks.take(second, axis=0))
@@ -193,7 +193,7 @@ def med_dcg(
     """
     pair = as_pair(a, b, items=items, k=k)
     table = discounts(pair.k)
-    gained = table[: len(pair.found), None] - table.take(pair.found_in_top)
+    gained = table[: len(pair.rank_in_b), None] - table.take(pair.capped_rank_in_b)
     # both lists rank the same candidates: the discounts sum to the same total, so negative = positive
     return pair.report(np.maximum(gained, 0).sum(axis=0) / np.cumsum(table)[pair.depth - 1], 2)
 

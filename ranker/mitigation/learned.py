@@ -1,4 +1,4 @@
-"""What comes of training one replica by a recipe."""
+"""The result of training one replica by a recipe."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ class Learned:
     failure: str = ""
 
 
-def shares(trained: Trained, replicas: int, more_seconds: float = 0.0, shared: bool = False) -> list[Learned]:
-    """Splits a training of equally many towers a replica.
+def split_towers(
+    trained: Trained, replicas: int, more_seconds: float = 0.0, shared: bool = False
+) -> list[Learned]:
+    """Splits the towers of a training into replicas of equally many towers.
 
     Args:
         trained: the towers, replica after replica.
         replicas: how many.
-        more_seconds: training time of what they learned from, all together.
+        more_seconds: training time of all their teachers together.
         shared: a replica's towers have one set of embeddings.
     """
     size = len(trained.weights) // replicas

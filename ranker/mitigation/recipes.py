@@ -1,4 +1,4 @@
-"""Each recipe as a story of trainings: what is trained, from which seeds, on which labels."""
+"""Trains replicas by each recipe: which models, from which seeds, on which labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ranker.config import (
     Training,
 )
 from ranker.errors import UserError
-from ranker.mitigation.learned import Learned, predict, shares
+from ranker.mitigation.learned import Learned, predict, split_towers
 from ranker.mitigation.objectives import anti_distillation, codistillation
 from ranker.mitigation.teachers import anchor_predictions, mixed
 from ranker.seeds import Seeds, derive
@@ -107,7 +107,7 @@ def learn(
     if isinstance(recipe, SelfEnsemble):
         return _self_ensembles(setting, replicas, recipe, checkpoint)
     if isinstance(recipe, Codistillation):
-        return _together(setting, replicas, recipe, checkpoint, names)
+        return _codistilled(setting, replicas, recipe, checkpoint, names)
     if isinstance(recipe, Distillation):
         return [
             _student(setting, seeds, recipe, checkpoint, name)
@@ -150,7 +150,7 @@ def _ensembles(
     setting: Setting, replicas: Sequence[Seeds], count: int, checkpoint: Path | None
 ) -> list[Learned]:
     seeds = [component for replica in replicas for component in components(replica, count)]
-    return shares(_train(setting, seeds, checkpoint), len(replicas))
+    return split_towers(_train(setting, seeds, checkpoint), len(replicas))
 
 
 def _self_ensembles(
@@ -183,10 +183,10 @@ def _self_ensembles(
         setting.report,
         partial=True,
     )
-    return shares(trained, len(replicas), shared=True)
+    return split_towers(trained, len(replicas), shared=True)
 
 
-def _together(
+def _codistilled(
     setting: Setting,
     replicas: Sequence[Seeds],
     recipe: Codistillation,
@@ -204,16 +204,16 @@ def _together(
     trained = train(
         program, setting.rows, setting.training, replicas, checkpoint, setting.report, names=names
     )
-    return shares(trained, len(replicas))
+    return split_towers(trained, len(replicas))
 
 
 def _student(
     setting: Setting, seeds: Seeds, recipe: Distillation, checkpoint: Path | None, name: str
 ) -> Learned:
-    teachers = _train(setting, components(_other(seeds), recipe.components), None, teachers_of=name)
+    teachers = _train(setting, components(_teacher_seeds(seeds), recipe.components), None, teachers_of=name)
     soft = _soft(setting, teachers.weights)
     student = _train(setting, [seeds], checkpoint, mixed(setting.examples, soft, recipe.weight))
-    return shares(student, 1, more_seconds=teachers.seconds)[0]
+    return split_towers(student, 1, more_seconds=teachers.seconds)[0]
 
 
 def _anchored(
@@ -226,20 +226,20 @@ def _anchored(
 ) -> list[Learned]:
     seconds = 0.0
     if recipe.replica is None:
-        seeds = [_other(derive(experiment.replicas.seed, 0, ()))]
+        seeds = [_teacher_seeds(derive(experiment.replicas.seed, 0, ()))]
         anchor = _train(setting, seeds, None, teachers_of="all replicas (the anchor)")
         soft, seconds = _soft(setting, anchor.weights), anchor.seconds
     else:
         soft = anchor_predictions(run, recipe.replica, experiment)
     rows = mixed(setting.examples, soft, recipe.weight)
-    return shares(_train(setting, replicas, checkpoint, rows), len(replicas), more_seconds=seconds)
+    return split_towers(_train(setting, replicas, checkpoint, rows), len(replicas), more_seconds=seconds)
 
 
 def _soft(setting: Setting, weights: Sequence[Weights]) -> np.ndarray:
     return predict(setting.architecture, weights, setting.examples)
 
 
-def _other(seeds: Seeds) -> Seeds:
-    """Seeds of a teacher: decided by the student's, and none of them."""
+def _teacher_seeds(seeds: Seeds) -> Seeds:
+    """Seeds of a teacher: derived from the student's seeds, and different from them."""
     init, shuffle = np.random.SeedSequence([_TEACHER, seeds.init, seeds.shuffle]).generate_state(2) >> 1
     return Seeds(int(init), int(shuffle))

@@ -1,1 +1,1 @@
-"""The seeds' experiments on the user's data: what they train, measure, draw and say."""
+"""Studies on the user's data: each trains recipes, measures their replicas, and writes tables, pictures and an answer."""

@@ -36,7 +36,7 @@ _FREE_AVERAGES = (0.1, 0.2, 0.5, 0.8)
 
 
 def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overrides]:
-    """All that some claims need, by names that are each one recipe's alone."""
+    """Recipes that the chosen claims need, by name; two recipes never share a name."""
     parts = [recipe(quick)] if {1, 2, 4} & set(chosen) else []
     if 3 in chosen:
         parts += [{name: overrides for name, (_, overrides) in ladder(quick).items()}, search(quick, rate)]
@@ -53,7 +53,7 @@ def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overri
 
 
 def members(quick: bool) -> dict[str, list[tuple[str, float | None]]]:
-    """`FAMILY`, or of it what a quick run trains."""
+    """`FAMILY`, or the part of it that a quick run trains."""
     return {"relu": FAMILY["relu"], "smelu": [("smelu", 1.0)]} if quick else FAMILY
 
 
@@ -100,7 +100,7 @@ def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
 
 
 def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
-    """Name to (what is free, overrides): what an initialisation and a full shuffle each undo."""
+    """Name to (what is free, overrides): recipes that measure the cost of a free initialisation and of a full shuffle."""
     free: dict[str, Overrides] = {
         "order, window 256": {"training.shuffle_window": 256, "replicas.vary": ["shuffle"]},
         "initialisation": {"training.shuffle_window": 256, "replicas.vary": ["init"]},
@@ -116,7 +116,7 @@ def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
 
 
 def search(quick: bool, rate: float) -> dict[str, Overrides]:
-    """Recipes for a team that controls neither; the first, plain ReLU, is what they are measured against."""
+    """Recipes for a team that controls neither; the first one, plain ReLU, is the baseline."""
     relu, smelu = activation("relu"), activation("smelu", 1.0)
     recipes_by_name: dict[str, Overrides] = {"relu-last-step": relu | {_AVERAGE: 0.0}}
     for name, recipe, averages in (
@@ -154,7 +154,7 @@ FAILS = "**Fails.**"
 
 
 def verdict(value: float, worst: float, bar: float) -> str:
-    """Whether "at most `bar`" holds: of the whole interval, whose worst end is given, or of the value alone."""
+    """Whether "at most `bar`" holds for the whole interval (its worst end is `worst`) or for the value alone."""
     if worst <= bar:
         return "**Holds.**"
     return "**Holds in the mean, not over the whole interval.**" if value <= bar else FAILS

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from ranker.divergence import Interval
-from ranker.study.measured import Measured, auc_difference, ratio
+from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.study.trainings import Scores
 
 Row = dict[str, Any]
 
 
 def comparison(
-    name: str, measured: Mapping[str, Measured], base: str, scores: Mapping[str, Scores] | None = None
+    name: str, measured: Mapping[str, MeasuredRecipe], base: str, scores: Mapping[str, Scores] | None = None
 ) -> Row:
     """One recipe's row: measures, and differences from the base recipe, with 95% intervals; costs with `scores`."""
     it, against_base = measured[name], measured[base]
@@ -39,8 +39,8 @@ def comparison(
     return row
 
 
-def against(point: Row, rivals: Sequence[Row], measured: Mapping[str, Measured]) -> Row:
-    """The steadiest rival whose AUC is at least a point's, against it; `none` and NaN if there is no such rival."""
+def compare_with_rival(point: Row, rivals: Sequence[Row], measured: Mapping[str, MeasuredRecipe]) -> Row:
+    """Compares a point with the steadiest rival of at least its AUC; `none` and NaN if no rival has it."""
     row = {"recipe": point["recipe"], "auc": point["auc"], "rpd_sym": point["rpd_sym"]}
     good = [r for r in rivals if r["auc"] >= point["auc"]]
     if not good:
@@ -55,6 +55,6 @@ def against(point: Row, rivals: Sequence[Row], measured: Mapping[str, Measured])
     }  # fmt: skip
 
 
-def of(interval: Interval, form: str = ".3f") -> str:
+def as_text(interval: Interval, form: str = ".3f") -> str:
     """A value with its interval as text."""
     return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"

@@ -22,8 +22,8 @@ _VALIDATION_SHARE = 4
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the rows come from, as other processes can be told.
+class StudySource:
+    """Where the rows come from; other processes load them from it.
 
     Attributes:
         experiment: the configuration of the run.
@@ -55,7 +55,7 @@ class StudyData:
         item: candidate of each row of `eval`, int64 [rows].
     """
 
-    source: Source
+    source: StudySource
     inputs: Inputs
     fingerprint: str
     train: Examples
@@ -107,7 +107,7 @@ def load(experiment: Experiment, run: Path, rows: int | None = None) -> StudyDat
     whole = {name: np.concatenate(values) for name, values in parts.items()}
     label = whole["label"]
     return StudyData(
-        Source(experiment, run, rows),
+        StudySource(experiment, run, rows),
         inputs,
         key,
         train,

@@ -14,11 +14,11 @@ from ranker.errors import UserError
 from ranker.json_text import json_text
 from ranker.study import claims, output
 from ranker.study.claims import RELU, verdict
-from ranker.study.comparison import Row, against, comparison, of
+from ranker.study.comparison import Row, as_text, compare_with_rival, comparison
 from ranker.study.data import StudyData, load
 from ranker.study.evidence_pictures import labelled, plane
-from ranker.study.measured import Measured, auc_difference, ratio
-from ranker.study.options import Options, Report
+from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
+from ranker.study.options import Report, StudyOptions
 from ranker.study.recipes import arms, label, mitigations
 from ranker.study.trainings import Scores, Trainings
 
@@ -29,14 +29,14 @@ Claim = dict[str, Any]
 
 
 class Evidence:
-    """Trains all that the claims need, and holds it.
+    """The trained and measured recipes that the claims need.
 
     Args:
         experiment: the recipe the claims are about.
         run_dir: a prepared run.
         out: where pictures, tables and `evidence.json` go.
         options: how much to train.
-        report: told what goes on.
+        report: gets a line of progress now and then.
         chosen: the claims' numbers.
     """
 
@@ -45,7 +45,7 @@ class Evidence:
         experiment: Experiment,
         run_dir: Path,
         out: Path,
-        options: Options,
+        options: StudyOptions,
         report: Report,
         chosen: Sequence[int],
     ):
@@ -57,7 +57,7 @@ class Evidence:
         self.scores: dict[str, Scores] = trainings.scores(arms(experiment, recipes), options.replicas)
         rows = np.ones(len(self.data.label), bool)
         self.measured = {
-            name: Measured(self.data, rows, recipe_scores.scores)
+            name: MeasuredRecipe(self.data, rows, recipe_scores.scores)
             for name, recipe_scores in self.scores.items()
         }
 
@@ -81,7 +81,7 @@ def run(
     experiment: Experiment,
     run_dir: Path,
     out: Path,
-    options: Options,
+    options: StudyOptions,
     report: Report,
     chosen: Sequence[int] = claims.ALL,
 ) -> dict[str, Any]:
@@ -123,10 +123,10 @@ def recipe_claim(it: Evidence) -> Claim:
         pd, swap = (ratio(it.measured[name], it.measured[RELU], m) for m in ("rpd_sym", "top1_swap"))
         auc = auc_difference(it.measured[name], it.measured[RELU])
         verdicts += [
-            f"{verdict(pd.value, pd.high, most)} {name} has at most {most:.2f} of ReLU's relative PD: {of(pd)}.",
-            f"{verdict(swap.value, swap.high, swaps)} {name} has at most {swaps:.2f} of ReLU's top1_swap: {of(swap)}.",
+            f"{verdict(pd.value, pd.high, most)} {name} has at most {most:.2f} of ReLU's relative PD: {as_text(pd)}.",
+            f"{verdict(swap.value, swap.high, swaps)} {name} has at most {swaps:.2f} of ReLU's top1_swap: {as_text(swap)}.",
             f"{verdict(-auc.value, -auc.low, -gain)} {name}'s AUC is "
-            f"{'above' if gain == 0 else f'at most {-gain:g} below'} ReLU's: {of(auc, '+.4f')}.",
+            f"{'above' if gain == 0 else f'at most {-gain:g} below'} ReLU's: {as_text(auc, '+.4f')}.",
         ]
     return it.claim(
         "recipe",
@@ -139,7 +139,7 @@ def recipe_claim(it: Evidence) -> Claim:
 
 
 def plane_claim(it: Evidence) -> Claim:
-    """Frontier against frontier at equal AUC."""
+    """Compares the frontiers of the activations at equal AUC."""
     families = claims.plane(it.options.quick, it.rate)
     base = next(iter(families[RELU]))
     points = {f: [comparison(name, it.measured, base) for name in recipes] for f, recipes in families.items()}
@@ -148,16 +148,16 @@ def plane_claim(it: Evidence) -> Claim:
     useful = max(row["auc"] for recipes in points.values() for row in recipes) - claims.USEFUL
     rows, verdicts = [], []
     for family in [f for f in fronts if f != "smelu"]:
-        comparisons = [against(point, points["smelu"], it.measured) for point in fronts[family]]
+        comparisons = [compare_with_rival(point, points["smelu"], it.measured) for point in fronts[family]]
         rows += [{"frontier of": family, **row} for row in comparisons]
-        verdicts.append(along(family, [r for r in comparisons if r["auc"] >= useful], useful))
+        verdicts.append(frontier_verdict(family, [r for r in comparisons if r["auc"] >= useful], useful))
         weak = [r["rpd_ratio"] for r in comparisons if r["auc"] < useful]
         if weak:
             verdicts.append(
                 f"Below that AUC {family}'s frontier goes on ({len(weak)} more); there SmeLU has {_span(weak)} of the "
                 "relative PD."
             )
-    verdicts.append(too_smooth(it.measured, it.rate))
+    verdicts.append(smoothness_verdict(it.measured, it.rate))
     about = (
         f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. The picture leaves out those of an "
         "AUC below what is of use. Every recipe: plane.csv."
@@ -165,8 +165,8 @@ def plane_claim(it: Evidence) -> Claim:
     return it.claim("frontier", verdicts, rows, plane(points, fronts, useful), about)
 
 
-def along(family: str, comparisons: Sequence[Row], useful: float) -> str:
-    """Whether SmeLU is steadier than each recipe of a frontier at its AUC or better; if not, from which AUC on it is."""
+def frontier_verdict(family: str, comparisons: Sequence[Row], useful: float) -> str:
+    """Says whether SmeLU is steadier than each recipe of a frontier at equal or better AUC; if not, from which AUC on."""
     if not comparisons:
         return f"{family} has no recipe of use, from an AUC of {useful:.4f} on."
     bar = 0.6 if family == RELU else 1.0
@@ -200,13 +200,13 @@ def _span(values: Sequence[float]) -> str:
 
 
 def free_claim(it: Evidence) -> Claim:
-    """What initialisation and a full shuffle undo, and the best recipe where neither is controlled."""
+    """What free initialisation and a full shuffle cost, and the best recipe where a team controls neither."""
     recipes = claims.search(it.options.quick, it.rate)
     steps = []
     for name, (place, _) in claims.ladder(it.options.quick).items():
         measured = it.measured[name]
-        pd, swap = (of(measured.interval(m)) for m in ("rpd_sym", "top1_swap"))
-        steps.append({**place, "rpd_sym": pd, "top1_swap": swap, "auc": of(measured.auc(), ".4f")})
+        pd, swap = (as_text(measured.interval(m)) for m in ("rpd_sym", "top1_swap"))
+        steps.append({**place, "rpd_sym": pd, "top1_swap": swap, "auc": as_text(measured.auc(), ".4f")})
     it.save("ladder", steps)
     base = next(iter(recipes))
     rows = [comparison(name, it.measured, base, it.scores) for name in recipes]
@@ -232,7 +232,7 @@ def free_claim(it: Evidence) -> Claim:
 
 
 def mitigation_claim(it: Evidence) -> Claim:
-    """SmeLU against what it is said to replace, with costs."""
+    """SmeLU against the mitigations that it should replace, with costs."""
     recipes = mitigations(it.options.quick)
     rows = [comparison(name, it.measured, RELU, it.scores) for name in [RELU, "smelu-1", *recipes]]
     verdicts = []
@@ -240,22 +240,22 @@ def mitigation_claim(it: Evidence) -> Claim:
         pd = ratio(it.measured["smelu-1"], it.measured[name], "rpd_sym")
         auc = auc_difference(it.measured["smelu-1"], it.measured[name])
         verdicts += [
-            f"{verdict(pd.value, pd.high, 1.0)} smelu-1 alone is steadier than {name}: {of(pd)} of its relative PD.",
-            f"{verdict(-auc.value, -auc.low, LOWER)} smelu-1's AUC is not below that of {name}: {of(auc, '+.4f')}.",
+            f"{verdict(pd.value, pd.high, 1.0)} smelu-1 alone is steadier than {name}: {as_text(pd)} of its relative PD.",
+            f"{verdict(-auc.value, -auc.low, LOWER)} smelu-1's AUC is not below that of {name}: {as_text(auc, '+.4f')}.",
         ]
     about = "Costs are of one replica; training seconds are its share of a stack, teachers included."
     return it.claim("mitigations", verdicts, rows, labelled(rows), about)
 
 
-def too_smooth(measured: Mapping[str, Measured], rate: float) -> str:
-    """Where a wider transition begins to cost AUC."""
+def smoothness_verdict(measured: Mapping[str, MeasuredRecipe], rate: float) -> str:
+    """Says from which width of the transition on SmeLU loses AUC."""
     tail = f"-layer-norm-rate-{rate:g}-average-0.1"
     measured_by_name = {
         label(*m): measured[label(*m) + tail] for m in claims.FAMILY["smelu"] if label(*m) + tail in measured
     }
     best = max(measured_by_name, key=lambda name: measured_by_name[name].aucs.mean())
     parts = [
-        f"{name} {of(auc_difference(m, measured_by_name[best]), '+.4f')}"
+        f"{name} {as_text(auc_difference(m, measured_by_name[best]), '+.4f')}"
         for name, m in measured_by_name.items()
         if m is not measured_by_name[best]
     ]

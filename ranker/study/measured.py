@@ -17,7 +17,7 @@ _DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRecipe:
     """One recipe's replicas, measured on the same requests as any other recipe's.
 
     Attributes:
@@ -113,7 +113,7 @@ class Measured:
         return _mean_interval(self.aucs, self._auc_parts.mean(axis=0))
 
 
-def ratio(a: Measured, b: Measured, name: str) -> Interval:
+def ratio(a: MeasuredRecipe, b: MeasuredRecipe, name: str) -> Interval:
     """A measure of `a` over that of `b`, 95% over replicas and requests, drawn together for both.
 
     1 where neither's replicas differ, infinite where only `a`'s do.
@@ -129,7 +129,7 @@ def _over(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where((a == 0) & (b == 0), 1.0, a / b)
 
 
-def auc_difference(a: Measured, b: Measured) -> Interval:
+def auc_difference(a: MeasuredRecipe, b: MeasuredRecipe) -> Interval:
     """AUC of `a` minus AUC of `b`, means over replicas paired by their seeds, 95%."""
     parts = a._auc_parts.mean(axis=0) - b._auc_parts.mean(axis=0)
     return _mean_interval(a.aucs - b.aucs, parts)

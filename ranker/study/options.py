@@ -1,4 +1,4 @@
-"""What every study takes beside the experiment and its data."""
+"""Options and result of a study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class StudyOptions:
     """How much to train.
 
     Attributes:
@@ -32,17 +32,17 @@ class Options:
     def __post_init__(self) -> None:
         if self.replicas < 2:
             raise UserError(
-                f"--replicas must be at least 2: one alone differs from nobody. Received: {self.replicas}"
+                f"--replicas must be at least 2: a difference needs a pair. Received: {self.replicas}"
             )
 
     def cache_in(self, out: Path) -> Path:
-        """Where trained points are kept."""
+        """The directory of trained points."""
         return self.cache or out / "cache"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study ends with: its answer in words, and its page."""
+    """The result of a study: its answer in words, and its page."""
 
     text: str
     page: Path

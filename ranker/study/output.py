@@ -46,7 +46,7 @@ STYLE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of a page: a heading, sentences, and below them a picture or a table by name."""
 
     title: str
@@ -80,7 +80,7 @@ def save_picture(out: Path, name: str, drawn: Figure, formats: Sequence[str] = (
             drawn.savefig(out / f"{name}.png", dpi=144)
 
 
-def save_page(out: Path, title: str, answer: str, sections: Sequence[Section]) -> Path:
+def save_page(out: Path, title: str, answer: str, sections: Sequence[PageSection]) -> Path:
     """Writes `index.html`: the answer, then every section; pictures are beside it."""
     parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="answer">{html.escape(answer)}</p>']
     for section in sections:

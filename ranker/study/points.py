@@ -1,4 +1,4 @@
-"""What a study trains: points, one a replica of a recipe, and jobs, the points that are trained in one go."""
+"""What a study trains: points (a point is one replica of one recipe) and jobs (points that are trained together)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
-class Point:
+class StudyPoint:
     """One replica of one recipe.
 
     Attributes:
         recipe: an experiment of one arm.
         seeds: of the replica.
-        key: names the point, and what it is made from.
-        course: names its training. Points that differ in nothing but which average of the weights they serve share
-            one: it keeps them all.
+        key: fingerprint of all that the point is made from.
+        course: fingerprint of its training. Points that differ only in the average of the weights that they serve
+            share a course, which keeps all averages.
     """
 
     recipe: Experiment
@@ -37,12 +37,12 @@ class Point:
         return next(iter(self.recipe.arms))
 
 
-Job = list[list[Point]]
+Job = list[list[StudyPoint]]
 """Trainings that can be stacked, each with its points; or a single list of points that a mitigation trains together."""
 
 
-def points(recipe: Experiment, replicas: int, data: StudyData) -> list[Point]:
-    """So many replicas of a recipe, the same seeds in every recipe that varies the same sources."""
+def points(recipe: Experiment, replicas: int, data: StudyData) -> list[StudyPoint]:
+    """The points of a recipe; recipes that vary the same sources get the same seeds."""
     seeds = [derive(recipe.replicas.seed, i, recipe.replicas.vary) for i in range(replicas)]
     training = recipe.training.model_dump(mode="json", exclude={"checkpoint_minutes", "threads"})
     together = [[s.init, s.shuffle] for s in seeds] if isinstance(recipe.mitigation, Codistillation) else None
@@ -51,7 +51,7 @@ def points(recipe: Experiment, replicas: int, data: StudyData) -> list[Point]:
     parts = [recipe.model, training, mitigation, inputs, data.fingerprint]
     course = {name: value for name, value in training.items() if name not in ("average_last", "ema")}
     return [
-        Point(
+        StudyPoint(
             recipe,
             s,
             fingerprint(*parts, together, s.init, s.shuffle, __version__),
@@ -61,7 +61,7 @@ def points(recipe: Experiment, replicas: int, data: StudyData) -> list[Point]:
     ]
 
 
-def jobs(recipes: Iterable[Sequence[Point]], missing: Mapping[str, Point]) -> list[Job]:
+def jobs(recipes: Iterable[Sequence[StudyPoint]], missing: Mapping[str, StudyPoint]) -> list[Job]:
     """What must be trained, the longest jobs first.
 
     Args:
@@ -83,8 +83,8 @@ def jobs(recipes: Iterable[Sequence[Point]], missing: Mapping[str, Point]) -> li
         else:
             queue += [[[p]] for p in todo]
     missing_courses = {p.course for p in missing.values() if p.recipe.mitigation is None}
-    # Of such a training all that was asked for, there or not: what it computes must not depend on what is there.
-    courses: dict[str, dict[str, Point]] = {}
+    # Train all points of such a course, cached ones too: what a training computes must not depend on the cache.
+    courses: dict[str, dict[str, StudyPoint]] = {}
     for p in (p for course_points in recipes for p in course_points if p.course in missing_courses):
         courses.setdefault(p.course, {})[p.key] = p
     by_length: dict[tuple[int, int], Job] = {}

@@ -35,7 +35,7 @@ def curves(quick: bool) -> dict[str, list[float | None]]:
 
 
 def mitigations(quick: bool) -> dict[str, Overrides]:
-    """What SmeLU is said to replace, on ReLU."""
+    """The mitigations that SmeLU should replace, each with ReLU."""
     relu = activation("relu")
     recipes: dict[str, Overrides] = {
         "relu-ensemble-3": relu | {"mitigation": {"name": "ensemble", "components": 3}}

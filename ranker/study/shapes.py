@@ -12,7 +12,7 @@ from ranker import activations
 from ranker.backend import tf
 from ranker.config import Experiment
 from ranker.study import output
-from ranker.study.options import Answer, Options, Report
+from ranker.study.options import Answer, Report, StudyOptions
 
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "smelu": [{"beta": b} for b in (0.0, 0.5, 1.0, 2.0)],
@@ -29,7 +29,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
 
 
 def run(
-    experiment: Experiment | None, run_dir: Path | None, out: Path, options: Options, report: Report
+    experiment: Experiment | None, run_dir: Path | None, out: Path, options: StudyOptions, report: Report
 ) -> Answer:
     """Draws all of them. Needs neither an experiment nor data."""
     out.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def run(
         "SmeLU's, gSmeLU's and RESCU's climb through a transition of chosen width and shape."
     )
     sections = [
-        output.Section(
+        output.PageSection(
             "Values (solid) and slopes (dashed)", f"Without parameters: {', '.join(jumps)}.", "shapes"
         )
     ]

@@ -14,8 +14,8 @@ import numpy as np
 from ranker.config import Experiment
 from ranker.study import output
 from ranker.study.data import load
-from ranker.study.measured import Measured
-from ranker.study.options import Answer, Options, Report
+from ranker.study.measured import MeasuredRecipe
+from ranker.study.options import Answer, Report, StudyOptions
 from ranker.study.recipes import Overrides, activation, arms
 from ranker.study.trainings import Trainings
 
@@ -27,7 +27,7 @@ LEVELS = {
 """Source to its level in the noise ladder, and what varies."""
 
 
-def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, report: Report) -> Answer:
+def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions, report: Report) -> Answer:
     """Trains replicas that differ in one source or both, over windows, activations and tower shapes.
 
     Args:
@@ -35,7 +35,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
         run_dir: a prepared run.
         out: the output directory.
         options: how much to train.
-        report: told what goes on.
+        report: gets a line of progress now and then.
     """
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
@@ -47,7 +47,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     )
     rows = []
     for name, (place, _) in overrides.items():
-        measured = Measured(data, np.ones(len(data.label), bool), scores[name].scores)
+        measured = MeasuredRecipe(data, np.ones(len(data.label), bool), scores[name].scores)
         pd, swap = measured.interval("rpd_sym"), measured.interval("top1_swap")
         rows.append(
             {
@@ -68,14 +68,14 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
         output.save_picture(out, f"sources-{tower}", draw([r for r in rows if r["tower"] == tower]))
     text = _say(rows)
     sections = [
-        output.Section(
+        output.PageSection(
             f"Relative prediction difference, tower {tower}",
             "Rows are shuffle windows (how far a row may move), columns what differs between two replicas.",
             f"sources-{tower}",
         )
         for tower in towers
     ]
-    sections.append(output.Section("Numbers", "Levels are those of the noise ladder.", "", rows))
+    sections.append(output.PageSection("Numbers", "Levels are those of the noise ladder.", "", rows))
     return Answer(text, output.save_page(out, "Where replicas' differences come from", text, sections))
 
 

@@ -18,7 +18,7 @@ from ranker import activations
 from ranker.backend import tf
 from ranker.config import Experiment
 from ranker.study import output
-from ranker.study.options import Answer, Options, Report
+from ranker.study.options import Answer, Report, StudyOptions
 
 BETAS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Half the width of SmeLU's transition; 0 is ReLU."""
@@ -27,7 +27,7 @@ _REACH = 4.0
 
 
 def run(
-    experiment: Experiment | None, run_dir: Path | None, out: Path, options: Options, report: Report
+    experiment: Experiment | None, run_dir: Path | None, out: Path, options: StudyOptions, report: Report
 ) -> Answer:
     """Counts local minima over random networks. Needs neither an experiment nor data."""
     out.mkdir(parents=True, exist_ok=True)
@@ -53,14 +53,13 @@ def run(
     output.save_picture(out, "surface", draw(shown, rows))
     output.save_picture(out, "minima", draw_counts(rows))
     minima = {row["beta"]: row["minima"] for row in rows}
-    minima = {row["beta"]: row["minima"] for row in rows}
     text = (
         f"A random network with ReLU has {minima[0.0]:.1f} local minima on the plane; with SmeLU "
         f"{minima[1.0]:.1f} at beta 1 and {minima[BETAS[-1]]:.1f} at beta {BETAS[-1]:g}."
     )
     sections = [
-        output.Section("One network's loss, from ReLU to smooth", "", "surface"),
-        output.Section(f"Local minima, mean over {networks} networks", "", "minima", rows),
+        output.PageSection("One network's loss, from ReLU to smooth", "", "surface"),
+        output.PageSection(f"Local minima, mean over {networks} networks", "", "minima", rows),
     ]
     return Answer(text, output.save_page(out, "Loss surfaces", text, sections))
 

@@ -15,14 +15,14 @@ from ranker.config import Experiment
 from ranker.divergence import NearTies, RequestBatch
 from ranker.study import output
 from ranker.study.data import load
-from ranker.study.options import Answer, Options, Report
+from ranker.study.options import Answer, Report, StudyOptions
 from ranker.study.recipes import arms
 from ranker.study.trainings import Trainings
 
 _SHOWN = 20
 
 
-def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, report: Report) -> Answer:
+def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions, report: Report) -> Answer:
     """Trains the experiment's arms and looks at their swaps one by one.
 
     Args:
@@ -30,7 +30,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
         run_dir: a prepared run.
         out: the output directory.
         options: how much to train; at least three replicas, so that their noise can be told apart.
-        report: told what goes on.
+        report: gets a line of progress now and then.
     """
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
@@ -50,11 +50,11 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     output.save_picture(out, "swaps", draw(gaps))
     text = _say(gaps, list(scores))
     sections = [
-        output.Section("Inverted item pairs by the gap of their log-odds",
+        output.PageSection("Inverted item pairs by the gap of their log-odds",
                        "Points are observed with 95% intervals over requests; lines are what independent noise of the "
                        "replicas' size predicts.", "swaps"),
-        output.Section("Requests that swap most", "", "", _top(requests, "pair_inversion")),
-        output.Section("Items that swap most", "Share of an item's pairs that two replicas order differently.", "",
+        output.PageSection("Requests that swap most", "", "", _top(requests, "pair_inversion")),
+        output.PageSection("Items that swap most", "Share of an item's pairs that two replicas order differently.", "",
                        _top([r for r in items if r["pairs"] >= 100], "inverted")),
     ]  # fmt: skip
     return Answer(text, output.save_page(out, "Which lists change, and where", text, sections))

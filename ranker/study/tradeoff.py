@@ -14,20 +14,21 @@ import matplotlib as mpl
 import numpy as np
 import yaml
 
+from ranker import divergence
 from ranker.config import Experiment
 from ranker.study import output
-from ranker.study.chosen import RATE, best_rates
-from ranker.study.data import load
-from ranker.study.measured import Measured, auc_difference, ratio
-from ranker.study.options import Answer, Options, Report
+from ranker.study.data import StudyData, load
+from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
+from ranker.study.options import Answer, Report, StudyOptions
 from ranker.study.recipes import Overrides, activation, arms, curves, label, mitigations
 from ranker.study.trainings import Scores, Trainings
 
+RATE = "training.optimizer.learning_rate"
 _TOLERANCE = 0.0003
 """An AUC lower by no more than this, at 95%, counts as not lower."""
 
 
-def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, report: Report) -> Answer:
+def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions, report: Report) -> Answer:
     """Draws the plane and names the recipe that dominates.
 
     Args:
@@ -35,7 +36,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
         run_dir: a prepared run.
         out: the output directory.
         options: how much to train.
-        report: told what goes on.
+        report: gets a line of progress now and then.
 
     Returns:
         The answer; `recipe.yaml` beside the page is the configuration of the recipe it names.
@@ -54,7 +55,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
     overrides = chosen | {name: mitigation | rate for name, mitigation in mitigations(options.quick).items()}
     scores = trainings.scores(arms(experiment, overrides), options.replicas)
     measured = {
-        name: Measured(data, ~data.validation, arm_scores.scores) for name, arm_scores in scores.items()
+        name: MeasuredRecipe(data, ~data.validation, arm_scores.scores) for name, arm_scores in scores.items()
     }
     rows = [_row(name, overrides[name], measured, scores[name]) for name in overrides]
     output.save_table(out, "tradeoff", rows)
@@ -64,18 +65,55 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: Options, repo
         _save_recipe(experiment, overrides[best["recipe"]], out)
     text = _say(best, rows)
     sections = [
-        output.Section(
+        output.PageSection(
             "Prediction difference against ranking loss",
             "Each activation at its best learning rate; bars are 95% intervals over replicas and requests. Lower is "
             "steadier, further left ranks better.",
             "tradeoff",
         ),
-        output.Section("Numbers", "", "", rows),
+        output.PageSection("Numbers", "", "", rows),
     ]
     return Answer(text, output.save_page(out, "What steadiness costs", text, sections))
 
 
-def _row(name: str, recipe: Overrides, measured: Mapping[str, Measured], scores: Scores) -> dict[str, Any]:
+def rates(experiment: Experiment, quick: bool) -> list[float]:
+    """Learning rates to try: the configured one, twice it and, unless the run is quick, half of it."""
+    configured = experiment.training.optimizer.learning_rate
+    return [configured, 2 * configured] if quick else [configured / 2, configured, 2 * configured]
+
+
+def best_rates(
+    experiment: Experiment, overrides: Mapping[str, Overrides], trainings: Trainings, quick: bool
+) -> dict[str, Overrides]:
+    """Adds to each recipe the learning rate with the best AUC on validation requests, of one replica a rate.
+
+    The study's results leave these requests out.
+    """
+    tried = {
+        f"{name}-rate-{rate:g}": {**recipe, RATE: rate}
+        for name, recipe in overrides.items()
+        for rate in rates(experiment, quick)
+    }
+    scores_by_name = trainings.scores(arms(experiment, tried), 1)
+    quality = {
+        name: validation_auc(trainings.data, recipe_scores.scores[0])
+        for name, recipe_scores in scores_by_name.items()
+    }
+    best = {}
+    for name, recipe in overrides.items():
+        rate = max(rates(experiment, quick), key=lambda r: quality[f"{name}-rate-{r:g}"])
+        best[name] = {**recipe, RATE: rate}
+    return best
+
+
+def validation_auc(data: StudyData, scores: np.ndarray) -> float:
+    """The AUC on the validation requests; `scores` are of all held-out rows [rows]."""
+    return divergence.auc(data.label[data.validation], scores[data.validation])
+
+
+def _row(
+    name: str, recipe: Overrides, measured: Mapping[str, MeasuredRecipe], scores: Scores
+) -> dict[str, Any]:
     it, relu = measured[name], measured["relu"]
     pd, swap = it.interval("rpd_sym"), it.interval("top1_swap")
     against, auc = ratio(it, relu, "rpd_sym"), it.auc()

@@ -1,10 +1,10 @@
-"""The predictions of many recipes' replicas: trained once, and kept under what they are made from."""
+"""Predictions of the replicas of many recipes: trained once, then read from a cache."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from ranker.config import Experiment
 from ranker.mitigation import Cost
 from ranker.study import worker
 from ranker.study.data import StudyData
-from ranker.study.points import Point, jobs, points
-
-Report = Callable[[str], None]
+from ranker.study.options import Report
+from ranker.study.points import StudyPoint, jobs, points
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,13 @@ class Scores:
 
 
 class Trainings:
-    """Replicas by recipe, trained when first asked for.
+    """Trains the replicas of recipes when their predictions are first needed.
 
     Args:
         data: the rows.
-        cache: a directory for predictions; what is there is not trained again.
+        cache: a directory for predictions; a replica whose predictions it holds is not trained again.
         lanes: how many processes train.
-        report: told in words what goes on.
+        report: gets a line of progress now and then.
     """
 
     def __init__(self, data: StudyData, cache: Path, lanes: int = 1, report: Report = lambda text: None):
@@ -78,7 +77,7 @@ class Trainings:
         self.trained += size
         return {name: self._read(recipe_points) for name, recipe_points in points_by_recipe.items()}
 
-    def _read(self, points: Sequence[Point]) -> Scores:
+    def _read(self, points: Sequence[StudyPoint]) -> Scores:
         scores, costs = [], []
         for point in points:
             with np.load(worker.path(self._cache, point)) as saved:
@@ -87,5 +86,5 @@ class Trainings:
         return Scores(np.stack(scores), costs)
 
 
-def _replicas(job: Sequence[Sequence[Point]]) -> int:
+def _replicas(job: Sequence[Sequence[StudyPoint]]) -> int:
     return sum(map(len, job))

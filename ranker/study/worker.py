@@ -1,4 +1,4 @@
-"""Trains jobs and keeps what their replicas predict; in this process or, several at a time, in processes beside it."""
+"""Trains jobs and saves the predictions of their replicas: in this process, or in several worker processes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ranker.errors import UserError
 from ranker.files import replacing
 from ranker.json_text import json_text
 from ranker.mitigation import Learned, cost, learn, predict, serving
-from ranker.study.data import Source, StudyData
-from ranker.study.points import Job, Point
+from ranker.study.data import StudyData, StudySource
+from ranker.study.points import Job, StudyPoint
 from ranker.training import threads
 from ranker.training.examples import Examples
 from ranker.training.finite import NotFiniteError
@@ -30,13 +30,13 @@ from ranker.training.stacking import Member, stack
 from ranker.training.trainer import train
 
 
-def path(cache: Path, point: Point) -> Path:
-    """Where a point's predictions are kept."""
+def path(cache: Path, point: StudyPoint) -> Path:
+    """The file of a point's predictions."""
     return cache / f"{point.key}.npz"
 
 
 def run(jobs: Sequence[Job], data: StudyData, cache: Path, processes: int) -> Iterator[Job]:
-    """Trains all jobs; yields each when its predictions are kept.
+    """Trains all jobs; yields each job when its predictions are saved.
 
     Processes, not threads: TensorFlow's threads get in each other's way where a step takes a millisecond (two threads
     are 1.4 times as fast as one on two cores, two processes twice), and the arithmetic of each stays that of one alone.
@@ -65,7 +65,7 @@ def run(jobs: Sequence[Job], data: StudyData, cache: Path, processes: int) -> It
                 yield coming[done]
         except BrokenProcessPool:
             raise UserError(
-                "a process that trains replicas died (out of memory?); run the command again: it goes on where it stood"
+                "a process that trains replicas died (out of memory?); run the command again: it continues where it stopped"
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -85,10 +85,10 @@ class Worker:
         self._compiled: dict[str, Program] = {}
 
     def train(self, job: Job) -> None:
-        """Trains a job's replicas and keeps their predictions."""
+        """Trains a job's replicas and saves their predictions."""
         self._save(self._stack(job) if job[0][0].recipe.mitigation is None else self._recipe(job[0]))
 
-    def _stack(self, courses: Job) -> list[tuple[Point, Learned]]:
+    def _stack(self, courses: Job) -> list[tuple[StudyPoint, Learned]]:
         averaged = [[p.recipe.training for p in c if _averages(p.recipe.training)] for c in courses]
         trainings = [
             averages[0] if averages else c[0].recipe.training
@@ -112,7 +112,7 @@ class Worker:
                 learned.append((point, Learned(replica.weights(at), loss, trained.steps, seconds)))
         return learned
 
-    def _recipe(self, points: Sequence[Point]) -> list[tuple[Point, Learned]]:
+    def _recipe(self, points: Sequence[StudyPoint]) -> list[tuple[StudyPoint, Learned]]:
         recipe, source = points[0].recipe, self._data.source
         seeds = [p.seeds for p in points]
         names = [f"recipe {p.name}" for p in points]
@@ -125,7 +125,7 @@ class Worker:
     def _architecture(self, recipe: Experiment) -> Architecture:
         return design(self._data.inputs, recipe.model)
 
-    def _save(self, learned: Sequence[tuple[Point, Learned]]) -> None:
+    def _save(self, learned: Sequence[tuple[StudyPoint, Learned]]) -> None:
         for point, learned_point in learned:
             architecture = self._architecture(point.recipe)
             price = cost(architecture, learned_point, self._serving_time(point.recipe, learned_point))
@@ -156,7 +156,7 @@ _here: Worker
 """This process's, where it is one of several."""
 
 
-def _begin(source: Source, cache: Path) -> None:
+def _begin(source: StudySource, cache: Path) -> None:
     global _here
     parent = multiprocessing.parent_process()
     if parent is not None:

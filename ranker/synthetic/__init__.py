@@ -1,4 +1,4 @@
-"""A log with known truth: who would click what, and what was clicked.
+"""A generated log with the true probability of every click.
 
 For the quickstart, for tests and for studies on data that anyone may have. It loads no TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""The world behind the log: users and items with tastes, requests, and clicks drawn from true probabilities."""
+"""Simulates users and items with tastes, their requests, and clicks drawn from true probabilities."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ranker.files import sweep
 from ranker.inputs import Inputs, plan
 from ranker.mitigation.combined import Combined, served_model
 from ranker.mitigation.cost import lookups, parameters
-from ranker.mitigation.learned import Learned, shares
+from ranker.mitigation.learned import Learned, split_towers
 from ranker.mitigation.recipes import learn
 from ranker.model import RankingModel
 from ranker.seeds import ReplicaSpec
@@ -164,14 +164,14 @@ def _train_stack(
         )
         if not multi_worker.is_chief(strategy):
             return {jobs[0].spec: multi_worker.published(jobs[0].base, jobs[0].key)}
-        learned = shares(trained, 1)
+        learned = split_towers(trained, 1)
     elif own.mitigation is None:
         members = [Member(d, j.own.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)]
         trainings = [member.training for member in members]
         trained = train(
             stack(members, lanes), feed, trainings, seeds, checkpoint, report, names=names, partial=True
         )
-        learned = shares(trained, len(jobs))
+        learned = split_towers(trained, len(jobs))
     else:
         learned = learn(own, run, designs[0], feed, seeds, lanes, checkpoint, report, names)
     versions_of = {}

@@ -136,13 +136,13 @@ def test_a_log_gets_the_lines(capfd):
 
 
 def test_records_stay_in_the_order_of_the_story(tmp_path):
-    assert record.kept(tmp_path) == {}
-    record.keep(tmp_path, "train", 2.00049, {"trained": 3, "reused": 1})
-    record.keep(tmp_path, "prepare", 1.5, {})
-    kept = record.kept(tmp_path)
-    assert list(kept) == ["prepare", "train"]
-    assert kept["train"] == {"seconds": 2.0, "counters": {"trained": 3, "reused": 1}}
-    record.keep(tmp_path, "prepare", 9.0, {"rows": 4})
-    assert record.kept(tmp_path)["prepare"] == {"seconds": 9.0, "counters": {"rows": 4}}
+    assert record.read_records(tmp_path) == {}
+    record.save_record(tmp_path, "train", 2.00049, {"trained": 3, "reused": 1})
+    record.save_record(tmp_path, "prepare", 1.5, {})
+    records = record.read_records(tmp_path)
+    assert list(records) == ["prepare", "train"]
+    assert records["train"] == {"seconds": 2.0, "counters": {"trained": 3, "reused": 1}}
+    record.save_record(tmp_path, "prepare", 9.0, {"rows": 4})
+    assert record.read_records(tmp_path)["prepare"] == {"seconds": 9.0, "counters": {"rows": 4}}
     (tmp_path / "logs/stages/train.json").write_text("{")
-    assert list(record.kept(tmp_path)) == ["prepare"]
+    assert list(record.read_records(tmp_path)) == ["prepare"]

@@ -136,13 +136,13 @@ def published(tmp_path_factory, small) -> Path:
 def evaluated(tmp_path_factory, small, published):
     """A run after evaluation with one worker, and its report; tests do not write into it."""
     from pipelines.evaluate import evaluate
-    from pipelines.record import keep
+    from pipelines.record import save_record
 
     run = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(published, run)
     lines: list[str] = []
-    keep(run, "train", 130.0, {"trained": 4})
-    keep(run, "prepare", 1.5, {"rows": 600})
+    save_record(run, "train", 130.0, {"trained": 4})
+    save_record(run, "prepare", 1.5, {"rows": 600})
     report = evaluate(small, run, progress=lambda line, *_, **__: lines.append(line))
     return run, report, lines
 

@@ -10,7 +10,7 @@ import pytest
 from pipelines.evaluate.page import interval, number, page, request_name, seconds
 from pipelines.evaluate.pictures import draw
 from pipelines.evaluate.quality import MEASURES, quality_values
-from pipelines.evaluate.replicas import Replica
+from pipelines.evaluate.replicas import TrainedReplica
 from pipelines.evaluate.report import build
 from pipelines.evaluate.sentence import agreement, budget_verdict, contest, sentence
 from pipelines.evaluate.shard import measure_shard
@@ -22,7 +22,9 @@ ARMS = ("smelu", "relu")
 @pytest.fixture
 def report(predictions):
     table = predictions(120, 1)
-    replicas = {a: [Replica(a, i, 1, f"key{i}", 5, 10 + i, "/somewhere") for i in range(3)] for a in ARMS}
+    replicas = {
+        a: [TrainedReplica(a, i, 1, f"key{i}", 5, 10 + i, "/somewhere") for i in range(3)] for a in ARMS
+    }
     result = measure_shard(table, {arm: [r.name for r in found] for arm, found in replicas.items()})
     label = table["label"].to_numpy()
     quality = {
@@ -96,7 +98,7 @@ def test_a_report_without_pairs_or_labels_of_both_classes_still_makes_a_page(rep
 
 def test_reports_have_no_value_that_json_has_not(predictions):
     table = predictions(1, 3)
-    replicas = {arm: [Replica(arm, i, 1, "key", 1, 1, "") for i in range(3)] for arm in ARMS}
+    replicas = {arm: [TrainedReplica(arm, i, 1, "key", 1, 1, "") for i in range(3)] for arm in ARMS}
     result = measure_shard(table, {arm: [r.name for r in found] for arm, found in replicas.items()})
     quality = {name: dict.fromkeys(MEASURES, math.nan) for name in result.quality}
     report = build({"experiment": "one"}, replicas, result, quality, {"model": None, "reason": "-"}, {})

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.prepare import prepare
-from pipelines.record import kept
+from pipelines.record import read_records
 from pipelines.runner import RunnerOptions
 from tests.pipelines.prepare.conftest import log, make  # noqa: F401  (fixtures)
 from tests.pipelines.prepare.small_log import contents
@@ -28,7 +28,10 @@ def test_flink_and_this_machine_write_the_same_bytes(flink_endpoint, make, tmp_p
     there = prepare(experiment, tmp_path / "there", RunnerOptions("FlinkRunner", workers=2, flags=flags))
     assert there == here
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
-    assert kept(tmp_path / "there")["prepare"]["counters"] == kept(tmp_path / "here")["prepare"]["counters"]
+    assert (
+        read_records(tmp_path / "there")["prepare"]["counters"]
+        == read_records(tmp_path / "here")["prepare"]["counters"]
+    )
 
 
 def test_workers_of_a_pool_write_the_same_bytes(flink_endpoint, worker_pool, make, tmp_path):  # noqa: F811

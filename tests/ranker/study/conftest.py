@@ -5,7 +5,7 @@ import pytest
 
 from ranker import layout
 from ranker.config import build
-from ranker.study.options import Options
+from ranker.study.options import StudyOptions
 from tests.ranker.conftest import raw_rows, tiny_tree, write_prepared
 
 REQUESTS, CANDIDATES = 24, 10
@@ -51,4 +51,4 @@ def study_experiment():
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory):
-    return Options(replicas=3, quick=True, cache=tmp_path_factory.mktemp("points"))
+    return StudyOptions(replicas=3, quick=True, cache=tmp_path_factory.mktemp("points"))

@@ -76,7 +76,7 @@ def matched(auc, ratio, high, smelu="smelu-1"):
     ],
 )
 def test_steadier_along_a_frontier(found, expected):
-    assert re.match(expected.replace("**", r"\*\*"), evidence.along("relu", found, 0.6))
+    assert re.match(expected.replace("**", r"\*\*"), evidence.frontier_verdict("relu", found, 0.6))
 
 
 def test_no_two_recipes_share_a_name(monkeypatch):

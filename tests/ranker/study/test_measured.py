@@ -9,7 +9,7 @@ from ranker import divergence
 from ranker.backend import tf
 from ranker.divergence.quality import auc_components
 from ranker.study.data import StudyData
-from ranker.study.measured import Measured, auc_difference, ratio
+from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.training.examples import Examples
 
 
@@ -22,7 +22,7 @@ def simulated(noise, requests=80, candidates=12, replicas=4, seed=0):
     none = Examples(ids=tf.zeros([rows, 0], tf.int32), dense=tf.zeros([rows, 0]), label=label, weight=label)
     request = np.repeat(np.arange(requests), candidates)
     data = StudyData(None, None, "", none, none, label, request, np.tile(np.arange(candidates), requests))
-    return Measured(data, np.ones(rows, bool), scores)
+    return MeasuredRecipe(data, np.ones(rows, bool), scores)
 
 
 @pytest.mark.parametrize("name", ["rpd_sym", "rpd_ratio", "top1_swap", "pair_inversion"])

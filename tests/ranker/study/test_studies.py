@@ -10,7 +10,7 @@ from ranker.config import build
 from ranker.errors import UserError
 from ranker.study import shapes, sources, surface, swaps, tradeoff
 from ranker.study.data import load
-from ranker.study.options import Options
+from ranker.study.options import StudyOptions
 from ranker.study.recipes import arms
 from ranker.study.trainings import Trainings
 
@@ -78,7 +78,7 @@ def test_a_recipe_that_does_not_fit_is_named(study_experiment):
 
 def test_one_replica_is_too_few():
     with pytest.raises(UserError, match="at least 2"):
-        Options(replicas=1)
+        StudyOptions(replicas=1)
 
 
 def test_local_minima_are_counted():
