@@ -36,8 +36,9 @@ def test_a_docstring_says_what_the_catalogue_says(name):
         text = getattr(definition, heading)
         assert text
         # The whole section: the next one, or another part of the docstring, follows.
-        after = docstring.partition(f"{heading.capitalize()}: {text}")[2]
-        assert re.match(r" ?([A-Z][a-z]+:|Args:|$)", after), f"{heading} of {name}: {after[:40]!r}"
+        _, section, after = docstring.partition(f"{heading.capitalize()}: {text}")
+        assert section, f"{heading} of {name}"
+        assert re.match(r" [A-Z][a-z]+:|$", after), f"{heading} of {name}: {after[:40]!r}"
 
 
 def test_definitions_do_not_need_docstrings():
