@@ -52,7 +52,7 @@ def probe(
     from ranker.files import replacing
 
     rows, ids = _read(sources, request or [], item, [item, *(text or [])], requests)
-    known = rows.column_names
+    column_names = rows.column_names
     named = [
         item,
         *(feature or []),
@@ -60,11 +60,11 @@ def probe(
         *(text or []),
         *([label] if label is not None else []),
     ]
-    unknown = [name for name in named if name not in known]
+    unknown = [name for name in named if name not in column_names]
     if unknown:
-        raise UserError(f"there must be a column {', '.join(unknown)}. Received: {', '.join(known)}")
+        raise UserError(f"there must be a column {', '.join(unknown)}. Received: {', '.join(column_names)}")
     dropped = {*(request or []), label, *(exclude or [])}
-    features = feature or [name for name in known if name not in dropped]
+    features = feature or [name for name in column_names if name not in dropped]
     features = [name for name in features if name not in (exclude or [])]
     table = probe_table(rows, ids, item, features, label=label, text=text or [], count=requests)
     try:

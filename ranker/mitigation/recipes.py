@@ -169,7 +169,7 @@ def _self_ensembles(
                 starts,
                 tables=[0] * recipe.components,
                 objective=objective,
-                noise=[own.noise for own in components(replica, recipe.components)],
+                noise=[component.noise for component in components(replica, recipe.components)],
                 like=programs[0] if programs else None,
             )
         )

@@ -68,12 +68,12 @@ def probe_table(
     position = np.full(len(names), len(names))
     position[chosen] = np.arange(len(chosen))
     place = position[owner[first]]
-    kept = first[np.argsort(place, kind="stable")[: int(sizes[chosen].sum())]]
-    taken = rows.take(pa.array(kept))
-    columns = {"request": request.combine_chunks().take(pa.array(kept))}
+    sampled_rows = first[np.argsort(place, kind="stable")[: int(sizes[chosen].sum())]]
+    taken = rows.take(pa.array(sampled_rows))
+    columns = {"request": request.combine_chunks().take(pa.array(sampled_rows))}
     if label is not None:
         columns["label"] = pa.array(numbers(taken[label], label, "the rows"), pa.float32(), from_pandas=True)
-    columns[item] = ids.take(pa.array(kept))
+    columns[item] = ids.take(pa.array(sampled_rows))
     for name in features:
         if name != item:
             columns[name] = _text(taken[name]) if name in text else _feature(taken[name])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipelines import record
-from pipelines.evaluate import watch as evaluating
+from pipelines.evaluate import progress as evaluating
 from pipelines.prepare import watch as preparing
 from pipelines.prepare.stages import Directories
 from pipelines.progress import duration
@@ -80,7 +80,7 @@ def test_evaluate_says_rows_a_second_and_what_is_left(tmp_path):
     for shard, rows in (("a", 600), ("b", 400)):
         evaluating.write_rows(tmp_path / f"{shard}.rows", rows)
     said = []
-    with evaluating.watch(
+    with evaluating.reported_progress(
         tmp_path, 4000, lambda *line, **figures: said.append((*line, figures)), seconds=0.01
     ):
         while not said:
@@ -89,7 +89,7 @@ def test_evaluate_says_rows_a_second_and_what_is_left(tmp_path):
     assert text.startswith("evaluate: 1,000 of 4,000 rows scored, ")
     assert share == 0.25
     assert figures["rows"] == 1000
-    assert evaluating.standing(1000, 4000, 2.0)[2] == {
+    assert evaluating.progress_line(1000, 4000, 2.0)[2] == {
         "rows": 1000,
         "rows_per_second": 500,
         "seconds_left": 6.0,
