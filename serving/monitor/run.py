@@ -23,9 +23,9 @@ from ranker.errors import UserError
 from ranker.files import sweep
 from serving.client import Tls
 from serving.deployment import Deployment, Replica
+from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
-from serving.monitor.alerts.watch import watch
 from serving.monitor.collect import Collected, Expected, RoundLimits, collect
 from serving.monitor.exemplars import Exemplars, Names
 from serving.monitor.live import LiveRequests, live_requests, live_slices
@@ -231,7 +231,9 @@ class DeploymentMonitor:
         if self.rules is None:
             return
         with _logged("alerts wait for the next round", SQLAlchemyError):
-            for alert in watch(self.store, self.rules, self.settings.budget, time.time(), self.origin):
+            for alert in evaluate_and_send(
+                self.store, self.rules, self.settings.budget, time.time(), self.origin
+            ):
                 log.warning("%s %s: %s", alert.state, alert.rule, alert.summary)
 
     def _save_served(self, served: dict[str, Served]) -> None:

@@ -1,5 +1,6 @@
-"""Alerts: rules in YAML, conditions over what the store knows, and a state machine that knows when to speak.
+"""Alerts: rules in YAML, conditions over the store's facts, and a state machine that decides when to notify.
 
-`rules` (what is asked) -> `situation` (what is known) -> `conditions` (what holds) -> `machine` (what changed)
--> `messages` and `send` (who is notified). `replay` runs the same over history.
+`rules` (read and checked) -> `situation` (the facts that a rule needs) -> `conditions` (the findings) -> `machine` (the
+alerts that changed) -> `messages` and `send` (the receivers). `evaluation` runs these steps, `replay` runs them over
+history.
 """

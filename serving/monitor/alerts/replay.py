@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import func, select
 
 from ranker.errors import UserError
+from serving.monitor.alerts.evaluation import evaluate
 from serving.monitor.alerts.machine import Alert
 from serving.monitor.alerts.rules import Rules
-from serving.monitor.alerts.watch import evaluate
 from serving.monitor.store import Store
 from serving.monitor.store.schema import Round
 

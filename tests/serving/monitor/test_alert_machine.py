@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ranker.errors import UserError
 from serving.monitor.alerts.conditions import Finding
+from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.machine import FIRING, PENDING, RESOLVED, step
 from serving.monitor.alerts.rules import Rules, load_rules
-from serving.monitor.alerts.watch import watch
 from serving.monitor.store import query
 from serving.monitor.store.results import EventRow
 
@@ -185,7 +185,7 @@ def test_alerts_are_kept_and_posted_until_they_are_taken(sqlite_store, receiver,
         {"webhook": url, "rules": [{"name": "quiet", "condition": "no_data", "window": "5m", "for": "2m"}]}
     )
     for minute in range(4):
-        watch(sqlite_store, rules, {}, start + minute * 60, "shop")
+        evaluate_and_send(sqlite_store, rules, {}, start + minute * 60, "shop")
         if minute == 2:  # due, but the receiver is broken the first time
             assert len(receiver.kept) == 1
             receiver.kept.clear()
@@ -199,4 +199,4 @@ def test_alerts_are_kept_and_posted_until_they_are_taken(sqlite_store, receiver,
     assert alert["startsAt"].endswith("Z")
     (row,) = query.alerts(sqlite_store)
     assert (row.state, row.notified, row.started) == ("firing", "firing", start)
-    assert watch(sqlite_store, rules, {}, start + 300, "shop") == []  # said once
+    assert evaluate_and_send(sqlite_store, rules, {}, start + 300, "shop") == []  # said once

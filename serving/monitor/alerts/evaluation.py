@@ -1,4 +1,4 @@
-"""From the store to messages: every rule looked at once, changes kept, then sent."""
+"""Evaluates every alert rule on the store, saves the changed alerts and sends them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def evaluate(
     return after
 
 
-def watch(
+def evaluate_and_send(
     store: Store, rules: Rules, budget: Mapping[str, float], now: float, origin: Origin | str = "ranker"
 ) -> list[Alert]:
-    """Looks at every rule, keeps what changed, and sends it to every receiver.
+    """Evaluates every rule, saves the changed alerts, and sends them to every receiver.
 
-    What one receiver did not take is sent to all again at the next look; a kill between sending and remembering sends it
-    twice, never not at all.
+    Alerts that one receiver did not take are sent to all again at the next evaluation. A kill between sending and saving
+    sends them twice, never not at all.
 
     Args:
         store: the monitor's.
-        rules: what to look at, and who is sent what it finds.
+        rules: the rules, and the receivers of their alerts.
         budget: measure -> what the configuration allows.
         now: seconds since 1970.
         origin: where the alerts come from; a text: the deployment's name, without links.
