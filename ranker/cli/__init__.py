@@ -28,7 +28,7 @@ app = typer.Typer(
 
 _EXTRAS = {
     **dict.fromkeys(("quickstart", "prepare", "train", "evaluate", "run", "study"), "all"),
-    **dict.fromkeys(("monitor", "status", "gate"), "monitor"),
+    **dict.fromkeys(("monitor", "status", "gate", "probe"), "monitor"),
     **{name: name for name in ("dashboard", "gateway", "serve")},
     "rank": "client",
 }

@@ -43,13 +43,10 @@ def probe(
 
     Example: ranker probe log.parquet --request session --item sku --label clicked --exclude score
     """
-    try:
-        import pyarrow.parquet as pq
+    import pyarrow.parquet as pq
 
-        from ranker.scored.probe import probe_table
-    except ImportError:
-        raise UserError("ranker probe needs: pip install 'steady-ranker[monitor]'") from None
     from ranker.files import replacing
+    from ranker.scored.probe import probe_table
 
     rows, ids = _read(sources, request or [], item, [item, *(text or [])], requests)
     column_names = rows.column_names

@@ -53,6 +53,22 @@ Replicas = Annotated[
         help="Instead of RUN/deployment.yaml: a name and HOST:PORT, or a URL.",
     ),
 ]
+ProbeFile = Annotated[
+    Path | None,
+    typer.Option("--probe", help="Probe requests, of `ranker probe`; instead of the run directory's."),
+]
+ModelName = Annotated[str | None, typer.Option(help="The model's name on its servers.")]
+Item = Annotated[str | None, typer.Option(help="The feature that identifies a candidate.")]
+Signature = Annotated[str | None, typer.Option(help="The signature that scores rows.")]
+OutputName = Annotated[str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")]
+Scale = Annotated[str | None, typer.Option(help="What scores are: probability or logit.")]
+JsonRequest = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help='Of json+http: the request; default {"instances": "$rows"}.'),
+]
+JsonScores = Annotated[
+    str | None, typer.Option(metavar="JMESPATH", help="Of json+http: where the answer has the scores.")
+]
 Rules = Annotated[
     Path | None, typer.Option(help="Alert rules, a YAML file; default: those that come with us.")
 ]
@@ -66,24 +82,14 @@ def _monitor(
     deployment_file: Annotated[
         Path | None, typer.Option("--deployment", help="The replicas, a YAML file; instead of --replica.")
     ] = None,
-    probe_file: Annotated[
-        Path | None,
-        typer.Option("--probe", help="Probe requests, of `ranker probe`; instead of the run directory's."),
-    ] = None,
-    model_name: Annotated[str | None, typer.Option(help="The model's name on its servers.")] = None,
-    item: Annotated[str | None, typer.Option(help="The feature that identifies a candidate.")] = None,
-    signature: Annotated[str | None, typer.Option(help="The signature that scores rows.")] = None,
-    output: Annotated[
-        str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")
-    ] = None,
-    scale: Annotated[str | None, typer.Option(help="What scores are: probability or logit.")] = None,
-    json_request: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help='Of json+http: the request; default {"instances": "$rows"}.'),
-    ] = None,
-    json_scores: Annotated[
-        str | None, typer.Option(metavar="JMESPATH", help="Where its answer has the scores.")
-    ] = None,
+    probe_file: ProbeFile = None,
+    model_name: ModelName = None,
+    item: Item = None,
+    signature: Signature = None,
+    output: OutputName = None,
+    scale: Scale = None,
+    json_request: JsonRequest = None,
+    json_scores: JsonScores = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
@@ -139,24 +145,17 @@ def _monitor(
         return
     if run_dir is None and probe_file is None:
         raise UserError("give --run-dir, or --probe with --replica or --deployment")
-    call = {
-        key: value
-        for key, value in (
-            ("item", item),
-            ("signature", signature),
-            ("output", output),
-            ("scale", scale),
-            ("json_request", json_request),
-            ("json_scores", json_scores),
-        )
-        if value is not None
-    }
+    call = _without_none(
+        item=item,
+        signature=signature,
+        output=output,
+        scale=scale,
+        json_request=json_request,
+        json_scores=json_scores,
+    )
     if deployment_file is not None and (replica or model_name or call):
         raise UserError("give --deployment, or --replica with its options, not both: the file has these keys")
-    if run_dir is not None and call:
-        raise UserError(
-            f"--{next(iter(call)).replace('_', '-')} is for a monitor without --run-dir, which knows it"
-        )
+    _only_without_run(run_dir, call)
     if once and mirror_listen is not None:
         raise UserError("give --once or --mirror-listen, not both: one round has no live calls to measure")
     from serving.client import Tls
@@ -199,6 +198,18 @@ def _monitor(
         emit(summary.as_dict())
     if once and summary is not None and len(summary.replicas) < len(deployment.replicas):
         raise typer.Exit(1)
+
+
+def _without_none(**options: str | None) -> dict[str, str]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _only_without_run(run_dir: Path | None, call: dict[str, str]) -> None:
+    if run_dir is not None and call:
+        raise UserError(
+            f"--{next(iter(call)).replace('_', '-')} must be given without --run-dir, which knows it"
+        )
 
 
 @monitor.command()
@@ -340,9 +351,19 @@ def dashboard(
 
 
 def gate(
-    candidate: Annotated[str, typer.Option(help="The new version: HOST:PORT or a SavedModel directory.")],
+    candidate: Annotated[
+        str, typer.Option(help="The new version: HOST:PORT, a URL or a SavedModel directory.")
+    ],
     baseline: Annotated[list[str], typer.Option(help="What serves now, the same; repeat for more replicas.")],
-    run_dir: RunDir,
+    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="The run directory.")] = None,
+    probe_file: ProbeFile = None,
+    model_name: ModelName = None,
+    item: Item = None,
+    signature: Signature = None,
+    output: OutputName = None,
+    scale: Scale = None,
+    json_request: JsonRequest = None,
+    json_scores: JsonScores = None,
     measure: Annotated[
         list[str] | None,
         typer.Option(
@@ -370,29 +391,53 @@ def gate(
     themselves, and, where the requests have labels, its quality must not be worse.
 
     Example: ranker gate --run-dir runs/ml --candidate new:8500 --baseline a:8500 --baseline b:8500
+
+    Any model, without a run directory:
+
+    Example: ranker gate --probe probe.parquet --item sku --model-name m --candidate new:8500 --baseline a:8500
     """
     from ranker import layout
     from serving.monitor import gate as shell
     from serving.monitor.requests import load_probe
     from serving.run_directory import experiment_of
+    from serving.targets.scoring import ModelCall
+    from serving.watch import monitor_settings
 
-    experiment = experiment_of(run_dir)
-    probe = load_probe(layout.probe_path(run_dir), experiment.item, requests)
+    call = _without_none(
+        item=item,
+        signature=signature,
+        output=output,
+        scale=scale,
+        json_request=json_request,
+        json_scores=json_scores,
+    )
+    _only_without_run(run_dir, call)
+    if run_dir is not None:
+        experiment = experiment_of(run_dir)
+        model = ModelCall(model_name or experiment.serving.model_name, experiment.item)
+    else:
+        model = ModelCall(**_without_none(model_name=model_name), **call)
+    path = probe_file or (layout.probe_path(run_dir) if run_dir is not None else None)
+    if path is None:
+        raise UserError("give --run-dir, or --probe")
+    probe = load_probe(path, model.item, requests)
     options = shell.Options(
         measures=tuple(measure or ()),
         margin=margin,
         allowance=allowance,
         quality_margin=quality_margin,
         min_coverage=min_coverage,
-        k=experiment.monitor.k,
+        k=monitor_settings(run_dir).k,
         deadline=deadline,
-        model_name=experiment.serving.model_name,
+        call=model,
     )
     # a gate may look at a run directory that it must not write to
-    log = run_dir / "logs" / "gate.log" if os.access(run_dir, os.W_OK) else Path(os.devnull)
+    log = Path(os.devnull)
+    if run_dir is not None and os.access(run_dir, os.W_OK):
+        log = run_dir / "logs" / "gate.log"
     with stderr_to_file(log):  # TensorFlow's, where models are read from disk
         result = shell.gate(candidate, baseline, probe, options)
-    if not shell.save_result(result, run_dir):
+    if run_dir is not None and not shell.save_result(result, run_dir):
         Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")
     if junit is not None:
         try:

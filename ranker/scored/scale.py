@@ -63,7 +63,7 @@ def to_probabilities(scores: Floats, scale: str = "auto") -> ScaledScores:
     if scale == "probability" or (scale == "auto" and within):
         return ScaledScores(scores, "probability")
     if scale == "logit":
-        return ScaledScores(_logistic(scores), "logit")
+        return ScaledScores(logistic(scores), "logit")
     ranks = np.stack([_ranks(row) for row in scores]) if len(scores) else scores
     if scale == "auto":
         note = (
@@ -80,7 +80,8 @@ def _extremes(scores: Floats) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
 
 
-def _logistic(scores: Floats) -> Floats:
+def logistic(scores: Floats) -> Floats:
+    """The probabilities of log-odds; NaN where they are."""
     small = np.exp(-np.abs(scores))
     return np.where(scores >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
 

@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ranker import layout
-from ranker.address import parse_address
 from ranker.divergence import (
     AnswerCoverage,
     Comparison,
@@ -46,6 +45,7 @@ from serving.monitor.offline import answer_offline, saved_model
 from serving.monitor.requests import Array, ProbeSet
 from serving.targets.scoring import ModelCall, ScoringClient
 from serving.targets.scoring import connect as connect_to
+from serving.targets.target import parse_target
 
 CHURN = ("top1_swap", "set_churn", "consensus_regret")
 """What is held to the baseline's own churn unless said otherwise."""
@@ -70,7 +70,7 @@ class Options:
         level: of the intervals.
         k: how deep the top of a list is.
         deadline: seconds a request to a server may take.
-        model_name: the name that servers serve the model by.
+        call: how servers are asked; the item is the probe's.
     """
 
     measures: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class Options:
     level: float = 0.95
     k: int = 10
     deadline: float = 5.0
-    model_name: str = "ranker"
+    call: ModelCall = field(default_factory=ModelCall)
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,8 @@ def gate(
     it is what it differs by from itself, asked twice. Quality must not be worse than the baselines' by more than a margin.
 
     Args:
-        candidate: `HOST:PORT` of a server, or a SavedModel's directory (or a base path: its newest version).
+        candidate: `HOST:PORT` or URL of a server as `serving.targets.target` reads it, or a SavedModel's directory (or a
+            base path: its newest version).
         baseline: the same, of what serves now.
         probe: the requests.
         options: how strict.
@@ -415,39 +416,41 @@ def _fingerprint(answers: Answers) -> str:
 
 
 def _is_path(source: str) -> bool:
-    return not _ADDRESS.fullmatch(source) or Path(source).exists()
+    return "://" not in source and (not _ADDRESS.fullmatch(source) or Path(source).exists())
 
 
 def _places(source: str) -> set[str]:
     """Where a source is: the addresses of a server's name with its port, or the directory of its SavedModel."""
     if _is_path(source):
         return {str(saved_model(Path(source))[0].resolve())}
-    host, port = parse_address(source, "a model")
+    target = parse_target(source)
+    (host, port), path = target.address, target.path + target.query
     try:
-        return {f"{entry[4][0]}:{port}" for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        return {f"{host}:{port}"}
+        return {f"{host}:{port}{path}"}
+    return {f"{entry[4][0]}:{port}{path}" for entry in entries}
 
 
 def _ask(source: str, probe: ProbeSet, options: Options) -> Answers:
     if _is_path(source):
-        return answer_offline("model", Path(source), probe)
+        return answer_offline("model", Path(source), probe, options.call)
 
     def connect(replica: Replica) -> ScoringClient:
         return connect_to(
-            replica.target, ModelCall(options.model_name, probe.item), deadline=options.deadline, retries=2
+            replica.target, replace(options.call, item=probe.item), deadline=options.deadline, retries=2
         )
 
     limits = RoundLimits(
         deadline=options.deadline, round=max(60.0, options.deadline * 10), floor=len(probe), batched=False
     )
     (answers,) = collect(
-        [Replica("model", str(parse_address(source, "a model")))], probe, connect, Expected(), limits
+        [Replica("model", str(parse_target(source)))], probe, connect, Expected(), limits
     ).answers
     if not answers.answered.any() and set(answers.errors) <= {"down", "wrong_model"}:
         kinds = ", ".join(f"{kind} {count}" for kind, count in answers.errors.items())
         raise UserError(
-            f"there must be a server that serves `{options.model_name}`. Received: {source} ({kinds})"
+            f"there must be a server that serves `{options.call.model_name}`. Received: {source} ({kinds})"
         )
     return answers
 
@@ -471,6 +474,11 @@ def _notes(
                 f"the candidate is itself a baseline: {sources[0]} and {source} are both version {version} with"
                 f" fingerprint {fingerprint}; to let it through changes nothing"
             )
+    notes += [
+        f"{source}: {message}"
+        for source, entry in zip(sources, answers, strict=True)
+        for message in entry.messages.values()
+    ]
     for key, name in _COMPARED_KEYS.items():
         values = _described(key, sources, answers)
         if len(set(values.values())) > 1:

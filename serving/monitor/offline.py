@@ -11,9 +11,14 @@ import numpy as np
 
 from ranker import layout
 from ranker.errors import UserError
-from ranker.text import texts
+from ranker.scored.scale import logistic
+from serving import wire
+from serving.client import Signature, TensorSpec
+from serving.client.columns import scoring_inputs
+from serving.client.outputs import OutputError, choose_output, scores_in
 from serving.monitor.collect import Answers
-from serving.monitor.requests import Array, ProbeSet
+from serving.monitor.requests import ProbeSet
+from serving.targets.scoring import ModelCall
 
 
 def saved_model(path: Path) -> tuple[Path, int]:
@@ -30,11 +35,18 @@ def saved_model(path: Path) -> tuple[Path, int]:
     raise UserError(f"a model must be HOST:PORT or a SavedModel's directory. Received: {path}")
 
 
-def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
+def answer_offline(name: str, path: Path, probe: ProbeSet, call: ModelCall) -> Answers:
     """Scores every probe request with a SavedModel, one request a call, as the monitor asks a server.
 
+    Args:
+        name: of the model, in the answers.
+        path: its directory, or a base path.
+        probe: the requests.
+        call: its signature, output and scale.
+
     Raises:
-        UserError: there is no SavedModel, or it does not load, or it has no `serving_default` that takes the probe.
+        UserError: there is no SavedModel, or it does not load, or it has no such signature that takes the probe, or no
+            such output.
     """
     directory, version = saved_model(path)
     from ranker.backend import tf  # only here: the monitor itself runs without TensorFlow
@@ -45,11 +57,19 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
         raise UserError(
             f"the SavedModel must load. Received: {directory} ({' '.join(str(error).split())[:200]})"
         ) from None
-    if "serving_default" not in model.signatures:
-        raise UserError(f"the SavedModel must have the signature `serving_default`. Received: {directory}")
-    function = model.signatures["serving_default"]
+    if call.signature not in model.signatures:
+        raise UserError(
+            f"the SavedModel must have the signature `{call.signature}`. Received: {directory} with"
+            f" {', '.join(sorted(model.signatures)) or 'none'}"
+        )
+    function = model.signatures[call.signature]
+    try:
+        output, column = choose_output(function.structured_outputs, call.output or None)
+    except OutputError as error:
+        raise UserError(f"{directory}: {error}") from None
     inputs = function.structured_input_signature[1]
-    missing = sorted(set(inputs) - set(probe.columns))
+    signature = Signature({key: _spec(spec) for key, spec in inputs.items()}, {}, "")
+    missing = sorted(set(inputs) - set(scoring_inputs(probe.rows(0), signature, probe.item)))
     if missing:
         raise UserError(
             f"the probe must have every input of the model. Missing in {directory}: {', '.join(missing)}"
@@ -57,11 +77,13 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
     scores = np.full(int(probe.offsets[-1]), np.nan)
     kinds: dict[int, str] = {}
     for n in range(len(probe)):
-        rows = probe.rows(n)
+        rows = scoring_inputs(probe.rows(n), signature, probe.item)
         try:
-            output = function(
+            answer = function(
                 **{
-                    key: tf.constant(_to_input(rows[key], spec.dtype), spec.dtype)
+                    key: tf.constant(
+                        rows[key].tolist() if rows[key].dtype == object else rows[key], spec.dtype
+                    )
                     for key, spec in inputs.items()
                 }
             )
@@ -72,8 +94,12 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
                     f"the SavedModel must take the probe. Received: {directory} ({message})"
                 ) from None
             continue
-        answer = output["score"] if "score" in output else next(iter(output.values()))
-        values = answer.numpy().ravel()
+        try:
+            values = scores_in(output, answer[output].numpy(), column)
+        except OutputError as error:
+            raise UserError(f"{directory}: {error}") from None
+        if call.scale == "logit":
+            values = logistic(values.astype(np.float64))
         if len(values) != probe.size(n):
             kinds[n] = "coverage_mismatch"
             continue
@@ -100,10 +126,9 @@ def answer_offline(name: str, path: Path, probe: ProbeSet) -> Answers:
     )
 
 
-def _to_input(values: Array, dtype: Any) -> Any:
-    if dtype.name == "string":
-        return texts(values).tolist()
-    return values.astype(dtype.as_numpy_dtype)
+def _spec(spec: Any) -> TensorSpec:
+    shape = None if spec.shape.rank is None else tuple(-1 if size is None else size for size in spec.shape)
+    return TensorSpec(wire.DataType.Name(spec.dtype.as_datatype_enum), shape)
 
 
 def _describe(model: Any) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ranker.errors import UserError
+from ranker.scored.scale import logistic
 from serving.client import Prediction, RankerClient, Tls
 from serving.targets.http import JsonClient, JsonConnection, OpenInferenceClient, TfServingRestClient
 from serving.targets.open_inference_grpc import GrpcDocumentConnection
@@ -52,6 +54,9 @@ class ModelCall:
         scale: one of `SCALES`.
         json_request, json_scores: of plain JSON: the request's template and the path to the scores, as
             `serving.targets.http.JsonClient` reads them.
+
+    Raises:
+        UserError: another scale.
     """
 
     model_name: str = "ranker"
@@ -61,6 +66,10 @@ class ModelCall:
     scale: str = "probability"
     json_request: str = '{"instances": "$rows"}'
     json_scores: str = "predictions"
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise UserError(f"`scale` must be one of {', '.join(SCALES)}. Received: {self.scale!r}")
 
 
 def connect(
@@ -121,9 +130,7 @@ class LogitClient:
         """Scores rows by the logistic function of the log-odds."""
         prediction = self._client.predict(rows)
         # in float32 log-odds above 17 would tie at 1
-        small = np.exp(-np.abs(prediction.scores.astype(np.float64)))
-        probabilities = np.where(prediction.scores >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
-        probabilities[~np.isfinite(prediction.scores)] = np.nan
+        probabilities = logistic(prediction.scores.astype(np.float64))
         return Prediction(probabilities, prediction.version, prediction.latency)
 
     def describe(self) -> dict[str, Any]:

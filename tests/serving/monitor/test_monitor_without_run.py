@@ -106,10 +106,46 @@ def test_a_deployment_file_by_hand(fake_replica, directory):
         (["--probe", "probe.parquet", "--replica", "a=h:1", "--scale", "order"], "scale.*order"),
         (["--probe", "probe.parquet", "--replica", "a=ftp://h:1"], "begin with.*ftp://h:1"),
         (["--probe", "probe.parquet", "--replica", "a=h:1", "--budget", "swaps=1"], "--budget.*swaps=1"),
-        (["--run-dir", "run", "--item", "sku"], "--item is for a monitor without --run-dir"),
+        (["--run-dir", "run", "--item", "sku"], "--item must be given without --run-dir"),
     ],
 )
 def test_mistakes_are_one_line(directory, arguments, message):
     result = CliRunner().invoke(app, ["monitor", *arguments])
     assert result.exit_code != 0
     assert re.search(message, str(result.exception)), result.exception
+
+
+def gate(candidate, baseline, *options):
+    arguments = ["--probe", "probe.parquet", "--json", "--measure", "top1_swap", "--allowance", "1"]
+    sources = [f"--candidate={candidate}", *(f"--baseline={source}" for source in baseline)]
+    return CliRunner().invoke(app, ["gate", *sources, *arguments, *options])
+
+
+def test_the_gate_takes_models_of_any_origin(fake_replica, directory):
+    first, second = (foreign(fake_replica, name) for name in SCORES)
+    options = ("--output", "logits", "--scale", "logit")
+    result = gate(f"grpc://{second.target}", [first.target], *options)
+    assert result.exit_code in (0, 2), result.output
+    answer = json.loads(result.stdout)
+    assert answer["candidate"]["source"] == f"grpc://{second.target}"
+    assert answer["requests"] == 6
+    assert [path.name for path in directory.iterdir()] == ["probe.parquet"]
+    result = gate(second.target, [first.target])
+    assert result.exit_code == 1
+    notes = json.loads(result.stdout)["notes"]
+    assert any("outputs: logits, predictions; choose one with --output" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scale", "order"], "`scale` must be one of probability, logit"),
+        (["--run-dir", "run", "--output", "p"], "--output must be given without --run-dir"),
+    ],
+)
+def test_mistakes_in_the_call_of_the_gate(directory, options, message):
+    result = gate("127.0.0.1:1", ["127.0.0.1:2"], *options)
+    assert result.exit_code != 0
+    assert message in str(result.exception)
+    result = gate("ftp://127.0.0.1:1", ["127.0.0.1:2"])
+    assert "begin with one of grpc://" in str(result.exception)

@@ -317,7 +317,7 @@ def test_mlserver(mlserver, protocol):
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
-    """Protocol -> the address of a server that speaks it, and the application."""
+    """Protocol -> the address of a server that speaks it; and the directory of the model."""
     base = tmp_path_factory.mktemp("models")
     model = _Model()
     tf.saved_model.save(
@@ -340,7 +340,7 @@ def servers(tmp_path_factory):
             "tfserving": f"tfserving+http://127.0.0.1:{server.rest_port}",
             "v2": f"v2+http://127.0.0.1:{port}/",
             "json": f"json+http://127.0.0.1:{port}/score",
-            "application": served,
+            "saved_model": str(base / "shop"),
         }
     server.stop(2)
 
@@ -486,3 +486,25 @@ def test_the_monitor_in_front_of_all_protocols(servers, tmp_path, monkeypatch):
     assert summary["errors"] == {}
     assert summary["measures"]["top1_swap"]["value"] == 0
     assert summary["measures"]["pd_abs"]["value"] < 1e-6  # float32 of one number
+
+
+def test_the_gate_holds_a_saved_model_to_servers(servers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = {name: np.tile(values, 20).tolist() for name, values in COLUMNS.items()}
+    pq.write_table(
+        pa.table({"request": np.repeat(np.arange(20), 3).astype(str).tolist(), **rows}), "p.parquet"
+    )
+    arguments = [
+        "gate",
+        "--probe=p.parquet",
+        "--item=sku",
+        "--model-name=shop",
+        "--measure=top1_swap",
+        "--json",
+    ]
+    arguments += [f"--candidate={servers['saved_model']}", "--allowance=0.5"]
+    arguments += [f"--baseline={servers[name]}" for name in ("v2", "tfserving")]
+    result = CliRunner().invoke(app, [*arguments, "--output=logits", "--scale=logit"])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(app, arguments)
+    assert "outputs: classes, logits; choose one with --output" in result.stderr + str(result.exception)
