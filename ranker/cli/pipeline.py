@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +47,8 @@ def config(
     if not check:
         print(dump(experiment), end="")
         return
-    logging.disable(logging.WARNING)  # what Beam says of itself when it is imported
-    from pipelines.prepare.preview import check_rows
+    with _quiet_imports():
+        from pipelines.prepare.preview import check_rows
 
     checked = check_rows(experiment, rows)
     if as_json:
@@ -70,8 +72,8 @@ def init(
 
     Example: ranker init clicks.csv users.csv items.csv --output experiment.yaml
     """
-    logging.disable(logging.WARNING)
-    from pipelines.init import propose
+    with _quiet_imports():
+        from pipelines.init import propose
 
     text = propose(files, rows)
     if output is None:
@@ -87,6 +89,17 @@ def init(
         f"wrote {output}, with {questions} open questions; next: ranker config --check {output}",
         file=sys.stderr,
     )
+
+
+@contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Keeps back what Beam says of itself when it is imported; what is logged later is shown."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 def prepare(
