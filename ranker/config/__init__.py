@@ -6,11 +6,11 @@ from ranker.config.experiment import Experiment, fingerprint
 from ranker.config.features import Categorical, Feature, Numeric
 from ranker.config.load import build, dump, load
 from ranker.config.mitigation import Anchor, Codistillation, Distillation, Ensemble, Mitigation, SelfEnsemble
-from ranker.config.model import Activation, Model
+from ranker.config.model import ActivationSpec, Model
 from ranker.config.training import Optimizer, Replicas, Training
 
 __all__ = [
-    "Activation", "Anchor", "Categorical", "Codistillation", "Data", "Distillation", "Ensemble", "Expectation",
+    "ActivationSpec", "Anchor", "Categorical", "Codistillation", "Data", "Distillation", "Ensemble", "Expectation",
     "Experiment", "Explode", "Extract", "Feature", "FileSplit", "Flags", "Mitigation", "Model", "Monitor", "Numeric",
     "Optimizer", "Replicas", "SelfEnsemble", "Serving", "Source", "Table", "Training",
     "build", "dump", "fingerprint", "load",

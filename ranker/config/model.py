@@ -10,7 +10,7 @@ from ranker.activations import catalogue
 from ranker.config.base import Section
 
 
-class Activation(Section):
+class ActivationSpec(Section):
     """An activation by name with its parameters, for example `{name: smelu, beta: 1.0}`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -18,7 +18,7 @@ class Activation(Section):
     name: str
 
     @model_validator(mode="after")
-    def _known(self) -> Activation:
+    def _known(self) -> ActivationSpec:
         catalogue.validate(self.name, dict(self.parameters))
         return self
 
@@ -46,4 +46,4 @@ class Model(Section):
     hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64, 32)
     normalization: Literal["layer", "none"] = "layer"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    activation: Activation = Activation.model_validate({"name": "smelu", "beta": 1.0})
+    activation: ActivationSpec = ActivationSpec.model_validate({"name": "smelu", "beta": 1.0})

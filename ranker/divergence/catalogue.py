@@ -164,7 +164,7 @@ _ALL = (
         "share of the top k",
         headline=True,
         title="Share of the top k that the other list does not have in its top k.",
-        formula="set_churn@k = 1 - |A_k n B_k| / k",
+        formula="set_churn@k = 1 - |A_k n B_k| / min(k, K)",
         range="[0, 1]. 0: the same items, in any order. 1: no item in common.",
         source=(
             'one minus the overlap at depth k, Webber, Moffat and Zobel, "A similarity measure for '
@@ -214,7 +214,7 @@ _ALL = (
         swaps.slot_change,
         "share of places",
         title="Share of the first k places that hold another item. One insertion at the top changes them all.",
-        formula="slot_change@k = (1/k) sum_r 1[A_r != B_r]",
+        formula="slot_change@k = (1/min(k, K)) sum_r 1[A_r != B_r]",
         range=(
             "[0, 1]. 0: the same items in the same places. 1: every place changed. For colour, not for "
             "alerts."
@@ -403,7 +403,7 @@ def definition(label: str) -> Definition:
 
     Example:
         >>> definition("set_churn@10").formula
-        'set_churn@k = 1 - |A_k n B_k| / k'
+        'set_churn@k = 1 - |A_k n B_k| / min(k, K)'
     """
     stem, _, parameter = label.partition("@")
     for name in (label, f"{stem}@k", f"{stem}@t") if parameter else (label,):

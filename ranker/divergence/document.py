@@ -21,6 +21,7 @@ def page() -> str:
         "",
         "One definition each; the names are the names in code, in the store, on the dashboard and in Prometheus.",
         "A replica's order sorts by (-score, item id). The request is the sampling unit of every interval.",
+        "In a list of K candidates, k stands for min(k, K): a list shorter than k is compared as a whole.",
         "This page is written by `python -m ranker.divergence.document`.",
     ]
     for family, definitions in groupby(CATALOGUE.values(), key=lambda definition: definition.family):

@@ -42,7 +42,7 @@ def set_churn(
 ) -> Array:
     """Share of the top k that the other list does not have in its top k.
 
-    Formula: set_churn@k = 1 - |A_k n B_k| / k
+    Formula: set_churn@k = 1 - |A_k n B_k| / min(k, K)
     Range: [0, 1]. 0: the same items, in any order. 1: no item in common.
     Source: one minus the overlap at depth k, Webber, Moffat and Zobel, "A similarity measure for
         indefinite rankings", 2010, section 2.
@@ -116,7 +116,7 @@ def slot_change(
 ) -> Array:
     """Share of the first k places that hold another item. One insertion at the top changes them all.
 
-    Formula: slot_change@k = (1/k) sum_r 1[A_r != B_r]
+    Formula: slot_change@k = (1/min(k, K)) sum_r 1[A_r != B_r]
     Range: [0, 1]. 0: the same items in the same places. 1: every place changed. For colour, not for alerts.
     Source: Hamming distance of two top-k lists.
 

@@ -46,7 +46,7 @@ _ROWS = 200_000
 
 
 @dataclass(frozen=True)
-class Decision:
+class EpochsDecision:
     """How many epochs, and why.
 
     Attributes:
@@ -69,10 +69,10 @@ def decision_path(run: Path, key: str) -> Path:
     return layout.replicas_dir(run) / f".epochs-{key}.json"
 
 
-def read_decision(run: Path, key: str) -> Decision | None:
+def read_decision(run: Path, key: str) -> EpochsDecision | None:
     """The decision, None where there is none yet."""
     try:
-        return Decision(**json.loads(decision_path(run, key).read_text(encoding="utf-8")))
+        return EpochsDecision(**json.loads(decision_path(run, key).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -83,7 +83,7 @@ def decide(
     manifest: Mapping[str, Any],
     feed: Callable[[Experiment, Inputs], Feed],
     report: Callable[[Progress], None] = lambda progress: None,
-) -> Decision:
+) -> EpochsDecision:
     """The number of epochs where `training.epochs` is `auto`; trains the pilot if that is not known yet.
 
     Processes of one machine that need the decision at once wait for the first of them.
@@ -121,7 +121,7 @@ def _train_pilot(
     feed: Feed,
     checkpoint: Path,
     report: Callable[[Progress], None],
-) -> Decision:
+) -> EpochsDecision:
     architecture = design(inputs, arm.model)
     optimizer = arm.training.optimizer.model_copy(update={"decay": "none", "warmup": 0.0})
     training = arm.training.model_copy(
@@ -150,7 +150,7 @@ def _train_pilot(
         f"the pilot's loss on {len(rows.label):,} held-out training rows was lowest after epoch {epochs} of"
         f" {len(stopping.losses)}"
     )
-    return Decision(
+    return EpochsDecision(
         epochs, [float(loss) for loss in trained.curve[:, 0]], stopping.losses, len(rows.label), reason
     )
 

@@ -20,7 +20,7 @@ from ranker.training.examples import Examples
 from ranker.training.objective import Objective, cross_entropy
 from ranker.training.packing import Group, Packing
 from ranker.training.schedule import Schedule
-from ranker.training.tables import Table
+from ranker.training.tables import EmbeddingTable
 
 _WHOLE = 128
 """Embedding tables of at most so many rows are updated whole, inside the compiled step."""
@@ -70,7 +70,7 @@ class Program(tf.Module):
         self._tables = []
         for group in self._packing.groups:
             rows = np.concatenate([self._packing.pack_table(weights[t], group) for t in owners])
-            self._tables.append(Table(rows, optimizer, averages))
+            self._tables.append(EmbeddingTable(rows, optimizer, averages))
         self._locators = [self._locator(group) for group in self._packing.groups]
         self.run = tf.function(self._run)
 

@@ -29,7 +29,7 @@ from ranker.training import multi_worker, publish, threads
 from ranker.training.examples import parse_block
 from ranker.training.feed import Feed, of_shards
 from ranker.training.finite import NotFiniteError
-from ranker.training.pilot import Decision, decide
+from ranker.training.pilot import EpochsDecision, decide
 from ranker.training.specs import content_key, read_manifest, together
 from ranker.training.stacking import Member, stack
 from ranker.training.trainer import Progress, train
@@ -210,7 +210,7 @@ def _write(
     inputs: Inputs,
     learned: Learned,
     manifest: dict[str, Any],
-    decision: Decision | None,
+    decision: EpochsDecision | None,
     directory: Path,
     version: int,
 ) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _write(
     }
 
 
-def _ended_by(training: Training, decision: Decision | None) -> str:
+def _ended_by(training: Training, decision: EpochsDecision | None) -> str:
     """In words for the report, how the number of epochs came about."""
     if decision is None:
         return f"training.epochs: {training.epochs}"

@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     vectors: tf.Tensor
 
 
-class Table(tf.Module):
+class EmbeddingTable(tf.Module):
     """Packed embedding rows [n, dim], each beside its optimizer slots and its averages' corrections."""
 
     def __init__(self, weights: np.ndarray, optimizer: Optimizer, averages: int):
