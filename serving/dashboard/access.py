@@ -55,8 +55,8 @@ class Access:
         self._app, self._token, self._prefix = app, token, prefix
 
     def _form(self, destination: str, status: int, *, wrong: str = "") -> HTMLResponse:
-        said = f'<p role="alert">{escape(wrong)}</p>' if wrong else ""
-        text = _FORM.format(action=f"{self._prefix}{_SIGN_IN}", next=escape(destination), wrong=said)
+        alert = f'<p role="alert">{escape(wrong)}</p>' if wrong else ""
+        text = _FORM.format(action=f"{self._prefix}{_SIGN_IN}", next=escape(destination), wrong=alert)
         return HTMLResponse(text, status)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,31 +95,31 @@ class Access:
             if len(text) > _MOST_BYTES:
                 return self._form("/", 413, wrong="That is too long to be a token.")
         fields = parse_qs(text.decode("utf-8", "replace"))
-        given = fields.get("token", [""])[0]
+        token = fields.get("token", [""])[0]
         destination = fields.get("next", ["/"])[0]
         # a path of this site, and nothing that a browser would read as another one
         if not re.fullmatch(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*", destination):
             destination = "/"
-        if not same(given, self._token or ""):
+        if not equal_in_constant_time(token, self._token or ""):
             return self._form(destination, 401, wrong="That is not the token of this dashboard. Try again.")
         answer = RedirectResponse(f"{self._prefix}{destination}", 303)
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, sealed(given), httponly=True, samesite="strict", secure=secure)
+        answer.set_cookie(COOKIE, sealed(token), httponly=True, samesite="strict", secure=secure)
         return answer
 
     def _allowed(self, headers: Headers) -> bool:
         token = self._token or ""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and same(given.strip(), token):
+        scheme, _, credential = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and equal_in_constant_time(credential.strip(), token):
             return True
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             return False
-        return cookie is not None and same(cookie.value, sealed(token))
+        return cookie is not None and equal_in_constant_time(cookie.value, sealed(token))
 
 
-def same(a: str, b: str) -> bool:
+def equal_in_constant_time(a: str, b: str) -> bool:
     """Compares in a time that does not depend on where they differ."""
     return hmac.compare_digest(a.encode(), b.encode())
 

@@ -87,10 +87,10 @@ class Address:
 
     def to(self, page: str | None = None, **changes: str) -> Address:
         """This view with changes; on another page only stream, measure and times stay."""
-        kept = self
+        base = self
         if page is not None and page != self.page:
-            kept = Address(page, **{name: getattr(self, name) for name in _EVERYWHERE})
-        return replace(kept, **changes)
+            base = Address(page, **{name: getattr(self, name) for name in _EVERYWHERE})
+        return replace(base, **changes)
 
     @property
     def href(self) -> str:
@@ -107,9 +107,9 @@ class Address:
     def query(self) -> str:
         """The query alone."""
         changed = {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if one.name != "page" and getattr(self, one.name) != one.default
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "page" and getattr(self, field.name) != field.default
         }
         return urlencode(changed)
 
@@ -122,25 +122,27 @@ def parse(path: str | None, query: str | None) -> Address:
         'pair?window=7d&a=r0'
     """
     page = re.sub(r"[^a-z-]", "", (path or "").strip("/").lower()) or "overview"
-    names = {one.name for one in fields(Address)} - {"page"}
-    given = {
+    names = {field.name for field in fields(Address)} - {"page"}
+    texts_by_name = {
         name: value[:_LONGEST]
         for name, value in parse_qsl((query or "").lstrip("?"), max_num_fields=50)
         if name in names
     }
-    if given.get("window") not in WINDOWS:
-        given.pop("window", None)
-    if given.get("stream") not in STREAMS:
-        given.pop("stream", None)
-    if zone_of(given.get("zone", "")) is None:
-        given.pop("zone")
-    if given.get("compare") not in COMPARISONS:
-        given.pop("compare", None)
-    times = [seconds_of(given.get(name, ""), given.get("zone", "")) for name in ("start", "end")]
+    if texts_by_name.get("window") not in WINDOWS:
+        texts_by_name.pop("window", None)
+    if texts_by_name.get("stream") not in STREAMS:
+        texts_by_name.pop("stream", None)
+    if zone_of(texts_by_name.get("zone", "")) is None:
+        texts_by_name.pop("zone")
+    if texts_by_name.get("compare") not in COMPARISONS:
+        texts_by_name.pop("compare", None)
+    times = [
+        seconds_of(texts_by_name.get(name, ""), texts_by_name.get("zone", "")) for name in ("start", "end")
+    ]
     if None in times or not 0 <= times[0] < times[1] <= min(times[0] + _LONGEST_RANGE, _LAST_TIME):  # type: ignore[operator]
-        given.pop("start", None)
-        given.pop("end", None)
-    return Address(page, **given)
+        texts_by_name.pop("start", None)
+        texts_by_name.pop("end", None)
+    return Address(page, **texts_by_name)
 
 
 def _iso(time: float) -> str:

@@ -41,7 +41,7 @@ Replica = Annotated[str | None, Query(max_length=400, description="A replica's n
 def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> APIRouter:
     """The routes under `/api`."""
     router = APIRouter(prefix="/api")
-    usual = settings.monitor_window
+    window_default = settings.monitor_window
 
     def context(address: Address, theme: str = "light") -> Context:
         return Context(store, settings, address, palette(theme), moment_shown(address, clock()))
@@ -50,8 +50,8 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         "/summary", summary="The verdict, every measure, replicas, coverage, freshness, the odd one out"
     )
     def summary(stream: Stream = "probe") -> JSONResponse:
-        here = context(Address(stream=stream))
-        return _json(summary_of(here.status) | {"budget": settings.budget})
+        stream_context = context(Address(stream=stream))
+        return _json(summary_of(stream_context.status) | {"budget": settings.budget})
 
     @router.get("/measures", summary="Labels of the measures that the newest round has")
     def measures(stream: Stream = "probe") -> JSONResponse:
@@ -59,7 +59,7 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
 
     @router.get("/matrix", summary="One measure between all pairs of replicas")
     def matrix(
-        measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = usual
+        measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = window_default
     ) -> JSONResponse:
         return _json(query.matrix(store, measure, clock(), stream=stream, window=window))
 
@@ -77,10 +77,10 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         points: Annotated[int, Query(ge=1, le=2000, description="Most points a line.")] = 400,
     ) -> JSONResponse:
         until = clock() if end is None else end
-        found = query.lines(
+        lines = query.lines(
             store, measure, until - seconds, until, stream=stream, kind=kind, a=a, b=b, points=points
         )
-        return _json(found)
+        return _json(lines)
 
     @router.get("/slices", summary="One measure by slice")
     def slices(
@@ -88,17 +88,17 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         stream: Stream = "probe",
         a: Replica = None,
         b: Replica = None,
-        window: Window = usual,
+        window: Window = window_default,
     ) -> JSONResponse:
         return _json(query.slices(store, measure, clock(), stream=stream, window=window, a=a, b=b))
 
     @router.get("/odd-one-out", summary="Each replica's own noise, and who stands out")
-    def odd_one_out(stream: Stream = "probe", window: Window = usual) -> JSONResponse:
+    def odd_one_out(stream: Stream = "probe", window: Window = window_default) -> JSONResponse:
         return _json(query.odd_one_out(store, clock(), stream=stream, window=window))
 
     @router.get("/ladder", summary="One measure by level of the noise ladder")
     def ladder(
-        measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = usual
+        measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = window_default
     ) -> JSONResponse:
         return _json(query.ladder(store, measure, clock(), stream=stream, window=window))
 
@@ -121,16 +121,16 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
     @router.post(
         "/silences", summary="Silence a rule's alerts with these labels for some hours", status_code=201
     )
-    def silence(request: Request, asked: NewSilence) -> JSONResponse:
+    def silence(request: Request, new_silence: NewSilence) -> JSONResponse:
         now = clock()
         start = datetime.fromtimestamp(now, timezone.utc)
         entry = Silence(
-            rule=asked.rule,
-            labels=asked.labels,
+            rule=new_silence.rule,
+            labels=new_silence.labels,
             start=start,
-            end=start + timedelta(hours=asked.hours),
-            comment=asked.comment,
-            author=_author(request, settings, asked.author),
+            end=start + timedelta(hours=new_silence.hours),
+            comment=new_silence.comment,
+            author=_author(request, settings, new_silence.author),
         )
         return JSONResponse({"id": add_silence(store, entry, now)}, 201)
 
@@ -143,8 +143,8 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
     @router.post(
         "/alerts/{number}/acknowledge", summary="Take an alert on: nobody else is notified until it ends"
     )
-    def take_on(request: Request, number: int, asked: Acknowledgement) -> JSONResponse:
-        author = _author(request, settings, asked.author)
+    def take_on(request: Request, number: int, acknowledgement: Acknowledgement) -> JSONResponse:
+        author = _author(request, settings, acknowledgement.author)
         acknowledge(store, number, author, clock())
         return JSONResponse({"id": number, "acknowledged_by": author})
 
@@ -166,16 +166,16 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         address: Annotated[Address, Depends(_address)],
         theme: Literal["light", "dark"] = "light",
     ) -> Response:
-        here = context(
+        page_context = context(
             address.to(page, **{n: getattr(address, n) for n in ("a", "b", "request", "feature", "value")}),
             theme,
         )
-        found = _find(here, panel)
+        panel_shown = _find(page_context, panel)
         if kind == "csv":
-            return PlainTextResponse(to_csv(found.rows), media_type="text/csv; charset=utf-8")
+            return PlainTextResponse(to_csv(panel_shown.rows), media_type="text/csv; charset=utf-8")
         if kind == "json":
-            return _json(list(found.rows))
-        return _json(picture_of(found, here.palette))
+            return _json(list(panel_shown.rows))
+        return _json(picture_of(panel_shown, page_context.palette))
 
     @router.get("", include_in_schema=False)
     @router.get("/{rest:path}", include_in_schema=False)

@@ -19,8 +19,8 @@ def clustered(distances: ArrayLike) -> list[int]:
     d = np.array(distances, dtype=np.float64)
     if len(d) < 3:
         return list(range(len(d)))
-    known = d[np.isfinite(d)]
-    d = np.where(np.isfinite(d), d, (known.max() if len(known) else 0.0) + 1.0)
+    finite = d[np.isfinite(d)]
+    d = np.where(np.isfinite(d), d, (finite.max() if len(finite) else 0.0) + 1.0)
     groups = [[position] for position in range(len(d))]
     while len(groups) > 1:
         _, i, j = min(
@@ -29,6 +29,6 @@ def clustered(distances: ArrayLike) -> list[int]:
             for j in range(i + 1, len(groups))
         )
         # the larger group first, and of equal ones the one that was there first: the order is stable from round to round
-        left, right = sorted((groups[i], groups[j]), key=lambda group: (-len(group), group))
-        groups = [group for place, group in enumerate(groups) if place not in (i, j)] + [left + right]
+        larger, smaller = sorted((groups[i], groups[j]), key=lambda group: (-len(group), group))
+        groups = [group for place, group in enumerate(groups) if place not in (i, j)] + [larger + smaller]
     return groups[0]

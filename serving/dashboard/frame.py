@@ -87,10 +87,10 @@ def _header(context: Context) -> Component:
 
 def _controls(context: Context, page: Page) -> Component:
     address = context.address
-    found: list[Component] = []
+    controls: list[Component] = []
     if "measure" in page.controls:
         labels: Sequence[str] = query.measures(context.store, context.now, address.stream)
-        found.append(
+        controls.append(
             parts.menu(
                 "Measure",
                 wording.title(address.measure),
@@ -101,7 +101,7 @@ def _controls(context: Context, page: Page) -> Component:
             )
         )
     if "window" in page.controls:
-        found.append(
+        controls.append(
             parts.segments(
                 "Window",
                 [
@@ -110,8 +110,8 @@ def _controls(context: Context, page: Page) -> Component:
                 ],
             )
         )
-        found.append(_range_menu(context))
-        found.append(
+        controls.append(_range_menu(context))
+        controls.append(
             parts.segments(
                 "Zone",
                 [
@@ -127,17 +127,17 @@ def _controls(context: Context, page: Page) -> Component:
         )
     if "compare" in page.controls:
         choices = [("nothing", "", ""), *((f"{name} before", name, name) for name in COMPARISONS)]
-        found.append(
+        controls.append(
             parts.segments(
                 "Beside it",
                 [(text, address.to(compare=name), name == address.compare) for text, name, _ in choices],
             )
         )
     if "stream" in page.controls:
-        found.append(
+        controls.append(
             parts.segments("Stream", [(s, address.to(stream=s), s == address.stream) for s in STREAMS])
         )
-    return html.Div(found, className="controls")
+    return html.Div(controls, className="controls")
 
 
 def _range_menu(context: Context) -> Component:

@@ -47,21 +47,21 @@ def changes(tree: Sequence[Component], shown: Shown) -> Changes | None:
     """What differs between a page as it is now and as it is shown; None if it has other parts than before."""
     charts: dict[str, Any] = {}
     lives: dict[str, Any] = {}
-    for one in _components(tree):
-        name = getattr(one, "id", None)
+    for component in _components(tree):
+        name = getattr(component, "id", None)
         if not isinstance(name, dict):
             continue
         if CHART in name:
-            charts[name[CHART]] = getattr(getattr(one, "children", None), "figure", None)
+            charts[name[CHART]] = getattr(getattr(component, "children", None), "figure", None)
         elif LIVE in name:
-            lives[name[LIVE]] = one
+            lives[name[LIVE]] = component
     if set(charts) != set(shown.charts) or set(lives) != set(shown.parts):
         return None
-    same = {name: lives[name].key == key for name, key in shown.parts.items()}
+    is_unchanged = {name: lives[name].key == key for name, key in shown.parts.items()}
     return Changes(
         charts,
-        [no_update if same[name] else lives[name].children for name in shown.parts],
-        [no_update if same[name] else lives[name].key for name in shown.parts],
+        [no_update if is_unchanged[name] else lives[name].children for name in shown.parts],
+        [no_update if is_unchanged[name] else lives[name].key for name in shown.parts],
     )
 
 
@@ -70,5 +70,5 @@ def _components(tree: Any) -> Iterator[Component]:
         yield tree
         yield from _components(getattr(tree, "children", None))
     elif isinstance(tree, (list, tuple)):
-        for one in tree:
-            yield from _components(one)
+        for child in tree:
+            yield from _components(child)

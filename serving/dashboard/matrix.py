@@ -17,23 +17,23 @@ from serving.monitor.store.results import Matrix
 _MOST_NAME = 18
 
 
-def matrix_table(found: Matrix, address: Address, *, enough: int, budget: float | None) -> Component:
+def matrix_table(matrix: Matrix, address: Address, *, enough: int, budget: float | None) -> Component:
     """The matrix of excess over the floor, alike replicas side by side.
 
     Args:
-        found: the matrix.
+        matrix: the matrix.
         address: of the page it is on.
         enough: requests below which a cell is hatched.
         budget: half of the colour scale; None: the largest value is its end.
     """
-    if len(found.replicas) < 2:
+    if len(matrix.replicas) < 2:
         return parts.message("Nothing has been compared yet.")
-    order = clustered(np.abs(found.values))
-    names = [found.replicas[place] for place in order]
-    excess = found.excess[np.ix_(order, order)]
-    n = found.n[np.ix_(order, order)]
-    known = np.abs(excess[np.isfinite(excess)])
-    end = 2 * budget if budget else float(known.max()) if len(known) else 1.0
+    order = clustered(np.abs(matrix.values))
+    names = [matrix.replicas[place] for place in order]
+    excess = matrix.excess[np.ix_(order, order)]
+    n = matrix.n[np.ix_(order, order)]
+    magnitudes = np.abs(excess[np.isfinite(excess)])
+    end = 2 * budget if budget else float(magnitudes.max()) if len(magnitudes) else 1.0
     head = html.Tr(
         [html.Td()]
         + [
@@ -49,12 +49,12 @@ def matrix_table(found: Matrix, address: Address, *, enough: int, budget: float 
                 cells.append(html.Td("", className="same"))
             else:
                 cells.append(
-                    _cell(found.label, a, b, float(excess[i, j]), int(n[i, j]), end, enough, address)
+                    _cell(matrix.label, a, b, float(excess[i, j]), int(n[i, j]), end, enough, address)
                 )
         rows.append(html.Tr(cells))
-    unit = " in %" if wording.is_share(found.label) else ""
+    unit = " in %" if wording.is_share(matrix.label) else ""
     scale = [html.Span("0"), html.Span(className="ramp")]
-    scale += [html.Span(wording.amount(found.label, end) + (" = 2 × budget" if budget else ""))]
+    scale += [html.Span(wording.amount(matrix.label, end) + (" = 2 × budget" if budget else ""))]
     return html.Div(
         [
             html.Div(
@@ -62,7 +62,9 @@ def matrix_table(found: Matrix, address: Address, *, enough: int, budget: float 
                 className="scroll",
                 tabIndex=0,
                 role="region",
-                **parts.attributes(aria_label=f"{wording.title(found.label)} above the floor{unit}, by pair"),
+                **parts.attributes(
+                    aria_label=f"{wording.title(matrix.label)} above the floor{unit}, by pair"
+                ),
             ),
             html.P([*scale, html.Span("hatched: too few requests", className="few-key")], className="scale"),
         ]
@@ -76,10 +78,10 @@ def _cell(
         return html.Td("–", className="few", title=f"{a} and {b}: not compared")
     first, second = sorted((a, b))
     share = min(abs(excess) / end, 1.0) if end > 0 else 0.0
-    said = wording.percent(excess) if wording.is_share(label) else wording.number(excess)
+    text = wording.percent(excess) if wording.is_share(label) else wording.number(excess)
     title = f"{parts.short(a)} and {parts.short(b)}: {wording.amount(label, excess)} above the floor, {n:,} requests"
     return html.Td(
-        parts.link(said.replace("-", "−"), address.to("pair", a=first, b=second), title=title),
+        parts.link(text.replace("-", "−"), address.to("pair", a=first, b=second), title=title),
         className="few" if n < enough else "",
         style={"--heat-share": f"{round(100 * share)}%"},
     )

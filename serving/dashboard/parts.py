@@ -181,7 +181,7 @@ def refresh_list(events: Sequence[EventRow]) -> Component:
         )
         for mark in sorted(marks, key=lambda mark: -mark.time)[:_MOST_MARKS]
     ]
-    more = len(marks) - len(entries)
+    unlisted = len(marks) - len(entries)
     summary = f"{count(len(marks), 'refresh', 'refreshes')}, {zone_name()}"
-    rest = [html.Li(f"and {more} more on the page Refresh")] if more > 0 else []
+    rest = [html.Li(f"and {unlisted} more on the page Refresh")] if unlisted > 0 else []
     return html.Details([html.Summary(summary), html.Ul([*entries, *rest])], className="marks", id="marks")

@@ -96,10 +96,13 @@ def side_by_side(
     """
     if not replicas:
         return SideBySide((), (), {})
-    known = [dict(zip(names, values, strict=True)) for names, values in zip(items, scores, strict=True)]
-    shared = set(known[0]).intersection(*known[1:])
-    healthy = [mine for name, mine in zip(replicas, known, strict=True) if name not in odd] or known
-    left_out = tuple(name for name in replicas if name in odd) if len(healthy) < len(known) else ()
+    scores_by_item = [
+        dict(zip(names, values, strict=True)) for names, values in zip(items, scores, strict=True)
+    ]
+    shared = set(scores_by_item[0]).intersection(*scores_by_item[1:])
+    healthy = [score_of for name, score_of in zip(replicas, scores_by_item, strict=True) if name not in odd]
+    healthy = healthy or scores_by_item
+    left_out = tuple(name for name in replicas if name in odd) if len(healthy) < len(scores_by_item) else ()
     mean = {item: sum(scores[item] for scores in healthy) / len(healthy) for item in shared}
     order = sorted(shared, key=lambda item: (-mean[item], item))
     ranks = [
@@ -112,43 +115,43 @@ def side_by_side(
             item,
             rank,
             mean[item],
-            {name: mine[item] for name, mine in zip(replicas, ranks, strict=True)},
-            {name: mine[item] for name, mine in zip(replicas, known, strict=True)},
+            {name: rank_of[item] for name, rank_of in zip(replicas, ranks, strict=True)},
+            {name: score_of[item] for name, score_of in zip(replicas, scores_by_item, strict=True)},
             {
-                name: (_weight(mine[item]) - _weight(rank)) * mean[item] / ideal if ideal > 0 else 0.0
-                for name, mine in zip(replicas, ranks, strict=True)
+                name: (_weight(rank_of[item]) - _weight(rank)) * mean[item] / ideal if ideal > 0 else 0.0
+                for name, rank_of in zip(replicas, ranks, strict=True)
             },
         )
         for rank, item in enumerate(order, 1)
     )
     regret = {}
-    for name, mine in zip(replicas, ranks, strict=True):
+    for name, rank_of in zip(replicas, ranks, strict=True):
         # minus the rank orders as the replica did, ties and all
-        places = [-float(mine[item]) for item in order]
+        places = [-float(rank_of[item]) for item in order]
         regret[name] = float(replica_regret(places, [mean[item] for item in order])) if order else 0.0
     return SideBySide(tuple(replicas), placed, regret, left_out)
 
 
-def swaps(found: SideBySide) -> list[Swap]:
+def swaps(rankings: SideBySide) -> list[Swap]:
     """Each list's differences from the consensus, cut into parts that touch no rank in common; the costliest first.
 
     Example:
         >>> both = side_by_side(["a", "b"], [["x", "y"], ["y", "x"]], [[0.5, 0.3], [0.5, 0.4]])
-        >>> [(one.replica, one.first, one.last, one.items) for one in swaps(both)]
+        >>> [(swap.replica, swap.first, swap.last, swap.items) for swap in swaps(both)]
         [('b', 1, 2, ('y', 'x'))]
     """
     result = []
-    for replica in found.replicas:
+    for replica in rankings.replicas:
         part: list[Placed] = []
         furthest = 0
-        for one in found.items:
-            part.append(one)
-            furthest = max(furthest, one.ranks[replica])
-            if furthest == one.rank:  # so far both lists have the same items
+        for placed in rankings.items:
+            part.append(placed)
+            furthest = max(furthest, placed.ranks[replica])
+            if furthest == placed.rank:  # so far both lists have the same items
                 if len(part) > 1:
                     items = tuple(p.item for p in sorted(part, key=lambda p: p.ranks[replica]))
                     cost = -sum(p.gains[replica] for p in part)
-                    result.append(Swap(replica, part[0].rank, one.rank, items, max(cost, 0.0)))
+                    result.append(Swap(replica, part[0].rank, placed.rank, items, max(cost, 0.0)))
                 part = []
     return sorted(result, key=lambda swap: (-swap.cost, swap.first, swap.replica))
 

@@ -77,6 +77,6 @@ class DashboardSettings:
         return re.sub(r"[^A-Za-z0-9]+", "-", self.name).strip("-").lower()
 
     @property
-    def kept(self) -> Path | None:
+    def exemplar_directory(self) -> Path | None:
         """The directory of kept requests."""
         return self.exemplars or (self.run / "exemplars" if self.run is not None else None)

@@ -96,15 +96,15 @@ def add_pages(server: FastAPI, store: Store, settings: DashboardSettings, clock:
         look = "stale" if stale else ""
         moment = moment_of(context)
         shown = Shown(
-            tuple(one[CHART] for one in charts),
-            dict(zip((one[LIVE] for one in parts_shown), keys, strict=True)),
+            tuple(chart_id[CHART] for chart_id in charts),
+            dict(zip((part_id[LIVE] for part_id in parts_shown), keys, strict=True)),
         )
-        found = changes(content, shown) if ctx.triggered_id == "tick" else None
-        if found is None:
-            same = [no_update] * len(keys)
-            return content, look, no_update, same, same, moment
-        figures = {parts.chart_id(name): figure for name, figure in found.figures.items()}
-        return no_update, look, figures, found.contents, found.keys, moment
+        page_changes = changes(content, shown) if ctx.triggered_id == "tick" else None
+        if page_changes is None:
+            unchanged = [no_update] * len(keys)
+            return content, look, no_update, unchanged, unchanged, moment
+        figures = {parts.chart_id(name): figure for name, figure in page_changes.figures.items()}
+        return no_update, look, figures, page_changes.contents, page_changes.keys, moment
 
     app.clientside_callback(dash.ClientsideFunction("freshness", "take"), Input("moment", "data"))
     app.clientside_callback(dash.ClientsideFunction("charts", "update"), Input("figures", "data"))

@@ -10,9 +10,9 @@ from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, 
 from serving.monitor.store.results import AlertRow
 
 
-def alert_chart(found: Sequence[AlertRow], start: float, end: float, colors: Palette) -> Figure:
+def alert_chart(alerts: Sequence[AlertRow], start: float, end: float, colors: Palette) -> Figure:
     """A row a rule, a bar an alert: faint while pending, strong while firing."""
-    rules = list(dict.fromkeys(one.rule for one in found))
+    rules = list(dict.fromkeys(alert.rule for alert in alerts))
     traces = []
     for firing, color, name in (
         (False, colors.band(colors.warning, 0.3), "pending"),
@@ -20,13 +20,13 @@ def alert_chart(found: Sequence[AlertRow], start: float, end: float, colors: Pal
     ):
         x: list[Any] = []
         y: list[Any] = []
-        for one in found:
-            begins = one.fired if firing else one.started
-            ends = (one.resolved or end) if firing else (one.fired or one.resolved or end)
+        for alert in alerts:
+            begins = alert.fired if firing else alert.started
+            ends = (alert.resolved or end) if firing else (alert.fired or alert.resolved or end)
             if begins is None or ends < start:
                 continue
             x += [*moments([max(begins, start), min(ends, end)]), None]
-            y += [rules.index(one.rule)] * 2 + [None]
+            y += [rules.index(alert.rule)] * 2 + [None]
         line = {"color": color, "width": 12}
         traces.append(
             {

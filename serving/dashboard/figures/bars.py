@@ -9,10 +9,10 @@ from serving.dashboard.figures.style import Figure, Palette, across, drawn, plai
 from serving.monitor.store.results import OddOneOut
 
 
-def component_bars(found: OddOneOut, colors: Palette, *, factor: float = 3.0) -> Figure:
+def component_bars(noise: OddOneOut, colors: Palette, *, factor: float = 3.0) -> Figure:
     """Each replica's own noise, the noisiest on top; those that stand out in the warning colour."""
-    odd = {one.replica for one in found.odd}
-    shown = sorted(found.components, key=lambda component: component.value.value)
+    odd = {component.replica for component in noise.odd}
+    shown = sorted(noise.components, key=lambda component: component.value.value)
     figure = interval_bars(
         [component.replica for component in shown],
         [component.value for component in shown],

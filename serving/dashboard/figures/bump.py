@@ -10,29 +10,37 @@ from serving.dashboard.rankings import CONSENSUS, Placed, SideBySide
 _MOST_COLORED = 8
 
 
-def bump_chart(found: SideBySide, colors: Palette, *, k: int) -> Figure:
+def bump_chart(rankings: SideBySide, colors: Palette, *, k: int) -> Figure:
     """The top k of the consensus and of every replica; lines of items that moved are coloured, others grey.
 
     An item that a replica places below the top k ends in the row below the line.
 
     Args:
-        found: the rankings.
+        rankings: the rankings.
         colors: the theme.
         k: how many ranks to show.
     """
-    columns = [CONSENSUS, *found.replicas]
-    shown = [one for one in found.items if one.rank <= k or any(rank <= k for rank in one.ranks.values())]
+    columns = [CONSENSUS, *rankings.replicas]
+    shown = [
+        placed
+        for placed in rankings.items
+        if placed.rank <= k or any(rank <= k for rank in placed.ranks.values())
+    ]
     worst = sorted(
-        (one for one in shown if one.moved),
-        key=lambda one: (-max(abs(rank - one.rank) for rank in one.ranks.values()), one.rank),
+        (placed for placed in shown if placed.moved),
+        key=lambda placed: (-max(abs(rank - placed.rank) for rank in placed.ranks.values()), placed.rank),
     )
-    colored = {one.item: colors.color(place) for place, one in enumerate(worst[:_MOST_COLORED])}
+    colored = {placed.item: colors.color(place) for place, placed in enumerate(worst[:_MOST_COLORED])}
     below = k + 1.2
     traces = [
-        _line(one, found.replicas, colored.get(one.item), colors, k, below)
-        for one in sorted(shown, key=lambda one: one.item in colored)
+        _line(placed, rankings.replicas, colored.get(placed.item), colors, k, below)
+        for placed in sorted(shown, key=lambda placed: placed.item in colored)
     ]
-    last = {one.ranks[found.replicas[-1]]: one.item for one in shown if one.ranks[found.replicas[-1]] <= k}
+    last = {
+        placed.ranks[rankings.replicas[-1]]: placed.item
+        for placed in shown
+        if placed.ranks[rankings.replicas[-1]] <= k
+    }
     notes = [
         {
             "x": 1,
@@ -45,8 +53,8 @@ def bump_chart(found: SideBySide, colors: Palette, *, k: int) -> Figure:
         }
         for rank, item in last.items()
     ]
-    names = {one.rank: one.item for one in found.items if one.rank <= k}
-    ticks = list(range(1, min(k, len(found.items)) + 1))
+    names = {placed.rank: placed.item for placed in rankings.items if placed.rank <= k}
+    ticks = list(range(1, min(k, len(rankings.items)) + 1))
     longest = max((len(short(item, 14)) for item in last.values()), default=0)
     return drawn(
         traces,
@@ -89,15 +97,15 @@ def bump_chart(found: SideBySide, colors: Palette, *, k: int) -> Figure:
 
 
 def _line(
-    one: Placed, replicas: tuple[str, ...], color: str | None, colors: Palette, k: int, below: float
+    placed: Placed, replicas: tuple[str, ...], color: str | None, colors: Palette, k: int, below: float
 ) -> dict[str, Any]:
-    ranks = [one.rank, *(one.ranks[name] for name in replicas)]
-    scores = [one.mean, *(one.scores[name] for name in replicas)]
+    ranks = [placed.rank, *(placed.ranks[name] for name in replicas)]
+    scores = [placed.mean, *(placed.scores[name] for name in replicas)]
     loud = color is not None
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": plain_text(short(one.item, 24)),
+        "name": plain_text(short(placed.item, 24)),
         "showlegend": False,
         "x": list(range(len(ranks))),
         "y": [rank if rank <= k else below for rank in ranks],

@@ -14,13 +14,13 @@ LEAST = 0.9
 
 def coverage_chart(course: Sequence[CountRow], colors: Palette, *, span: tuple[float, float]) -> Figure:
     """A line a replica: the share of requests answered well."""
-    asked = {(row.time, row.replica): row.count for row in course if row.kind == "asked"}
+    requests = {(row.time, row.replica): row.count for row in course if row.kind == "asked"}
     answered = {(row.time, row.replica): row.count for row in course if row.kind == "answered"}
     traces = []
     lowest = 1.0
-    for place, replica in enumerate(sorted({replica for _, replica in asked})):
-        times = sorted(time for time, name in asked if name == replica and asked[time, name])
-        shares = [answered.get((time, replica), 0) / asked[time, replica] for time in times]
+    for place, replica in enumerate(sorted({replica for _, replica in requests})):
+        times = sorted(time for time, name in requests if name == replica and requests[time, name])
+        shares = [answered.get((time, replica), 0) / requests[time, replica] for time in times]
         lowest = min([lowest, *shares])
         traces.append(
             {

@@ -123,13 +123,13 @@ def unbroken(lines: Sequence[Line]) -> list[tuple[LinePoint, ...]]:
     )
     stretches: list[tuple[LinePoint, ...]] = []
     for line in lines:
-        theirs = {point.time for point in line.points}
+        line_times = {point.time for point in line.points}
         part: list[LinePoint] = []
         for point in line.points:
             if part:
                 first, last = bisect_right(every, part[-1].time), bisect_left(every, point.time)
-                others = any(time not in theirs for time in every[first:last])
-                if others or point.time - part[-1].time > longest:
+                interrupted = any(time not in line_times for time in every[first:last])
+                if interrupted or point.time - part[-1].time > longest:
                     stretches.append(tuple(part))
                     part = []
             part.append(point)
@@ -166,7 +166,7 @@ def _band(points: Sequence[LinePoint], label: str, color: str, colors: Palette) 
         "hoverinfo": "skip",
         "showlegend": False,
         "x": times + times[::-1],
-        "y": [scale * one.high for one in ends] + [scale * one.low for one in reversed(ends)],
+        "y": [scale * end.high for end in ends] + [scale * end.low for end in reversed(ends)],
     }
 
 

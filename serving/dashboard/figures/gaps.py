@@ -9,20 +9,20 @@ from serving.dashboard.figures.style import Figure, Palette, axis_title, drawn, 
 from serving.dashboard.queries.gaps import Gap
 
 
-def gap_chart(found: Sequence[Gap], colors: Palette) -> Figure:
+def gap_chart(gaps: Sequence[Gap], colors: Palette) -> Figure:
     """Bars of the observed share with intervals, dots of the predicted one; a tenth of the item pairs each."""
-    names = [_span(one) for one in found]
+    names = [_span(gap) for gap in gaps]
     intervals = [
-        (one.observed.value, max(one.observed.low, 0.0), min(one.observed.high, 1.0)) for one in found
+        (gap.observed.value, max(gap.observed.low, 0.0), min(gap.observed.high, 1.0)) for gap in gaps
     ]
     observed = {
-        "type": "bar", "name": "observed", "x": names, "y": [100 * one.observed.value for one in found],
+        "type": "bar", "name": "observed", "x": names, "y": [100 * gap.observed.value for gap in gaps],
         "marker": {"color": colors.accent}, "error_y": whiskers(intervals, colors.ink, scale=100, width=3),
         "hovertemplate": "%{y:.2f}%",
     }  # fmt: skip
     explained = {
         "type": "scatter", "mode": "markers", "name": "explained by noise", "x": names,
-        "y": [100 * one.predicted for one in found],
+        "y": [100 * gap.predicted for gap in gaps],
         "marker": {"color": colors.series[1], "size": 9, "symbol": "diamond"}, "hovertemplate": "%{y:.2f}%",
     }  # fmt: skip
     return drawn(
@@ -36,6 +36,6 @@ def gap_chart(found: Sequence[Gap], colors: Palette) -> Figure:
     )  # fmt: skip
 
 
-def _span(one: Gap) -> str:
-    low, high = (f"{edge:.2g}" for edge in (one.low, one.high))
-    return f"{low}\u2013{high}" if math.isfinite(one.high) else f"over {low}"
+def _span(gap: Gap) -> str:
+    low, high = (f"{edge:.2g}" for edge in (gap.low, gap.high))
+    return f"{low}\u2013{high}" if math.isfinite(gap.high) else f"over {low}"

@@ -10,10 +10,10 @@ from serving.dashboard.figures.style import Figure, Palette
 from serving.monitor.store.results import SliceRow
 
 
-def slice_bars(found: Sequence[SliceRow], label: str, colors: Palette) -> Figure:
+def slice_bars(rows: Sequence[SliceRow], label: str, colors: Palette) -> Figure:
     """One bar a slice, a colour a feature, in the order given from the top."""
-    features = list(dict.fromkeys(row.feature for row in found))
-    shown = list(reversed(found))
+    features = list(dict.fromkeys(row.feature for row in rows))
+    shown = list(reversed(rows))
     share = wording.is_share(label)
     return interval_bars(
         [f"{row.feature}: {row.value}" for row in shown],

@@ -19,11 +19,11 @@ def sparkline(times: Sequence[float], values: Sequence[float], color: str) -> st
         values: as many; what is not finite is left out.
         color: as in CSS.
     """
-    known = [(time, value) for time, value in zip(times, values, strict=True) if math.isfinite(value)]
-    if not known:
+    finite = [(time, value) for time, value in zip(times, values, strict=True) if math.isfinite(value)]
+    if not finite:
         return _picture("")
-    start, end = known[0][0], known[-1][0]
-    low, high = min(value for _, value in known), max(value for _, value in known)
+    start, end = finite[0][0], finite[-1][0]
+    low, high = min(value for _, value in finite), max(value for _, value in finite)
     spare = (_LEAST * max(abs(low), abs(high)) - (high - low)) / 2
     if spare > 0:
         low, high = low - spare, high + spare
@@ -32,7 +32,7 @@ def sparkline(times: Sequence[float], values: Sequence[float], color: str) -> st
             _EDGE + (_WIDTH - 2 * _EDGE) * ((time - start) / (end - start) if end > start else 1.0),
             _EDGE + (_HEIGHT - 2 * _EDGE) * ((high - value) / (high - low) if high > low else 0.5),
         )
-        for time, value in known
+        for time, value in finite
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     line = (

@@ -42,11 +42,11 @@ def build(context: Context) -> Content:
 
 
 def _plane(context: Context, report: Report) -> Panel:
-    known = [arm for arm in report.arms if "rpd_sym" in arm.divergence and "auc" in arm.quality]
+    arms = [arm for arm in report.arms if "rpd_sym" in arm.divergence and "auc" in arm.quality]
     title = "Steadier is left, better is up"
-    if not known:
+    if not arms:
         return Panel("plane", title, parts.message("The report has no relative PD and AUC."), size="half")
-    figure = plane(known, context.palette)
+    figure = plane(arms, context.palette)
     rows = [
         {
             "arm": a.name,
@@ -54,7 +54,7 @@ def _plane(context: Context, report: Report) -> Panel:
             "auc_std": a.quality["auc"][1],
             **flat({"rpd_sym": a.divergence["rpd_sym"]}),
         }
-        for a in known
+        for a in arms
     ]
     note = "Bars: standard deviation of AUC over replicas; 95% interval of relative PD."
     return Panel("plane", title, parts.chart("plane", figure, title), rows, figure, note, "narrow")
@@ -95,15 +95,17 @@ def _divergence(context: Context, report: Report) -> Panel:
     for label in labels:
         row: list[object] = [wording.title(label)]
         for arm in report.arms:
-            found = arm.divergence.get(label)
+            interval = arm.divergence.get(label)
             row.append(
-                f"{wording.amount(label, found.value)} ({wording.between(label, found)})" if found else "n/a"
+                f"{wording.amount(label, interval.value)} ({wording.between(label, interval)})"
+                if interval
+                else "n/a"
             )
         cells.append(row)
     rows = [
-        {"arm": arm.name, "measure": label, **flat(found)}
+        {"arm": arm.name, "measure": label, **flat(interval)}
         for arm in report.arms
-        for label, found in arm.divergence.items()
+        for label, interval in arm.divergence.items()
     ]
     columns = ["Measure", *(parts.short(arm.name, 30) for arm in report.arms)]
     shown = parts.table(columns, cells, numeric=range(1, len(columns)), caption="Divergence by arm")

@@ -80,13 +80,13 @@ def _rungs(label: str, rungs: Sequence[Rung]) -> Panel:
 
 
 def _streams(context: Context, label: str) -> Panel:
-    found = {
+    lines_by_stream = {
         stream: query.lines(context.store, label, context.start, context.end, stream=stream)
         for stream in ("probe", "live")
     }
     title = "Probe and live side by side"
     note = "The probe's requests never change: if it moves, the models changed. If only live traffic moves, the traffic did."
-    lines = [(stream, some) for stream, some in found.items() if some]
+    lines = [(stream, stream_lines) for stream, stream_lines in lines_by_stream.items() if stream_lines]
     if not lines:
         return Panel("streams", title, parts.message("Nothing has been measured in this window."), note=note)
     figure = course(
@@ -99,12 +99,12 @@ def _streams(context: Context, label: str) -> Panel:
     )
     rows = [
         {"stream": stream, **flat(point)}
-        for stream, some in found.items()
-        for line in some
+        for stream, stream_lines in lines_by_stream.items()
+        for line in stream_lines
         for point in line.points
     ]
     body: list[Component] = [parts.chart("streams", figure, title)]
-    if not found["live"]:
+    if not lines_by_stream["live"]:
         body.append(
             parts.message("No live round in this window: mirror calls to `ranker monitor --mirror-listen`.")
         )

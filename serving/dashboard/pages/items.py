@@ -22,55 +22,57 @@ _LISTED = 25
 
 def build(context: Context) -> Content:
     """Items and context values from kept requests, slices from the store."""
-    kept = uniform_sample(context.settings.kept, context.address.stream, context.start, context.end)
+    exemplars = uniform_sample(
+        context.settings.exemplar_directory, context.address.stream, context.start, context.end
+    )
     k = context.settings.k
-    said = (
-        f"From {total(kept):,} requests of the uniform sample; a line needs {SUPPORT} of them or more; "
+    summary = (
+        f"From {total(exemplars):,} requests of the uniform sample; a line needs {SUPPORT} of them or more; "
         "surest first, by the lower end of the interval; what never changed is left out."
     )
     return Content(
-        [html.H1("Items and users"), html.P(said, className="note")],
+        [html.H1("Items and users"), html.P(summary, className="note")],
         [
             _listing(
                 "items",
                 f"Items most often in one top {k} and not in another",
-                swapped_items(kept, k, SUPPORT),
+                swapped_items(exemplars, k, SUPPORT),
                 ["Item", "Requests", "Not in every top", "95%", "Ranks moved"],
-                lambda one: f"{one.moved:.2f}",
+                lambda swapped: f"{swapped.moved:.2f}",
             ),
             _listing(
                 "users",
                 "Users whose first item changes most often",
-                swapped_contexts(kept, SUPPORT),
+                swapped_contexts(exemplars, SUPPORT),
                 ["Context", "Requests", "First item differs", "95%", "Clicks lost"],
-                lambda one: wording.amount("consensus_regret", one.moved),
+                lambda swapped: wording.amount("consensus_regret", swapped.moved),
             ),
             _slices(context),
         ],
     )
 
 
-def _listing(key: str, title: str, found: Sequence[Swapped], columns: list[str], moved: object) -> Panel:
-    if not found:
+def _listing(key: str, title: str, entries: Sequence[Swapped], columns: list[str], moved: object) -> Panel:
+    if not entries:
         text = f"Nothing that changed was in {SUPPORT} kept requests or more of this window."
         return Panel(key, title, parts.message(text), size="half")
     cells = [
         [
-            parts.name(one.name, 34),
-            f"{one.requests:,}",
-            f"{wording.percent(one.share.value)}%",
-            wording.between("top1_swap", one.share),
-            moved(one),  # type: ignore[operator]
+            parts.name(entry.name, 34),
+            f"{entry.requests:,}",
+            f"{wording.percent(entry.share.value)}%",
+            wording.between("top1_swap", entry.share),
+            moved(entry),  # type: ignore[operator]
         ]
-        for one in found[:_LISTED]
+        for entry in entries[:_LISTED]
     ]
     shown = parts.table(columns, cells, numeric=(1, 2, 3, 4), caption=title)
-    return Panel(key, title, shown, [flat(one) for one in found], size="half")
+    return Panel(key, title, shown, [flat(entry) for entry in entries], size="half")
 
 
 def _slices(context: Context) -> Panel:
     label = context.address.measure
-    found = query.slices(
+    slices = query.slices(
         context.store,
         label,
         context.now,
@@ -78,18 +80,18 @@ def _slices(context: Context) -> Panel:
         window=context.settings.monitor_window,
     )
     title = f"{wording.title(label)} by slice, over all requests"
-    if not found:
+    if not slices:
         return Panel(
             "slices",
             title,
             parts.message("This measure is not kept by slice, or `monitor.slices` names no feature."),
         )
-    figure = slice_bars(found, label, context.palette)
+    figure = slice_bars(slices, label, context.palette)
     return Panel(
         "slices",
         title,
         parts.chart("slices", figure, title),
-        [flat(row) for row in found],
+        [flat(row) for row in slices],
         figure,
         "Mean over all pairs, with 95% intervals.",
     )

@@ -1,4 +1,4 @@
-"""How every number is made: the formulas come from the functions that compute them."""
+"""How every number is made: the formulas of the measures come from the catalogue, those of the method stand here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from dash import html
 
 from ranker import wording
 from ranker.divergence import CATALOGUE, LEVELS
-from ranker.divergence.attribution import noise_components
-from ranker.divergence.gaps import gap_noise
-from ranker.divergence.near_ties import inversion_probability_given_mean
-from ranker.divergence.sequence import half_width
 from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 
@@ -28,25 +24,29 @@ def build(context: Context) -> Content:
 def _measures(context: Context) -> Panel:
     cells = []
     rows = []
-    for name, one in CATALOGUE.items():
+    for name, entry in CATALOGUE.items():
         label = name.replace("@k", f"@{context.settings.k}").replace("@t", "@0.5")
         cells.append(
             [
                 [html.Strong(wording.title(label)), html.Br(), html.Code(name)],
-                [one.title.replace("`", ""), html.Br(), html.Code(one.formula, className="formula")],
-                [one.range, html.Br(), html.Span(f"{one.unit}; {_WEIGHTS[one.weight]}", className="note")],
+                [entry.title.replace("`", ""), html.Br(), html.Code(entry.formula, className="formula")],
+                [
+                    entry.range,
+                    html.Br(),
+                    html.Span(f"{entry.unit}; {_WEIGHTS[entry.weight]}", className="note"),
+                ],
             ]
         )
         rows.append(
             {
                 "measure": name,
                 "title": wording.title(label),
-                "what": one.title,
-                "formula": one.formula,
-                "range": one.range,
-                "unit": one.unit,
-                "weight": one.weight,
-                "source": one.source,
+                "what": entry.title,
+                "formula": entry.formula,
+                "range": entry.range,
+                "unit": entry.unit,
+                "weight": entry.weight,
+                "source": entry.source,
             }
         )
     shown = parts.table(["Measure", "What and how", "Range and unit"], cells, caption="Measures")
@@ -82,17 +82,23 @@ def _uncertainty(context: Context) -> Panel:
         (
             "Looking again and again",
             "Alerts ask every minute, so they hold a confidence sequence to the budget, which stays right however often "
-            f"it is asked. {_first(half_width)}",
+            "it is asked. Half-width of the sequence after t observations with the given standard deviation. "
+            "Formula: s sqrt(2 (t r^2 + 1) / (t^2 r^2) ln(sqrt(t r^2 + 1) / alpha)).",
         ),
         (
             "Odd one out",
-            f"{_first(noise_components)} A replica is named when its noise is over three times the median after "
+            "Noise variance of each replica from the mean squared differences of log-odds between replicas. "
+            "Formula: s2_i = (r_i - S / (M - 1)) / (M - 2); r_i = sum_j D2_ij, S = sum_(i<j) D2_ij, M >= 3. "
+            "A replica is named when its noise is over three times the median after "
             "Holm's correction.",
         ),
         (
             "Near ties",
-            f"{_first(inversion_probability_given_mean)}; m is the mean of the two replicas' gaps, whose deciles the chart "
-            f"shows. sigma: {_first(gap_noise)} More swaps at large gaps than that mean a bug, not noise.",
+            "Probability that two replicas disagree on a pair of items, given the mean of their two gaps. "
+            "Formula: 2 Phi(-|m| / sigma); m is the mean of the two replicas' gaps, whose deciles the chart shows. "
+            "sigma: Standard deviation of one replica's noise on one item's log-odds, as far as it moves gaps. "
+            "Formula: sqrt(sum_n sum_i (d_ni - mean_i d_ni)^2 / (2 sum_n (K_n - 1))), d the difference of their "
+            "log-odds. More swaps at large gaps than that mean a bug, not noise.",
         ),
         (
             "Kept requests",
@@ -104,13 +110,6 @@ def _uncertainty(context: Context) -> Panel:
     )
     rows = [{"term": term, "text": text} for term, text in entries]
     return Panel("uncertainty", "How it is judged", body, rows, size="half")
-
-
-def _first(function: object) -> str:
-    """A docstring's first sentence and its formula."""
-    lines = [line.strip() for line in (getattr(function, "__doc__", "") or "").splitlines()]
-    formula = [line for line in lines if line.startswith("Formula: ")]
-    return " ".join([lines[0] if lines else "", *formula])
 
 
 def _levels() -> Panel:

@@ -36,9 +36,9 @@ def build(context: Context) -> Content:
     """Verdict and tiles on top; matrix, course, odd one out, health of the measurement below."""
     address = context.address
     labels = tuple(dict.fromkeys((*headlines(context), address.measure)))
-    found = courses(context.store, labels, context.start, context.end, stream=address.stream)
+    lines_by_label = courses(context.store, labels, context.start, context.end, stream=address.stream)
     day = (
-        found
+        lines_by_label
         if address.seconds == DAY
         else courses(context.store, labels, context.end - DAY, context.end, stream=address.stream, points=150)
     )
@@ -46,7 +46,7 @@ def build(context: Context) -> Content:
         head=[html.H1("Overview", className="hidden"), _verdict(context), _tiles(context, day)],
         panels=[
             _matrix(context),
-            _course(context, found[address.measure]),
+            _course(context, lines_by_label[address.measure]),
             _odd_one_out(context),
             _health(context),
         ],
@@ -61,7 +61,9 @@ def _verdict(context: Context) -> Component:
     state = verdict.state.lower().replace(" ", "-")
     # who is in the newest round counts; a replica that was taken away is of the past
     replicas = [
-        one for one in context.snapshot.replicas if one.replica in fresh.outcomes or not fresh.outcomes
+        replica
+        for replica in context.snapshot.replicas
+        if replica.replica in fresh.outcomes or not fresh.outcomes
     ]
     versions = sorted({replica.version for replica in replicas})
     answer, pairs = verdict.answering, verdict.answering * (verdict.answering - 1) // 2
@@ -70,17 +72,17 @@ def _verdict(context: Context) -> Component:
         if answer < verdict.asked
         else wording.count(answer, "replica")
     )
-    said = [f"{of}, {wording.count(pairs, 'pair')}"]
+    facts = [f"{of}, {wording.count(pairs, 'pair')}"]
     if fresh.time is not None:
-        said.append(f"{wording.count(fresh.requests, 'request')} a round")
+        facts.append(f"{wording.count(fresh.requests, 'request')} a round")
     if versions:
-        said.append(f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}")
+        facts.append(f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}")
     firing = len(context.status.firing)
     if firing:
-        said.append(f"{wording.count(firing, 'alert')} firing")
+        facts.append(f"{wording.count(firing, 'alert')} firing")
     if verdict.sentence.endswith(TOO_FEW) and context.address.stream == PROBE:
-        said.append("monitor.requests sets how many are asked")
-    said += [note[0].upper() + note[1:] for note in verdict.notes if note not in verdict.sentence]
+        facts.append("monitor.requests sets how many are asked")
+    facts += [note[0].upper() + note[1:] for note in verdict.notes if note not in verdict.sentence]
     return html.Section(
         [
             html.P(
@@ -93,7 +95,7 @@ def _verdict(context: Context) -> Component:
                 className="state",
             ),
             html.P(verdict.sentence, className="sentence"),
-            html.P(" · ".join(said), className="aside"),
+            html.P(" · ".join(facts), className="aside"),
         ],
         className=f"verdict {state}",
         id="verdict",
@@ -156,19 +158,19 @@ def _tile(context: Context, label: str, points: Sequence[LinePoint]) -> Componen
 
 def _matrix(context: Context) -> Panel:
     label = context.address.measure
-    found = query.matrix(
+    matrix = query.matrix(
         context.store,
         label,
         context.now,
         stream=context.address.stream,
         window=context.settings.monitor_window,
     )
-    rows = [flat(cell) for cell in found.cells]
+    rows = [flat(cell) for cell in matrix.cells]
     budget = context.settings.budget.get(label)
     return Panel(
         "matrix",
         f"{wording.title(label)} between replicas, above the floor",
-        matrix_table(found, context.address, enough=context.settings.enough, budget=budget),
+        matrix_table(matrix, context.address, enough=context.settings.enough, budget=budget),
         rows,
         note="Alike replicas stand together. Select a cell to see the pair.",
         size="narrow",
@@ -203,28 +205,30 @@ def _before(context: Context, label: str) -> list[Line]:
     """The range so long before, moved to where this one stands."""
     address, shift = context.address, WINDOWS[context.address.compare]
     start, end = context.start - shift, context.end - shift
-    found = courses(context.store, (label,), start, end, stream=address.stream)[label]
+    lines = courses(context.store, (label,), start, end, stream=address.stream)[label]
     return [
         replace(line, points=tuple(replace(point, time=point.time + shift) for point in line.points))
-        for line in found
+        for line in lines
     ]
 
 
 def _odd_one_out(context: Context) -> Panel:
-    found = context.status.odd
+    odd_one_out = context.status.odd
     title = "Odd one out: each replica's own noise"
-    if not found.components:
+    if not odd_one_out.components:
         two = " With two replicas a difference shows, not which of them is the odd one."
         text = "Three replicas or more are needed." + (two if context.verdict.asked == 2 else "")
         return Panel("odd-one-out", title, parts.message(text), size="wide")
-    figure = component_bars(found, context.palette)
-    odd = [one.replica for one in found.odd]
-    said = f"{' and '.join(odd)} stand{'s' if len(odd) == 1 else ''} out." if odd else "Nobody stands out."
-    rows = [flat(component) | {"odd": component.replica in odd} for component in found.components]
+    figure = component_bars(odd_one_out, context.palette)
+    odd = [component.replica for component in odd_one_out.odd]
+    sentence = (
+        f"{' and '.join(odd)} stand{'s' if len(odd) == 1 else ''} out." if odd else "Nobody stands out."
+    )
+    rows = [flat(component) | {"odd": component.replica in odd} for component in odd_one_out.components]
     return Panel(
         "odd-one-out",
         title,
-        [html.P(said, className="lead"), parts.chart("odd-one-out", figure, title)],
+        [html.P(sentence, className="lead"), parts.chart("odd-one-out", figure, title)],
         rows,
         figure,
         note="Variance of log-odds with its 95% interval; the dashed line is three times the median.",

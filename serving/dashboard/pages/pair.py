@@ -27,25 +27,25 @@ _RARE = 0.002
 def build(context: Context) -> Content:
     """The pair of the address, else the one furthest apart."""
     address = context.address
-    found = query.matrix(
+    matrix = query.matrix(
         context.store,
         address.measure,
         context.now,
         stream=address.stream,
         window=context.settings.monitor_window,
     )
-    if not found.cells:
+    if not matrix.cells:
         return Content([html.H1("Pair"), parts.message("Nothing has been compared yet.")])
-    cell = next((one for one in found.cells if {one.a, one.b} == {address.a, address.b}), None)
+    cell = next((pair for pair in matrix.cells if {pair.a, pair.b} == {address.a, address.b}), None)
     if cell is None and (address.a or address.b):
-        names = ", ".join(parts.short(name, 30) for name in found.replicas)
-        said = f"These two are not compared now. There are {names}."
-        return Content([html.H1("Pair"), *_choice(context, found.replicas, None), parts.message(said)])
-    cell = cell or max(found.cells, key=lambda one: _known(one.excess.value))
+        names = ", ".join(parts.short(name, 30) for name in matrix.replicas)
+        sentence = f"These two are not compared now. There are {names}."
+        return Content([html.H1("Pair"), *_choice(context, matrix.replicas, None), parts.message(sentence)])
+    cell = cell or max(matrix.cells, key=lambda pair: _known(pair.excess.value))
     return Content(
         [
             html.H1(["Pair ", parts.name(cell.a, 40), " and ", parts.name(cell.b, 40)]),
-            *_choice(context, found.replicas, cell),
+            *_choice(context, matrix.replicas, cell),
             _facts(context, cell),
         ],
         [
@@ -135,26 +135,26 @@ def _course(context: Context, cell: PairEstimate) -> Panel:
 def _gaps(context: Context, cell: PairEstimate) -> Panel:
     title = "Are the swaps near ties?"
     note = "Share of item pairs inverted, by deciles of their gap, with 95% intervals; counted once an hour."
-    found = gaps(context.store, cell.a, cell.b, context.start, context.end, stream=context.address.stream)
-    if not found:
+    tenths = gaps(context.store, cell.a, cell.b, context.start, context.end, stream=context.address.stream)
+    if not tenths:
         text = "Not counted in this window: the probe's stream is, where two replicas differ at all."
         return Panel("gaps", title, parts.message(text), note=note, size="half")
-    figure = gap_chart(found, context.palette)
+    figure = gap_chart(tenths, context.palette)
     # where noise explains next to nothing, an inversion is no accident
-    odd = any(one.predicted < _RARE and one.excess.low > _RARE for one in found)
-    said = (
+    odd = any(tenth.predicted < _RARE and tenth.excess.low > _RARE for tenth in tenths)
+    sentence = (
         "More swaps at large gaps than noise explains: look for a difference in features or versions."
         if odd
         else "No more swaps at large gaps than noise explains."
     )
-    lead = html.P(said, className="lead bad" if odd else "lead")
-    rows = [flat(one) | {"predicted": one.predicted} for one in found]
+    lead = html.P(sentence, className="lead bad" if odd else "lead")
+    rows = [flat(tenth) | {"predicted": tenth.predicted} for tenth in tenths]
     return Panel("gaps", title, [lead, parts.chart("gaps", figure, title)], rows, figure, note, "half")
 
 
 def _slices(context: Context, cell: PairEstimate) -> Panel:
     label = context.address.measure
-    found = query.slices(
+    slices = query.slices(
         context.store,
         label,
         context.now,
@@ -164,15 +164,15 @@ def _slices(context: Context, cell: PairEstimate) -> Panel:
         b=cell.b,
     )
     title = f"{wording.title(label)} by slice"
-    if not found:
+    if not slices:
         text = "This measure is not kept by slice, or `monitor.slices` names no feature."
         return Panel("slices", title, parts.message(text), size="half")
-    figure = slice_bars(found, label, context.palette)
+    figure = slice_bars(slices, label, context.palette)
     return Panel(
         "slices",
         title,
         parts.chart("slices", figure, title),
-        [flat(row) for row in found],
+        [flat(row) for row in slices],
         figure,
         "Parts of the requests, with 95% intervals.",
         "half",
@@ -180,34 +180,41 @@ def _slices(context: Context, cell: PairEstimate) -> Panel:
 
 
 def _requests(context: Context, cell: PairEstimate) -> Panel:
-    kept = kept_requests(context.settings.kept, context.address.stream, context.start, context.end)
-    apart = most_apart(kept, cell.a, cell.b)
+    exemplars = kept_requests(
+        context.settings.exemplar_directory, context.address.stream, context.start, context.end
+    )
+    apart = most_apart(exemplars, cell.a, cell.b)
     title = "Requests on which they part first"
     if not apart:
         return Panel(
             "requests", title, parts.message("No kept request has another order by these two."), size="half"
         )
     rows = [
-        {"request": one.request, "time": parts.clock(one.time), "first_difference": rank, "cost": one.cost}
-        for one, rank in apart
+        {
+            "request": exemplar.request,
+            "time": parts.clock(exemplar.time),
+            "first_difference": rank,
+            "cost": exemplar.cost,
+        }
+        for exemplar, rank in apart
     ]
     cells = [
         [
             parts.link(
-                parts.name(one.request, 30),
-                context.address.to("request", request=one.request, a=cell.a, b=cell.b),
+                parts.name(exemplar.request, 30),
+                context.address.to("request", request=exemplar.request, a=cell.a, b=cell.b),
             ),
             str(rank),
-            wording.amount("consensus_regret", one.cost),
+            wording.amount("consensus_regret", exemplar.cost),
         ]
-        for one, rank in apart
+        for exemplar, rank in apart
     ]
     shown = parts.table(["Request", "First rank", "Clicks lost"], cells, numeric=(1, 2), caption=title)
     return Panel("requests", title, shown, rows, note="Kept whole by the monitor.", size="half")
 
 
 def _measures(context: Context, cell: PairEstimate) -> Panel:
-    found = pair_measures(
+    estimates = pair_measures(
         context.store,
         cell.a,
         cell.b,
@@ -215,15 +222,15 @@ def _measures(context: Context, cell: PairEstimate) -> Panel:
         stream=context.address.stream,
         window=context.settings.monitor_window,
     )
-    rows = [{"measure": label, **flat(one.value)} for label, one in found.items()]
+    rows = [{"measure": label, **flat(estimate.value)} for label, estimate in estimates.items()]
     cells = [
         [
             parts.link(wording.title(label), context.address.to(measure=label)),
-            wording.amount(label, one.value.value),
-            wording.between(label, one.value),
-            wording.amount(label, one.excess.value),
+            wording.amount(label, estimate.value.value),
+            wording.between(label, estimate.value),
+            wording.amount(label, estimate.excess.value),
         ]
-        for label, one in found.items()
+        for label, estimate in estimates.items()
     ]
     shown = parts.table(
         ["Measure", "Value", "95% interval", "Above floor"], cells, numeric=(1, 2, 3), caption="Measures"

@@ -59,12 +59,12 @@ def _kinds(sums: Sequence[CountRow]) -> Panel:
     for row in sums:
         by_replica.setdefault(row.replica, {})[row.kind] = row.count
     seen = [kind for kind in KINDS if any(kind in kinds for kinds in by_replica.values())]
-    others = sorted({k for kinds in by_replica.values() for k in kinds} - {"asked", "answered", *KINDS})
-    columns = ["Replica", "Asked", "Answered", *(f"{kind}: {KINDS[kind]}" for kind in seen), *others]
+    more_kinds = sorted({k for kinds in by_replica.values() for k in kinds} - {"asked", "answered", *KINDS})
+    columns = ["Replica", "Asked", "Answered", *(f"{kind}: {KINDS[kind]}" for kind in seen), *more_kinds]
     cells: list[list[Any]] = [
         [
             parts.name(replica, 30),
-            *(f"{kinds.get(kind, 0):,}" for kind in ("asked", "answered", *seen, *others)),
+            *(f"{kinds.get(kind, 0):,}" for kind in ("asked", "answered", *seen, *more_kinds)),
         ]
         for replica, kinds in by_replica.items()
     ]
@@ -72,12 +72,12 @@ def _kinds(sums: Sequence[CountRow]) -> Panel:
     title = "Requests by outcome"
     if not cells:
         return Panel("kinds", title, parts.message("Nothing has been asked in this window."))
-    said = [] if seen or others else [html.P("No request went without an answer.", className="lead")]
+    lead = [] if seen or more_kinds else [html.P("No request went without an answer.", className="lead")]
     shown = parts.table(columns, cells, numeric=range(1, len(columns)), caption=title)
     return Panel(
         "kinds",
         title,
-        [*said, shown],
+        [*lead, shown],
         rows,
         note="An answer that cannot be used is counted, never averaged in.",
     )
@@ -85,17 +85,17 @@ def _kinds(sums: Sequence[CountRow]) -> Panel:
 
 def _refused(context: Context) -> Panel:
     events = query.events(context.store, context.start, context.end)
-    found = [event for event in events if event.kind == "incompatible"]
+    refusals = [event for event in events if event.kind == "incompatible"]
     title = "Replicas that may not be compared"
-    if not found:
+    if not refusals:
         return Panel("refused", title, parts.message("None: features and vocabularies agree."), size="narrow")
     cells = [
         [
-            parts.clock(one.time),
-            parts.name(one.replica, 30),
-            parts.name(str(one.detail.get("reason", "")), 120),
+            parts.clock(refusal.time),
+            parts.name(refusal.replica, 30),
+            parts.name(str(refusal.detail.get("reason", "")), 120),
         ]
-        for one in found
+        for refusal in refusals
     ]
     shown = parts.table([f"Since ({zone_name()})", "Replica", "Why"], cells, caption=title)
-    return Panel("refused", title, shown, [flat(one) for one in found], size="narrow")
+    return Panel("refused", title, shown, [flat(refusal) for refusal in refusals], size="narrow")

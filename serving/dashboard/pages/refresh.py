@@ -24,50 +24,50 @@ _TONES = {"within": "good", "above": "bad", "undecided": "", "no baseline": ""}
 def build(context: Context) -> Content:
     """Every refresh of the window, and the gate's last word."""
     label = context.address.measure
-    found = refreshes(context.store, label, context.start, context.end)
-    above = sum(one.held == "above" for one in found)
-    said = (
-        f"{len(found)} refreshes ({context.address.range_name}); {above} changed more than replicas differ by anyway."
-        if found
+    rows = refreshes(context.store, label, context.start, context.end)
+    above = sum(refresh.held == "above" for refresh in rows)
+    sentence = (
+        f"{len(rows)} refreshes ({context.address.range_name}); {above} changed more than replicas differ by anyway."
+        if rows
         else f"No refresh ({context.address.range_name})."
     )
     return Content(
-        [html.H1("Refresh"), html.P(said, className="lead")],
-        [_chart(context, label, found), _gate(context), _table(label, found)],
+        [html.H1("Refresh"), html.P(sentence, className="lead")],
+        [_chart(context, label, rows), _gate(context), _table(label, rows)],
     )
 
 
-def _chart(context: Context, label: str, found: Sequence[Refresh]) -> Panel:
+def _chart(context: Context, label: str, rows: Sequence[Refresh]) -> Panel:
     title = f"{wording.title(label)}: new version against old"
-    if not found:
+    if not rows:
         text = "When a replica serves another version, what changed is held to what replicas differ by anyway, here."
         return Panel("churn", title, parts.message(text), size="wide")
-    figure = refresh_chart(found[:24], label, context.palette)
+    figure = refresh_chart(rows[:24], label, context.palette)
     note = f"Dots: a refresh, with its 95% interval. Ticks: between replicas at that time, plus {MARGIN:.0%}."
     return Panel(
         "churn",
         title,
         parts.chart("churn", figure, title),
-        [flat(one) for one in found],
+        [flat(refresh) for refresh in rows],
         figure,
         note,
         "wide",
     )
 
 
-def _table(label: str, found: Sequence[Refresh]) -> Panel:
+def _table(label: str, rows: Sequence[Refresh]) -> Panel:
     cells = [
         [
-            parts.clock(one.time),
-            parts.name(one.replica, 30),
-            f"{one.old} → {one.new}",
-            wording.amount(label, one.churn.value),
-            wording.between(label, one.churn),
-            wording.amount(label, one.baseline.value) if one.baseline else "n/a",
-            html.Span(one.held, className=_TONES[one.held]),
-            f"{one.n:,}",
+            parts.clock(refresh.time),
+            parts.name(refresh.replica, 30),
+            f"{refresh.old} → {refresh.new}",
+            wording.amount(label, refresh.churn.value),
+            wording.between(label, refresh.churn),
+            wording.amount(label, refresh.baseline.value) if refresh.baseline else "n/a",
+            html.Span(refresh.held, className=_TONES[refresh.held]),
+            f"{refresh.n:,}",
         ]
-        for one in found[:100]
+        for refresh in rows[:100]
     ]
     columns = [
         f"Time ({zone_name()})",
@@ -81,10 +81,10 @@ def _table(label: str, found: Sequence[Refresh]) -> Panel:
     ]
     shown = (
         parts.table(columns, cells, numeric=(3, 4, 5, 7), caption="Refreshes")
-        if found
+        if rows
         else parts.message("None.")
     )
-    return Panel("refreshes", "Every refresh", shown, [flat(one) for one in found])
+    return Panel("refreshes", "Every refresh", shown, [flat(refresh) for refresh in rows])
 
 
 def _gate(context: Context) -> Panel:
@@ -159,5 +159,5 @@ def _evidence(context: Context, answer: Mapping[str, Any]) -> list[tuple[str, Co
         ("Requests", f"{answer.get('requests', '?')}"),
         ("Probe", html.Code(str(answer.get("probe", "?")))),
         ("Candidate", html.Div(named[0])),
-        ("Baseline", html.Div([html.Div(one) for one in named[1:]])),
+        ("Baseline", html.Div([html.Div(name) for name in named[1:]])),
     ]

@@ -43,7 +43,7 @@ def courses(
     by_series: dict[int, list[Row]] = {}
     for row in rows:
         by_series.setdefault(row.series, []).append(row)
-    found: dict[str, tuple[Line, ...]] = {}
+    lines_by_label: dict[str, tuple[Line, ...]] = {}
     for label in labels:
         lines = []
         for course in by_series.values():
@@ -52,8 +52,10 @@ def courses(
             first = course[0]
             statistics = [(row, row.statistic(label, stream)) for row in course]
             marks = tuple(
-                LinePoint(row.moment, *measure_interval(label, one, level), n=one.n, rounds=row.rounds)
-                for row, one in statistics
+                LinePoint(
+                    row.moment, *measure_interval(label, statistic, level), n=statistic.n, rounds=row.rounds
+                )
+                for row, statistic in statistics
             )
             lines.append(
                 Line(
@@ -69,8 +71,8 @@ def courses(
                     marks,
                 )
             )
-        found[label] = tuple(sorted(lines, key=lambda line: line.points[0].time))
-    return found
+        lines_by_label[label] = tuple(sorted(lines, key=lambda line: line.points[0].time))
+    return lines_by_label
 
 
 def floor_course(
@@ -85,21 +87,21 @@ def floor_course(
     for row in rows:
         if label in row.labels:
             by_time.setdefault(row.time, []).append(row)
-    found = []
-    for time, here in sorted(by_time.items()):
+    floor_points = []
+    for time, cells in sorted(by_time.items()):
         sums = [
             packing.one_round(row.sums[row.labels.index(label)], row.rounds)
             if stream == PROBE
             else row.sums[row.labels.index(label)]
-            for row in here
+            for row in cells
         ]
         statistic = packing.to_statistic(np.sum(sums, axis=0))
-        rounds = max(row.rounds for row in here)
-        time += round(sum(row.elapsed for row in here) / max(sum(row.rounds for row in here), 1))
-        found.append(
+        rounds = max(row.rounds for row in cells)
+        time += round(sum(row.elapsed for row in cells) / max(sum(row.rounds for row in cells), 1))
+        floor_points.append(
             LinePoint(time, *measure_interval(label, statistic, level), n=statistic.n, rounds=rounds)
         )
-    return tuple(found)
+    return tuple(floor_points)
 
 
 def joined(lines: Sequence[Line]) -> list[LinePoint]:

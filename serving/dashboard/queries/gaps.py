@@ -49,11 +49,11 @@ def gaps(store: Store, a: str, b: str, start: float, end: float, *, stream: str)
         end: not included.
         stream: `probe` or `live`.
     """
-    left, right = aliased(SubjectTable), aliased(SubjectTable)
-    names = left.replica.in_((a, b)), right.replica.in_((a, b))
+    first, second = aliased(SubjectTable), aliased(SubjectTable)
+    names = first.replica.in_((a, b)), second.replica.in_((a, b))
     with store.read() as connection:
         rows = load_window(
-            connection, stream, end, end - start, Series.kind == "gaps", *names, sides=(left, right)
+            connection, stream, end, end - start, Series.kind == "gaps", *names, sides=(first, second)
         )
     # the series of the newest versions; stores made before there were tenths have others
     whole = next((row.statistics(stream) for row in reversed(rows) if "gap@tenth-1" in row.labels), None)

@@ -31,43 +31,45 @@ class Swapped:
     moved: float
 
 
-def swapped_items(kept: Iterable[RequestExemplar], k: int, support: int) -> list[Swapped]:
+def swapped_items(exemplars: Iterable[RequestExemplar], k: int, support: int) -> list[Swapped]:
     """Items by the share of requests, of those with it in some replica's top k, in which it is not in everyone's.
 
     Args:
-        kept: a uniform sample.
+        exemplars: a uniform sample.
         k: how deep the top is.
         support: least number of requests.
     """
     seen: _Seen = {}
-    for one in kept:
-        ranks = [{item: rank for rank, item in enumerate(items, 1)} for items in one.items]
-        tops = [set(items[:k]) for items in one.items]
+    for exemplar in exemplars:
+        ranks = [{item: rank for rank, item in enumerate(items, 1)} for items in exemplar.items]
+        tops = [set(items[:k]) for items in exemplar.items]
         if len(ranks) < 2:
             continue
         for item in set().union(*tops):
-            places = [mine[item] for mine in ranks if item in mine]
+            places = [ranks_by_item[item] for ranks_by_item in ranks if item in ranks_by_item]
             distances = [abs(x - y) for x, y in combinations(places, 2)]
             missing = not all(item in top for top in tops)
             mark = (missing, sum(distances) / max(len(distances), 1))
-            seen.setdefault(item, {}).setdefault(one.request, []).append(mark)
+            seen.setdefault(item, {}).setdefault(exemplar.request, []).append(mark)
     return _listed(seen, support)
 
 
-def swapped_contexts(kept: Iterable[RequestExemplar], support: int) -> list[Swapped]:
+def swapped_contexts(exemplars: Iterable[RequestExemplar], support: int) -> list[Swapped]:
     """Values of context features by the share of requests whose first item is not the same for all replicas."""
     seen: _Seen = {}
-    for one in kept:
-        if len(one.items) < 2 or not all(one.items):
+    for exemplar in exemplars:
+        if len(exemplar.items) < 2 or not all(exemplar.items):
             continue
-        differs = len({items[0] for items in one.items}) > 1
-        for feature, value in one.context.items():
-            seen.setdefault(f"{feature}: {value}", {}).setdefault(one.request, []).append((differs, one.cost))
+        differs = len({items[0] for items in exemplar.items}) > 1
+        for feature, value in exemplar.context.items():
+            seen.setdefault(f"{feature}: {value}", {}).setdefault(exemplar.request, []).append(
+                (differs, exemplar.cost)
+            )
     return _listed(seen, support)
 
 
 def _listed(seen: _Seen, support: int) -> list[Swapped]:
-    found = []
+    swapped = []
     for name, requests in seen.items():
         n = len(requests)
         if n < support:
@@ -76,11 +78,11 @@ def _listed(seen: _Seen, support: int) -> list[Swapped]:
         shares = [sum(differs for differs, _ in marks) / len(marks) for marks in requests.values()]
         moved = [sum(moved for _, moved in marks) / len(marks) for marks in requests.values()]
         if sum(shares) > 0:
-            found.append(Swapped(name, n, wilson(sum(shares), n), sum(moved) / n))
+            swapped.append(Swapped(name, n, wilson(sum(shares), n), sum(moved) / n))
     # by the lower end: what is surely often, not what is rare and happened once
-    return sorted(found, key=lambda one: (-one.share.low, -one.requests, one.name))
+    return sorted(swapped, key=lambda entry: (-entry.share.low, -entry.requests, entry.name))
 
 
-def total(kept: Sequence[RequestExemplar]) -> int:
+def total(exemplars: Sequence[RequestExemplar]) -> int:
     """How many different requests there are with two replicas' rankings or more."""
-    return len({one.request for one in kept if len(one.items) > 1})
+    return len({exemplar.request for exemplar in exemplars if len(exemplar.items) > 1})

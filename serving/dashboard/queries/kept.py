@@ -24,10 +24,12 @@ def kept_requests(
     """
     if directory is None or not directory.is_dir():
         return ()
-    found = read_exemplars(directory, stream, start, end, request=request, limit=_MOST)
+    exemplars = read_exemplars(directory, stream, start, end, request=request, limit=_MOST)
     once: dict[tuple[int, str], RequestExemplar] = {}
-    for one in sorted(found, key=lambda one: (-(one.time // 3600), -one.cost, one.request)):
-        once.setdefault((one.time // 3600, one.request), one)
+    for exemplar in sorted(
+        exemplars, key=lambda exemplar: (-(exemplar.time // 3600), -exemplar.cost, exemplar.request)
+    ):
+        once.setdefault((exemplar.time // 3600, exemplar.request), exemplar)
     return tuple(once.values())
 
 
@@ -38,24 +40,26 @@ def uniform_sample(
     if directory is None or not directory.is_dir():
         return ()
     once: dict[tuple[str, tuple[int, ...]], RequestExemplar] = {}
-    for one in read_exemplars(directory, stream, start, end, limit=2000):
-        if one.why == UNIFORM:
-            once.setdefault((one.request, one.versions), one)
+    for exemplar in read_exemplars(directory, stream, start, end, limit=2000):
+        if exemplar.why == UNIFORM:
+            once.setdefault((exemplar.request, exemplar.versions), exemplar)
     return tuple(once.values())
 
 
 def most_apart(
-    kept: Sequence[RequestExemplar], a: str, b: str, limit: int = 12
+    exemplars: Sequence[RequestExemplar], a: str, b: str, limit: int = 12
 ) -> list[tuple[RequestExemplar, int]]:
     """Requests on which two replicas' tops differ, with the first rank at which they do, the earliest first."""
-    found = []
-    newest = {one.request: one for one in sorted(kept, key=lambda one: one.time)}
-    for one in newest.values():
-        if a in one.replicas and b in one.replicas:
-            left, right = (one.items[one.replicas.index(name)] for name in (a, b))
+    entries = []
+    newest = {
+        exemplar.request: exemplar for exemplar in sorted(exemplars, key=lambda exemplar: exemplar.time)
+    }
+    for exemplar in newest.values():
+        if a in exemplar.replicas and b in exemplar.replicas:
+            a_items, b_items = (exemplar.items[exemplar.replicas.index(name)] for name in (a, b))
             rank = next(
-                (r for r, pair in enumerate(zip(left, right, strict=False), 1) if pair[0] != pair[1]), 0
+                (r for r, pair in enumerate(zip(a_items, b_items, strict=False), 1) if pair[0] != pair[1]), 0
             )
             if rank:
-                found.append((one, rank))
-    return sorted(found, key=lambda entry: (entry[1], -entry[0].cost, entry[0].request))[:limit]
+                entries.append((exemplar, rank))
+    return sorted(entries, key=lambda entry: (entry[1], -entry[0].cost, entry[0].request))[:limit]

@@ -28,27 +28,27 @@ def pair_measures(
     """
     time = query.freshness(store, now, stream).time
     end = now if time is None else time + 1
-    left, right = aliased(SubjectTable), aliased(SubjectTable)
+    first, second = aliased(SubjectTable), aliased(SubjectTable)
     named = or_(
-        (left.replica == a) & (right.replica == b),
-        (left.replica == b) & (right.replica == a),
-        (left.replica == right.replica) & left.replica.in_((a, b)),
+        (first.replica == a) & (second.replica == b),
+        (first.replica == b) & (second.replica == a),
+        (first.replica == second.replica) & first.replica.in_((a, b)),
     )
     where = [Series.kind.in_(("pair", "again", "batch")), Series.feature == "", named]
     with store.read() as connection:
-        rows = load_window(connection, stream, end, window, *where, sides=(left, right))
+        rows = load_window(connection, stream, end, window, *where, sides=(first, second))
     whole = next((row for row in reversed(rows) if row.kind == "pair"), None)
     if whole is None:
         return {}
     sides = {(whole.a, whole.a_version), (whole.b, whole.b_version)}
     floors = [row for row in rows if row.kind != "pair" and (row.a, row.a_version) in sides]
     floor: dict[str, Statistic] = merge(row.statistics(stream) for row in floors)
-    found = {}
+    estimates = {}
     for label, statistic in whole.statistics(stream).items():
         value = measure_interval(label, statistic, level)
         under = floor.get(label)
         excess = difference(value, under.interval(level)) if under is not None and under.n else value
-        found[label] = PairEstimate(
+        estimates[label] = PairEstimate(
             whole.a,
             whole.b,
             whole.a_version,
@@ -59,4 +59,4 @@ def pair_measures(
             statistic.n,
             whole.rounds,
         )
-    return found
+    return estimates

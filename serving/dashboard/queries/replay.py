@@ -29,31 +29,35 @@ class Replay:
     missing: str = ""
 
 
-def replay(one: RequestExemplar, replica: str, deployment: Deployment | None, run: Path | None) -> Replay:
+def replay(
+    exemplar: RequestExemplar, replica: str, deployment: Deployment | None, run: Path | None
+) -> Replay:
     """Makes the command from what is known of the request.
 
     Args:
-        one: the kept request.
+        exemplar: the kept request.
         replica: whom to ask.
         deployment: addresses and feature names; None: a placeholder stands for the address.
         run: the run directory, whose probe requests have the candidates' features.
     """
     item = deployment.item if deployment is not None else "item_id"
     target = next((r.target for r in deployment.replicas if r.name == replica), None) if deployment else None
-    context = {name: _text(value) for name, value in one.context.items() if _text(value)}
-    candidates = _candidates(one, item, run)
+    context = {name: _text(value) for name, value in exemplar.context.items() if _text(value)}
+    candidates = _candidates(exemplar, item, run)
     missing = []
     if target is None:
         missing.append("put in the replica's address")
-    wanted = deployment.context if deployment is not None else ()
-    unknown = [name for name in wanted if name not in one.context]
+    context_names = deployment.context if deployment is not None else ()
+    unknown = [name for name in context_names if name not in exemplar.context]
     if unknown:
         missing.append(_not_kept("request", unknown))
-    known = {name for row in candidates.values() for name in row} | {item}
-    lacking = [name for name in (deployment.candidate if deployment is not None else ()) if name not in known]
+    known_names = {name for row in candidates.values() for name in row} | {item}
+    lacking = [
+        name for name in (deployment.candidate if deployment is not None else ()) if name not in known_names
+    ]
     if lacking:
         missing.append(_not_kept("candidates", lacking))
-    elif deployment is None and known == {item}:
+    elif deployment is None and known_names == {item}:
         missing.append("features of the candidates other than their id are not kept")
     rows = [
         {item: name} | {key: _text(value) for key, value in features.items() if _text(value)}
@@ -81,17 +85,19 @@ def _not_kept(of: str, names: Sequence[str]) -> str:
     return f"of the {of} {', '.join(names)} {'is' if len(names) == 1 else 'are'} not kept"
 
 
-def _candidates(one: RequestExemplar, item: str, run: Path | None) -> dict[str, Mapping[str, Any]]:
+def _candidates(exemplar: RequestExemplar, item: str, run: Path | None) -> dict[str, Mapping[str, Any]]:
     """Item -> its other features, as far as they are known, by the id."""
-    plain: dict[str, Mapping[str, Any]] = {name: {} for name in sorted(one.items[0] if one.items else ())}
-    if one.candidates:
-        return plain | {name: one.candidates[name] for name in plain if name in one.candidates}
-    probe = _probe(run, item) if run is not None and one.stream == "probe" else None
-    if probe is None or one.request not in probe.requests:
+    plain: dict[str, Mapping[str, Any]] = {
+        name: {} for name in sorted(exemplar.items[0] if exemplar.items else ())
+    }
+    if exemplar.candidates:
+        return plain | {name: exemplar.candidates[name] for name in plain if name in exemplar.candidates}
+    probe = _probe(run, item) if run is not None and exemplar.stream == "probe" else None
+    if probe is None or exemplar.request not in probe.requests:
         return plain
-    position = probe.requests.index(one.request)
+    position = probe.requests.index(exemplar.request)
     columns = probe.rows(position)
-    names = [name for name in columns if name != item and name not in one.context]
+    names = [name for name in columns if name != item and name not in exemplar.context]
     ids = probe.items[probe.row_slice(position)]
     return {
         str(ids[row]): {name: columns[name][row] for name in names} for row in range(probe.size(position))

@@ -53,21 +53,21 @@ def read_report(run: Path | None) -> Report | None:
     counts = tree.get("counts")
     return Report(
         str(tree.get("sentence") or ""),
-        tuple(_arm(name, one) for name, one in arms.items() if isinstance(one, dict)),
+        tuple(_arm(name, arm) for name, arm in arms.items() if isinstance(arm, dict)),
         {key: n for key, n in counts.items() if isinstance(n, int)} if isinstance(counts, dict) else {},
     )
 
 
 def _arm(name: str, tree: Mapping[str, Any]) -> Arm:
     quality = {
-        label: (_number(one.get("mean")), _number(one.get("std")))
-        for label, one in (tree.get("quality") or {}).items()
-        if isinstance(one, dict)
+        label: (_number(entry.get("mean")), _number(entry.get("std")))
+        for label, entry in (tree.get("quality") or {}).items()
+        if isinstance(entry, dict)
     }
     divergence = {
-        label: Interval(_number(one.get("value")), _number(one.get("low")), _number(one.get("high")))
-        for label, one in (tree.get("divergence") or {}).items()
-        if isinstance(one, dict)
+        label: Interval(_number(entry.get("value")), _number(entry.get("low")), _number(entry.get("high")))
+        for label, entry in (tree.get("divergence") or {}).items()
+        if isinstance(entry, dict)
     }
     return Arm(name, len(tree.get("replicas") or ()), quality, divergence)
 
