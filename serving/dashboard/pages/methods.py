@@ -83,7 +83,8 @@ def _uncertainty(context: Context) -> Panel:
             "Looking again and again",
             "Alerts ask every minute, so they hold a confidence sequence to the budget, which stays right however often "
             "it is asked. Half-width of the sequence after t observations with the given standard deviation. "
-            "Formula: s sqrt(2 (t r^2 + 1) / (t^2 r^2) ln(sqrt(t r^2 + 1) / alpha)).",
+            "Formula: s sqrt(2 (t r^2 + 1) / (t^2 r^2) ln(sqrt(t r^2 + 1) / alpha)), "
+            "r^2 = (-2 ln alpha + ln(1 - 2 ln alpha)) / t_opt.",
         ),
         (
             "Odd one out",

@@ -26,5 +26,5 @@ def quiet_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(quiet_store: Path) -> Iterator[httpx.Client]:
     """A client of a dashboard over the quiet store."""
     app = create_app(DashboardSettings(quiet_store), clock=lambda: NOW)
-    with listening(app) as address, httpx.Client(base_url=address, timeout=30) as found:
-        yield found
+    with listening(app) as address, httpx.Client(base_url=address, timeout=30) as http_client:
+        yield http_client

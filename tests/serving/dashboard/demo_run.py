@@ -70,8 +70,8 @@ def _alerts(store: Store, odd: bool) -> None:
             ("coverage-low", {"replica": "smelu-1"}, "page", "resolved", 15.4, 15.3, 15.0,
              "smelu-1 answered 84.0% of 400 requests (deadline 64)")]  # fmt: skip
     if odd:
-        said = "smelu-3 is the odd one out: its noise is 18.0 times the median of 5 replicas"
-        rows.append(("odd-replica", {"replica": "smelu-3"}, "page", "firing", 8.3, 8.28, 0.0, said))
+        sentence = "smelu-3 is the odd one out: its noise is 18.0 times the median of 5 replicas"
+        rows.append(("odd-replica", {"replica": "smelu-3"}, "page", "firing", 8.3, 8.28, 0.0, sentence))
     with store.write() as connection:
         for rule, labels, severity, state, started, fired, resolved, summary in rows:
             connection.execute(

@@ -196,8 +196,8 @@ def simulate(
         measured = simulation.round(time) if refreshed else measured
         key = f"{PROBE}/{time}"
         write_round(store, replace(measured.record, key=key, time=time, interval=float(every)))
-        kept, hour = hour, time // 3600
-        if keeper is not None and measured.requests is not None and (refreshed or kept != hour):
+        last_hour, hour = hour, time // 3600
+        if keeper is not None and measured.requests is not None and (refreshed or last_hour != hour):
             keeper.add(PROBE, time, measured.requests, names_of(simulation, measured))
     roll_up(store, end)
     return store

@@ -35,16 +35,16 @@ from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE
 
 @pytest.fixture(scope="module")
 def store(quiet_store: Path) -> Iterator[Store]:
-    found = open_store(quiet_store)
-    yield found
-    found.close()
+    opened = open_store(quiet_store)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Store]:
-    found = open_store(tmp_path / "empty.db")
-    yield found
-    found.close()
+    opened = open_store(tmp_path / "empty.db")
+    yield opened
+    opened.close()
 
 
 def context(store: Store, address: Address, now: float = NOW, **settings: Any) -> Context:
@@ -122,8 +122,16 @@ def test_a_refresh_sends_new_numbers_without_the_menus_beside_them(store: Store)
     before, _ = rendered(context(store, address, NOW - 7200))  # another version then
     page, _ = rendered(context(store, address))
     changed = _changed(before, page)
-    menus = [one["id"]["live"] for one in _ids(page) if "live" in one["id"] and "menu-second" in text(one)]
-    facts = [one["id"]["live"] for one in _ids(page) if "live" in one["id"] and "They differ by" in text(one)]
+    menus = [
+        element["id"]["live"]
+        for element in _ids(page)
+        if "live" in element["id"] and "menu-second" in text(element)
+    ]
+    facts = [
+        element["id"]["live"]
+        for element in _ids(page)
+        if "live" in element["id"] and "They differ by" in text(element)
+    ]
     assert len(menus) == len(facts) == 1
     assert facts[0] in changed
     assert menus[0] not in changed
@@ -131,40 +139,44 @@ def test_a_refresh_sends_new_numbers_without_the_menus_beside_them(store: Store)
 
 def _changed(before: Any, after: Any) -> set[str]:
     """Names of the parts that a refresh sends from one page to the next."""
-    ids = [one["id"] | {"key": one.get("key")} for one in _ids(before)]
-    lives = {one["live"]: one["key"] for one in ids if "live" in one}
-    found = changes(after, Shown(tuple(one["chart"] for one in ids if "chart" in one), lives))
-    assert found is not None
-    return {name for name, part in zip(lives, found.contents, strict=True) if hasattr(part, "children")}
+    ids = [element["id"] | {"key": element.get("key")} for element in _ids(before)]
+    lives = {element["live"]: element["key"] for element in ids if "live" in element}
+    page_changes = changes(
+        after, Shown(tuple(element["chart"] for element in ids if "chart" in element), lives)
+    )
+    assert page_changes is not None
+    return {
+        name for name, part in zip(lives, page_changes.contents, strict=True) if hasattr(part, "children")
+    }
 
 
 def _ids(tree: Any) -> Iterator[dict[str, Any]]:
-    for one in json.loads(text(tree)) if not isinstance(tree, (dict, str)) else [tree]:
-        stack = [one]
+    for root in json.loads(text(tree)) if not isinstance(tree, (dict, str)) else [tree]:
+        stack = [root]
         while stack:
-            here = stack.pop()
-            if isinstance(here, dict):
-                if isinstance(here.get("id"), dict):
-                    yield here
-                stack += here.values()
-            elif isinstance(here, list):
-                stack += here
+            node = stack.pop()
+            if isinstance(node, dict):
+                if isinstance(node.get("id"), dict):
+                    yield node
+                stack += node.values()
+            elif isinstance(node, list):
+                stack += node
 
 
 def test_every_measure_of_a_pair_is_that_of_the_matrix(store: Store) -> None:
-    found = pair_measures(store, "smelu-3", "smelu-1", NOW, stream="probe", window=900)
+    estimates = pair_measures(store, "smelu-3", "smelu-1", NOW, stream="probe", window=900)
     for label in ("top1_swap", "rpd_sym", "consensus_regret"):
         cells = query.matrix(store, label, NOW, window=900).cells
-        (cell,) = [one for one in cells if {one.a, one.b} == {"smelu-1", "smelu-3"}]
-        assert tuple(found[label].value) == pytest.approx(tuple(cell.value))
+        (cell,) = [pair for pair in cells if {pair.a, pair.b} == {"smelu-1", "smelu-3"}]
+        assert tuple(estimates[label].value) == pytest.approx(tuple(cell.value))
         # the floor's sums are added in another order, and an end of the interval is a small difference of large sums
-        assert tuple(found[label].excess) == pytest.approx(tuple(cell.excess), rel=1e-4)
+        assert tuple(estimates[label].excess) == pytest.approx(tuple(cell.excess), rel=1e-4)
 
 
 def test_refreshes_are_held_to_what_replicas_differ_by(store: Store) -> None:
-    found = refreshes(store, "top1_swap", NOW - 10_800, NOW)
-    assert {one.replica for one in found} == set(STABLE_NOISE)
-    assert all((one.old, one.new) == (1, 2) and one.baseline is not None for one in found)
+    rows = refreshes(store, "top1_swap", NOW - 10_800, NOW)
+    assert {refresh.replica for refresh in rows} == set(STABLE_NOISE)
+    assert all((refresh.old, refresh.new) == (1, 2) and refresh.baseline is not None for refresh in rows)
     wide = Interval(0.05, 0.03, 0.07)
     assert held(Interval(0.2, 0.15, 0.25), wide) == "above"
     assert held(Interval(0.05, 0.01, 0.2), wide) == "undecided"
@@ -182,19 +194,19 @@ def one_request(**changes: Any) -> RequestExemplar:
 
 def test_the_replayed_command_survives_a_shell() -> None:
     deployment = Deployment("other", (Replica("a", "127.0.0.1:8500"),), candidate=("item_id",))
-    made = replay(one_request(), "a", deployment, None)
-    assert shlex.split(made.command) == [
+    replayed = replay(one_request(), "a", deployment, None)
+    assert shlex.split(replayed.command) == [
         "ranker", "rank", "--target", "127.0.0.1:8500", "--model-name", "other", "--context", "user_id=`u`",
         "--context", "age=33", "--candidate", "item_id=$(y)", "--candidate", "item_id=it's; rm -rf /",
     ]  # fmt: skip
-    assert made.missing == ""
+    assert replayed.missing == ""
 
 
 def test_what_a_replayed_command_lacks_is_said() -> None:
-    made = replay(one_request(items=(("a,b",),) * 2, scores=((0.5,),) * 2), "b", None, None)
-    assert "HOST:PORT" in made.command
-    assert "address" in made.missing
-    assert shlex.split(made.command)[-2:] == ["--candidate", '"item_id=a,b"']
+    replayed = replay(one_request(items=(("a,b",),) * 2, scores=((0.5,),) * 2), "b", None, None)
+    assert "HOST:PORT" in replayed.command
+    assert "address" in replayed.missing
+    assert shlex.split(replayed.command)[-2:] == ["--candidate", '"item_id=a,b"']
     wide = Deployment(
         "ranker", (Replica("a", "127.0.0.1:8500"),), context=("user_id", "city", "gone", "tier")
     )
@@ -213,11 +225,11 @@ def test_a_live_request_is_replayed_with_what_it_carried() -> None:
     items = (("i1", "i2"), ("i2", "i1"))
     whole = {"i1": {"price": float(np.float32(18.32)), "tags": "art|film"}, "i2": {"price": None, "tags": ""}}
     live = one_request(stream="live", items=items, context={"user_id": "u1"}, candidates=whole)
-    made = replay(live, "a", deployment, None)
-    assert shlex.split(made.command)[4:] == [
+    replayed = replay(live, "a", deployment, None)
+    assert shlex.split(replayed.command)[4:] == [
         "--context", "user_id=u1", "--candidate", "item_id=i1,price=18.32,tags=art|film", "--candidate", "item_id=i2",
     ]  # fmt: skip
-    assert made.missing == ""
+    assert replayed.missing == ""
     sliced = one_request(stream="live", items=items, context={}, candidates={n: {"tags": "x"} for n in whole})
     assert replay(sliced, "a", deployment, None).missing == (
         "of the request user_id is not kept; of the candidates price is not kept"

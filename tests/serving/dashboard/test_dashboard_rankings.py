@@ -26,23 +26,29 @@ SCORES = st.integers(2, 9).flatmap(
 
 def laid(scores: list[list[float]]) -> SideBySide:
     names = [f"item-{place}" for place in range(len(scores[0]))]
-    orders = [sorted(range(len(names)), key=lambda place: (-mine[place], names[place])) for mine in scores]
+    orders = [
+        sorted(range(len(names)), key=lambda place: (-replica_scores[place], names[place]))
+        for replica_scores in scores
+    ]
     return side_by_side(
         [f"r{m}" for m in range(len(scores))],
         [[names[place] for place in order] for order in orders],
-        [[mine[place] for place in order] for order, mine in zip(orders, scores, strict=True)],
+        [
+            [replica_scores[place] for place in order]
+            for order, replica_scores in zip(orders, scores, strict=True)
+        ],
     )
 
 
 @settings(deadline=None)
 @given(SCORES)
 def test_swaps_add_up_to_the_regret_that_is_measured(scores: list[list[float]]) -> None:
-    found = laid(scores)
+    rankings = laid(scores)
     mean = consensus(scores)
-    parts = swaps(found)
-    for m, mine in enumerate(scores):
-        expected = float(replica_regret(mine, mean))
-        assert found.regret[f"r{m}"] == pytest.approx(expected, abs=1e-12)
+    parts = swaps(rankings)
+    for m, replica_scores in enumerate(scores):
+        expected = float(replica_regret(replica_scores, mean))
+        assert rankings.regret[f"r{m}"] == pytest.approx(expected, abs=1e-12)
         assert sum(part.cost for part in parts if part.replica == f"r{m}") == pytest.approx(
             expected, abs=1e-12
         )
@@ -51,18 +57,18 @@ def test_swaps_add_up_to_the_regret_that_is_measured(scores: list[list[float]]) 
 @settings(deadline=None)
 @given(SCORES)
 def test_swaps_hold_every_moved_item_once_and_no_other(scores: list[list[float]]) -> None:
-    found = laid(scores)
-    for replica in found.replicas:
-        mine = [part for part in swaps(found) if part.replica == replica]
-        ranks = sorted(rank for part in mine for rank in range(part.first, part.last + 1))
+    rankings = laid(scores)
+    for replica in rankings.replicas:
+        replica_swaps = [part for part in swaps(rankings) if part.replica == replica]
+        ranks = sorted(rank for part in replica_swaps for rank in range(part.first, part.last + 1))
         assert len(ranks) == len(set(ranks))
-        moved = {one.item for one in found.items if one.ranks[replica] != one.rank}
-        assert moved <= {item for part in mine for item in part.items}
+        moved = {placed.item for placed in rankings.items if placed.ranks[replica] != placed.rank}
+        assert moved <= {item for part in replica_swaps for item in part.items}
 
 
 def test_items_that_one_replica_did_not_score_are_left_out() -> None:
-    found = side_by_side(["a", "b"], [["x", "y", "z"], ["z", "x"]], [[0.9, 0.5, 0.1], [0.8, 0.2]])
-    assert [one.item for one in found.items] == ["x", "z"]
+    rankings = side_by_side(["a", "b"], [["x", "y", "z"], ["z", "x"]], [[0.9, 0.5, 0.1], [0.8, 0.2]])
+    assert [placed.item for placed in rankings.items] == ["x", "z"]
 
 
 def test_the_chart_shows_tags_as_text_and_cuts_long_names() -> None:
@@ -75,7 +81,7 @@ def test_the_chart_shows_tags_as_text_and_cuts_long_names() -> None:
     assert len(str(figure)) < 10_000
 
 
-def kept(
+def exemplar(
     request: str, a: list[str], b: list[str], user: str = "u", versions: tuple[int, int] = (1, 1)
 ) -> RequestExemplar:
     scores = tuple(np.linspace(0.9, 0.1, len(a)).tolist())
@@ -95,21 +101,21 @@ def kept(
 
 
 def test_a_request_counts_once_whatever_versions_answered_it() -> None:
-    again = [kept("q1", ["x", "y"], ["y", "x"], versions=(v, v)) for v in range(5)]
+    again = [exemplar("q1", ["x", "y"], ["y", "x"], versions=(v, v)) for v in range(5)]
     assert swapped_items(again, k=1, support=2) == []
-    found = swapped_items([*again, kept("q2", ["x", "y"], ["x", "y"])], k=1, support=2)
-    assert [(one.name, one.requests, one.share.value) for one in found] == [("x", 2, 0.5)]
-    (user,) = swapped_contexts([*again, kept("q2", ["x", "y"], ["x", "y"])], support=2)
+    swapped = swapped_items([*again, exemplar("q2", ["x", "y"], ["x", "y"])], k=1, support=2)
+    assert [(entry.name, entry.requests, entry.share.value) for entry in swapped] == [("x", 2, 0.5)]
+    (user,) = swapped_contexts([*again, exemplar("q2", ["x", "y"], ["x", "y"])], support=2)
     assert (user.name, user.share.value) == ("user: u", 0.5)
 
 
 def test_requests_on_which_a_pair_parts_first() -> None:
     some = [
-        kept("q1", ["x", "y", "z"], ["x", "z", "y"]),
-        kept("q2", ["x", "y"], ["y", "x"]),
-        kept("q3", ["x"], ["x"]),
+        exemplar("q1", ["x", "y", "z"], ["x", "z", "y"]),
+        exemplar("q2", ["x", "y"], ["y", "x"]),
+        exemplar("q3", ["x"], ["x"]),
     ]
-    assert [(one.request, rank) for one, rank in most_apart(some, "a", "b")] == [("q2", 1), ("q1", 2)]
+    assert [(entry.request, rank) for entry, rank in most_apart(some, "a", "b")] == [("q2", 1), ("q1", 2)]
     assert most_apart(some, "a", "c") == []
 
 
@@ -121,12 +127,12 @@ def test_an_odd_replica_does_not_pull_the_consensus_whatever_it_says(
     place %= len(scores)
     healthy = scores[:place] + scores[place + 1 :]
     names = [f"item-{i}" for i in range(len(scores[0]))]
-    found = side_by_side(
+    rankings = side_by_side(
         [f"r{m}" for m in range(len(scores))], [names] * len(scores), scores, odd=[f"r{place}"]
     )
     expected = consensus(healthy)
-    assert found.odd == (f"r{place}",)
-    for item in found.items:
+    assert rankings.odd == (f"r{place}",)
+    for item in rankings.items:
         assert item.mean == pytest.approx(float(expected[names.index(item.item)]))
 
 
@@ -141,6 +147,6 @@ def test_the_healthy_are_not_blamed_beside_an_odd_replica() -> None:
 
 
 def test_where_all_are_odd_the_consensus_is_that_of_all() -> None:
-    found = side_by_side(["a", "b"], [["x", "y"], ["x", "y"]], [[0.5, 0.3], [0.5, 0.4]], odd=["a", "b"])
-    assert found.odd == ()
-    assert len(found.items) == 2
+    rankings = side_by_side(["a", "b"], [["x", "y"], ["x", "y"]], [[0.5, 0.3], [0.5, 0.4]], odd=["a", "b"])
+    assert rankings.odd == ()
+    assert len(rankings.items) == 2

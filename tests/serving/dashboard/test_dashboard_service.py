@@ -205,7 +205,7 @@ def test_alerts_are_acknowledged_and_silenced_over_the_api(tmp_path: Path) -> No
         assert client.post(f"/api/alerts/{number}/acknowledge", json={"author": "Ada"}).status_code == 200
         (alert,) = client.get("/api/alerts", params={"state": "firing"}).json()
         assert alert["acknowledged_by"] == "Ada"
-        asked = {
+        new_silence = {
             "rule": "odd-replica",
             "labels": {"replica": "b"},
             "hours": 2,
@@ -213,9 +213,9 @@ def test_alerts_are_acknowledged_and_silenced_over_the_api(tmp_path: Path) -> No
             "comment": "retraining",
         }
         for wrong in ({"hours": 0}, {"hours": 24 * 91}, {"comment": ""}, {"author": ""}):
-            assert client.post("/api/silences", json=asked | wrong).status_code == 422, wrong
-        made = client.post("/api/silences", json=asked)
-        assert made.status_code == 201
+            assert client.post("/api/silences", json=new_silence | wrong).status_code == 422, wrong
+        created = client.post("/api/silences", json=new_silence)
+        assert created.status_code == 201
         (silence,) = client.get("/api/silences").json()
         assert (silence["rule"], silence["author"], silence["comment"]) == (
             "odd-replica",
@@ -289,8 +289,8 @@ def test_signing_in_says_what_is_wrong_and_goes_on_to_the_link(quiet_store: Path
         DashboardSettings(quiet_store, token="open-says-me", path_prefix="/r"), clock=lambda: NOW
     )
     with listening(app) as address, httpx.Client(base_url=address) as client:
-        asked = client.get("/r/pair?a=x&b=%22%3E", headers={"accept": "text/html"})
-        assert 'value="/pair?a=x&amp;b=%22%3E"' in asked.text
+        response = client.get("/r/pair?a=x&b=%22%3E", headers={"accept": "text/html"})
+        assert 'value="/pair?a=x&amp;b=%22%3E"' in response.text
         wrong = client.post("/r/sign-in", data={"token": "wrong", "next": "/pair?a=x"})
         assert "not the token" in wrong.text
         assert 'value="/pair?a=x"' in wrong.text

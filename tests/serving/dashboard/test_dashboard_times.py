@@ -113,12 +113,12 @@ def test_times_are_shown_in_the_readers_zone() -> None:
 def test_alerts_of_a_fixed_range_are_those_of_its_end(tmp_path: Path) -> None:
     from sqlalchemy import insert
 
-    from serving.monitor.store.schema import Alert
+    from serving.monitor.store.schema import AlertTable
 
     store = open_store(tmp_path / "monitor.db")
     with store.write() as connection:
         connection.execute(
-            insert(Alert).values(
+            insert(AlertTable).values(
                 rule="r", labels={}, key="k", severity="page", state="resolved", started=NOW, fired=NOW + 60,
                 resolved=NOW + 600, updated=NOW + 600, notified="resolved", silenced=False, value=None, threshold=None,
                 summary="s",
