@@ -86,7 +86,7 @@ def train_replicas(
     jobs = {spec: _job(experiment, run, spec, manifest) for spec in specs}
     stacks: dict[str, list[_Job]] = {}
     for job in jobs.values():
-        if job.there is None:
+        if job.existing_version is None:
             stacks.setdefault(job.stack, []).append(job)
     done: dict[ReplicaSpec, int] = {}
     failures: list[NotFiniteError] = []
@@ -94,7 +94,10 @@ def train_replicas(
         done |= _train_stack(experiment, run, stacked, manifest, lanes, report, failures)
     if failures:
         raise failures[0]
-    return [(done[s], False) if job.there is None else (job.there, True) for s, job in jobs.items()]
+    return [
+        (done[s], False) if job.existing_version is None else (job.existing_version, True)
+        for s, job in jobs.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class _Job:
     arm_config: Experiment
     key: str
     base: Path
-    there: int | None
+    existing_version: int | None
     stack: str
 
 
