@@ -65,16 +65,16 @@ def drift(
         between the earlier quantiles, categories over the most frequent tokens of both and the rest.
     """
     before, after = old["features"], new["features"]
-    found = []
+    drifts = []
     for name in dict.fromkeys([*before, *after]):
         if name not in before or name not in after or before[name]["kind"] != after[name]["kind"]:
-            found.append(Drift(name, "kind", 1.0, 0.0))
+            drifts.append(Drift(name, "kind", 1.0, 0.0))
             continue
         shares = _numeric if before[name]["kind"] == "numeric" else _categorical
-        found.append(Drift(name, "psi", _psi(*shares(before[name], after[name])), psi))
+        drifts.append(Drift(name, "psi", _psi(*shares(before[name], after[name])), psi))
         change = _missing_share(after[name]) - _missing_share(before[name])
-        found.append(Drift(name, "missing", change, missing))
-    return sorted(found, key=lambda one: -abs(one.value) / max(one.limit, 1e-12))
+        drifts.append(Drift(name, "missing", change, missing))
+    return sorted(drifts, key=lambda measure: -abs(measure.value) / max(measure.limit, 1e-12))
 
 
 def _numeric(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -89,7 +89,11 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
         },
         reasons=dict(rejections.reasons.most_common()),
         remarks=[remark.as_dict() for remark in remarks],
-        damaged=[{"file": one.file.name, "reason": one.fault} for one in plan.events if one.fault],
+        damaged=[
+            {"file": opened_file.file.name, "reason": opened_file.fault}
+            for opened_file in plan.events
+            if opened_file.fault
+        ],
         probe_requests=probe_requests,
     )
     manifest.write(data / "manifest.json")

@@ -64,7 +64,7 @@ def make_plan(experiment: Experiment) -> Plan:
     Raises:
         UserError: a file or a column is missing, a key joins nothing, or the label can never be computed.
     """
-    data, wanted = experiment.data, needs(experiment)
+    data, needed = experiment.data, needs(experiment)
     try:
         label.check(data.label)
     except ValueError as error:
@@ -76,43 +76,43 @@ def make_plan(experiment: Experiment) -> Plan:
     }
     origin = _origins(experiment, events, tables)
 
-    derived = [name for name in data.derive if name in wanted]
+    derived = [name for name in data.derive if name in needed]
     of_table = {name: _common_table(experiment, name, origin) for name in derived}
     on_rows = tuple(name for name in derived if of_table[name] is None)
     inputs = {
         column: f"data.derive.{name}" for name in on_rows for column in derive.inputs(data.derive[name])
     }
     keys = {table.key: f"data.tables.{name}.key" for name, table in data.tables.items()}
-    wanted = wanted.with_text({**inputs, **keys})
-    for column in wanted.all:
+    needed = needed.with_text({**inputs, **keys})
+    for column in needed.all:
         if column not in data.derive and column not in origin:
-            raise UserError(_missing(column, wanted, events, tables))
+            raise UserError(_missing(column, needed, events, tables))
     of_events = tuple(
-        column for column in wanted.all if origin.get(column) == "" and column not in data.derive
+        column for column in needed.all if origin.get(column) == "" and column not in data.derive
     )
-    sources.check_columns(events, of_events, wanted, data.events)
-    files_by_split(data.split, [one.file.name for one in events])
+    sources.check_columns(events, of_events, needed, data.events)
+    files_by_split(data.split, [opened_file.file.name for opened_file in events])
 
     plans = []
     for name, table in data.tables.items():
-        brings = tuple(c for c in wanted.all if origin.get(c) == name and c not in data.derive)
+        brings = tuple(c for c in needed.all if origin.get(c) == name and c not in data.derive)
         derives = tuple(c for c in derived if of_table[c] == name)
         plans.append(TablePlan(name, table, tuple(tables[name]), brings, derives))
-    files = [one.file for opened in (events, *tables.values()) for one in opened]
+    files = [opened_file.file for opened in (events, *tables.values()) for opened_file in opened]
     fingerprinted = fingerprint(
         FORMAT, data.model_dump(mode="json", exclude={"root"}), experiment.monitor.requests,
         {name: feature.model_dump(mode="json") for name, feature in experiment.features.items()},
         [[file.name, file.size, file.stamp] for file in files],
     )  # fmt: skip
-    return Plan(experiment, wanted, tuple(events), tuple(plans), on_rows, fingerprinted)
+    return Plan(experiment, needed, tuple(events), tuple(plans), on_rows, fingerprinted)
 
 
 def _open_all(experiment: Experiment, key: str, table: Table | None = None) -> list[Opened]:
     rules = experiment.data.derive
-    wanted = {*needs(experiment).all, *(column for rule in rules.values() for column in derive.inputs(rule))}
-    opened = sources.open_source(table or experiment.data.events, experiment.data, sorted(wanted))
-    if not any(one.columns for one in opened) or not sources.blocks(opened):
-        fault = next((one.fault for one in opened if one.fault), "is empty")
+    needed = {*needs(experiment).all, *(column for rule in rules.values() for column in derive.inputs(rule))}
+    opened = sources.open_source(table or experiment.data.events, experiment.data, sorted(needed))
+    if not any(opened_file.columns for opened_file in opened) or not sources.blocks(opened):
+        fault = next((opened_file.fault for opened_file in opened if opened_file.fault), "is empty")
         raise UserError(f"{opened[0].file.path}: {fault}; {key} needs rows")
     return opened
 
@@ -151,12 +151,12 @@ def files_by_split(split: Split, names: Sequence[str]) -> tuple[bool, ...]:
 
 
 def _columns(opened: list[Opened]) -> tuple[str, ...]:
-    return next(one.columns for one in opened if one.columns)
+    return next(opened_file.columns for opened_file in opened if opened_file.columns)
 
 
 def _origins(experiment: Experiment, events: list[Opened], tables: dict[str, list[Opened]]) -> dict[str, str]:
     """Column to the name of the side table it comes from, or to "" for the log."""
-    wanted = needs(experiment)
+    needed = needs(experiment)
     read_by_rules = {c for rule in experiment.data.derive.values() for c in derive.inputs(rule)}
     origin = dict.fromkeys(_columns(events), "")
     for name, table in experiment.data.tables.items():
@@ -173,7 +173,7 @@ def _origins(experiment: Experiment, events: list[Opened], tables: dict[str, lis
         for column in columns:
             if column == table.key:
                 continue
-            if column in origin and (column in wanted or column in read_by_rules):
+            if column in origin and (column in needed or column in read_by_rules):
                 raise UserError(
                     f"{path}: the column {column!r} is in {origin[column] or 'data.events'} too; rename one of them"
                 )
@@ -191,8 +191,8 @@ def _common_table(experiment: Experiment, name: str, origin: dict[str, str]) -> 
     return tables.pop() if len(tables) == 1 and "" not in tables else None
 
 
-def _missing(column: str, wanted: Needs, events: list[Opened], tables: dict[str, list[Opened]]) -> str:
-    there = [f"it has: {', '.join(_columns(events))}"]
-    there += [f"{name} has: {', '.join(_columns(opened))}" for name, opened in tables.items()]
+def _missing(column: str, needed: Needs, events: list[Opened], tables: dict[str, list[Opened]]) -> str:
+    available = [f"it has: {', '.join(_columns(events))}"]
+    available += [f"{name} has: {', '.join(_columns(opened))}" for name, opened in tables.items()]
     path = events[0].file.path
-    return f"{path}: no column {column!r}, which {wanted.reason(column)} needs; {'; '.join(there)}"
+    return f"{path}: no column {column!r}, which {needed.reason(column)} needs; {'; '.join(available)}"

@@ -75,7 +75,9 @@ def preview(plan: Plan, directory: Path, limit: int) -> Preview:
         for table in plan.tables
     }
     sides = {name: table.side for name, table in tables.items()}
-    held_out = files_by_split(plan.experiment.data.split, [one.file.name for one in plan.events])
+    held_out = files_by_split(
+        plan.experiment.data.split, [opened_file.file.name for opened_file in plan.events]
+    )
     cleaner = Cleaner(plan.experiment, sides, plan.derives, held_out)
     rows: list[pa.RecordBatch] = []
     bad: list[pa.RecordBatch] = []

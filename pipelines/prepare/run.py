@@ -60,11 +60,11 @@ def prepare(
     plan = make_plan(experiment)
     store = RemoteDirectory(str(run_dir)) if "://" in str(run_dir) else None
     target = layout.data_dir(Path(run_dir))
-    there = store.manifest() if store else Manifest.read(layout.manifest_path(Path(run_dir)))
-    if there is not None and there.inputs == plan.inputs and (store or there.is_whole(target)):
+    existing = store.manifest() if store else Manifest.read(layout.manifest_path(Path(run_dir)))
+    if existing is not None and existing.inputs == plan.inputs and (store or existing.is_whole(target)):
         progress("prepare: data unchanged, nothing to do", 1.0)
-        _speak(there, progress)
-        return there
+        _speak(existing, progress)
+        return existing
     if store is None:
         began = time.monotonic()
         failed_rows = layout.failed_rejected_dir(Path(run_dir))
@@ -105,7 +105,9 @@ def _prepare(
                 plan.experiment,
                 {name: table.side for name, table in tables.items()},
                 plan.derives,
-                files_by_split(plan.experiment.data.split, [one.file.name for one in plan.events]),
+                files_by_split(
+                    plan.experiment.data.split, [opened_file.file.name for opened_file in plan.events]
+                ),
             )
             graph = options.pipeline()
             pipeline.build(graph, plan, cleaner, directories)
@@ -147,7 +149,9 @@ def _changes(old: Path, new: Path) -> list[str]:
     try:
         before = json.loads(old.read_text(encoding="utf-8"))
         return [
-            str(one) for one in drift(before, json.loads(new.read_text(encoding="utf-8"))) if one.exceeded
+            str(change)
+            for change in drift(before, json.loads(new.read_text(encoding="utf-8")))
+            if change.exceeded
         ]
     except (OSError, ValueError, KeyError):
         return []

@@ -24,14 +24,14 @@ def watched(directories: Directories, total: int, report: StageProgress) -> Iter
         total: about how many batches will be sorted into runs.
         report: told how it stands.
     """
-    began, said = time.monotonic(), ""
+    began, reported = time.monotonic(), ""
 
     def look() -> None:
-        nonlocal said
+        nonlocal reported
         text, share, figures = progress(directories, total, time.monotonic() - began)
-        if text != said:
+        if text != reported:
             report(text, share, **figures)
-        said = text
+        reported = text
 
     with polling(look, "prepare-progress", _INTERVAL):
         yield

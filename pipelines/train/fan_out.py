@@ -61,14 +61,14 @@ def train(
     failed = [outcome for outcome in outcomes if outcome.version is None]
     if failed:
         first = failed[0]
-        others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        further = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise UserError(
             f"replica {first.arm}/{first.replica} could not be trained in {first.attempts} attempt(s):"
-            f" {first.error}{others}"
+            f" {first.error}{further}"
         )
     for outcome in outcomes:
-        what = "unchanged, kept" if outcome.reused else "trained"
-        progress(f"replica {outcome.arm}/{outcome.replica}: version {outcome.version} {what}", 1.0)
+        action = "unchanged, kept" if outcome.reused else "trained"
+        progress(f"replica {outcome.arm}/{outcome.replica}: version {outcome.version} {action}", 1.0)
     return outcomes
 
 

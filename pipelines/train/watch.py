@@ -28,13 +28,15 @@ def watch(
         progress: told how it stands.
         seconds: between two looks.
     """
-    there = {spec for spec, key in keys.items() if _is_there(run, spec, key)}
-    before, began = len(there), time.monotonic()
+    finished = {spec for spec, key in keys.items() if _is_there(run, spec, key)}
+    before, began = len(finished), time.monotonic()
 
     def look() -> None:
-        there.update(spec for spec, key in keys.items() if spec not in there and _is_there(run, spec, key))
-        progress(*_whole(len(there), before, len(keys), time.monotonic() - began))
-        for spec in keys.keys() - there:
+        finished.update(
+            spec for spec, key in keys.items() if spec not in finished and _is_there(run, spec, key)
+        )
+        progress(*_whole(len(finished), before, len(keys), time.monotonic() - began))
+        for spec in keys.keys() - finished:
             now = standing(run, spec)
             if now is not None:
                 text, share, figures = now
@@ -49,13 +51,13 @@ def standing(run: Path, spec: ReplicaSpec) -> tuple[str, float, dict[str, float]
     try:
         last = log_path(run, spec.arm, spec.replica).read_bytes().splitlines()[-1]
         now: dict[str, Any] = json.loads(last)
-        left = (now["steps"] - now["step"]) * (now["seconds"] / max(now["done"], 1))
+        seconds_left = (now["steps"] - now["step"]) * (now["seconds"] / max(now["done"], 1))
         share = now["step"] / now["steps"]
         if now["loss"][0] is None:
             return None
         figures = {
             "step": now["step"], "steps": now["steps"], "loss": now["loss"][0],
-            "examples_per_second": round(now["examples_per_second"]), "seconds_left": round(left, 1),
+            "examples_per_second": round(now["examples_per_second"]), "seconds_left": round(seconds_left, 1),
         }  # fmt: skip
     except (OSError, IndexError, ValueError, KeyError):
         return None
@@ -66,7 +68,7 @@ def standing(run: Path, spec: ReplicaSpec) -> tuple[str, float, dict[str, float]
         return f"{name}: trained, loss {figures['loss']:.4f}; exporting", 0.99, figures
     text = (
         f"{name}: {100 * share:3.0f}%, loss {figures['loss']:.4f},"
-        f" {figures['examples_per_second']:,} examples/s, {duration(left)} left"
+        f" {figures['examples_per_second']:,} examples/s, {duration(seconds_left)} left"
     )
     return text, min(share, 0.99), figures
 

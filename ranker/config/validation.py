@@ -19,12 +19,12 @@ _UNION_TAGS = frozenset({
 })  # fmt: skip
 
 
-def read_yaml(path: Path | str, what: str) -> dict[str, Any]:
+def read_yaml(path: Path | str, description: str) -> dict[str, Any]:
     """Reads a YAML file that holds a table of keys.
 
     Args:
         path: the file.
-        what: what the file is, for errors: "the configuration".
+        description: what the file is, for errors: "the configuration".
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, not YAML, has a key twice, or holds no table.
@@ -32,9 +32,9 @@ def read_yaml(path: Path | str, what: str) -> dict[str, Any]:
     try:
         tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
-        raise UserError(f"{path}: cannot read {what}: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read {description}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: {what} must be UTF-8 text") from None
+        raise UserError(f"{path}: {description} must be UTF-8 text") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
@@ -52,22 +52,22 @@ def explain(error: ValidationError, keys: Collection[str] = ()) -> str:
     return "; ".join(dict.fromkeys(_mistake(entry, keys) for entry in error.errors(include_url=False)))
 
 
-def _mistake(found: Any, keys: Collection[str]) -> str:
+def _mistake(details: Any, keys: Collection[str]) -> str:
     location = ""
-    for part in found["loc"]:
+    for part in details["loc"]:
         if isinstance(part, int):
             location += f"[{part}]"
         # pydantic puts the branch it tried ('delimited', 'Flags', 'time', ...) into the path; a user never wrote it.
         elif part not in _UNION_TAGS and "[" not in part:
             location += f".{part}" if location else part
     prefix = f"{location}: " if location else ""
-    if found["type"] == "missing":
+    if details["type"] == "missing":
         return f"{prefix}required key is missing"
-    rule = found["msg"].removeprefix("Value error, ")
-    if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        close = difflib.get_close_matches(str(found["loc"][-1]), sorted(keys), 1, _CLOSE)
+    rule = details["msg"].removeprefix("Value error, ")
+    if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        close = difflib.get_close_matches(str(details["loc"][-1]), sorted(keys), 1, _CLOSE)
         rule = f"unknown key, did you mean {close[0]!r}?" if close else "unknown key"
-    received = "" if "Received" in rule else f". Received: {_short(found['input'])}"
+    received = "" if "Received" in rule else f". Received: {_short(details['input'])}"
     return f"{prefix}{rule}{received.removeprefix('.') if rule.endswith('?') else received}"
 
 

@@ -24,17 +24,17 @@ def batches(part: Part, rows: int, trainings: Sequence[Training], orders: Sequen
     Returns:
         Row positions in the part's examples, int32 [steps, towers, batch]; the last batch is filled up with -1.
     """
-    own = {}
+    batches_of = {}
     keys = [
         (seeds.shuffle, training.shuffle_window) for seeds, training in zip(orders, trainings, strict=True)
     ]
     for key, seeds, training in zip(keys, orders, trainings, strict=True):
-        if key not in own:
+        if key not in batches_of:
             generator = seeds.order(part.epoch)
             order = (
                 windowed_order(rows, training.shuffle_window, generator, part.start, part.stop) - part.first
             )
             padding = np.full(-len(order) % training.batch_size, -1)
             filled = np.concatenate([order, padding]).astype(np.int32)
-            own[key] = filled.reshape(-1, training.batch_size)
-    return np.stack([own[key] for key in keys], axis=1)
+            batches_of[key] = filled.reshape(-1, training.batch_size)
+    return np.stack([batches_of[key] for key in keys], axis=1)

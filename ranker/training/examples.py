@@ -31,7 +31,7 @@ class Examples(tf.experimental.ExtensionType):
 
     def take(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         """The rows at `positions` (any shape; -1 is no row), and each one's `share` in its batch's mean."""
-        there = tf.cast(positions >= 0, tf.float32)
+        is_row = tf.cast(positions >= 0, tf.float32)
         at = tf.maximum(positions, 0)
         return {
             "ids": tf.gather(self.ids, at),
@@ -39,7 +39,7 @@ class Examples(tf.experimental.ExtensionType):
             "label": tf.gather(self.label, at),
             "weight": tf.gather(self.weight, at),
             # A batch may have no row at all, where all of its rows are held out.
-            "share": there / tf.maximum(tf.reduce_sum(there, axis=-1, keepdims=True), 1.0),
+            "share": is_row / tf.maximum(tf.reduce_sum(is_row, axis=-1, keepdims=True), 1.0),
         }
 
 

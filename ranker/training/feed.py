@@ -175,9 +175,9 @@ class _Reader:
             self._first += len(self._kept.popleft()["label"])
 
 
-def _other_count(read: int, said: int, more: str = "") -> UserError:
+def _other_count(read: int, stated: int, prefix: str = "") -> UserError:
     return UserError(
-        f"the training examples are {more}{read} rows, but the statistics speak of {said} or more;"
+        f"the training examples are {prefix}{read} rows, but the statistics speak of {stated} or more;"
         " run `ranker prepare` again"
     )
 

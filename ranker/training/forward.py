@@ -104,11 +104,11 @@ class Forward:
 def _drop(x: tf.Tensor, rate: float, noise: tf.Tensor, layer: int) -> tf.Tensor:
     """Sets the share `rate` of the values to 0; each tower by its own seeds, so that it has the zeros it has alone."""
     seeds = noise + tf.constant([0, layer << 24], tf.int32)
-    kept = [
+    masks = [
         tf.random.stateless_uniform(x.shape[1:], seed=seeds[tower], alg="threefry") >= rate
         for tower in range(x.shape[0])
     ]
-    return tf.where(tf.stack(kept), x / (1.0 - rate), 0.0)
+    return tf.where(tf.stack(masks), x / (1.0 - rate), 0.0)
 
 
 def _affine(weights: Mapping[str, tf.Tensor], name: str, x: tf.Tensor) -> tf.Tensor:

@@ -163,16 +163,16 @@ class _Rates(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
-    own = training.optimizer
+    settings = training.optimizer
     rate = _Rates(schedule(training, steps).rate)
     average = {"use_ema": True, "ema_momentum": training.ema} if training.ema else {}
-    if own.name == "sgd":
-        return keras.optimizers.SGD(rate, own.momentum, **average)
-    if own.name == "adam":
-        return keras.optimizers.Adam(rate, own.beta_1, own.beta_2, own.epsilon, **average)
-    if own.name == "rmsprop":
-        return keras.optimizers.RMSprop(rate, own.rho, epsilon=own.epsilon, **average)
-    return keras.optimizers.Adagrad(rate, own.initial_accumulator, own.epsilon, **average)
+    if settings.name == "sgd":
+        return keras.optimizers.SGD(rate, settings.momentum, **average)
+    if settings.name == "adam":
+        return keras.optimizers.Adam(rate, settings.beta_1, settings.beta_2, settings.epsilon, **average)
+    if settings.name == "rmsprop":
+        return keras.optimizers.RMSprop(rate, settings.rho, epsilon=settings.epsilon, **average)
+    return keras.optimizers.Adagrad(rate, settings.initial_accumulator, settings.epsilon, **average)
 
 
 def _rows(
@@ -189,10 +189,14 @@ def _rows(
         ids, dense = np.asarray(examples.ids), np.asarray(examples.dense)
         label, weight = np.asarray(examples.label), np.asarray(examples.weight)
         for batch in batches(part, feed.rows, [training], [seeds])[:, 0]:
-            there = batch >= 0
-            own = np.split(batch, workers)[index]
-            share_of = np.where(own >= 0, weight[own], 0.0) / there.sum()
-            yield {"ids": ids[own], "dense": dense[own]}, label[own], share_of.astype(np.float32)
+            is_row = batch >= 0
+            worker_rows = np.split(batch, workers)[index]
+            share_of = np.where(worker_rows >= 0, weight[worker_rows], 0.0) / is_row.sum()
+            yield (
+                {"ids": ids[worker_rows], "dense": dense[worker_rows]},
+                label[worker_rows],
+                share_of.astype(np.float32),
+            )
 
 
 class _Course(keras.callbacks.Callback):

@@ -23,8 +23,8 @@ def predict(architecture: Architecture, weights: Weights, examples: Examples) ->
     tables = {c.name: tf.constant(weights[f"embedding/{c.name}"]) for c in architecture.inputs.embedded}
     # The last places once more rather than a shape of their own to compile.
     places = np.minimum(np.arange(-(-rows // _ROWS) * _ROWS), rows - 1).astype(np.int32)
-    found = _compiled(architecture)(dense, tables, examples, places.reshape(-1, 1, _ROWS))
-    return found.numpy().ravel()[:rows]
+    probabilities = _compiled(architecture)(dense, tables, examples, places.reshape(-1, 1, _ROWS))
+    return probabilities.numpy().ravel()[:rows]
 
 
 @lru_cache(maxsize=8)

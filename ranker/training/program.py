@@ -93,11 +93,11 @@ class Program(tf.Module):
         tables = [table.value(average) for table in self._tables]
         result = []
         for tower, owner in enumerate(self._tables_of):
-            own = [
+            tower_tables = [
                 table[owner * group.rows : (owner + 1) * group.rows]
                 for table, group in zip(tables, self._packing.groups, strict=True)
             ]
-            result.append(self._packing.unpack(dense[tower], own))
+            result.append(self._packing.unpack(dense[tower], tower_tables))
         return result
 
     def state(self) -> dict[str, np.ndarray]:

@@ -41,9 +41,9 @@ def publish(base: Path, key: str, write: Callable[[Path, int], dict[str, Any]]) 
     temporary = unfinished(base)
     try:
         while True:
-            other = finished(base, key)
-            if other is not None:
-                return other
+            published = finished(base, key)
+            if published is not None:
+                return published
             version = layout.newest_version(base) + 1
             training = write(temporary, version)
             text = json_text({"key": key, **training}, indent=1, sort_keys=True) + "\n"

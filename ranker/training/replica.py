@@ -86,7 +86,7 @@ def train_replicas(
     jobs = {spec: _job(experiment, run, spec, manifest) for spec in specs}
     stacks: dict[str, list[_Job]] = {}
     for job in jobs.values():
-        if job.there is None:
+        if job.existing_version is None:
             stacks.setdefault(job.stack, []).append(job)
     done: dict[ReplicaSpec, int] = {}
     failures: list[NotFiniteError] = []
@@ -94,7 +94,10 @@ def train_replicas(
         done |= _train_stack(experiment, run, stacked, manifest, lanes, report, failures)
     if failures:
         raise failures[0]
-    return [(done[s], False) if job.there is None else (job.there, True) for s, job in jobs.items()]
+    return [
+        (done[s], False) if job.existing_version is None else (job.existing_version, True)
+        for s, job in jobs.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,10 @@ class _Job:
     """
 
     spec: ReplicaSpec
-    own: Experiment
+    arm_config: Experiment
     key: str
     base: Path
-    there: int | None
+    existing_version: int | None
     stack: str
 
 
@@ -117,13 +120,13 @@ def _job(experiment: Experiment, run: Path, spec: ReplicaSpec, manifest: dict[st
     base = layout.replica_dir(run, spec.arm, spec.replica)
     base.mkdir(parents=True, exist_ok=True)
     sweep(base)
-    own = experiment.arm(spec.arm)
-    features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
-    alike = [features, own.training.epochs, own.training.batch_size]
-    alone = None if own.mitigation is None else spec.arm
-    if own.training.distribution == "multi_worker":
+    arm_config = experiment.arm(spec.arm)
+    features = {name: feature.model_dump(mode="json") for name, feature in arm_config.features.items()}
+    shared_settings = [features, arm_config.training.epochs, arm_config.training.batch_size]
+    alone = None if arm_config.mitigation is None else spec.arm
+    if arm_config.training.distribution == "multi_worker":
         alone = spec.name
-    return _Job(spec, own, key, base, publish.finished(base, key), fingerprint(alike, alone))
+    return _Job(spec, arm_config, key, base, publish.finished(base, key), fingerprint(shared_settings, alone))
 
 
 def _train_stack(
@@ -136,49 +139,49 @@ def _train_stack(
     failures: list[NotFiniteError],
 ) -> dict[ReplicaSpec, int]:
     """Trains and publishes jobs of one stack; returns the versions, and adds to `failures` what is not finite."""
-    own = jobs[0].own
-    others = [s for s in together(experiment, jobs[0].spec) if s not in {job.spec for job in jobs}]
+    arm_config = jobs[0].arm_config
+    partners = [s for s in together(experiment, jobs[0].spec) if s not in {job.spec for job in jobs}]
     jobs = sorted(
-        [*jobs, *(_job(experiment, run, s, manifest) for s in others)], key=lambda job: job.spec.replica
+        [*jobs, *(_job(experiment, run, s, manifest) for s in partners)], key=lambda job: job.spec.replica
     )
     # Operations that wait for other machines must not keep the others from running.
-    beside = 4 if own.training.distribution == "multi_worker" else lanes
-    threads.use(inside=own.training.threads if lanes == 1 else 1, beside=beside)
-    strategy = multi_worker.join(own)
+    beside = 4 if arm_config.training.distribution == "multi_worker" else lanes
+    threads.use(inside=arm_config.training.threads if lanes == 1 else 1, beside=beside)
+    strategy = multi_worker.join(arm_config)
     decision = None
-    if own.training.epochs == "auto":
+    if arm_config.training.epochs == "auto":
         decision = decide(experiment, run, manifest, lambda arm, inputs: _feed(arm, run, inputs), report)
-        jobs = [replace(job, own=_with_epochs(job.own, decision.epochs)) for job in jobs]
-        own = jobs[0].own
-    inputs = plan(own, run)
-    feed = _feed(own, run, inputs)
+        jobs = [replace(job, arm_config=_with_epochs(job.arm_config, decision.epochs)) for job in jobs]
+        arm_config = jobs[0].arm_config
+    inputs = plan(arm_config, run)
+    feed = _feed(arm_config, run, inputs)
     key = jobs[0].key if len(jobs) == 1 else fingerprint([job.key for job in jobs])
     checkpoint = checkpoints.path(jobs[0].base, key)
     checkpoints.sweep(jobs[0].base, keep=key)
-    designs = [design(inputs, job.own.model) for job in jobs]
+    designs = [design(inputs, job.arm_config.model) for job in jobs]
     seeds = [job.spec.seeds for job in jobs]
     names = [f"replica {job.spec.arm}/{job.spec.replica}" for job in jobs]
     if strategy is not None:
         trained = multi_worker.train(
-            strategy, designs[0], own.training, feed, seeds[0], checkpoint, report, names[0]
+            strategy, designs[0], arm_config.training, feed, seeds[0], checkpoint, report, names[0]
         )
         if not multi_worker.is_chief(strategy):
             return {jobs[0].spec: multi_worker.published(jobs[0].base, jobs[0].key)}
         learned = split_towers(trained, 1)
-    elif own.mitigation is None:
-        members = [Member(d, j.own.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)]
+    elif arm_config.mitigation is None:
+        members = [Member(d, j.arm_config.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)]
         trainings = [member.training for member in members]
         trained = train(
             stack(members, lanes), feed, trainings, seeds, checkpoint, report, names=names, partial=True
         )
         learned = split_towers(trained, len(jobs))
     else:
-        learned = learn(own, run, designs[0], feed, seeds, lanes, checkpoint, report, names)
+        learned = learn(arm_config, run, designs[0], feed, seeds, lanes, checkpoint, report, names)
     versions_of = {}
     for job, result, name in zip(jobs, learned, names, strict=True):
         try:
             if result.failure:
-                raise NotFiniteError(name, result.failure, job.own.training.optimizer.learning_rate)
+                raise NotFiniteError(name, result.failure, job.arm_config.training.optimizer.learning_rate)
             write = partial(_write, run, job, inputs, result, manifest, decision)
             versions_of[job.spec] = publish.publish(job.base, job.key, write)
         except NotFiniteError as error:
@@ -187,10 +190,10 @@ def _train_stack(
     return versions_of
 
 
-def _feed(own: Experiment, run: Path, inputs: Inputs) -> Feed:
+def _feed(arm_config: Experiment, run: Path, inputs: Inputs) -> Feed:
     rows = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["rows"]
-    weighted = own.data.weight is not None
-    return of_shards(layout.shard_paths(run, "train"), inputs, weighted, rows, own.training)
+    weighted = arm_config.data.weight is not None
+    return of_shards(layout.shard_paths(run, "train"), inputs, weighted, rows, arm_config.training)
 
 
 def with_decided_epochs(experiment: Experiment, run: Path) -> Experiment:
@@ -200,8 +203,10 @@ def with_decided_epochs(experiment: Experiment, run: Path) -> Experiment:
     return _with_epochs(experiment, decision.epochs)
 
 
-def _with_epochs(own: Experiment, epochs: int) -> Experiment:
-    return own.model_copy(update={"training": own.training.model_copy(update={"epochs": epochs})})
+def _with_epochs(arm_config: Experiment, epochs: int) -> Experiment:
+    return arm_config.model_copy(
+        update={"training": arm_config.training.model_copy(update={"epochs": epochs})}
+    )
 
 
 def _write(
@@ -214,28 +219,28 @@ def _write(
     directory: Path,
     version: int,
 ) -> dict[str, Any]:
-    own, identity = job.own, describe(job.own, job.spec, inputs, manifest, version)
-    model = served_model(design(inputs, own.model), learned.components, learned.shared)
+    arm_config, identity = job.arm_config, describe(job.arm_config, job.spec, inputs, manifest, version)
+    model = served_model(design(inputs, arm_config.model), learned.components, learned.shared)
     try:
-        export_model(own, run, inputs, model, identity, directory)
+        export_model(arm_config, run, inputs, model, identity, directory)
     except PredictionsError as error:
         name = f"replica {job.spec.arm}/{job.spec.replica}"
-        raise NotFiniteError(name, str(error), own.training.optimizer.learning_rate) from None
+        raise NotFiniteError(name, str(error), arm_config.training.optimizer.learning_rate) from None
     return {
         **identity,
         "loss": learned.loss,
         "curve": learned.curve,
-        "epochs": own.training.epochs,
-        "ended_by": _ended_by(own.training, decision),
+        "epochs": arm_config.training.epochs,
+        "ended_by": _ended_by(arm_config.training, decision),
         "pilot": decision and asdict(decision),
         "steps": learned.steps,
         "seconds": round(learned.seconds, 3),
         "parameters": parameters(learned),
         "lookups": lookups(inputs, learned),
         "recipe": {
-            "model": own.model.model_dump(mode="json"),
-            "training": own.training.model_dump(mode="json"),
-            "mitigation": own.mitigation and own.mitigation.model_dump(mode="json"),
+            "model": arm_config.model.model_dump(mode="json"),
+            "training": arm_config.training.model_dump(mode="json"),
+            "mitigation": arm_config.mitigation and arm_config.mitigation.model_dump(mode="json"),
         },
     }
 

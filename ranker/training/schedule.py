@@ -61,5 +61,5 @@ def schedule(training: Training, steps: int, averages: Sequence[Training] = ()) 
         np.arange(1, steps + 1, dtype=np.float32),
         step.astype(np.float32),
         rate.astype(np.float32),
-        np.stack([coefficients(own, steps) for own in averages or [training]], axis=1),
+        np.stack([coefficients(averaging, steps) for averaging in averages or [training]], axis=1),
     )

@@ -19,10 +19,10 @@ _PILOT_ONLY = {"max_epochs", "patience", "validation"}
 def replica_specs(experiment: Experiment) -> list[ReplicaSpec]:
     """Every replica of every arm, with its seeds."""
     return [
-        ReplicaSpec(arm, index, derive(own.replicas.seed, index, own.replicas.vary))
+        ReplicaSpec(arm, index, derive(arm_config.replicas.seed, index, arm_config.replicas.vary))
         for arm in experiment.arms
-        for own in [experiment.arm(arm)]
-        for index in range(own.replicas.count)
+        for arm_config in [experiment.arm(arm)]
+        for index in range(arm_config.replicas.count)
     ]
 
 
@@ -31,19 +31,27 @@ def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, A
 
     An anchor counts by its path: name a version's directory, not a base path, where it may change.
     """
-    own = experiment.arm(spec.arm)
-    features = {name: feature.model_dump(mode="json") for name, feature in own.features.items()}
-    auto = own.training.epochs == "auto"
+    arm_config = experiment.arm(spec.arm)
+    features = {name: feature.model_dump(mode="json") for name, feature in arm_config.features.items()}
+    auto = arm_config.training.epochs == "auto"
     excluded = _NOT_LEARNT_FROM if auto else _NOT_LEARNT_FROM | _PILOT_ONLY
-    training = own.training.model_dump(mode="json", exclude=excluded)
+    training = arm_config.training.model_dump(mode="json", exclude=excluded)
     seeds = [spec.seeds.init, spec.seeds.shuffle]
-    parts = [own.model, training, features, own.item, seeds, manifest["fingerprint"], __version__]
+    parts = [
+        arm_config.model,
+        training,
+        features,
+        arm_config.item,
+        seeds,
+        manifest["fingerprint"],
+        __version__,
+    ]
     if auto:
         parts.append(pilot_key(experiment, manifest))
-    if own.mitigation is not None:
+    if arm_config.mitigation is not None:
         # A replica that learns with others is made from their seeds too.
-        others = [[s.seeds.init, s.seeds.shuffle] for s in together(experiment, spec)]
-        parts += [own.mitigation, others]
+        partner_seeds = [[s.seeds.init, s.seeds.shuffle] for s in together(experiment, spec)]
+        parts += [arm_config.mitigation, partner_seeds]
     return fingerprint(*parts)
 
 
@@ -60,7 +68,7 @@ def pilot_key(experiment: Experiment, manifest: Mapping[str, Any]) -> str:
 def together(experiment: Experiment, spec: ReplicaSpec) -> list[ReplicaSpec]:
     """The replicas that can only be trained with `spec`: it alone, but for co-distillation."""
     if isinstance(experiment.arm(spec.arm).mitigation, Codistillation):
-        return [other for other in replica_specs(experiment) if other.arm == spec.arm]
+        return [replica for replica in replica_specs(experiment) if replica.arm == spec.arm]
     return [spec]
 
 

@@ -37,12 +37,16 @@ def stack(members: Sequence[Member], lanes: int = 1, compiled: dict[str, Program
     programs: list[Program] = []
     like = {} if compiled is None else compiled
     for architecture, training, seeds, averages in members:
-        kept = sum(own.average_last > 0 or own.ema > 0 for own in averages or (training,))
+        average_count = sum(
+            averaging.average_last > 0 or averaging.ema > 0 for averaging in averages or (training,)
+        )
         rule = training.optimizer.model_dump_json(exclude={"learning_rate", "decay", "final", "warmup"})
-        shape = f"{architecture.model.model_dump_json()} {rule} {training.batch_size} {kept}"
+        shape = f"{architecture.model.model_dump_json()} {rule} {training.batch_size} {average_count}"
         start = [architecture.initialise(seeds)]
         noise = [seeds.noise]
-        program = Program(architecture, training, start, averages=kept, noise=noise, like=like.get(shape))
+        program = Program(
+            architecture, training, start, averages=average_count, noise=noise, like=like.get(shape)
+        )
         like.setdefault(shape, program)
         programs.append(program)
     return Stack(programs, lanes)

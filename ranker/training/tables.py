@@ -65,8 +65,10 @@ class EmbeddingTable(tf.Module):
         gradient = tf.reshape(gradient, [-1, self._dim])
         gradient = tf.math.unsorted_segment_sum(gradient, rows.which, tf.size(rows.places))
         weights, *rest = tf.split(rows.state, self.state.shape[1] // self._dim, axis=1)
-        kept = len(rest) - self._averages
-        change, slots = optimizers.update(self._optimizer, gradient, rest[:kept], now["rate"], now["step"])
-        totals = [total + now["correction"][i] * change for i, total in enumerate(rest[kept:])]
+        slot_count = len(rest) - self._averages
+        change, slots = optimizers.update(
+            self._optimizer, gradient, rest[:slot_count], now["rate"], now["step"]
+        )
+        totals = [total + now["correction"][i] * change for i, total in enumerate(rest[slot_count:])]
         new = [weights + change, *slots, *totals]
         self.state.scatter_update(tf.IndexedSlices(tf.concat(new, axis=1), rows.places))

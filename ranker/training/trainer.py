@@ -130,10 +130,12 @@ def train(
     rows, batch, epochs = feed.rows, first.batch_size, first.count_of_epochs
     per_epoch = math.ceil(rows / batch)
     steps = per_epoch * epochs
-    kept = averages or [()] * len(trainings)
-    schedules = [schedule(own, steps, more) for own, more in zip(trainings, kept, strict=True)]
-    each = [own for own, size in zip(trainings, stack.sizes, strict=True) for _ in range(size)]
-    window = max(rows if own.shuffle_window == "full" else own.shuffle_window for own in each)
+    averages_of = averages or [()] * len(trainings)
+    schedules = [
+        schedule(settings, steps, averaged) for settings, averaged in zip(trainings, averages_of, strict=True)
+    ]
+    each = [settings for settings, size in zip(trainings, stack.sizes, strict=True) for _ in range(size)]
+    window = max(rows if settings.shuffle_window == "full" else settings.shuffle_window for settings in each)
     health = Health(names or [f"tower {i}" for i in range(stack.towers)], each, partial)
     curve = _Curve(stack.towers)
     step = _restore(checkpoint, stack, curve, *([] if validation is None else [validation]))

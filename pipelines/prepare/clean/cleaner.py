@@ -255,7 +255,7 @@ def _rejected(raw: pa.RecordBatch, faults: Faults) -> pa.RecordBatch:
     if TEXT in raw.schema.names:
         texts = bad.column(TEXT).to_pylist()
     else:
-        made = [name for name in (PLACE, LINE, POSITION) if name in raw.schema.names]
-        rows = bad.drop_columns(made).to_pylist()
+        added_columns = [name for name in (PLACE, LINE, POSITION) if name in raw.schema.names]
+        rows = bad.drop_columns(added_columns).to_pylist()
         texts = [json_text(row, ensure_ascii=False) for row in rows]
     return rejected(bad.column(PLACE), bad.column(LINE), faults.reasons(), texts)

@@ -36,8 +36,8 @@ def _is_set(column: pa.Array) -> pa.BooleanArray:
 def _extract(rule: Extract, column: pa.DictionaryArray) -> pa.Array:
     # Only distinct values are matched, with Python's own regular expressions: what the configuration checked.
     pattern = re.compile(rule.pattern)
-    found = [_group(pattern, value) for value in column.dictionary.to_pylist()]
-    return as_text(pa.array(found, pa.string()).take(column.indices))
+    groups = [_group(pattern, value) for value in column.dictionary.to_pylist()]
+    return as_text(pa.array(groups, pa.string()).take(column.indices))
 
 
 def _group(pattern: re.Pattern[str], value: str | None) -> str:

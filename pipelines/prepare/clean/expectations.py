@@ -43,18 +43,18 @@ def refuse_violations(counts: Mapping[tuple[str, str, str], int], rows: int, exp
     """Raises a UserError for the first expectation that `rows` good rows do not satisfy."""
     for name, expected in experiment.data.expectations.items():
         for rule in ("min", "max", "allowed", "max_missing"):
-            wanted, broken = getattr(expected, rule), counts.get(("expectation", name, rule), 0)
-            if wanted is None or broken <= (rows * wanted if rule == "max_missing" else 0):
+            limit, broken = getattr(expected, rule), counts.get(("expectation", name, rule), 0)
+            if limit is None or broken <= (rows * limit if rule == "max_missing" else 0):
                 continue
-            what = {
+            phrases = {
                 "min": "below",
                 "max": "above",
                 "allowed": "not among",
                 "max_missing": "missing; at most a share of",
             }
-            shown = ", ".join(wanted) if rule == "allowed" else f"{wanted:g}"
+            shown = ", ".join(limit) if rule == "allowed" else f"{limit:g}"
             raise UserError(
-                f"data.expectations.{name}: {broken:,} of {rows:,} rows are {what[rule]} {shown[:200]}"
+                f"data.expectations.{name}: {broken:,} of {rows:,} rows are {phrases[rule]} {shown[:200]}"
             )
 
 
@@ -69,6 +69,6 @@ def _broken(column: pa.Array, expected: Expectation) -> dict[str, np.ndarray]:
     text = decode(column)
     broken["max_missing"] = pc.equal(text, "").to_numpy(zero_copy_only=False)
     if expected.allowed is not None:
-        known = pc.is_in(text, pa.array(expected.allowed, pa.string())).to_numpy(zero_copy_only=False)
-        broken["allowed"] = ~known & ~broken["max_missing"]
+        is_allowed = pc.is_in(text, pa.array(expected.allowed, pa.string())).to_numpy(zero_copy_only=False)
+        broken["allowed"] = ~is_allowed & ~broken["max_missing"]
     return broken

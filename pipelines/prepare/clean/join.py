@@ -55,16 +55,16 @@ def read_table(plan: Plan, table: TablePlan, directory: Path, rejected_rows: Pat
         *table.brings,
         *(c for name in table.derives for c in derive.inputs(rules[name])),
     }
-    wanted = Needs(dict.fromkeys(sorted(columns), f"data.tables.{table.name}"), {})
-    sources.check_columns(list(table.files), wanted.all, wanted, table.source)
+    needed = Needs(dict.fromkeys(sorted(columns), f"data.tables.{table.name}"), {})
+    sources.check_columns(list(table.files), needed.all, needed, table.source)
     batches, bad = [], []
     lines: Counter[tuple[int, int]] = Counter()
     for block in sources.blocks(list(table.files)):
-        for part in sources.read(block, table.files[block.file], table.source, wanted):
+        for part in sources.read(block, table.files[block.file], table.source, needed):
             batches += part.rows
             bad += [] if part.rejected is None else [part.rejected]
             lines[block.file, block.start] += part.lines
-    names = [*wanted.all, PLACE, LINE]
+    names = [*needed.all, PLACE, LINE]
     texts: list[object] = [value for rows in batches for value in _texts(rows)]
     merged = {
         name: pa.concat_arrays([_plain(rows.column(name)) for rows in batches])

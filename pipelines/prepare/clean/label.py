@@ -104,32 +104,34 @@ class _Evaluate:
         raise ValueError("text can only be compared with text or a column")
 
     def _compare(self, node: ast.Compare) -> np.ndarray:
-        left, parts = node.left, []
-        for operator, right in zip(node.ops, node.comparators, strict=True):
-            parts.append(self._compare_two(left, operator, right))
-            left = right
+        left_operand, parts = node.left, []
+        for operator, right_operand in zip(node.ops, node.comparators, strict=True):
+            parts.append(self._compare_two(left_operand, operator, right_operand))
+            left_operand = right_operand
         return np.minimum.reduce(parts)
 
-    def _compare_two(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> np.ndarray:
+    def _compare_two(
+        self, left_operand: ast.expr, operator: ast.cmpop, right_operand: ast.expr
+    ) -> np.ndarray:
         if isinstance(operator, (ast.In, ast.NotIn)):
-            found = self._member(left, right)
-            return found if isinstance(operator, ast.In) else 1.0 - found
-        both = (left, right)
+            is_member = self._member(left_operand, right_operand)
+            return is_member if isinstance(operator, ast.In) else 1.0 - is_member
+        both = (left_operand, right_operand)
         names = all(isinstance(side, ast.Name) for side in both)
         if any(_is_text(side) for side in both) or (names and isinstance(operator, (ast.Eq, ast.NotEq))):
             kernel = {ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,
                       ast.Gt: pc.greater, ast.GtE: pc.greater_equal}[type(operator)]  # fmt: skip
-            result = kernel(self._text(left), self._text(right))
+            result = kernel(self._text(left_operand), self._text(right_operand))
             if isinstance(result, pa.Scalar):
                 return np.full(self._rows, float(result.as_py()))
             return result.to_numpy(zero_copy_only=False).astype(np.float64)
-        a, b = self._number(left), self._number(right)
+        a, b = self._number(left_operand), self._number(right_operand)
         result = _ORDER[type(operator)](a, b).astype(np.float64)
         return np.where(np.isnan(a) | np.isnan(b), np.nan, result)
 
-    def _member(self, left: ast.expr, right: ast.expr) -> np.ndarray:
-        items = right.elts if isinstance(right, (ast.Tuple, ast.List)) else [right]
-        return np.maximum.reduce([self._compare_two(left, ast.Eq(), item) for item in items])
+    def _member(self, left_operand: ast.expr, right_operand: ast.expr) -> np.ndarray:
+        items = right_operand.elts if isinstance(right_operand, (ast.Tuple, ast.List)) else [right_operand]
+        return np.maximum.reduce([self._compare_two(left_operand, ast.Eq(), item) for item in items])
 
 
 def _is_text(node: ast.expr) -> bool:
@@ -162,7 +164,7 @@ def reads_numbers(text: str) -> set[str]:
 
 
 def _text_names(tree: ast.expr) -> set[str]:
-    found: set[str] = set()
+    compared_as_text: set[str] = set()
     for node in ast.walk(tree):
         if not isinstance(node, ast.Compare):
             continue
@@ -174,5 +176,5 @@ def _text_names(tree: ast.expr) -> set[str]:
         ]
         names = {item.id for item in items if isinstance(item, ast.Name)}
         if any(_is_text(item) for item in items) or len(names) > 1:
-            found |= names
-    return found
+            compared_as_text |= names
+    return compared_as_text

@@ -46,8 +46,10 @@ def write_table(key: pa.Array, columns: dict[str, pa.Array], path: Path) -> np.n
     _, first = np.unique(encoded.indices.to_numpy(zero_copy_only=False), return_index=True)
     first = np.sort(first)
     first = first[pc.not_equal(keys, "").to_numpy(zero_copy_only=False)[first]]
-    kept = {"__key__": keys, **columns}
-    batch = pa.RecordBatch.from_pydict({name: values.take(pa.array(first)) for name, values in kept.items()})
+    all_columns = {"__key__": keys, **columns}
+    batch = pa.RecordBatch.from_pydict(
+        {name: values.take(pa.array(first)) for name, values in all_columns.items()}
+    )
     with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return np.setdiff1d(np.arange(len(keys)), first)
@@ -66,8 +68,8 @@ def look_up(table: SideTable, key: pa.Array) -> tuple[dict[str, pa.Array], np.nd
     rows = _load(table.path)
     encoded = as_text(key)
     # Distinct keys are looked up, then rows follow their code.
-    found = pc.index_in(encoded.dictionary, rows.column("__key__"))
-    indices = found.take(encoded.indices)
+    row_of_code = pc.index_in(encoded.dictionary, rows.column("__key__"))
+    indices = row_of_code.take(encoded.indices)
     unmatched = indices.is_null().to_numpy(zero_copy_only=False)
     return {name: rows.column(name).take(indices) for name in table.columns}, unmatched
 

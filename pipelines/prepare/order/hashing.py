@@ -49,8 +49,8 @@ def hash_text(column: pa.Array, seed: int = 0) -> np.ndarray:
     active = np.flatnonzero(lengths > 0)
     position = 0
     while len(active):
-        left = np.minimum(lengths[active] - position, 8)
-        word = words[starts[active] + position] & _WORD_MASKS[left]
+        word_bytes = np.minimum(lengths[active] - position, 8)
+        word = words[starts[active] + position] & _WORD_MASKS[word_bytes]
         state[active] = mix(state[active] ^ word)
         position += 8
         active = active[lengths[active] > position]

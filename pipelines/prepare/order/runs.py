@@ -145,11 +145,11 @@ def _request_cuts(paths: list[Path], part: int, ranges: int) -> list[str]:
 
 def _first_row(part: pa.RecordBatch, request: str) -> int:
     """First row of a sorted part whose request is not below `request`, as UTF-8 bytes compare."""
-    column, wanted = part.column(REQUEST), request.encode()
+    column, encoded_request = part.column(REQUEST), request.encode()
     low, high = 0, len(column)
     while low < high:
         middle = (low + high) // 2
-        if column[middle].as_py().encode() < wanted:
+        if column[middle].as_py().encode() < encoded_request:
             low = middle + 1
         else:
             high = middle

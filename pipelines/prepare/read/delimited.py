@@ -92,8 +92,8 @@ def parse(lines: Lines, form: Delimited, file: int) -> tuple[list[pa.RecordBatch
             odd[:] = True
     if table is not None and len(clean):
         rows.append(piece.batch(table, clean))
-    more, bad = piece.look_at(np.flatnonzero(odd))
-    return rows + more, bad
+    odd_rows, bad = piece.look_at(np.flatnonzero(odd))
+    return rows + odd_rows, bad
 
 
 class _Piece:
@@ -190,7 +190,7 @@ class _Piece:
         quoted_rows, chosen = self._quoted_rows(chosen, spans)
         texts = {index: self._line(index) for index in chosen.tolist()}
         good: list[int] = []
-        found: list[list[str]] = []
+        good_fields: list[list[str]] = []
         bad: list[int] = []
         reasons: list[str] = []
         inside = -1
@@ -205,11 +205,11 @@ class _Piece:
             fields, reason = self._split(index, text)
             if reason is None:
                 good.append(index)
-                found.append(fields)
+                good_fields.append(fields)
             else:
                 bad.append(index)
                 reasons.append(reason)
-        rows = [self.batch(self._columns(found), np.array(good), spans)] if good else []
+        rows = [self.batch(self._columns(good_fields), np.array(good), spans)] if good else []
         where = np.array(bad, np.int64)
         shown = [
             self.data[self.starts[i] : min(self.ends[spans.get(i, i)], self.starts[i] + _KEPT_BYTES)]

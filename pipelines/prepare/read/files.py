@@ -88,9 +88,9 @@ def _find_remote(pattern: str, root: str) -> list[File]:
 
     filesystem, path = fsspec.core.url_to_fs(pattern)
     _, inside_root = fsspec.core.url_to_fs(root) if "://" in root else (None, root)
-    found = sorted(set(_matches(filesystem, path, inside_root)))
+    paths = sorted(set(_matches(filesystem, path, inside_root)))
     files = []
-    for path in found:
+    for path in paths:
         info = filesystem.info(path)
         uri = filesystem.unstrip_protocol(path)
         stamp = next((str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime") if key in info), "")

@@ -79,13 +79,13 @@ class Block:
     length: int
 
 
-def open_source(source: Source, data: Data, wanted: Collection[str] = ()) -> list[Opened]:
+def open_source(source: Source, data: Data, needed: Collection[str] = ()) -> list[Opened]:
     """Finds and looks into all files of a source.
 
     Args:
         source: the source.
         data: the configuration around it.
-        wanted: columns that something needs: a sparse format has those it can have, whatever its first rows show.
+        needed: columns that something needs: a sparse format has those it can have, whatever its first rows show.
 
     Raises:
         UserError: a file is missing, or its header cannot be used.
@@ -96,25 +96,25 @@ def open_source(source: Source, data: Data, wanted: Collection[str] = ()) -> lis
         "parquet": _open_parquet, "delimited": _open_delimited, "json": _open_json, "libsvm": _open_libsvm,
     }[source.format]  # fmt: skip
     return [
-        _with_made_columns(look(index, file, source, wanted), source)
+        _with_made_columns(look(index, file, source, needed), source)
         for index, file in enumerate(files.values())
     ]
 
 
-def _with_made_columns(one: Opened, source: Source) -> Opened:
+def _with_made_columns(opened_file: Opened, source: Source) -> Opened:
     """Adds the columns that are not in the file: of its path, of `explode` and `row_id`."""
-    if not one.columns:
-        return one
-    partitions = _partitions(one.file.name)
-    made = [*partitions, source.row_id, source.explode.position if source.explode else None]
-    columns = dict.fromkeys([*one.columns, *(name for name in made if name)])
+    if not opened_file.columns:
+        return opened_file
+    partitions = _partitions(opened_file.file.name)
+    added = [*partitions, source.row_id, source.explode.position if source.explode else None]
+    columns = dict.fromkeys([*opened_file.columns, *(name for name in added if name)])
     for name in (*source.integers, *(source.explode.columns if source.explode else ())):
         if name not in columns:
             raise UserError(
-                f"{one.file.path}: no column {name!r}, which {'integers' if name in source.integers else 'explode'}"
-                f" names; it has: {', '.join(one.columns)}"
+                f"{opened_file.file.path}: no column {name!r}, which {'integers' if name in source.integers else 'explode'}"
+                f" names; it has: {', '.join(opened_file.columns)}"
             )
-    return replace(one, columns=tuple(columns), partitions=tuple(partitions.items()))
+    return replace(opened_file, columns=tuple(columns), partitions=tuple(partitions.items()))
 
 
 def _partitions(name: str) -> dict[str, str]:
@@ -144,23 +144,23 @@ def _renamed(names: Sequence[str], source: Source, file: File) -> tuple[str, ...
     return tuple(new)
 
 
-def check_columns(opened: list[Opened], wanted: tuple[str, ...], needs: Needs, source: Source) -> None:
+def check_columns(opened: list[Opened], columns: tuple[str, ...], needs: Needs, source: Source) -> None:
     """Raises a UserError if a file lacks one of the columns, or has it in a type that cannot serve."""
-    for one in opened:
-        missing = [column for column in wanted if column not in one.columns]
-        if one.columns and missing:
+    for opened_file in opened:
+        missing = [column for column in columns if column not in opened_file.columns]
+        if opened_file.columns and missing:
             raise UserError(
-                f"{one.file.path}: no column {missing[0]!r}, which {needs.reason(missing[0])} needs;"
-                f" it has: {_listed(one.columns)}"
+                f"{opened_file.file.path}: no column {missing[0]!r}, which {needs.reason(missing[0])} needs;"
+                f" it has: {_listed(opened_file.columns)}"
             )
-        for name, kind in one.types:
-            if name not in wanted:
+        for name, kind in opened_file.types:
+            if name not in columns:
                 continue
             exploded = name in (source.explode.columns if source.explode else ())
             reason = parquet.unusable(kind, name in needs.numbers, exploded)
             if reason is not None:
                 raise UserError(
-                    f"{one.file.path}: the column {name!r}, which {needs.reason(name)} needs, {reason}"
+                    f"{opened_file.file.path}: the column {name!r}, which {needs.reason(name)} needs, {reason}"
                 )
 
 
@@ -172,21 +172,32 @@ def _listed(columns: Sequence[str]) -> str:
 def blocks(opened: list[Opened]) -> list[Block]:
     """The blocks of all files, in the order of their rows."""
     result = []
-    for one in opened:
-        if one.fault or one.streamed:
-            result.append(Block(one.index, 0, one.file.size))
-        elif one.groups is not None:
-            result += [Block(one.index, group, rows) for group, rows in enumerate(one.groups) if rows]
+    for opened_file in opened:
+        if opened_file.fault or opened_file.streamed:
+            result.append(Block(opened_file.index, 0, opened_file.file.size))
+        elif opened_file.groups is not None:
+            result += [
+                Block(opened_file.index, group, rows) for group, rows in enumerate(opened_file.groups) if rows
+            ]
         else:
-            starts = range(0, one.file.size, BLOCK_BYTES)
-            result += [Block(one.index, start, min(BLOCK_BYTES, one.file.size - start)) for start in starts]
+            starts = range(0, opened_file.file.size, BLOCK_BYTES)
+            result += [
+                Block(opened_file.index, start, min(BLOCK_BYTES, opened_file.file.size - start))
+                for start in starts
+            ]
     return result
 
 
 def batches(opened: list[Opened]) -> int:
     """About how many batches of rows all files give; a compressed file is taken for four times its size."""
-    sizes = [one.file.size * (4 if one.streamed else 1) for one in opened if one.groups is None]
-    return sum(-(-size // lines.PIECE_BYTES) for size in sizes) + sum(len(one.groups or ()) for one in opened)
+    sizes = [
+        opened_file.file.size * (4 if opened_file.streamed else 1)
+        for opened_file in opened
+        if opened_file.groups is None
+    ]
+    return sum(-(-size // lines.PIECE_BYTES) for size in sizes) + sum(
+        len(opened_file.groups or ()) for opened_file in opened
+    )
 
 
 def lines_before(opened: list[Opened], counts: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
@@ -223,43 +234,50 @@ class Read:
     lines: int
 
 
-def read(block: Block, one: Opened, source: Source, needs: Needs) -> Iterator[Read]:
+def read(block: Block, opened_file: Opened, source: Source, needs: Needs) -> Iterator[Read]:
     """Reads a block, piece by piece."""
-    base = one.index << FILE_SHIFT
-    if one.fault:
-        yield Read([], rejected([base], [0], [one.fault], [b""]), 0)
+    base = opened_file.index << FILE_SHIFT
+    if opened_file.fault:
+        yield Read([], rejected([base], [0], [opened_file.fault], [b""]), 0)
         return
-    constants = {name: value for name, value in one.partitions if name in needs}
+    constants = {name: value for name, value in opened_file.partitions if name in needs}
     lists = conventions.split_fields(source)
     # Columns that only `explode` reads come along with those that something needs.
-    in_file = [name for name in dict(one.paths) if name not in constants and (name in needs or name in lists)]
+    in_file = [
+        name for name in dict(opened_file.paths) if name not in constants and (name in needs or name in lists)
+    ]
     text = tuple(name for name in in_file if name in needs.text or name in lists)
     numbers = tuple(name for name in in_file if name not in text)
-    for rows, bad, lines_read in _read(block, one, source, text, numbers, base):
+    for rows, bad, lines_read in _read(block, opened_file, source, text, numbers, base):
         batches, unfit = [], []
         for batch in rows:
-            more, wrong = conventions.apply(batch, source, constants)
-            batches += more
+            good, wrong = conventions.apply(batch, source, constants)
+            batches += good
             unfit += [] if wrong is None else [wrong]
         unfit += [] if bad is None else [bad]
         yield Read(batches, pa.concat_batches(unfit) if unfit else None, lines_read)
 
 
 def _read(
-    block: Block, one: Opened, source: Source, text: tuple[str, ...], numbers: tuple[str, ...], base: int
+    block: Block,
+    opened_file: Opened,
+    source: Source,
+    text: tuple[str, ...],
+    numbers: tuple[str, ...],
+    base: int,
 ) -> Iterator[tuple[list[pa.RecordBatch], pa.RecordBatch | None, int]]:
     """(batches, rejected, lines) of a block as its format has them."""
-    path, paths = one.file.path, dict(one.paths)
-    if one.groups is not None:
-        first = sum(one.groups[: block.start])
-        wanted = {name: paths[name] for name in (*text, *numbers) if name in paths}
-        for rows, bad in parquet.read_group(path, block.start, first, wanted, base):
+    path, paths = opened_file.file.path, dict(opened_file.paths)
+    if opened_file.groups is not None:
+        first = sum(opened_file.groups[: block.start])
+        needed_paths = {name: paths[name] for name in (*text, *numbers) if name in paths}
+        for rows, bad in parquet.read_group(path, block.start, first, needed_paths, base):
             yield [] if rows is None else [rows], bad, 0 if rows is None else rows.num_rows + _rows(bad)
         return
-    if one.streamed:
-        pieces = lines.after(lines.read_stream(path, source.encoding), one.data_place)
+    if opened_file.streamed:
+        pieces = lines.after(lines.read_stream(path, source.encoding), opened_file.data_place)
     else:
-        pieces = lines.after(lines.read_range(path, block.start, block.length), one.data_place)
+        pieces = lines.after(lines.read_range(path, block.start, block.length), opened_file.data_place)
     if source.format == "json":
         fields = JsonFields(
             {name: paths[name] for name in (*text, *numbers) if name in paths},
@@ -267,26 +285,26 @@ def _read(
             "utf-8" if not is_line_safe(source.encoding) else source.encoding,
         )
         for part in pieces:
-            yield *json_lines.parse(part, fields, one.index), part.count
+            yield *json_lines.parse(part, fields, opened_file.index), part.count
         return
     if source.format == "libsvm":
         old = {paths[name][0]: name for name in (*text, *numbers) if name in paths}
-        sparse = Sparse(tuple(old), source.columns, one.group_ends, one.file.name)
+        sparse = Sparse(tuple(old), source.columns, opened_file.group_ends, opened_file.file.name)
         for part in pieces:
-            rows_read, unread = libsvm.parse(part, sparse, one.index)
+            rows_read, unread = libsvm.parse(part, sparse, opened_file.index)
             yield [_with_names(batch, old) for batch in rows_read], unread, part.count
         return
     form = Delimited(
         tuple(paths), text, numbers, source.delimiter, source.quote, source.encoding,
-        not is_line_safe(source.encoding), one.header, source.comment, source.null_values,
+        not is_line_safe(source.encoding), opened_file.header, source.comment, source.null_values,
         NumberFormat(source.decimal, source.thousands).is_plain,
     )  # fmt: skip
-    if form.quoting is not None and one.streamed:
+    if form.quoting is not None and opened_file.streamed:
         pieces = quoted.whole_records(pieces, form.quoting)
     elif form.quoting is not None:
-        pieces = quoted.read_range(path, block.start, block.length, one.data_place, form.quoting)
+        pieces = quoted.read_range(path, block.start, block.length, opened_file.data_place, form.quoting)
     for part in pieces:
-        yield *delimited.parse(part, form, one.index), part.count
+        yield *delimited.parse(part, form, opened_file.index), part.count
 
 
 def _with_names(rows: pa.RecordBatch, names: Mapping[str, str]) -> pa.RecordBatch:
@@ -297,7 +315,7 @@ def _rows(batch: pa.RecordBatch | None) -> int:
     return 0 if batch is None else batch.num_rows
 
 
-def _open_delimited(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
+def _open_delimited(index: int, file: File, source: Source, needed: Collection[str]) -> Opened:
     streamed = _is_compressed(file) or not is_line_safe(source.encoding)
     has_header = source.header if source.header is not None else source.columns is None
     encoding = source.encoding if is_line_safe(source.encoding) else "utf-8"
@@ -400,7 +418,7 @@ def _first_lines(file: File, source: Source) -> tuple[bytes, str | None]:
     return data, None
 
 
-def _open_json(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
+def _open_json(index: int, file: File, source: Source, needed: Collection[str]) -> Opened:
     data, fault = _first_lines(file, source)
     streamed = _is_compressed(file) or not is_line_safe(source.encoding)
     if not data:
@@ -415,7 +433,7 @@ def _open_json(index: int, file: File, source: Source, wanted: Collection[str]) 
     return Opened(index, file, names, (), streamed, paths=tuple(zip(names, paths.values(), strict=True)))
 
 
-def _open_libsvm(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
+def _open_libsvm(index: int, file: File, source: Source, needed: Collection[str]) -> Opened:
     data, fault = _first_lines(file, source)
     if not data:
         return Opened(index, file, streamed=True, fault=fault)
@@ -426,7 +444,7 @@ def _open_libsvm(index: int, file: File, source: Source, wanted: Collection[str]
         largest = libsvm.largest_index(data)
         seen = [f"f{number}" for number in range(1, min(largest, _MAX_INDEX) + 1)]
         old = {new: name for name, new in source.rename.items()}
-        sparse = [old.get(name, name) for name in wanted if libsvm.INDEX.fullmatch(old.get(name, name))]
+        sparse = [old.get(name, name) for name in needed if libsvm.INDEX.fullmatch(old.get(name, name))]
         names = ["label", "qid", *seen, *sparse]
     in_file = list(dict.fromkeys(names))
     columns = _renamed(in_file, source, file)
@@ -444,7 +462,7 @@ def _group_ends(file: File, ending: str) -> tuple[int, ...]:
     return tuple(accumulate(sizes))
 
 
-def _open_parquet(index: int, file: File, source: Source, wanted: Collection[str]) -> Opened:
+def _open_parquet(index: int, file: File, source: Source, needed: Collection[str]) -> Opened:
     if file.size == 0:
         return Opened(index, file, groups=())
     try:

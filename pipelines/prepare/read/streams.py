@@ -38,8 +38,8 @@ class Prepended:
         """Returns at most `size` bytes, none only at the end."""
         if not self._head:
             return self._rest.read(size)
-        given, self._head = self._head[:size], self._head[size:]
-        return given
+        head, self._head = self._head[:size], self._head[size:]
+        return head
 
 
 class Transcode:

@@ -73,19 +73,19 @@ def write_shard(
     shard = Shard(split, index, f"{split}/{layout.shard_name(index, count)}")
     merged = runs.merge_train if split == "train" else runs.merge_eval
     sample = probe.Sample(experiment) if split == "eval" else None
-    left: pa.RecordBatch | None = None
+    remainder: pa.RecordBatch | None = None
     with Writer(data / shard.name) as writer:
         for batch in merged(sorted(paths), index, count):
             if sample is not None:
                 sample.add(batch)
                 _count_varying(batch, shard, experiment)
             batch = batch.drop_columns([ORDER])
-            batch = batch if left is None else pa.concat_batches([left, batch])
+            batch = batch if remainder is None else pa.concat_batches([remainder, batch])
             whole = batch.num_rows - batch.num_rows % layout.BLOCK_ROWS
             _write(batch.slice(0, whole), shard, writer, experiment)
-            left = batch.slice(whole)
-        if left is not None:
-            _write(left, shard, writer, experiment)
+            remainder = batch.slice(whole)
+        if remainder is not None:
+            _write(remainder, shard, writer, experiment)
     shard.sha256, shard.records, shard.bytes = writer.sha256, writer.records, writer.bytes
     if sample is not None:
         sample.write(work / f"probe-{index:05d}.parquet")

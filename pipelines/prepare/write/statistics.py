@@ -31,10 +31,10 @@ class Moments:
         """Adds float64 values in blocks of `BLOCK_ROWS`; NaN is left out."""
         whole = len(values) - len(values) % BLOCK_ROWS
         for blocks in (values[:whole].reshape(-1, BLOCK_ROWS), values[whole:].reshape(1, -1)):
-            there = ~np.isnan(blocks)
-            counts = there.sum(axis=1)
-            means = np.where(there, blocks, 0.0).sum(axis=1) / np.maximum(counts, 1)
-            squares = np.square(np.where(there, blocks - means[:, np.newaxis], 0.0)).sum(axis=1)
+            is_present = ~np.isnan(blocks)
+            counts = is_present.sum(axis=1)
+            means = np.where(is_present, blocks, 0.0).sum(axis=1) / np.maximum(counts, 1)
+            squares = np.square(np.where(is_present, blocks - means[:, np.newaxis], 0.0)).sum(axis=1)
             self.counts += counts.tolist()
             self.means += means.tolist()
             self.squares += squares.tolist()
@@ -71,11 +71,13 @@ class Distribution:
         keys, counts = np.unique(keys >> np.uint32(self.dropped), return_counts=True)
         self._merge(keys, counts.astype(np.int64))
 
-    def merge(self, other: Distribution) -> None:
+    def merge(self, distribution: Distribution) -> None:
         """Adds another distribution."""
-        dropped = max(self.dropped, other.dropped)
+        dropped = max(self.dropped, distribution.dropped)
         self._drop(dropped)
-        keys, counts = _group(other.keys >> np.uint32(dropped - other.dropped), other.counts)
+        keys, counts = _group(
+            distribution.keys >> np.uint32(dropped - distribution.dropped), distribution.counts
+        )
         self._merge(keys, counts)
 
     def quantiles(self) -> list[float]:
@@ -157,9 +159,9 @@ def merge(parts: Sequence[NumericStatistics]) -> NumericStatistics:
     for part in parts:
         whole.rows += part.rows
         whole.low, whole.high = min(whole.low, part.low), max(whole.high, part.high)
-        for moments, more in ((whole.plain, part.plain), (whole.logarithm, part.logarithm)):
-            moments.counts += more.counts
-            moments.means += more.means
-            moments.squares += more.squares
+        for moments, part_moments in ((whole.plain, part.plain), (whole.logarithm, part.logarithm)):
+            moments.counts += part_moments.counts
+            moments.means += part_moments.means
+            moments.squares += part_moments.squares
         whole.distribution.merge(part.distribution)
     return whole

@@ -39,8 +39,8 @@ def count_tokens(rows: pa.RecordBatch, experiment: Experiment) -> Iterator[tuple
             lists = pc.split_pattern(tokens, feature.multivalued)
             counts = counts.take(pc.list_parent_indices(lists))
             tokens = lists.flatten()
-        there = pc.not_equal(tokens, "")
-        yield name, _batch(tokens.filter(there), counts.filter(there))
+        is_token = pc.not_equal(tokens, "")
+        yield name, _batch(tokens.filter(is_token), counts.filter(is_token))
 
 
 class MergeCounts(beam.CombineFn):
