@@ -15,12 +15,12 @@ import pytest
 
 from ranker.errors import UserError
 from serving.monitor.alerts import messages
+from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.keep import acknowledge, add_silence, load_alerts, stored_silences
 from serving.monitor.alerts.machine import FIRING, RESOLVED, Alert
 from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Receiver, Rules, Silence, load_rules, with_alertmanager
 from serving.monitor.alerts.send import send
-from serving.monitor.alerts.watch import watch
 from serving.monitor.store import query
 
 NOW = 1_750_000_000
@@ -116,13 +116,13 @@ def test_who_silenced_until_when_and_why_is_kept(sqlite_store, start: int) -> No
         }
     )
     add_silence(sqlite_store, silence, start)
-    assert watch(sqlite_store, rules, {}, start) == []
+    assert evaluate_and_send(sqlite_store, rules, {}, start) == []
     (row,) = query.alerts(sqlite_store)
     assert (row.state, row.silenced, row.muted) == ("firing", True, True)
     (kept,) = stored_silences(sqlite_store, start)
     assert (kept.silence.author, kept.silence.comment) == ("Ada", "moving")
     end = int(silence.end.timestamp())
-    assert [alert.rule for alert in watch(sqlite_store, rules, {}, end + 60)] == ["quiet"]
+    assert [alert.rule for alert in evaluate_and_send(sqlite_store, rules, {}, end + 60)] == ["quiet"]
     for name in ("author", "comment"):
         with pytest.raises(UserError, match=name):
             add_silence(sqlite_store, silence.model_copy(update={name: " "}), start)
@@ -130,11 +130,11 @@ def test_who_silenced_until_when_and_why_is_kept(sqlite_store, start: int) -> No
 
 def test_an_acknowledgement_survives_the_monitors_next_look(sqlite_store, start: int) -> None:  # type: ignore[no-untyped-def]
     rules = Rules.model_validate({"rules": [{**RULES["rules"][0], "for": "2m"}]})
-    watch(sqlite_store, rules, {}, start)
+    evaluate_and_send(sqlite_store, rules, {}, start)
     before = load_alerts(sqlite_store)
     (alert,) = before.values()
     acknowledge(sqlite_store, alert.id, "Ada", start + 60)
-    assert watch(sqlite_store, rules, {}, start + 180) == []  # it fires now, and Ada has it
+    assert evaluate_and_send(sqlite_store, rules, {}, start + 180) == []  # it fires now, and Ada has it
     (row,) = query.alerts(sqlite_store)
     assert (row.state, row.acknowledged_by) == ("firing", "Ada")
 

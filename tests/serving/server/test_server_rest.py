@@ -391,7 +391,7 @@ def test_stop_lets_requests_under_way_finish(serve, models):
     body = {"signature_name": "loop", "inputs": [3000]}
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(client.http, "/v1/models/m:predict", body) for _ in range(4)]
-        wait_until(lambda: servable._inside == 4 or all(answer.done() for answer in answers))
+        wait_until(lambda: servable._active == 4 or all(answer.done() for answer in answers))
         assert client.server.stop(60)
         assert [answer.result()[0] for answer in answers] == [200] * 4
     with pytest.raises(URLError):
