@@ -17,13 +17,12 @@ import pyarrow as pa
 from google_crc32c import value as crc32c
 
 from pipelines.evaluate.quality import Means, merge_quality, shard_quality
-from ranker.divergence import Comparison, RequestBatch, Settings, measure_requests
+from ranker.divergence import Comparison, Settings, measure_requests
 from ranker.errors import UserError
 from ranker.scored import ModelScores, align
-from ranker.text import arrow_texts
+from ranker.scored.align import text_column
 
 BATCH_ROWS = 1 << 16
-CHUNK_ROWS = 1 << 18
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("request", "item", "model")),
@@ -164,8 +163,7 @@ def _canonical(table: pa.Table, models: Sequence[str]) -> pa.Table:
         raise UserError(f"rows must have {', '.join(absent)}. Received: {', '.join(table.column_names)}")
     columns: list[Any] = []
     for name in ("request", "item", "model"):
-        chunks = [arrow_texts(chunk).cast(pa.string()).fill_null("") for chunk in table[name].chunks]
-        columns.append(pa.chunked_array(chunks, pa.string()))
+        columns.append(text_column(table[name]))
     for name in ("score", "label"):
         column = table[name] if name in table.column_names else pa.nulls(len(table), pa.float64())
         columns.append(column.cast(pa.float64()))
@@ -216,21 +214,9 @@ def compare_rows(table: pa.Table, models: Sequence[str], k: int) -> ReplicaCompa
             )
         )
     aligned = align(sides)
-    bounds, settings = aligned.request_bounds(), Settings(k=k)
-    total, first = Comparison.empty(), 0
-    while first < len(bounds) - 1:
-        last = int(np.searchsorted(bounds, bounds[first] + CHUNK_ROWS, side="right")) - 1
-        last = min(max(last, first + 1), len(bounds) - 1)
-        rows = slice(int(bounds[first]), int(bounds[last]))
-        batch = RequestBatch.from_rows(
-            aligned.request[rows],
-            aligned.item[rows],
-            aligned.scores[:, rows],
-            replicas=aligned.models,
-            answered=aligned.scored[:, rows],
-        )
+    settings, total = Settings(k=k), Comparison.empty()
+    for batch in aligned.request_batches(aligned.scores):
         total = total.merge(measure_requests(batch, settings).summarise())
-        first = last
     quality = {}
     if aligned.label is not None and not np.isnan(label).all():
         for name, scores in zip(models, aligned.scores, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ranker.divergence import RequestBatch
 from ranker.errors import UserError
+from ranker.layout import REQUEST_SEPARATOR
+from ranker.text import arrow_texts
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+CHUNK_ROWS = 1 << 18
+"""Rows of a batch of whole requests; a request is never cut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,44 @@ class AlignedScores:
     def request_bounds(self) -> Codes:
         """First row of each request, and the number of rows at the end, int64 [N + 1]."""
         return np.searchsorted(self.request, np.arange(len(self.request_ids) + 1)).astype(np.int64)
+
+    def request_batches(self, scores: Floats) -> Iterator[RequestBatch]:
+        """Yields whole requests in batches of about `CHUNK_ROWS` rows, in order; requests and items are positions.
+
+        Args:
+            scores: float64 [M, R], what to measure: `scores`, or those brought to another scale.
+        """
+        bounds = self.request_bounds()
+        first = 0
+        while first < len(bounds) - 1:
+            last = int(np.searchsorted(bounds, bounds[first] + CHUNK_ROWS, side="right")) - 1
+            last = min(max(last, first + 1), len(bounds) - 1)
+            rows = slice(int(bounds[first]), int(bounds[last]))
+            yield RequestBatch.from_rows(
+                self.request[rows],
+                self.item[rows],
+                scores[:, rows],
+                replicas=self.models,
+                answered=self.scored[:, rows],
+            )
+            first = last
+
+
+def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The texts of ids of any type, by `ranker.text`; empty where missing."""
+    chunks = [arrow_texts(chunk).cast(pa.string()).fill_null("") for chunk in column.chunks]
+    return pa.chunked_array(chunks, pa.string())
+
+
+def joined_ids(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """One id a row of the texts of one or several columns.
+
+    Raises:
+        UserError: no column.
+    """
+    if not columns:
+        raise UserError("there must be at least one request column. Received: none")
+    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, REQUEST_SEPARATOR)
 
 
 def align(models: Sequence[ModelScores]) -> AlignedScores:

@@ -12,7 +12,6 @@ from ranker.divergence import (
     Comparison,
     Interval,
     OddOne,
-    RequestBatch,
     RequestMeasures,
     Settings,
     auc,
@@ -25,6 +24,7 @@ from ranker.divergence import (
     standing,
 )
 from ranker.errors import UserError
+from ranker.json_text import plain
 from ranker.layout import REQUEST_SEPARATOR
 from ranker.scored.align import AlignedScores
 from ranker.scored.scale import ScaledScores, to_probabilities
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-CHUNK_ROWS = 1 << 18
-"""Rows whose measures are computed at a time; a request is never cut."""
 EXAMPLES = 5
 EXAMPLE_DEPTH = 10
 _PROBABILITY_FAMILIES = ("prediction", "regret")
@@ -204,7 +202,7 @@ class ModelComparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is not defined or not finite is None."""
         means = self.comparison.means
-        return _plain(
+        return plain(
             {
                 "sentence": self.sentence,
                 "models": list(self.models),
@@ -295,8 +293,8 @@ def compare_aligned(
     total = Comparison.empty()
     examples: list[ExampleRequest] = []
     answered = np.zeros(len(aligned.models), np.int64)
-    for first, last in _chunks(aligned.request_bounds()):
-        measured = _measure(aligned, scaled, settings, first, last)
+    for batch in aligned.request_batches(scaled.scores):
+        measured = measure_requests(batch, settings)
         total = total.merge(measured.summarise())
         answered += measured.batch.valid.sum(axis=1)
         examples = _largest(
@@ -345,32 +343,6 @@ def _checked_budget(
             raise UserError(f"a budget must be a number >= 0. Received: {name}={limit:g}")
         limits[labels[0]] = float(limit)
     return limits
-
-
-def _chunks(bounds: np.ndarray) -> list[tuple[int, int]]:
-    """Ranges of whole requests with about `CHUNK_ROWS` rows each."""
-    chunks, first = [], 0
-    while first < len(bounds) - 1:
-        last = int(np.searchsorted(bounds, bounds[first] + CHUNK_ROWS, side="right")) - 1
-        last = min(max(last, first + 1), len(bounds) - 1)
-        chunks.append((first, last))
-        first = last
-    return chunks
-
-
-def _measure(
-    aligned: AlignedScores, scaled: ScaledScores, settings: Settings, first: int, last: int
-) -> RequestMeasures:
-    bounds = aligned.request_bounds()
-    rows = slice(int(bounds[first]), int(bounds[last]))
-    batch = RequestBatch.from_rows(
-        aligned.request[rows],
-        aligned.item[rows],
-        scaled.scores[:, rows],
-        replicas=aligned.models,
-        answered=aligned.scored[:, rows],
-    )
-    return measure_requests(batch, settings)
 
 
 def _coverage(aligned: AlignedScores, answered: np.ndarray) -> tuple[ModelCoverage, ...]:
@@ -465,13 +437,3 @@ def _largest(examples: Sequence[ExampleRequest]) -> list[ExampleRequest]:
 
 def _percent(interval: Interval) -> str:
     return f"{100 * interval.value:.3g}% (95%: {100 * interval.low:.3g} to {100 * interval.high:.3g})"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value

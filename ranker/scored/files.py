@@ -13,9 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ranker.errors import UserError
-from ranker.layout import REQUEST_SEPARATOR
-from ranker.scored.align import ModelScores
-from ranker.text import arrow_texts
+from ranker.scored.align import ModelScores, joined_ids, text_column
 
 FORMATS = {
     ".parquet": "parquet",
@@ -68,7 +66,7 @@ def read_models(
     models = []
     for source, name in zip(sources, names, strict=False):
         table = read_table(source, columns, texts=[*request, item])
-        ids = request_ids(table, request), _texts(table[item])
+        ids = request_ids(table, request), text_column(table[item])
         labels = None if label is None else numbers(table[label], label, source)
         if len(sources) == 1:
             return [
@@ -224,21 +222,13 @@ _READERS: dict[str, Callable[[Any, str, Sequence[str] | None, Sequence[str]], pa
 }
 
 
-def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    chunks = [arrow_texts(chunk).cast(pa.string()).fill_null("") for chunk in column.chunks]
-    return pa.chunked_array(chunks, pa.string())
-
-
 def request_ids(table: pa.Table, request: Sequence[str]) -> pa.ChunkedArray:
     """The texts of the request columns, joined, of each row.
 
     Raises:
         UserError: there is no request column.
     """
-    if not request:
-        raise UserError("there must be at least one request column. Received: none")
-    columns = [_texts(table[name]) for name in request]
-    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, REQUEST_SEPARATOR)
+    return joined_ids([text_column(table[name]) for name in request])
 
 
 def numbers(column: pa.ChunkedArray, name: str, source: str) -> NDArray[np.float64]:

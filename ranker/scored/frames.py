@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ranker.errors import UserError
-from ranker.layout import REQUEST_SEPARATOR
-from ranker.scored.align import ModelScores, align
+from ranker.scored.align import ModelScores, align, joined_ids, text_column
 from ranker.scored.comparison import ModelComparison, compare_aligned
 from ranker.text import arrow_texts, texts
 
@@ -59,7 +58,7 @@ def compare_frame(
             f"Received: {type(frame).__name__}; put arrays into a mapping of column names to arrays"
         )
     requests = [request] if isinstance(request, str) else list(request)
-    ids = _request_ids(frame, requests), _texts(frame, item)
+    ids = joined_ids([_texts(frame, name) for name in requests]), _texts(frame, item)
     labels = None if label is None else _numbers(frame, label)
     models = [ModelScores(name, *ids, _numbers(frame, name), labels) for name in scores]
     lengths = {len(ids[0]), len(ids[1]), *(len(model.score) for model in models)}
@@ -86,21 +85,11 @@ def _texts(frame: Any, name: str) -> pa.ChunkedArray:
     if isinstance(column, pa.Array):
         column = pa.chunked_array([column])
     if isinstance(column, pa.ChunkedArray):
-        chunks = [arrow_texts(chunk).cast(pa.string()).fill_null("") for chunk in column.chunks]
-        return pa.chunked_array(chunks, pa.string())
+        return text_column(column)
     values = np.asarray(column)
     if values.dtype.kind in "iu":
         return pa.chunked_array([arrow_texts(pa.array(values)).cast(pa.string())])
     return pa.chunked_array([pa.array(texts(column, name=name), pa.string())])
-
-
-def _request_ids(frame: Any, request: Sequence[str]) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    if not request:
-        raise UserError("`request` must name at least one column. Received: none")
-    columns = [_texts(frame, name) for name in request]
-    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, REQUEST_SEPARATOR)
 
 
 def _numbers(frame: Any, name: str) -> np.ndarray:
