@@ -62,8 +62,8 @@ class ReplicaServers:
 
     def __enter__(self) -> ReplicaServers:
         for replica in self._deployment.replicas:
-            host, _, port = replica.target.rpartition(":")
-            check_free(replica.name, host, int(port), "--base-port")
+            host, port = parse_address(replica.target, f"the target of replica {replica.name}")
+            check_free(replica.name, host, port, "--base-port")
             if replica.name in self._rest_ports:
                 check_free(replica.name, host, self._rest_ports[replica.name], "--rest-base-port")
         try:
@@ -194,7 +194,7 @@ def rest_ports(deployment: Deployment, base_port: int) -> dict[str, int]:
         )
     ports = {replica.name: base_port + index for index, replica in enumerate(deployment.replicas)}
     for replica in deployment.replicas:
-        if int(replica.target.rpartition(":")[2]) in ports.values():
+        if parse_address(replica.target, f"the target of replica {replica.name}").port in ports.values():
             raise UserError(
                 f"--rest-base-port: ports {base_port} to {last} must be other than gRPC's; "
                 f"replica {replica.name} serves at {replica.target}. Received: {base_port}"
