@@ -226,7 +226,7 @@ def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
         tags=tuple(filter(None, options.saved_model_tags.split(","))),
         strict=options.strict,
         inter_op_threads=max(inter, 0),
-        intra_op_threads=max(intra, 0),
+        intra_op_threads=intra if intra > 0 else 1,
         metrics=metrics,
         steps=tuple(steps),
         prefer_tflite=options.prefer_tflite_model,
