@@ -68,7 +68,9 @@ class ServerOptions:
         False, "serve model.tflite where a version has one", former_name="use_tflite_model"
     )
     tensorflow_session_parallelism: int = _flag(0, "threads within and between ops; 0 lets TensorFlow choose")
-    tensorflow_intra_op_parallelism: int = _flag(0, "threads within an op; 0: one, because calls run beside each other")
+    tensorflow_intra_op_parallelism: int = _flag(
+        0, "threads within an op; 0: one, because calls run beside each other"
+    )
     tensorflow_inter_op_parallelism: int = _flag(0, "threads between ops")
     enable_serialization_as_tensor_content: bool = _flag(
         False, "numeric outputs of Predict as tensor_content"
