@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from ranker.backend import tf
 from ranker.inputs import Column, Inputs
 
+_HIDDEN_EVERY = 10
+"""Of the training rows, in which a column for training only is missing."""
+
 
 class FeatureEncoder(tf.Module):
     """Encodes raw columns; its vocabularies travel inside the SavedModel as assets.
@@ -24,18 +27,37 @@ class FeatureEncoder(tf.Module):
         self.inputs = inputs
         self._tables = {c.name: _table(c) for c in inputs.columns if c.is_text}
 
-    def raw_signature(self) -> dict[str, tf.TensorSpec]:
-        """The raw columns by name: text [batch] for categorical features, float32 [batch] for numbers."""
+    def stored_signature(self) -> dict[str, tf.TensorSpec]:
+        """The columns of an example by name: float32 [batch] for numbers, text [batch] for the rest."""
         return {
             column.name: tf.TensorSpec([None], tf.string if column.is_text else tf.float32, name=column.name)
-            for column in self.inputs.columns
+            for column in self.inputs.stored
         }
+
+    def raw_signature(self) -> dict[str, tf.TensorSpec]:
+        """The columns that a client sends: the stored ones but those for training only."""
+        served = {column.name for column in self.inputs.stored if column.is_served}
+        return {name: spec for name, spec in self.stored_signature().items() if name in served}
+
+    def training_columns(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The columns of a block of training rows: those for training only are missing in every tenth row.
+
+        The model is served without them, so it must have learnt what it predicts when they are missing. Rows stand
+        in a pseudo-random base order: every tenth is a fair sample.
+        """
+        served = self.raw_signature()
+        columns = dict(raw)
+        for name in columns.keys() - served.keys():
+            is_hidden = tf.range(tf.shape(raw[name])[0]) % _HIDDEN_EVERY == 0
+            columns[name] = tf.where(is_hidden, _missing(raw[name].dtype), raw[name])
+        return columns
 
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Encodes a batch.
 
         Args:
-            raw: feature name to tensor [batch]: text (empty is missing) or float32 (what is not finite is missing).
+            raw: column name to tensor [batch]: text (empty is missing) or float32 (what is not finite is missing). A
+                column for training only may be left out: it is missing then.
 
         Returns:
             `ids`, int32 [batch, id_width], columns in the plan's order, 0 for missing or padding;
@@ -43,6 +65,12 @@ class FeatureEncoder(tf.Module):
             1 where missing.
         """
         ids, dense = [], []
+        rows = tf.shape(next(iter(raw.values())))[0]
+        raw = {
+            name: raw[name] if name in raw else tf.fill([rows], _missing(spec.dtype))
+            for name, spec in self.stored_signature().items()
+            if name in raw or name not in self.raw_signature()
+        }
         for column in self.inputs.columns:
             value = raw[column.name]
             if column.is_text:
@@ -51,7 +79,6 @@ class FeatureEncoder(tf.Module):
                 dense.append(_number(column, value))
             else:
                 ids.append(_bucket(column, value))
-        rows = tf.shape(next(iter(raw.values())))[0]
         return {
             "ids": tf.concat(ids, axis=1) if ids else tf.zeros([rows, 0], tf.int32),
             "dense": tf.concat(dense, axis=1) if dense else tf.zeros([rows, 0], tf.float32),
@@ -72,6 +99,10 @@ class FeatureEncoder(tf.Module):
         if table is None:
             return 1 + tf.cast(tf.strings.to_hash_bucket_fast(tokens, column.size - 1), tf.int32)
         return 1 + tf.cast(table.lookup(tokens), tf.int32)
+
+
+def _missing(dtype: tf.DType) -> tf.Tensor:
+    return tf.constant("" if dtype == tf.string else float("nan"), dtype)
 
 
 def _table(column: Column) -> tf.lookup.StaticVocabularyTable | None:

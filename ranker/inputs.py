@@ -59,11 +59,27 @@ class Column:
 
 
 @dataclass(frozen=True)
+class StoredColumn:
+    """One column of an example.
+
+    Attributes:
+        name: its key.
+        is_text: whether it is text rather than float32.
+        is_served: whether a client sends it; a column for training only is missing in serving and evaluation.
+    """
+
+    name: str
+    is_text: bool
+    is_served: bool
+
+
+@dataclass(frozen=True)
 class Inputs:
     """All columns, in the configuration's order.
 
     Attributes:
         columns: one entry a feature.
+        stored: the columns of an example.
         spec_hash: of the schema: names, kinds and roles of the raw columns, what separates several values.
             Replicas with different hashes do not take the same requests and cannot be compared.
         vocabulary_hash: of all vocabulary files.
@@ -72,6 +88,7 @@ class Inputs:
     """
 
     columns: tuple[Column, ...]
+    stored: tuple[StoredColumn, ...]
     spec_hash: str
     vocabulary_hash: str
     encoding_hash: str
@@ -130,11 +147,16 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
     transforms = {c.name: [c.mean, c.std, list(c.boundaries)] for c in columns if not c.is_text}
     settings = {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns}
     schema = {
-        name: [setting["kind"], setting["role"], setting.get("multivalued")]
-        for name, setting in settings.items()
+        name: [column.kind, column.role, getattr(column, "multivalued", None)]
+        for name, column in experiment.served_columns.items()
     }
+    stored = [
+        StoredColumn(name, column.kind != "numeric", not column.training_only)
+        for name, column in experiment.columns.items()
+    ]
     return Inputs(
         tuple(columns),
+        tuple(stored),
         fingerprint(dict(sorted(schema.items())), experiment.item),
         fingerprint(vocabularies),
         fingerprint(settings, transforms),

@@ -217,8 +217,8 @@ def _schema(plan: Plan) -> dict[str, str]:
     schema = {LABEL: "float", REQUEST: "bytes"}
     if plan.experiment.data.weight is not None:
         schema[WEIGHT] = "float"
-    for name, feature in plan.experiment.features.items():
-        schema[name] = "bytes" if feature.kind == "categorical" else "float"
+    for name, column in plan.experiment.columns.items():
+        schema[name] = "float" if column.kind == "numeric" else "bytes"
     return schema
 
 

@@ -43,13 +43,14 @@ def needs(experiment: Experiment) -> Needs:
     data = experiment.data
     text: dict[str, str] = {}
     numbers: dict[str, str] = {}
-    for name, feature in experiment.features.items():
-        (text if feature.kind == "categorical" else numbers)[name] = f"features.{name}"
+    for name, stored in experiment.storeds.items():
+        key = "data.item" if stored.kind == "identifier" else f"features.{name}"
+        (numbers if stored.kind == "numeric" else text)[name] = key
     numeric = label.reads_numbers(data.label)
     for column in expression.columns(data.label):
         (numbers if column in numeric else text).setdefault(column, "data.label")
-    for column in data.request:
-        text.setdefault(column, "data.request")
+    for name in data.request:
+        text.setdefault(name, "data.request")
     if data.weight is not None:
         numbers.setdefault(data.weight, "data.weight")
     if data.split.by == "time":

@@ -258,6 +258,15 @@ class FileSplit(Section):
 Split = Annotated[TimeSplit | HashSplit | ColumnSplit | FileSplit, Field(discriminator="by")]
 
 
+class Item(Section):
+    """The column that identifies a candidate."""
+
+    column: Annotated[Name, Field(examples=["doc"])]
+    """Its name; a name alone in place of the table stands for a feature."""
+    feature: Annotated[bool, Field(examples=[False])] = True
+    """Whether it is one of the features. `false`: an id that nothing is learnt from."""
+
+
 class Expectation(Section):
     """What a feature's values must satisfy, or `prepare` refuses the log."""
 
@@ -306,8 +315,9 @@ class Data(Section):
     """A column of sample weights, finite and at least 0."""
     request: Annotated[tuple[Column, ...], Field(min_length=1, examples=[["session_id"]])]
     """The columns that tell requests apart: rows of one request are ranked against each other."""
-    item: Annotated[Name | None, Field(examples=["item_id"])] = None
-    """The feature that identifies a candidate. Without it, the first single-valued categorical feature with role `item`."""
+    item: Annotated[Item | None, Field(examples=[{"column": "doc", "feature": False}])] = None
+    """What identifies a candidate: a feature by its name (`item: item_id`), or a column that is none. Without it, the first
+    single-valued categorical feature with role `item`."""
     timestamp: Annotated[Column | None, Field(examples=["timestamp"])] = None
     """The column that holds the time: numbers, or dates and times as text."""
     time_format: Annotated[str | None, Field(examples=["%d/%m/%Y %H:%M"])] = None
@@ -326,6 +336,11 @@ class Data(Section):
     """Files of each split."""
     expectations: Annotated[dict[Name, Expectation], Field(examples=[{"age": {"min": 0, "max": 120}}])] = {}
     """By feature, what its values must satisfy."""
+
+    @field_validator("item", mode="before", json_schema_input_type=Item | Name | None)
+    @classmethod
+    def _item_by_name(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
 
     @field_validator("label")
     @classmethod

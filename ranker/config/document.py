@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from ranker.config import data, deployment, features, mitigation, model, training
 from ranker.config.experiment import Experiment
+from ranker.config.shapes import SHAPES
 from ranker.json_text import json_text
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -26,6 +27,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("data.split (by: hash)", data.HashSplit),
     ("data.split (by: column)", data.ColumnSplit),
     ("data.split (by: file)", data.FileSplit),
+    ("data.item", data.Item),
     ("data.expectations.NAME", data.Expectation),
     ("features.NAME (kind: categorical)", features.Categorical),
     ("features.NAME (kind: numeric)", features.Numeric),
@@ -43,6 +45,11 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("monitor", deployment.Monitor),
 )
 """Where a section stands in the file, and its model."""
+
+_TRAINING_ONLY = (
+    "The model learns from the column but is served, and evaluated, without it, as the position in a list shown; every"
+    " tenth training row has it missing, so that the model knows that case."
+)
 
 MEANINGS: dict[str, tuple[str, Any]] = {
     "Experiment.name": ("The experiment's name; reports and deployments carry it.", "movielens-100k"),
@@ -69,6 +76,7 @@ MEANINGS: dict[str, tuple[str, Any]] = {
         "`context` if a request has one value, `item` if each candidate has its own.",
         "item",
     ),
+    "Categorical.training_only": (_TRAINING_ONLY, True),
     "Categorical.multivalued": (
         "What separates the values of a column that holds several; null for one value.",
         "|",
@@ -86,6 +94,7 @@ MEANINGS: dict[str, tuple[str, Any]] = {
         "`context` if a request has one value, `item` if each candidate has its own.",
         "context",
     ),
+    "Numeric.training_only": (_TRAINING_ONLY, True),
     "Numeric.transform": (
         "`standardize`: (x - mean) / deviation. `log1p`: sign(x) log(1 + abs(x)), then standardised. `buckets`: an"
         " embedding of the quantile bucket. `none`: as it is.",
@@ -190,7 +199,7 @@ MEANINGS: dict[str, tuple[str, Any]] = {
 
 
 def page() -> str:
-    """The page: a section for each table of the file, a row for each key."""
+    """The page: a section for each table of the file, a row for each key, and an example of each shape of work."""
     lines = [
         "# Configuration",
         "",
@@ -211,6 +220,9 @@ def page() -> str:
             meaning, example = meaning_of(section, name, field)
             cells = [f"`{name}`", _type(field), _default(field), meaning, f"`{_plain(example)}`"]
             lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
+    lines += ["", "## Shapes of work"]
+    for title, text, example in SHAPES:
+        lines += ["", f"### {title}", "", text, "", "```yaml", example.rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 from ranker.config.base import Name, Section
 from ranker.config.data import Data
 from ranker.config.deployment import Monitor, Serving
-from ranker.config.features import Categorical, Feature
+from ranker.config.features import Categorical, Feature, Identifier, RawColumn
 from ranker.config.mitigation import Mitigation
 from ranker.config.model import Model
 from ranker.config.training import Replicas, Training
@@ -50,40 +50,65 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
-        roles = {feature.role for feature in self.features.values()}
+        roles = {feature.role for feature in self.features.values() if not feature.training_only}
         if "item" not in roles:
-            raise ValueError("features: at least one must have role 'item', or there is nothing to rank")
+            raise ValueError(
+                "features: at least one must have role 'item' (and not be training_only), or there is nothing to rank"
+            )
         if not self.arms:
             raise ValueError("arms: must name at least one arm, for example {smelu: {}}")
-        item = self.features.get(self.item)
-        if not isinstance(item, Categorical) or item.role != "item" or item.multivalued:
-            raise ValueError(
-                f"data.item: must name a single-valued categorical feature with role 'item'. Received: {self.item!r}"
-            )
+        self._check_item()
         for column in self.monitor.slices:
-            if column not in self.features:
-                raise ValueError(f"monitor.slices: must name features. Received: {column!r}")
+            if column not in self.features or self.features[column].training_only:
+                raise ValueError(f"monitor.slices: must name features that are served. Received: {column!r}")
         return self
+
+    def _check_item(self) -> None:
+        if self.data.item is not None and not self.data.item.feature:
+            if self.item in self.features:
+                raise ValueError(
+                    f"data.item: with feature: false its column must not be in features. Received: {self.item!r}"
+                )
+            return
+        item = self.features.get(self.item)
+        if not isinstance(item, Categorical) or item.role != "item" or item.multivalued or item.training_only:
+            raise ValueError(
+                "data.item: must name a single-valued categorical feature with role 'item' that is served, or be"
+                f" {{column: NAME, feature: false}}. Received: {self.item!r}"
+            )
 
     @property
     def item(self) -> str:
         """The feature that identifies a candidate: `data.item`, or the first categorical item feature."""
         if self.data.item is not None:
-            return self.data.item
+            return self.data.item.column
         for name, feature in self.features.items():
             if feature.role == "item" and feature.kind == "categorical" and not feature.multivalued:
                 return name
         return ""
 
     @property
+    def columns(self) -> dict[str, RawColumn]:
+        """What an example holds of a row beside its label: the features, and the item where it is none."""
+        columns: dict[str, RawColumn] = dict(self.features)
+        if self.data.item is not None and not self.data.item.feature:
+            columns[self.data.item.column] = Identifier()
+        return columns
+
+    @property
+    def served_columns(self) -> dict[str, RawColumn]:
+        """What a client sends: the columns but those that are for training only."""
+        return {name: column for name, column in self.columns.items() if not column.training_only}
+
+    @property
     def context_features(self) -> tuple[str, ...]:
-        """Names of the features with one value a request."""
-        return tuple(name for name, feature in self.features.items() if feature.role == "context")
+        """Names of the served columns with one value a request."""
+        return tuple(name for name, column in self.served_columns.items() if column.role == "context")
 
     @property
     def item_features(self) -> tuple[str, ...]:
-        """Names of the features with one value a candidate."""
-        return tuple(name for name, feature in self.features.items() if feature.role == "item")
+        """Names of the served columns with one value a candidate."""
+        return tuple(name for name, column in self.served_columns.items() if column.role == "item")
 
     @property
     def deployed_arm(self) -> str:

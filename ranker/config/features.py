@@ -10,6 +10,8 @@ from ranker.config.base import Section
 
 Role = Literal["context", "item"]
 """`context` columns have one value a request (user, time, device); `item` columns one a candidate."""
+TrainingOnly = bool
+"""Whether the model learns from the column but is served, and evaluated, without it (the position in a list shown)."""
 
 
 class Categorical(Section):
@@ -21,6 +23,7 @@ class Categorical(Section):
 
     kind: Literal["categorical"]
     role: Role
+    training_only: TrainingOnly = False
     multivalued: Annotated[str, Field(min_length=1)] | None = None
     max_values: Annotated[int, Field(ge=1, le=1000)] = 10
     min_count: Annotated[int, Field(ge=1)] = 1
@@ -38,9 +41,22 @@ class Numeric(Section):
 
     kind: Literal["numeric"]
     role: Role
+    training_only: TrainingOnly = False
     transform: Literal["none", "standardize", "log1p", "buckets"] = "standardize"
     buckets: Annotated[int, Field(ge=2, le=1000)] = 10
     embedding_dim: Annotated[int, Field(ge=1, le=4096)] | None = None
 
 
 Feature = Annotated[Categorical | Numeric, Field(discriminator="kind")]
+
+
+class Identifier(Section):
+    """The item's column where it is no feature: it names a candidate, and nothing is learnt from it."""
+
+    kind: Literal["identifier"] = "identifier"
+    role: Role = "item"
+    training_only: Literal[False] = False
+
+
+RawColumn = Categorical | Numeric | Identifier
+"""What an example holds under one name: a feature, or the item."""

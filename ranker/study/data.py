@@ -100,7 +100,7 @@ def load(experiment: Experiment, run: Path, rows: int | None = None) -> StudyDat
         parts["label"].append(block.pop(layout.LABEL).numpy())
         parts["request"].append(block.pop(layout.REQUEST).numpy().astype(bytes))
         parts["item"].append(block[experiment.item].numpy().astype(bytes))
-        for name, value in encoder(block).items():
+        for name, value in encoder({name: block[name] for name in encoder.raw_signature()}).items():
             parts[name].append(value.numpy())
     if not parts["label"]:
         raise UserError(f"{layout.split_dir(run, 'eval')}: no held-out rows; run `ranker prepare` first")

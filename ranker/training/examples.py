@@ -45,7 +45,7 @@ class Examples(tf.experimental.ExtensionType):
 
 def parse_block(encoder: FeatureEncoder, weighted: bool, requests: bool = False):
     """A function from one serialized block of rows to its raw columns (see `ranker.layout`)."""
-    columns = {name: tf.TensorSpec([None], spec.dtype) for name, spec in encoder.raw_signature().items()}
+    columns = {name: tf.TensorSpec([None], spec.dtype) for name, spec in encoder.stored_signature().items()}
     columns[layout.LABEL] = tf.TensorSpec([None], tf.float32)
     if weighted:
         columns[layout.WEIGHT] = tf.TensorSpec([None], tf.float32)
@@ -78,8 +78,13 @@ def read(paths: Sequence[Path], inputs: Inputs, weighted: bool) -> Examples:
     return Examples(**{key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]})
 
 
-def blocks(paths: Sequence[Path], inputs: Inputs, weighted: bool) -> Iterator[dict[str, np.ndarray]]:
-    """The rows of some shards as encoded blocks, in their order; see `read`."""
+def blocks(
+    paths: Sequence[Path], inputs: Inputs, weighted: bool, as_served: bool = False
+) -> Iterator[dict[str, np.ndarray]]:
+    """The rows of some shards as encoded blocks, in their order; see `read`.
+
+    `as_served`: as a served model sees them, without the columns for training only.
+    """
     encoder = FeatureEncoder(inputs)
     parse = parse_block(encoder, weighted)
 
@@ -87,7 +92,12 @@ def blocks(paths: Sequence[Path], inputs: Inputs, weighted: bool) -> Iterator[di
         raw = parse(block)
         label = raw.pop(layout.LABEL)
         weight = raw.pop(layout.WEIGHT) if weighted else tf.ones_like(label)
-        return {**encoder(raw), "label": label, "weight": weight}
+        columns = (
+            {name: raw[name] for name in encoder.raw_signature()}
+            if as_served
+            else encoder.training_columns(raw)
+        )
+        return {**encoder(columns), "label": label, "weight": weight}
 
     records = tf.data.TFRecordDataset([str(path) for path in paths])
     dataset = records.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4)

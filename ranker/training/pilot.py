@@ -238,7 +238,9 @@ def _uniform(numbers: np.ndarray) -> np.ndarray:
 
 def _rows(run: Path, arm: Experiment, inputs: Inputs, held_out: np.ndarray) -> Examples:
     parts, start = [], 0
-    for block in blocks(layout.shard_paths(run, "train"), inputs, arm.data.weight is not None):
+    for block in blocks(
+        layout.shard_paths(run, "train"), inputs, arm.data.weight is not None, as_served=True
+    ):
         size = len(block["label"])
         chosen = held_out[start : start + size]
         parts.append({name: values[chosen] for name, values in block.items()})

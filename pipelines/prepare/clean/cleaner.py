@@ -205,11 +205,12 @@ class Cleaner:
         self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults
     ) -> dict[str, int]:
         inexact = {}
-        for name, feature in self.experiment.features.items():
-            if isinstance(feature, Categorical):
-                refused = refused_lists(columns[name], feature.multivalued)
-                faults.add(refused, _shown(columns[name], _list_rule(name, feature.multivalued)))
-                out[name] = as_text(columns[name], feature.multivalued or "|")
+        for name, feature in self.experiment.columns.items():
+            if feature.kind != "numeric":
+                separator = feature.multivalued if isinstance(feature, Categorical) else None
+                refused = refused_lists(columns[name], separator)
+                faults.add(refused, _shown(columns[name], _list_rule(name, separator)))
+                out[name] = as_text(columns[name], separator or "|")
                 continue
             values, bad = as_numbers(columns[name], self._formats.get(name, NumberFormat()))
             if bad.any():  # truth values in words

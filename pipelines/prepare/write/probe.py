@@ -22,7 +22,7 @@ class Sample:
     """The requests of one shard with the smallest hashes."""
 
     def __init__(self, experiment: Experiment):
-        self._features = tuple(experiment.features)
+        self._columns = tuple(experiment.served_columns)
         self._requests = max(REQUESTS, experiment.monitor.requests)
         self._kept: pa.Table | None = None
 
@@ -35,7 +35,7 @@ class Sample:
         chosen = chosen[candidates[chosen] > 1]
         keep = np.isin(encoded.indices.to_numpy(), chosen)
         table = pa.Table.from_batches([rows.filter(pa.array(keep))])
-        table = table.select([REQUEST, LABEL, ORDER, *self._features])
+        table = table.select([REQUEST, LABEL, ORDER, *self._columns])
         self._kept = _smallest([table] if self._kept is None else [self._kept, table], self._requests)
 
     def write(self, path: Path) -> None:
@@ -47,9 +47,10 @@ class Sample:
 def write_probe(parts: list[Path], experiment: Experiment, path: Path) -> int:
     """Merges the shards' samples into `probe.parquet`; returns how many requests it has."""
     tables = [pq.read_table(part) for part in sorted(parts)]
-    text = {name for name, feature in experiment.features.items() if feature.kind == "categorical"}
+    columns = experiment.served_columns
+    text = {name for name, column in columns.items() if column.kind != "numeric"}
     if not tables:
-        fields = [(name, pa.binary() if name in text else pa.float32()) for name in experiment.features]
+        fields = [(name, pa.binary() if name in text else pa.float32()) for name in columns]
         tables = [
             pa.schema(
                 [(REQUEST, pa.string()), (LABEL, pa.float32()), (ORDER, pa.uint64()), *fields]
@@ -61,7 +62,7 @@ def write_probe(parts: list[Path], experiment: Experiment, path: Path) -> int:
         table = table.set_column(
             table.schema.get_field_index(name), name, plain_text(table[name].combine_chunks())
         )
-    table = table.drop_columns([ORDER]).rename_columns(["request", "label", *experiment.features])
+    table = table.drop_columns([ORDER]).rename_columns(["request", "label", *columns])
     pq.write_table(table.combine_chunks(), path, compression="zstd")
     return requests
 
