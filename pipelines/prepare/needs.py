@@ -43,7 +43,7 @@ def needs(experiment: Experiment) -> Needs:
     data = experiment.data
     text: dict[str, str] = {}
     numbers: dict[str, str] = {}
-    for name, stored in experiment.storeds.items():
+    for name, stored in experiment.columns.items():
         key = "data.item" if stored.kind == "identifier" else f"features.{name}"
         (numbers if stored.kind == "numeric" else text)[name] = key
     numeric = label.reads_numbers(data.label)
