@@ -10,7 +10,6 @@ import glob
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +30,7 @@ def read_prediction_log(
     item: str,
     score: str | None = None,
     label: str | None = None,
+    further: Sequence[str] = (),
 ) -> ModelScores:
     """Reads what a server logged.
 
@@ -42,6 +42,7 @@ def read_prediction_log(
         item: the input feature that identifies a candidate.
         score: the output; None: the only one.
         label: an input feature that holds labels; None: none.
+        further: input features to keep beside, for slices.
 
     Raises:
         UserError: no file matches, a file is damaged, a record is no Predict call, lacks the item or the output, or has
@@ -51,6 +52,7 @@ def read_prediction_log(
     item_ids: list[str] = []
     scores: list[np.ndarray] = []
     labels: list[np.ndarray] = []
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in further}
     for path in _paths(source):
         for number, record in enumerate(records(Path(path)), start=1):
             where = f"{path}: record {number}"
@@ -68,7 +70,9 @@ def read_prediction_log(
             item_ids += list(candidates)
             scores.append(values)
             if label is not None:
-                labels.append(_broadcast(inputs, label, len(candidates), where))
+                labels.append(_broadcast(inputs, label, len(candidates), where).astype(np.float64))
+            for name, parts in columns.items():
+                parts.append(_broadcast(inputs, name, len(candidates), where))
     if not scores:
         raise UserError(f"{source}: must have at least one record. Received: none")
     return ModelScores(
@@ -77,6 +81,7 @@ def read_prediction_log(
         pa.chunked_array([pa.array(item_ids, pa.string())]),
         np.concatenate(scores),
         np.concatenate(labels) if label is not None else None,
+        {name: _arrow_column(np.concatenate(parts), name) for name, parts in columns.items()},
     )
 
 
@@ -135,12 +140,12 @@ def _rows(inputs: dict[str, np.ndarray], count: int, where: str) -> dict[str, np
 
 
 def _arrow(columns: dict[str, np.ndarray]) -> pa.Table:
-    return pa.table(
-        {
-            name: pa.array(texts(values, name=name) if values.dtype.kind == "O" else np.array(values))
-            for name, values in columns.items()
-        }
-    )
+    return pa.table({name: _arrow_column(values, name) for name, values in columns.items()})
+
+
+def _arrow_column(values: np.ndarray, name: str) -> pa.ChunkedArray:
+    flat = texts(values, name=name) if values.dtype.kind == "O" else np.array(values)
+    return pa.chunked_array([pa.array(flat)])
 
 
 def _paths(source: str) -> list[str]:
@@ -204,7 +209,7 @@ def _broadcast(inputs: dict[str, np.ndarray], name: str, count: int, where: str)
         raise UserError(
             f"{where}: the call must have the input {name}. Received: {', '.join(sorted(inputs))}"
         )
-    values: Any = inputs[name].astype(np.float64).ravel()
+    values = inputs[name].ravel()
     if len(values) not in (1, count):
         raise UserError(f"{where}: {name} must have a value a candidate. Received: {len(values)} for {count}")
     return np.broadcast_to(values, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,14 @@ def compare(
         list[str] | None,
         typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
     ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice",
+            metavar="COLUMN",
+            help="A column by whose values the measures are also given; repeat for more.",
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
     as_json: Json = False,
@@ -61,8 +70,8 @@ def compare(
             raise UserError("ranker compare needs: pip install 'steady-ranker[compare]'") from None
         from ranker.files import write_whole
 
-        models = _read(sources, request or [], item, score or [], label)
-        result = compare_aligned(align(models), scale=scale, k=k, budget=limits)
+        models = read_scores(sources, request or [], item, score or [], label, slices or [])
+        result = compare_aligned(align(models), scale=scale, k=k, budget=limits, slices=slices or [])
         report = result.to_dict()
         if html is not None:
             write_whole(html, result.to_html())
@@ -83,16 +92,28 @@ def compare(
             print(f"  {name:>24}  {interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})")
         for name, reason in result.left_out.items():
             print(f"  {name:>24}  left out: {reason}")
+        for part in result.slices:
+            swap = result.intervals(part.comparison.means).get("top1_swap")
+            shown = (
+                f"top1_swap {swap.value:.4g} ({swap.low:.4g} to {swap.high:.4g})" if swap else "not compared"
+            )
+            print(f"  {part.column} {part.value}: {shown}, {part.requests:,} requests")
     raise typer.Exit(result.exit_code)
 
 
-def _read(
-    sources: list[str], request: list[str], item: str, score: list[str], label: str | None
+def read_scores(
+    sources: list[str],
+    request: list[str],
+    item: str,
+    score: list[str],
+    label: str | None,
+    further: Sequence[str] = (),
 ) -> list[ModelScores]:
+    """The scores in files of rows or in request logs, a model each; arguments and errors as `read_models`."""
     from ranker.scored.files import model_names, read_models
 
     if not any(".tfrecord" in Path(source).name for source in sources):
-        return read_models(sources, request, item, score, label)
+        return read_models(sources, request, item, score, label, further)
     if not all(".tfrecord" in Path(source).name for source in sources) or len(sources) < 2 or len(score) > 1:
         raise UserError(
             "request logs are compared with request logs, one a model, by one output. "
@@ -102,7 +123,7 @@ def _read(
 
     output = score[0] if score else None
     return [
-        read_prediction_log(source, name, request, item, output, label)
+        read_prediction_log(source, name, request, item, output, label, further)
         for source, name in zip(sources, model_names(sources), strict=True)
     ]
 

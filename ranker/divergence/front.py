@@ -30,6 +30,7 @@ def compare(
     scale: str = "auto",
     k: int = 10,
     budget: Mapping[str, float] | None = None,
+    slices: Sequence[str] = (),
 ) -> ModelComparison: ...
 
 
@@ -40,7 +41,7 @@ def compare(data: Any, settings: Any = None, **options: Any) -> Any:
         data: a pandas or Polars frame, an Arrow table, or a mapping of column names to arrays (needs pyarrow); or a
             `RequestBatch`.
         settings: with a batch: k and thresholds.
-        **options: with a frame: `request`, `item`, `scores`, `label`, `scale`, `k`, `budget`, as
+        **options: with a frame: `request`, `item`, `scores`, `label`, `scale`, `k`, `budget`, `slices`, as
             `ranker.scored.frames.compare_frame` explains them; with a batch: `chunk`.
 
     Returns:

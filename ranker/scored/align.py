@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ class ModelScores:
         item: item id of each row, Arrow text [R].
         score: float64 [R]; NaN where the model gave none.
         label: float64 [R], NaN where unknown; None without labels.
+        columns: name -> further columns of each row, Arrow [R], for slices.
     """
 
     model: str
@@ -40,6 +41,22 @@ class ModelScores:
     item: pa.ChunkedArray
     score: Floats
     label: Floats | None = None
+    columns: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedColumn:
+    """A column of the aligned rows, as positions in a list of its distinct values.
+
+    Attributes:
+        values: the distinct values, Arrow [D]: text, integers or floating-point numbers.
+        codes: position of each row's value, int64 [R]; -1 where missing. The first model's first row decides.
+        contradicted: rows of the models with another value.
+    """
+
+    values: pa.Array
+    codes: Codes
+    contradicted: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +76,7 @@ class AlignedScores:
         contradicted: rows of each model that repeat an earlier one with another score, int64 [M]. The model has no
             score there.
         not_finite: rows of each model whose score is missing or not finite, int64 [M].
+        columns: name -> further columns of the rows.
     """
 
     models: tuple[str, ...]
@@ -72,6 +90,7 @@ class AlignedScores:
     repeated: Codes
     contradicted: Codes
     not_finite: Codes
+    columns: Mapping[str, AlignedColumn] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.request)
@@ -155,8 +174,10 @@ def align(models: Sequence[ModelScores]) -> AlignedScores:
     scored = np.zeros(scores.shape, bool)
     repeated, contradicted, not_finite = np.zeros((3, len(names)), np.int64)
     label: Floats | None = None
+    places: list[Codes | None] = []
     for position, (model, key) in enumerate(zip(models, keys, strict=True)):
         rows = np.searchsorted(union, key) if len(key) != len(union) or (key != union).any() else None
+        places.append(rows)
         finite = np.isfinite(model.score)
         not_finite[position] = len(key) - int(finite.sum())
         values = np.where(finite, model.score, np.nan)
@@ -188,7 +209,46 @@ def align(models: Sequence[ModelScores]) -> AlignedScores:
         repeated,
         contradicted,
         not_finite,
+        {name: _aligned_column(name, models, places, len(union)) for name in models[0].columns},
     )
+
+
+def _aligned_column(
+    name: str, models: Sequence[ModelScores], places: Sequence[Codes | None], count: int
+) -> AlignedColumn:
+    """A column of the union's rows; `places` are the positions of each model's rows in it, None: all in order."""
+    columns = _one_type([model.columns[name] for model in models])
+    encoded = pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+    encoded = pc.dictionary_encode(encoded).unify_dictionaries()
+    values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], columns[0].type)
+    positions = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
+    by_model = np.split(
+        np.concatenate([*positions, np.zeros(0, np.int32)]).astype(np.int64),
+        np.cumsum([len(column) for column in columns])[:-1],
+    )
+    codes = np.full(count, -1, np.int64)
+    contradicted = 0
+    for rows, model_codes in zip(places, by_model, strict=True):
+        at = np.arange(count) if rows is None else rows
+        first = np.arange(count) if rows is None else _first_rows(rows)
+        codes[at[first]] = np.where(codes[at[first]] < 0, model_codes[first], codes[at[first]])
+        contradicted += int(((model_codes >= 0) & (model_codes != codes[at])).sum())
+    return AlignedColumn(values, codes, contradicted)
+
+
+def _one_type(columns: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    """Columns as integers if all are, else as float64 if all are numbers, else as text. NaN becomes null."""
+    kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
+    if kinds and all(pa.types.is_integer(kind) for kind in kinds):
+        return [column.cast(pa.int64()) for column in columns]
+    if kinds and all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
+        numbers = [column.cast(pa.float64()) for column in columns]
+        return [
+            pc.if_else(pc.is_nan(column).fill_null(True), pa.scalar(None, pa.float64()), column)
+            for column in numbers
+        ]
+    texts = [text_column(column) for column in columns]
+    return [pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column) for column in texts]
 
 
 def _codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.Array]:

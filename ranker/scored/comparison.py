@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from ranker.divergence import (
     Comparison,
@@ -14,6 +15,7 @@ from ranker.divergence import (
     OddOne,
     RequestMeasures,
     Settings,
+    Statistic,
     auc,
     gauc,
     logloss,
@@ -28,6 +30,8 @@ from ranker.json_text import plain
 from ranker.layout import REQUEST_SEPARATOR
 from ranker.scored.align import AlignedScores
 from ranker.scored.scale import ScaledScores, to_probabilities
+from ranker.slices import MISSING, MOST_VALUES, Cut
+from ranker.text import arrow_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +95,31 @@ class ExampleRequest:
     lists: dict[str, list[tuple[str, float]]]
 
 
+@dataclass(frozen=True, eq=False)
+class SliceComparison:
+    """The measures of a part of the rows.
+
+    Attributes:
+        column: by which the rows are divided.
+        value: of the column in this part; a range of numbers, `(other)` or `(missing)`.
+        by_request: the column has one value in each request. If not, a request's candidates of this value are compared
+            as a list of their own.
+        rows: of the part.
+        comparison: statistics of the pairs and of the mean over pairs, of the part's requests.
+    """
+
+    column: str
+    value: str
+    by_request: bool
+    rows: int
+    comparison: Comparison
+
+    @property
+    def requests(self) -> int:
+        """Requests with at least two candidates in the part that a pair of models scored completely."""
+        return _rankable(self.comparison)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelComparison:
     """The result of a comparison.
@@ -108,6 +137,7 @@ class ModelComparison:
         odd: models that stand out, the noisiest first; needs three models and probabilities.
         examples: requests to look at.
         budget: measure -> what it may be.
+        slices: the measures by the values of the columns that were asked for.
     """
 
     models: tuple[str, ...]
@@ -122,13 +152,15 @@ class ModelComparison:
     odd: tuple[OddOne, ...]
     examples: tuple[ExampleRequest, ...]
     budget: dict[str, float] = field(default_factory=dict)
+    slices: tuple[SliceComparison, ...] = ()
 
     @property
     def measures(self) -> dict[str, Interval]:
         """Measure -> the mean over pairs with its 95% interval; only those that were computed."""
-        return self._intervals(self.comparison.means)
+        return self.intervals(self.comparison.means)
 
-    def _intervals(self, statistics: Mapping[str, Any]) -> dict[str, Interval]:
+    def intervals(self, statistics: Mapping[str, Statistic]) -> dict[str, Interval]:
+        """Measure -> value with its 95% interval, of statistics of a pair or of a slice; only what was computed."""
         return {
             label: measure_interval(label, statistic)
             for label, statistic in statistics.items()
@@ -138,8 +170,7 @@ class ModelComparison:
     @property
     def requests(self) -> int:
         """Requests with at least two candidates that a pair of models scored completely."""
-        statistic = self.comparison.means.get("top1_swap")
-        return statistic.n if statistic is not None else 0
+        return _rankable(self.comparison)
 
     @property
     def standings(self) -> dict[str, str]:
@@ -216,7 +247,7 @@ class ModelComparison:
                         "a": a,
                         "b": b,
                         "requests": self.comparison.coverage.paired[a, b],
-                        "measures": {k: v._asdict() for k, v in self._intervals(statistics).items()},
+                        "measures": {k: v._asdict() for k, v in self.intervals(statistics).items()},
                     }
                     for (a, b), statistics in self.comparison.pairs.items()
                 ],
@@ -226,6 +257,19 @@ class ModelComparison:
                 "notes": list(self.notes),
                 "odd": [model._asdict() for model in self.odd],
                 "budget": {"limits": self.budget, "standings": self.standings, "exit_code": self.exit_code},
+                "slices": [
+                    {
+                        "column": part.column,
+                        "value": part.value,
+                        "by_request": part.by_request,
+                        "rows": part.rows,
+                        "requests": part.requests,
+                        "measures": {
+                            k: v._asdict() for k, v in self.intervals(part.comparison.means).items()
+                        },
+                    }
+                    for part in self.slices
+                ],
                 "examples": [vars(example) for example in self.examples],
                 "statistics": {label: statistic.n for label, statistic in means.items()},
             }
@@ -246,7 +290,7 @@ class ModelComparison:
         rows = [
             {"a": a, "b": b, "measure": label, **interval._asdict(), "requests": statistics[label].n}
             for (a, b), statistics in [(("", ""), self.comparison.means), *self.comparison.pairs.items()]
-            for label, interval in self._intervals(statistics).items()
+            for label, interval in self.intervals(statistics).items()
         ]
         return pd.DataFrame(rows, columns=["a", "b", "measure", "value", "low", "high", "requests"])
 
@@ -269,6 +313,7 @@ def compare_aligned(
     scale: str = "auto",
     k: int = 10,
     budget: Mapping[str, float] | None = None,
+    slices: Sequence[str] = (),
 ) -> ModelComparison:
     """Compares models by their aligned scores.
 
@@ -277,10 +322,11 @@ def compare_aligned(
         scale: what the scores are: `auto`, `probability`, `logit` or `order`.
         k: how deep the top of a list is.
         budget: measure -> what it may be, for example {"top1_swap": 0.05}.
+        slices: columns of `aligned` by whose values the measures are also given apart.
 
     Raises:
-        UserError: fewer than two models, no rows, scores outside the scale, a budget for a measure that does not exist
-            or that the scale leaves out.
+        UserError: fewer than two models, no rows, no such column, scores outside the scale, a budget for a measure that
+            does not exist or that the scale leaves out.
     """
     if len(aligned.models) < 2:
         raise UserError(f"a comparison must have at least two models. Received: {', '.join(aligned.models)}")
@@ -290,12 +336,15 @@ def compare_aligned(
     settings = Settings(k=k)
     left_out = _left_out(settings, scaled)
     limits = _checked_budget(budget or {}, settings, left_out)
+    cuts = [_ColumnCut.of(aligned, name) for name in dict.fromkeys(slices)]
     total = Comparison.empty()
     examples: list[ExampleRequest] = []
     answered = np.zeros(len(aligned.models), np.int64)
     for batch in aligned.request_batches(scaled.scores):
         measured = measure_requests(batch, settings)
         total = total.merge(measured.summarise())
+        for cut in cuts:
+            cut.add(measured)
         answered += measured.batch.valid.sum(axis=1)
         examples = _largest(
             [*examples, *_examples(measured, aligned, "order" if not scaled.has_probabilities else "")]
@@ -309,11 +358,92 @@ def compare_aligned(
         coverage=_coverage(aligned, answered),
         quality=_quality(aligned, scaled, k),
         left_out=left_out,
-        notes=(scaled.note,) if scaled.note else (),
+        notes=(*([scaled.note] if scaled.note else []), *(note for cut in cuts for note in cut.notes)),
         odd=_odd(total) if scaled.has_probabilities else (),
         examples=tuple(examples),
         budget=limits,
+        slices=tuple(part for cut in cuts for part in cut.slices()),
     )
+
+
+def _rankable(comparison: Comparison) -> int:
+    statistic = comparison.means.get("top1_swap")
+    return statistic.n if statistic is not None else 0
+
+
+@dataclass(eq=False)
+class _ColumnCut:
+    """A column's parts, and their comparisons so far.
+
+    Attributes:
+        cut: how the values fall into parts.
+        names: of the parts, in the order in which they are shown.
+        parts: position of each row's part in `names`, int64 [R].
+        bounds: first row of each request, int64 [N + 1].
+        comparisons: of each part.
+        notes: what a reader should know of the column.
+    """
+
+    cut: Cut
+    names: list[str]
+    parts: np.ndarray
+    bounds: np.ndarray
+    comparisons: list[Comparison]
+    notes: tuple[str, ...]
+
+    @staticmethod
+    def of(aligned: AlignedScores, name: str) -> _ColumnCut:
+        if name not in aligned.columns:
+            columns = ", ".join(aligned.columns) or "none"
+            raise UserError(f"a slice must be by a column of the rows. Received: {name}, of {columns}")
+        column = aligned.columns[name]
+        codes = column.codes
+        bounds = aligned.request_bounds()
+        lowest, highest = (extreme.reduceat(codes, bounds[:-1]) for extreme in (np.minimum, np.maximum))
+        by_request = bool((lowest == highest).all())
+        if not pa.types.is_string(column.values.type) and len(column.values) > MOST_VALUES:
+            distinct = column.values.cast(pa.float64()).to_numpy()
+            cut = Cut.of_numbers(name, by_request, distinct[codes[codes >= 0]])
+            shown = cut.parts(distinct)
+        else:
+            texts = arrow_texts(column.values).to_numpy(zero_copy_only=False)
+            counts = np.bincount(codes[codes >= 0], minlength=len(texts))
+            ascending = np.argsort(texts) if len(texts) else np.zeros(0, np.int64)
+            cut = Cut.of_texts(name, by_request, texts[ascending], counts[ascending])
+            shown = cut.parts(texts)
+        names = list(cut.part_names)
+        place = {part: position for position, part in enumerate(names)}
+        of_value = np.array([*(place[part] for part in shown), place[MISSING]], np.int64)
+        note = f"column {name}: {column.contradicted:,} rows have another value than the first row of their request and item"
+        return _ColumnCut(
+            cut,
+            names,
+            of_value[codes],
+            bounds,
+            [Comparison.empty()] * len(names),
+            (note,) if column.contradicted else (),
+        )
+
+    def add(self, measured: RequestMeasures) -> None:
+        """Adds a batch, whose requests are positions in those of all rows, one after the other."""
+        batch = measured.batch
+        first = self.bounds[batch.requests]
+        parts = self.parts[first[0] + batch.rows] if len(batch) else self.parts[:0]
+        for position in np.unique(parts).tolist():
+            if self.cut.by_request:
+                part = measured.summarise(self.parts[first] == position)
+            else:
+                part = measure_requests(batch.take_rows(parts == position), measured.settings).summarise()
+            self.comparisons[position] = self.comparisons[position].merge(part)
+
+    def slices(self) -> list[SliceComparison]:
+        """The parts that have rows."""
+        rows = np.bincount(self.parts, minlength=len(self.names)).tolist()
+        return [
+            SliceComparison(self.cut.feature, name, self.cut.by_request, count, comparison)
+            for name, count, comparison in zip(self.names, rows, self.comparisons, strict=True)
+            if count
+        ]
 
 
 def _left_out(settings: Settings, scaled: ScaledScores) -> dict[str, str]:

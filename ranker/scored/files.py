@@ -36,6 +36,7 @@ def read_models(
     item: str,
     score: Sequence[str],
     label: str | None = None,
+    further: Sequence[str] = (),
 ) -> list[ModelScores]:
     """Reads what each model scored.
 
@@ -46,6 +47,7 @@ def read_models(
         item: the column that identifies a candidate within a request.
         score: the column of scores; with a single source at least two columns, one a model.
         label: the column of labels; None: none.
+        further: columns to keep beside, for slices.
 
     Raises:
         UserError: a source has no files, a file cannot be read, lacks a column, or a column cannot be read as what
@@ -61,18 +63,18 @@ def read_models(
             "with several sources, one a model, there must be one score column. "
             f"Received: {len(sources)} sources and score columns {', '.join(score) or 'none'}"
         )
-    columns = [*request, item, *score, *([label] if label is not None else [])]
+    columns = [*request, item, *score, *([label] if label is not None else []), *further]
     names = list(score) if len(sources) == 1 else model_names(sources)
     models = []
     for source, name in zip(sources, names, strict=False):
         table = read_table(source, columns, texts=[*request, item])
         ids = request_ids(table, request), text_column(table[item])
         labels = None if label is None else numbers(table[label], label, source)
-        if len(sources) == 1:
-            return [
-                ModelScores(column, *ids, numbers(table[column], column, source), labels) for column in score
-            ]
-        models.append(ModelScores(name, *ids, numbers(table[score[0]], score[0], source), labels))
+        columns_kept = {column: table[column] for column in further}
+        models += [
+            ModelScores(model, *ids, numbers(table[column], column, source), labels, columns_kept)
+            for model, column in ([(name, score[0])] if len(sources) > 1 else zip(score, score, strict=True))
+        ]
     return models
 
 

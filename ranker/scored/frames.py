@@ -11,7 +11,7 @@ import pyarrow as pa
 from ranker.errors import UserError
 from ranker.scored.align import ModelScores, align, joined_ids, text_column
 from ranker.scored.comparison import ModelComparison, compare_aligned
-from ranker.text import arrow_texts, texts
+from ranker.text import texts
 
 
 def compare_frame(
@@ -24,6 +24,7 @@ def compare_frame(
     scale: str = "auto",
     k: int = 10,
     budget: Mapping[str, float] | None = None,
+    slices: Sequence[str] = (),
 ) -> ModelComparison:
     """Compares models by the scores they gave to the same rows.
 
@@ -37,6 +38,7 @@ def compare_frame(
             probabilities are left out), or `auto`: probabilities if all are within [0, 1], else order.
         k: how deep the top of a list is.
         budget: measure -> what it may be, for example {"top1_swap": 0.05}.
+        slices: columns by whose values the measures are also given apart.
 
     Returns:
         The result, with `sentence`, `measures`, `to_frame()`, `to_html()`, `plot()`.
@@ -60,11 +62,14 @@ def compare_frame(
     requests = [request] if isinstance(request, str) else list(request)
     ids = joined_ids([_texts(frame, name) for name in requests]), _texts(frame, item)
     labels = None if label is None else _numbers(frame, label)
-    models = [ModelScores(name, *ids, _numbers(frame, name), labels) for name in scores]
-    lengths = {len(ids[0]), len(ids[1]), *(len(model.score) for model in models)}
+    if isinstance(slices, str):
+        raise UserError(f"`slices` must be a list of columns. Received: {slices!r}")
+    further = {name: _arrow(frame, name) for name in slices}
+    models = [ModelScores(name, *ids, _numbers(frame, name), labels, further) for name in scores]
+    lengths = {len(ids[0]), len(ids[1]), *(len(model.score) for model in models), *map(len, further.values())}
     if len(lengths) > 1:
         raise UserError(f"columns must have one length. Received: {', '.join(map(str, sorted(lengths)))}")
-    return compare_aligned(align(models), scale=scale, k=k, budget=budget)
+    return compare_aligned(align(models), scale=scale, k=k, budget=budget, slices=slices)
 
 
 def _column(frame: Any, name: str) -> Any:
@@ -78,18 +83,23 @@ def _names(frame: Any) -> Sequence[Any]:
     return frame.column_names if hasattr(frame, "column_names") else list(frame.columns)
 
 
-def _texts(frame: Any, name: str) -> pa.ChunkedArray:
+def _arrow(frame: Any, name: str) -> pa.ChunkedArray:
+    """A column as Arrow: numbers as they are, of other values their texts."""
     column = _column(frame, name)
     if hasattr(column, "to_arrow"):  # Polars
         column = column.to_arrow()
     if isinstance(column, pa.Array):
         column = pa.chunked_array([column])
     if isinstance(column, pa.ChunkedArray):
-        return text_column(column)
+        return column
     values = np.asarray(column)
-    if values.dtype.kind in "iu":
-        return pa.chunked_array([arrow_texts(pa.array(values)).cast(pa.string())])
+    if values.dtype.kind in "iuf":
+        return pa.chunked_array([pa.array(values)])
     return pa.chunked_array([pa.array(texts(column, name=name), pa.string())])
+
+
+def _texts(frame: Any, name: str) -> pa.ChunkedArray:
+    return text_column(_arrow(frame, name))
 
 
 def _numbers(frame: Any, name: str) -> np.ndarray:

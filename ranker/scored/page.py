@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ranker.divergence import Interval, definition
@@ -28,6 +29,11 @@ def page(result: ModelComparison) -> str:
             result=result,
             matrices={label: _matrix(result, label) for label in _headlines(result)},
             definition=definition,
+            headlines=_headlines(result),
+            slices={
+                column: [(part, result.intervals(part.comparison.means)) for part in parts]
+                for column, parts in groupby(result.slices, key=lambda part: part.column)
+            },
         )
     )
 
@@ -57,7 +63,7 @@ def figure(result: ModelComparison) -> Figure:
     panels = drawn.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for axes, label in zip(panels, labels, strict=True):
         for row, pair in enumerate(pairs):
-            interval = result._intervals(result.comparison.pairs[pair])[label]
+            interval = result.intervals(result.comparison.pairs[pair])[label]
             axes.plot([interval.low, interval.high], [row, row], color="tab:blue")
             axes.plot([interval.value], [row], "o", color="tab:blue")
         if label in result.standings:
@@ -77,7 +83,7 @@ def _matrix(result: ModelComparison, label: str) -> list[list[Interval | None]]:
     cells: list[list[Interval | None]] = [[None] * len(result.models) for _ in result.models]
     place = {model: position for position, model in enumerate(result.models)}
     for (a, b), statistics in result.comparison.pairs.items():
-        interval = result._intervals(statistics)[label]
+        interval = result.intervals(statistics)[label]
         cells[place[a]][place[b]] = cells[place[b]][place[a]] = interval
     return cells
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from ranker.slices import Cut, Slice
 from ranker.text import texts
 from serving import wire
 from serving.monitor.requests import Array, Columns, ProbeSet
 from serving.monitor.reservoir import MirroredCall
-from serving.monitor.slices import Cut, Slice
 
 MAX_ELEMENTS = 1 << 20
 """Values of one call: a message of a few bytes may claim a tensor of any size."""

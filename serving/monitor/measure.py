@@ -21,6 +21,7 @@ from ranker.divergence import (
     measure_requests,
     near_ties,
 )
+from ranker.slices import Slice
 from serving.monitor.collect import Answers, Collected
 from serving.monitor.record import (
     PROBE,
@@ -32,7 +33,6 @@ from serving.monitor.record import (
     mirrored_counts,
 )
 from serving.monitor.requests import Array, ProbeSet
-from serving.monitor.slices import Slice
 
 Series = dict[SeriesKey, Mapping[str, Statistic]]
 

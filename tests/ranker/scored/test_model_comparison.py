@@ -103,6 +103,8 @@ def test_two_arrays_are_told_what_they_need():
         ({"budget": {"top1_swap": -1.0}}, "number >= 0"),
         ({"scale": "order", "budget": {"rpd_sym": 0.1}}, "needs probabilities"),
         ({"label": "model0"}, "labels must be 0 or 1"),
+        ({"slices": ["device"]}, "must have the column device"),
+        ({"slices": "sku"}, "must be a list of columns"),
     ],
 )
 def test_mistakes(change, message):
@@ -150,6 +152,82 @@ def test_names_are_escaped_and_the_page_is_whole():
     assert result.plot().get_axes()
 
 
+def sliced_rows():
+    """300 requests from three devices; the second model is noisy on phones, and for books."""
+    rows = simulated(noises=(0.01, 0.01))
+    request = np.array([int(name[1:]) for name in rows["session"]])
+    item = np.array([int(name.split()[1]) for name in rows["sku"]])
+    rows["device"] = np.array(["phone", "desktop", ""])[request % 3]
+    rows["kind"] = np.where(item < 4, "book", "film")
+    rows["price"] = request + 0.5
+    noise = np.random.default_rng(5).random(len(request))
+    rows["model1"] = np.where(rows["device"] == "phone", noise, rows["model1"])
+    return rows
+
+
+@pytest.mark.parametrize("make", [dict, as_arrow, polars.DataFrame], ids=["mapping", "arrow", "polars"])
+def test_slices_are_what_a_comparison_of_their_rows_gives(make):
+    rows = sliced_rows()
+    result = compare(make(rows), **COLUMNS, slices=["device", "kind", "price"])
+    parts = {(part.column, part.value): part for part in result.slices}
+    assert [value for column, value in parts if column == "device"] == ["desktop", "phone", "(missing)"]
+    assert [value for column, value in parts if column == "price"] == [
+        "0.5 to under 75.25",
+        "75.25 to under 150",
+        "150 to under 224.75",
+        "224.75 to 299.5",
+    ]
+    for column, value in [("device", "phone"), ("device", "desktop"), ("kind", "book"), ("kind", "film")]:
+        chosen = rows[column] == value
+        expected = compare({name: values[chosen] for name, values in rows.items()}, **COLUMNS)
+        part = parts[column, value]
+        assert part.rows == chosen.sum()
+        assert part.by_request == (column == "device")
+        assert part.requests == expected.requests
+        for label, interval in result.intervals(part.comparison.means).items():
+            # Both add the same numbers, in another order.
+            assert interval.value == pytest.approx(expected.measures[label].value, rel=1e-9, abs=1e-12)
+    assert sum(part.rows for part in result.slices if part.column == "price") == result.rows
+    report = result.to_dict()
+    json.dumps(report, allow_nan=False)
+    swaps = {
+        part["value"]: part["measures"]["top1_swap"]["value"]
+        for part in report["slices"]
+        if part["column"] == "device"
+    }
+    assert swaps["phone"] > 0.5 > swaps["desktop"]
+    page = result.to_html()
+    assert "By device" in page
+    assert "a list of their own" in page
+
+
+def test_slices_of_whole_numbers_of_few_values_and_of_a_single_value():
+    rows = sliced_rows()
+    rows["year"] = np.where(rows["device"] == "phone", 2024, 2025)
+    rows["one"] = np.full(len(rows["sku"]), 7.0)
+    rows["absent"] = np.full(len(rows["sku"]), np.nan)
+    result = compare(rows, **COLUMNS, slices=["year", "one", "absent"], scale="order")
+    assert [(part.column, part.value, part.requests) for part in result.slices] == [
+        ("year", "2025", 200),
+        ("year", "2024", 100),
+        ("one", "7", 300),
+        ("absent", "(missing)", 300),
+    ]
+    assert "rpd_sym" not in result.to_dict()["slices"][0]["measures"]
+
+
+def test_rare_values_are_one_slice_and_a_column_that_contradicts_itself_is_said():
+    rows = sliced_rows()
+    rows["city"] = np.array([f"city {int(name[1:]) % 9}" for name in rows["session"]])
+    result = compare(rows, **COLUMNS, slices=["city"])
+    assert [part.value for part in result.slices] == [*(f"city {n}" for n in range(5)), "(other)"]
+    doubled = {name: np.concatenate([values, values[:2]]) for name, values in rows.items()}
+    doubled["city"][-1] = "elsewhere"
+    noted = compare(doubled, **COLUMNS, slices=["city"])
+    # Each model's row is counted.
+    assert any("column city: 2 rows have another value" in note for note in noted.notes)
+
+
 def test_the_command(tmp_path):
     rows = simulated()
     for position in range(2):
@@ -186,7 +264,15 @@ def test_the_command(tmp_path):
     assert report == json.loads((tmp_path / "report.json").read_text())
     assert "<html" in (tmp_path / "report.html").read_text()
     assert ranker_compare("--budget", "top1_swap=0").returncode == 1
-    for arguments in (["--budget", "top1_swap"], ["--scale", "odds"], ["--label", "none"]):
+    sliced = json.loads(ranker_compare("--json", "--slice", "clicked", "--slice", "sku").stdout)["slices"]
+    assert {part["column"] for part in sliced} == {"clicked", "sku"}
+    assert "clicked 1: top1_swap" in ranker_compare("--slice", "clicked").stdout
+    for arguments in (
+        ["--budget", "top1_swap"],
+        ["--scale", "odds"],
+        ["--label", "none"],
+        ["--slice", "none"],
+    ):
         mistake = ranker_compare(*arguments)
         assert mistake.returncode == 3
         assert mistake.stderr.count("\n") == 1
