@@ -18,6 +18,7 @@ Uncertainty: `Interval`, wilson, measure_interval, `PairedDifference`, differenc
 limit), poisson_bootstrap_quantile, `Histogram`, confidence_sequence; holm, exceeds, replicas_then_pairs.
 Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, gap_deciles, gap_noise,
 inversion_probability, inversion_probability_given_mean.
+Fleets: `Design` (a random regular graph of pairs), measure_design, estimate_fleet, `FleetEstimate`, replica_effects.
 Who answered: `AnswerCoverage`, answer_coverage.
 Gate: decide, decide_quality, decide_coverage, overall_verdict, `Decision`, `GateOutcome`.
 """
@@ -27,6 +28,13 @@ from ranker.divergence.catalogue import CATALOGUE, Definition, Settings, definit
 from ranker.divergence.compare import RequestMeasures, compare_batch, measure_requests
 from ranker.divergence.comparison import Comparison, Coverage, merge
 from ranker.divergence.coverage import AnswerCoverage, LeftOut, answer_coverage
+from ranker.divergence.fleet import (
+    Design,
+    FleetEstimate,
+    estimate_fleet,
+    measure_design,
+    replica_effects,
+)
 from ranker.divergence.front import compare
 from ranker.divergence.gaps import gap_deciles, gap_noise
 from ranker.divergence.gate import (
@@ -87,6 +95,8 @@ __all__ = [
     "Coverage",
     "Decision",
     "Definition",
+    "Design",
+    "FleetEstimate",
     "GateOutcome",
     "Histogram",
     "Interval",
@@ -116,6 +126,7 @@ __all__ = [
     "definition",
     "difference",
     "ece",
+    "estimate_fleet",
     "exceeds",
     "flip_rate",
     "gap_deciles",
@@ -127,6 +138,7 @@ __all__ = [
     "kendall_topk",
     "level",
     "logloss",
+    "measure_design",
     "measure_interval",
     "measure_requests",
     "med_dcg",
@@ -144,6 +156,7 @@ __all__ = [
     "ranking_loss",
     "rbo_ext",
     "relative_d1",
+    "replica_effects",
     "replica_regret",
     "replicas_then_pairs",
     "rpd_ratio",

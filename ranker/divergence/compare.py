@@ -19,6 +19,9 @@ from ranker.divergence.requests import RequestBatch
 from ranker.divergence.statistics import Statistic, sum_rows
 from ranker.errors import UserError
 
+_MANY = 256
+"""Replicas above which blocks of requests are smaller."""
+
 
 def compare_batch(batch: RequestBatch, settings: Settings | None = None, *, chunk: int = 8192) -> Comparison:
     """Every measure of every pair of the batch's replicas.
@@ -71,7 +74,7 @@ class RequestMeasures:
     Attributes:
         batch: what was measured, M replicas and N requests.
         settings: how.
-        pairs: positions of the replicas of each pair, P = M (M - 1) / 2.
+        pairs: positions of the replicas of each pair; P of them, all M (M - 1) / 2 unless a design chose.
         paired: bool [P, N], both replicas answered the request well.
         values: label -> float64 [P, N]; nan where not paired or too few candidates.
         prediction: expected clicks of each request by the pair, float64 [P, N].
@@ -135,14 +138,26 @@ class RequestMeasures:
         return np.where(count > 0, mean, np.nan)
 
 
-def measure_requests(batch: RequestBatch, settings: Settings | None = None) -> RequestMeasures:
-    """Every measure of every pair at every request; each replica is ranked once, not once a pair."""
+def measure_requests(
+    batch: RequestBatch,
+    settings: Settings | None = None,
+    *,
+    pairs: Sequence[tuple[int, int]] | None = None,
+) -> RequestMeasures:
+    """Every measure of every pair at every request; each replica is ranked once, not once a pair.
+
+    Args:
+        batch: the replicas' answers.
+        settings: k and thresholds.
+        pairs: positions of the replicas of each pair, the smaller first; None: all pairs.
+    """
     settings = settings or Settings()
-    pairs = list(combinations(range(len(batch.replicas)), 2))
+    pairs = list(combinations(range(len(batch.replicas)), 2) if pairs is None else pairs)
     shape = (len(pairs), len(batch))
     values: dict[str, Array] = {label: np.empty(shape) for label in settings.measures}
     prediction: Array = np.empty(shape)
-    blocks = list(batch.blocks())
+    # what is kept of a block is kept of every replica: with many of them blocks are smaller
+    blocks = list(batch.blocks((1 << 22) * _MANY // max(len(batch.replicas), _MANY)))
     begin = 0
     for requests in blocks:
         block = slice(begin, begin := begin + len(requests))
