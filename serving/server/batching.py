@@ -130,6 +130,11 @@ class BatchedModel:
         """Those of the model."""
         return self._model.signature_defs
 
+    def waiting(self) -> int:
+        """Requests in the queue, without those of the batches that run."""
+        with self._changed:
+            return sum(len(batch.tasks) for batches in self._queues.values() for batch in batches)
+
     def run(self, feeds: Feeds, fetches: Sequence[SignatureTensor], timeout_ms: int = 0) -> list[np.ndarray]:
         """Runs one request as part of a batch, and waits for it.
 

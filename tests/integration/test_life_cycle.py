@@ -29,7 +29,7 @@ def ranker(*arguments, code=0):
     return done
 
 
-def free_ports(count):
+def neighbouring_ports(count):
     """The first of `count` neighbouring ports that nobody listens on."""
     for first in range(21000 + os.getpid() % 20000, 60000):
         sockets = []
@@ -70,7 +70,7 @@ def run(log, tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(run):
     """The replicas, served by `ranker serve`; ended by SIGTERM."""
-    port = free_ports(2)
+    port = neighbouring_ports(2)
     server = subprocess.Popen(
         [*RANKER, "serve", "--run-dir", str(run), "--base-port", str(port)],
         stderr=subprocess.PIPE,
@@ -211,7 +211,7 @@ def test_monitor_measures_and_the_dashboard_answers(run, served):
     assert summary["replicas"] == {"smelu-0": 1, "smelu-1": 1}
     assert summary["requests"] == 20
     assert 0 < summary["measures"]["rpd_sym"]["value"] < 0.5
-    port = free_ports(1)
+    port = neighbouring_ports(1)
     page = subprocess.Popen([*RANKER, "dashboard", "--run-dir", str(run), "--port", str(port)], cwd=ROOT)
     try:
         told = _get(f"http://127.0.0.1:{port}/api/summary")

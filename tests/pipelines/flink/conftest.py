@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import free_port
+
 POM = Path(__file__).with_name("pom.xml")
 # Flink serialises with reflection, which Java 17 allows only where it is told to.
 OPENED = (
@@ -40,12 +42,6 @@ def class_path() -> str:
         if resolved.returncode:
             pytest.skip(f"Maven could not resolve the Flink job server: {resolved.stdout[-300:]}")
     return kept.read_text().strip()
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ from ranker.backend import tf
 from ranker.config import build, dump
 from ranker.errors import UserError
 from ranker.training import multi_worker
+from tests.processes import free_ports
 from tests.ranker.conftest import raw_rows, tiny_tree, write_prepared
 
 
@@ -21,16 +21,6 @@ def experiment(**training):
     tree = tiny_tree()
     tree["training"] |= {"epochs": 2, **training}
     return build(tree | {"replicas": {"count": 1}, "arms": {"smelu": {}}}, "test")
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def start(run, **environment):

@@ -6,11 +6,9 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from ranker.cli import app
 from ranker.errors import UserError
 from serving import wire
 from serving.gateway.admin import Admin
+from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[3]
 ITEMS = [str(item) for item in range(20)]
@@ -51,21 +50,6 @@ def call(target: str, path: str = wire.PREDICT.path, body: bytes | None = None, 
             request_bytes() if body is None else body, metadata=metadata, timeout=timeout
         )
         return answer, dict(sent.initial_metadata()).get("x-ranker-replica")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Waits for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the condition did not come true")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class ReplicaProcess:

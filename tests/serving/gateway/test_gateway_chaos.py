@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from serving import wire
-from tests.serving.gateway.conftest import Callers, call, request_bytes, wait_until
+from tests.processes import wait_until
+from tests.serving.gateway.conftest import Callers, call, request_bytes
 
 
 def shares(callers: Callers) -> dict[str, float]:

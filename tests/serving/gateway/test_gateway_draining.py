@@ -10,7 +10,8 @@ import threading
 from typer.main import get_command
 
 from ranker.cli import app
-from tests.serving.gateway.conftest import Callers, call, mistake, ranker, wait_until
+from tests.processes import wait_until
+from tests.serving.gateway.conftest import Callers, call, mistake, ranker
 
 
 def command(running, *arguments: str) -> str:

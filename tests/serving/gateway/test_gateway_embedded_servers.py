@@ -10,7 +10,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from ranker.backend import tf
 from serving.client import InvalidArgument, NotFound, RankerClient
 from serving.server.api import ServerOptions, start
-from tests.serving.gateway.conftest import ranker, wait_until
+from tests.processes import wait_until
+from tests.serving.gateway.conftest import ranker
 from tests.serving.server.saved_models import save_ranker
 
 ROWS = {"item_id": ["c", "a", "b", "?"], "age": [0.5, 0.5, 0.5, 0.5]}

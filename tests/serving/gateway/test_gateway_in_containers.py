@@ -13,7 +13,8 @@ import yaml
 from serving.gateway import GatewayOptions, bootstrap
 from serving.gateway.admin import Admin
 from serving.gateway.process import envoy_path
-from tests.serving.gateway.conftest import ROOT, Callers, call, free_port, ranker, wait_until
+from tests.processes import free_port, wait_until
+from tests.serving.gateway.conftest import ROOT, Callers, call, ranker
 
 
 def pod() -> dict:

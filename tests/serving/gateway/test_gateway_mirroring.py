@@ -7,7 +7,8 @@ import socket
 import time
 
 from serving import wire
-from tests.serving.gateway.conftest import Callers, call, request_bytes, wait_until
+from tests.processes import wait_until
+from tests.serving.gateway.conftest import Callers, call, request_bytes
 
 
 def mirrored_to(monitor, share: float = 1.0) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ import pytest
 
 from serving import wire
 from serving.client import RankerClient, Tls, Unavailable
-from tests.serving.gateway.conftest import Callers, call, mistake, ranker, request_bytes, wait_until
+from tests.processes import wait_until
+from tests.serving.gateway.conftest import Callers, call, mistake, ranker, request_bytes
 
 
 def envoy_of(running) -> psutil.Process:

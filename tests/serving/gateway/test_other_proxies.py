@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from serving import wire
-from tests.serving.gateway.conftest import ROOT, Callers, call, free_port, request_bytes, wait_until
+from tests.processes import free_port, wait_until
+from tests.serving.gateway.conftest import ROOT, Callers, call, request_bytes
 
 PAGE = (ROOT / "docs" / "proxies.md").read_text(encoding="utf-8")
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")

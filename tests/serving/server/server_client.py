@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -145,10 +144,3 @@ def examples(*values, context=None):
         if value is not None:
             example.features.feature["x"].float_list.value.append(value)
     return result
-
-
-def wait_until(condition, seconds=20):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "the condition never became true"
-        time.sleep(0.02)

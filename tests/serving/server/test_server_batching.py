@@ -15,6 +15,7 @@ from serving.server.metrics import Metrics
 from serving.server.signatures import ServedSignature, SignatureTensor
 from serving.status import StatusError
 from serving.wire import BatchingParameters
+from tests.processes import PATIENCE, wait_until
 from tests.serving.server.server_client import Code, failure
 
 X, Y, Z = (SignatureTensor(name, f"{name}:0", 1, (-1,)) for name in "xyz")
@@ -27,11 +28,13 @@ class Doubler:
         self.signatures = {"serving_default": ServedSignature("serving_default", "", {"x": X}, {"y": Y})}
         self.signature_defs = {}
         self.batches = []
+        self.is_running = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
         self.closed = False
 
     def run(self, feeds, fetches, timeout_ms=0):
+        self.is_running.set()
         self.gate.wait()
         [(_, array)] = feeds
         self.batches.append(len(array))
@@ -66,14 +69,12 @@ def ask(model, values, fetches=(Y,)):
 def together(model, wrapped, requests):
     """Sends requests while the only batch thread is held, so that they queue; gives their answers."""
     model.gate.clear()
+    model.is_running.clear()
     with ThreadPoolExecutor(len(requests) + 1) as pool:
         first = pool.submit(ask, wrapped, [0.0])
-        while wrapped._queues and any(wrapped._queues.values()):
-            pass
+        assert model.is_running.wait(PATIENCE)
         rest = [pool.submit(ask, wrapped, values) for values in requests]
-        while sum(len(b.tasks) for q in wrapped._queues.values() for b in q) < len(requests):
-            if any(f.done() for f in rest):
-                break
+        wait_until(lambda: wrapped.waiting() == len(requests) or any(answer.done() for answer in rest))
         model.gate.set()
         first.result()
         return [f.exception() or f.result()[0] for f in rest]

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from ranker.backend import tf
-from tests.serving.server.server_client import predict_request, tensor, wait_until
+from tests.processes import wait_until
+from tests.serving.server.server_client import predict_request, tensor
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METHODS = [

@@ -9,17 +9,9 @@ import pytest
 from serving.server.loader import BundleLoader
 from serving.server.version_policy import State
 from serving.status import StatusError
+from tests.processes import wait_until
 from tests.serving.server.saved_models import install
-from tests.serving.server.server_client import (
-    TWO,
-    Code,
-    config_text,
-    failure,
-    reload_request,
-    served,
-    states,
-    wait_until,
-)
+from tests.serving.server.server_client import TWO, Code, config_text, failure, reload_request, served, states
 
 
 def labelled(base, labels, policy="model_version_policy { all {} }"):

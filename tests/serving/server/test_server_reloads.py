@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from threading import Event, Timer
 
+import grpc
 import pytest
 
 from serving.server.version_policy import State
+from tests.processes import wait_until
 from tests.serving.server.saved_models import save_tf1
-from tests.serving.server.server_client import (
-    Code,
-    config_text,
-    failure,
-    reload_request,
-    served,
-    states,
-    wait_until,
-)
+from tests.serving.server.server_client import Code, config_text, failure, reload_request, served, states
 
 
 def test_reload_replaces_the_list(serve, models, base, tmp_path):
@@ -143,6 +137,14 @@ def test_an_explicit_empty_list_unloads_everything(polled):
     wait_until(lambda: states(client)[1] == State.END)
 
 
+def has_label(client, model, label):
+    try:
+        served(client, model=model, label=label)
+    except grpc.RpcError:
+        return False
+    return True
+
+
 def test_labels_of_a_polled_file_wait_for_their_versions(polled, base, tmp_path):
     client, config = polled
     save_tf1(tmp_path / "n" / "5")
@@ -150,7 +152,7 @@ def test_labels_of_a_polled_file_wait_for_their_versions(polled, base, tmp_path)
     config.write_text(
         config_text({"m": base}).removesuffix("}") + labelled.removeprefix("model_config_list {")
     )
-    wait_until(lambda: "best" in client.server.core._labels.get("n", {}))
+    wait_until(lambda: has_label(client, "n", "best"))
     assert served(client, model="n", label="best")[0] == 5
 
 

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.server.json_responses import float32_values
-from tests.serving.server.server_client import wait_until
+from tests.processes import wait_until
 
 PREDICT = "/v1/models/half_plus_two:predict"
 

@@ -22,17 +22,9 @@ from serving.server.version_policy import (
     parse_versions,
 )
 from serving.status import StatusError
+from tests.processes import wait_until
 from tests.serving.server.saved_models import install
-from tests.serving.server.server_client import (
-    TWO,
-    Code,
-    config_text,
-    failure,
-    served,
-    states,
-    status,
-    wait_until,
-)
+from tests.serving.server.server_client import TWO, Code, config_text, failure, served, states, status
 
 
 def test_names_that_are_versions():
