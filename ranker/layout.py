@@ -17,7 +17,6 @@ REQUEST = "__request__"
 REQUEST_SEPARATOR = "\x1f"
 BLOCK_ROWS = 1024
 """One `tf.train.Example` holds at most this many rows, as parallel lists."""
-SPLITS = ("train", "eval")
 _VERSION = re.compile("[0-9]+")
 
 
@@ -54,11 +53,6 @@ def vocabulary_path(run: Path, feature: str) -> Path:
 def probe_path(run: Path) -> Path:
     """The frozen requests the monitor sends."""
     return data_dir(run) / "probe.parquet"
-
-
-def rejected_dir(run: Path) -> Path:
-    """Every bad row, as JSON lines."""
-    return data_dir(run) / "rejected"
 
 
 def failed_rejected_dir(run: Path) -> Path:

@@ -77,11 +77,6 @@ class ReplicaServers:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def pids(self) -> dict[str, int]:
-        """Replica name to process id."""
-        return {name: process.pid for name, process in self._processes.items()}
-
     def wait_available(self, seconds: float = 120.0) -> None:
         """Returns when every replica answers.
 

@@ -97,11 +97,6 @@ def names() -> tuple[str, ...]:
     return tuple(_CATALOGUE)
 
 
-def kernel_names() -> tuple[str, ...]:
-    """The names of the kernels that `rescu` accepts."""
-    return tuple(_kernels)
-
-
 def allow_kernel(name: str) -> None:
     """Let validation accept a kernel that a user registered."""
     if name not in _kernels:

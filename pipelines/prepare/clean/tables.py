@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,9 +77,3 @@ def look_up(table: SideTable, key: pa.Array) -> tuple[dict[str, pa.Array], np.nd
 def _load(path: str) -> pa.RecordBatch:
     with pa.memory_map(path) as source:
         return pa.ipc.open_file(source).get_batch(0)
-
-
-def merge_dictionaries(columns: Sequence[pa.Array]) -> pa.Array:
-    """Concatenates columns of one type into a single one, whatever dictionaries they have."""
-    chunked = pa.chunked_array(list(columns))
-    return chunked.unify_dictionaries().combine_chunks() if len(columns) != 1 else columns[0]
