@@ -15,7 +15,7 @@ from pipelines.prepare.clean.expectations import refuse_violations
 from pipelines.prepare.clean.join import ReadTable
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan
-from pipelines.prepare.read import sources
+from pipelines.prepare.read import reading
 from pipelines.prepare.remarks import Limits, Remark, feature_remarks, join_remark, rejected_remark
 from pipelines.prepare.rows import PLACE
 from pipelines.prepare.stages import Directories, Tally, read_batch
@@ -146,7 +146,7 @@ def _check(
 
 def _locator(plan: Plan, tally: Tally) -> Locator:
     lines = {key[1:]: count for key, count in tally.items() if key[0] == "lines"}
-    return Locator(plan.events, sources.lines_before(list(plan.events), lines))
+    return Locator(plan.events, reading.lines_before(list(plan.events), lines))
 
 
 def _in_order(directory: Path) -> Iterator[pa.RecordBatch]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipelines.prepare import stages
 from pipelines.prepare.clean.cleaner import Cleaner
 from pipelines.prepare.plan import Plan
-from pipelines.prepare.read import sources
+from pipelines.prepare.read import reading
 from pipelines.prepare.rows import ArrowBatchCoder  # noqa: F401  (registers the coder)
 from pipelines.prepare.stages import Directories
 from pipelines.prepare.write.vocabulary import MergeCounts
@@ -26,7 +26,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Di
     experiment, work = plan.experiment, directories.work
     raw = (
         pipeline
-        | "Blocks" >> beam.Create(sources.blocks(list(plan.events)))
+        | "Blocks" >> beam.Create(reading.blocks(list(plan.events)))
         | "Spread blocks" >> beam.Reshuffle()
         | "Read" >> typed(beam.ParDo(stages.ReadBlock(plan)))
     )

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from pipelines.prepare.clean import derive, expectations, label
 from pipelines.prepare.needs import Needs, needs
-from pipelines.prepare.read import sources
+from pipelines.prepare.read import reading, sources
 from pipelines.prepare.read.sources import Opened
 from ranker.config import Experiment, FileSplit, Table, fingerprint
 from ranker.config.data import Split
@@ -111,7 +111,7 @@ def _open_all(experiment: Experiment, key: str, table: Table | None = None) -> l
     rules = experiment.data.derive
     needed = {*needs(experiment).all, *(column for rule in rules.values() for column in derive.inputs(rule))}
     opened = sources.open_source(table or experiment.data.events, experiment.data, sorted(needed))
-    if not any(opened_file.columns for opened_file in opened) or not sources.blocks(opened):
+    if not any(opened_file.columns for opened_file in opened) or not reading.blocks(opened):
         fault = next((opened_file.fault for opened_file in opened if opened_file.fault), "is empty")
         raise UserError(f"{opened[0].file.path}: {fault}; {key} needs rows")
     return opened

@@ -14,7 +14,7 @@ from pipelines.prepare.clean.cleaner import Cleaner
 from pipelines.prepare.clean.join import ReadTable, read_table
 from pipelines.prepare.finish import join_remarks
 from pipelines.prepare.plan import Plan, files_by_split, make_plan
-from pipelines.prepare.read import sources
+from pipelines.prepare.read import reading
 from pipelines.prepare.remarks import Limits, Remark, rejected_remark
 from pipelines.prepare.rows import PLACE
 from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
@@ -85,11 +85,11 @@ def preview(plan: Plan, directory: Path, limit: int) -> Preview:
     lines: Counter[tuple[int, int]] = Counter()
     seen: Counter[int] = Counter()
     is_whole, share = True, -(-limit // len(plan.events))
-    for block in sources.blocks(list(plan.events)):
+    for block in reading.blocks(list(plan.events)):
         if seen[block.file] >= share:
             is_whole = False
             continue
-        for part in sources.read(block, plan.events[block.file], plan.experiment.data.events, plan.needs):
+        for part in reading.read(block, plan.events[block.file], plan.experiment.data.events, plan.needs):
             lines[block.file, block.start] += part.lines
             bad += [] if part.rejected is None else [part.rejected]
             for raw in part.rows:
@@ -103,7 +103,7 @@ def preview(plan: Plan, directory: Path, limit: int) -> Preview:
             if seen[block.file] >= share:
                 is_whole = False
                 break
-    locator = Locator(plan.events, sources.lines_before(list(plan.events), lines))
+    locator = Locator(plan.events, reading.lines_before(list(plan.events), lines))
     batches = [pa.concat_batches(bad).sort_by(PLACE)] if bad else []
     rejections = write_rejected(batches, locator, directory / "events.jsonl")
     total = sum(batch.num_rows for batch in rows) + rejections.rows

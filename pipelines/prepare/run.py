@@ -17,7 +17,7 @@ from pipelines.prepare.drift import drift
 from pipelines.prepare.finish import finish
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan, files_by_split, make_plan
-from pipelines.prepare.read import sources
+from pipelines.prepare.read import reading
 from pipelines.prepare.remarks import Limits
 from pipelines.prepare.remote import RemoteDirectory
 from pipelines.prepare.stages import Directories
@@ -111,7 +111,7 @@ def _prepare(
             )
             graph = options.pipeline()
             pipeline.build(graph, plan, cleaner, directories)
-            with watched(directories, sources.batches(list(plan.events)), progress):
+            with watched(directories, reading.batches(list(plan.events)), progress):
                 counters = options.run(graph)
             progress("prepare: writing the manifest")
             manifest = finish(plan, tables, directories)

@@ -19,8 +19,8 @@ from pipelines.prepare.clean.expectations import count_violations
 from pipelines.prepare.order import runs
 from pipelines.prepare.order.threshold import is_held_out, threshold
 from pipelines.prepare.plan import Plan
-from pipelines.prepare.read import sources
-from pipelines.prepare.read.sources import Block
+from pipelines.prepare.read import reading
+from pipelines.prepare.read.reading import Block
 from pipelines.prepare.rows import EVAL, ORDER, PLACE, TIME
 from pipelines.prepare.write.shards import Shard, write_shard
 from pipelines.prepare.write.vocabulary import TokenSummary, count_tokens, write_vocabulary
@@ -68,7 +68,7 @@ class ReadBlock(beam.DoFn):
         """Reads one block."""
         plan, lines = self._plan, 0
         source = plan.experiment.data.events
-        for part in sources.read(block, plan.events[block.file], source, plan.needs):
+        for part in reading.read(block, plan.events[block.file], source, plan.needs):
             lines += part.lines
             yield from part.rows
             if part.rejected is not None:

@@ -12,7 +12,7 @@ from pipelines.prepare.clean import derive
 from pipelines.prepare.clean.tables import SideTable, write_table
 from pipelines.prepare.needs import Needs
 from pipelines.prepare.plan import Plan, TablePlan
-from pipelines.prepare.read import sources
+from pipelines.prepare.read import reading, sources
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text
 from pipelines.prepare.remarks import Remark, rejected_remark
 from pipelines.prepare.rows import LINE, PLACE, TEXT, rejected
@@ -59,8 +59,8 @@ def read_table(plan: Plan, table: TablePlan, directory: Path, rejected_rows: Pat
     sources.check_columns(list(table.files), needed.all, needed, table.source)
     batches, bad = [], []
     lines: Counter[tuple[int, int]] = Counter()
-    for block in sources.blocks(list(table.files)):
-        for part in sources.read(block, table.files[block.file], table.source, needed):
+    for block in reading.blocks(list(table.files)):
+        for part in reading.read(block, table.files[block.file], table.source, needed):
             batches += part.rows
             bad += [] if part.rejected is None else [part.rejected]
             lines[block.file, block.start] += part.lines
@@ -89,7 +89,7 @@ def read_table(plan: Plan, table: TablePlan, directory: Path, rejected_rows: Pat
     rejections = Rejections()
     if bad:
         rejected_rows.parent.mkdir(exist_ok=True)
-        locator = Locator(table.files, sources.lines_before(list(table.files), lines))
+        locator = Locator(table.files, reading.lines_before(list(table.files), lines))
         rejections = write_rejected([pa.concat_batches(bad).sort_by(PLACE)], locator, rejected_rows)
     rows = len(merged[table.source.key]) - len(dropped)
     remark = rejected_remark(f"tables.{table.name}", rows + rejections.rows, rejections)

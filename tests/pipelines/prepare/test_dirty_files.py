@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.prepare import prepare
 from pipelines.prepare.needs import Needs
-from pipelines.prepare.read import lines, sources
+from pipelines.prepare.read import lines, reading, sources
 from pipelines.prepare.rows import LINE, PLACE
 from ranker.config import Data, Source
 from ranker.errors import UserError
@@ -29,15 +29,15 @@ def read_source(root, **source):
     data = Data(root=str(root), events=config, label="a", request=("a",), split={"by": "hash", "of": "a"})
     opened = sources.open_source(config, data)
     rows, bad, counts = [], [], {}
-    for block in sources.blocks(opened):
-        for part in sources.read(block, opened[block.file], config, NEEDS):
+    for block in reading.blocks(opened):
+        for part in reading.read(block, opened[block.file], config, NEEDS):
             counts[block.file, block.start] = counts.get((block.file, block.start), 0) + part.lines
             for batch in part.rows:
                 batch.validate(full=True)
                 rows += [(row[PLACE], block, row) for row in batch.to_pylist()]
             if part.rejected is not None:
                 bad += [(row[PLACE], block, row) for row in part.rejected.to_pylist()]
-    before = sources.lines_before(opened, counts)
+    before = reading.lines_before(opened, counts)
 
     def line(block, row):
         start = sum(opened[block.file].groups[: block.start]) if opened[block.file].groups else block.start
@@ -77,7 +77,7 @@ def test_unquoted_lines_are_rows_or_rejected_as_a_plain_loop_would_say(
     text = [row if isinstance(row, bytes) else ",".join(row).encode() for row in rows]
     data = b"a,b,c" + newline + newline.join(text) + (newline if ending else b"")
     (tmp_path / "f").write_bytes((codecs.BOM_UTF8 if bom else b"") + data)
-    monkeypatch.setattr(sources, "BLOCK_BYTES", sizes[0])
+    monkeypatch.setattr(reading, "BLOCK_BYTES", sizes[0])
     monkeypatch.setattr(lines, "PIECE_BYTES", sizes[1])
     good, bad = read_source(tmp_path)
     expected_good, expected_bad = [], []
@@ -126,7 +126,7 @@ def test_each_kind_of_bad_line_says_what_is_wrong(tmp_path):
 @pytest.mark.parametrize("piece", [1 << 22, 100_000])
 def test_a_ten_megabyte_line_is_one_rejected_row(tmp_path, monkeypatch, piece):
     monkeypatch.setattr(lines, "PIECE_BYTES", piece)
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1 << 20)
     (tmp_path / "f").write_bytes(b"a,b,c\nx,1,y\n" + b"z" * 10_000_000 + b"\nx,2,y\n" + b"q" * 3_000_000)
     good, bad = read_source(tmp_path)
     assert [row[0] for row in good] == [2, 4]
@@ -285,7 +285,7 @@ def test_a_dirty_log_from_end_to_end(log, make, tmp_path, monkeypatch):
     assert sorted((row["user_id"], row["item_id"]) for row in rows) == sorted(
         tuple(x.split("\t")[:2]) for x in clean
     )
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(lines, "PIECE_BYTES", 300)
     prepare(make(), tmp_path / "pieces")
     assert contents(tmp_path / "run") == contents(tmp_path / "pieces")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.prepare.read import lines, sources
+from pipelines.prepare.read import lines, reading
 from ranker.config import build
 from tests.pipelines.prepare.test_real_world_files import contents, read_all, read_rejected
 
@@ -71,7 +71,7 @@ def test_each_line_is_a_row_or_rejected(tmp_path, monkeypatch, kind, data):
         (1 << 20, 1 << 20),
         (data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300))),
     ]:
-        monkeypatch.setattr(sources, "BLOCK_BYTES", block)
+        monkeypatch.setattr(reading, "BLOCK_BYTES", block)
         monkeypatch.setattr(lines, "PIECE_BYTES", piece)
         counted = read_all(experiment(tmp_path, kind), tmp_path / "run")
         seen.append(contents(tmp_path / "run"))

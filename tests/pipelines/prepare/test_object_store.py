@@ -10,7 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from pipelines.prepare import prepare
-from pipelines.prepare.read import lines, sources
+from pipelines.prepare.read import lines, reading
 from pipelines.runner import RunnerOptions
 from ranker.config import dump
 from ranker.errors import UserError
@@ -52,7 +52,7 @@ def upload(bucket, log, prefix="day"):
 def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp_path, monkeypatch):
     upload(bucket, log)
     local = prepare(make(), tmp_path / "local")
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(lines, "PIECE_BYTES", 300)
     remote = prepare(make(data_root="s3://logs/day"), tmp_path / "remote")
     assert remote.fingerprint == local.fingerprint

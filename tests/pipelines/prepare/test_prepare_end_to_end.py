@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.prepare import Manifest, prepare
 from pipelines.prepare.order import runs
-from pipelines.prepare.read import lines, sources
+from pipelines.prepare.read import lines, reading
 from pipelines.runner import RunnerOptions
 from tests.pipelines.prepare.small_log import (
     contents,
@@ -85,7 +85,7 @@ def test_the_base_order_follows_its_seed(make, tmp_path):
 def test_the_same_bytes_for_any_block_size(make, tmp_path, monkeypatch, split):
     changes = {"data_split": split} if split else {}
     prepare(make(**changes), tmp_path / "whole")
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 701)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 701)
     monkeypatch.setattr(lines, "PIECE_BYTES", 97)
     monkeypatch.setattr(runs, "RANGE_ROWS", 16)
     prepare(make(**changes), tmp_path / "pieces")

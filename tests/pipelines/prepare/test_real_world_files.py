@@ -18,7 +18,7 @@ import zstandard
 
 from pipelines.prepare.plan import make_plan
 from pipelines.prepare.preview import preview
-from pipelines.prepare.read import lines, sources
+from pipelines.prepare.read import lines, reading
 from pipelines.prepare.rows import EVAL, ORDER, TIME
 from ranker.config import build
 from ranker.errors import UserError
@@ -98,7 +98,7 @@ def plain(delimiter=",", number=lambda value: f"{value}", newline="\n", header=T
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("sizes", [(1 << 20, 1 << 20), (150, 40)])
 def test_a_csv_file_is_quoted_by_default(tmp_path, monkeypatch, newline, sizes):
-    monkeypatch.setattr(sources, "BLOCK_BYTES", sizes[0])
+    monkeypatch.setattr(reading, "BLOCK_BYTES", sizes[0])
     monkeypatch.setattr(lines, "PIECE_BYTES", sizes[1])
     head = '"user","item ""a"", b","label","price"'
     body = [f'"{user}","{item}, ""x""\nnext","{label}","{price}"' for user, item, label, price in ROWS]
@@ -119,7 +119,7 @@ def test_quoted_and_broken_lines_are_told_apart_the_same_for_any_block(tmp_path,
     (tmp_path / "f.csv").write_text("user,item,label,price\n" + "\n".join(body) + "\n")
     read_all(experiment(tmp_path, {}), tmp_path / "whole")
     for block, piece in [(1700, 190), (640, 3000)]:
-        monkeypatch.setattr(sources, "BLOCK_BYTES", block)
+        monkeypatch.setattr(reading, "BLOCK_BYTES", block)
         monkeypatch.setattr(lines, "PIECE_BYTES", piece)
         read_all(experiment(tmp_path, {}), tmp_path / f"pieces{block}")
         assert contents(tmp_path / "whole") == contents(tmp_path / f"pieces{block}")
@@ -193,7 +193,7 @@ def test_a_number_in_another_format_is_rejected_and_not_another_number(tmp_path)
 )
 @pytest.mark.parametrize("block", [1 << 20, 50])
 def test_what_stands_before_and_between_the_rows(tmp_path, monkeypatch, events, text, block):
-    monkeypatch.setattr(sources, "BLOCK_BYTES", block)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block)
     (tmp_path / events.get("path", "f.csv")).write_text(text)
     counted, rows = run(tmp_path, events)
     assert (counted.counts["rejected"], rows) == (0, EXPECTED)
@@ -204,7 +204,7 @@ def test_lines_are_counted_from_the_beginning_of_the_file(tmp_path, monkeypatch)
     expected = [n for n, line in enumerate(text.split("\n"), 1) if line in ("u3,i3", "bad")]
     (tmp_path / "f.csv").write_text(text)
     for block in (1 << 20, 40, 3):
-        monkeypatch.setattr(sources, "BLOCK_BYTES", block)
+        monkeypatch.setattr(reading, "BLOCK_BYTES", block)
         for quote in ('"', None):
             events = {"skip_lines": 3, "comment": "#", "quote": quote}
             read_all(experiment(tmp_path, events), tmp_path / f"run{block}{quote}")
@@ -299,7 +299,7 @@ def test_json_lines(tmp_path, monkeypatch):
         "item is an object; name one of its fields, such as item.x", "label cannot be computed",
     ]  # fmt: skip
     assert counted.counts["read"] == 66
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 300)
     monkeypatch.setattr(lines, "PIECE_BYTES", 100)
     read_all(experiment(tmp_path, events, **changes), tmp_path / "pieces")
     assert contents(tmp_path / "run") == contents(tmp_path / "pieces")
@@ -412,7 +412,7 @@ def test_libfm_with_fixed_places(tmp_path):
 @pytest.mark.parametrize("kind", ["text", "parquet", "fixed", "json", "pairs"])
 @pytest.mark.parametrize("block", [1 << 20, 60])
 def test_impression_lists_become_rows(tmp_path, monkeypatch, kind, block):
-    monkeypatch.setattr(sources, "BLOCK_BYTES", block)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block)
     items = [[f"i{(n * k) % 11}" for k in range(1, 4 if kind == "fixed" else 2 + n % 4)] for n in range(30)]
     clicks = [[int((n + k) % 3 == 0) for k in range(len(row))] for n, row in enumerate(items)]
     users = [f"u{n}" for n in range(30)]
@@ -609,7 +609,7 @@ def test_a_type_that_cannot_serve_is_one_line_before_any_row_is_read(
         "odd": column,
     }
     pq.write_table(pa.table(table), tmp_path / "f.parquet")
-    monkeypatch.setattr(sources, "read", None)
+    monkeypatch.setattr(reading, "read", None)
     with pytest.raises(UserError, match=f"f.parquet: the column 'odd', which features.odd needs, {says}"):
         run(tmp_path, {"path": "f.parquet"}, features={"odd": {"kind": feature, "role": "item"}})
 

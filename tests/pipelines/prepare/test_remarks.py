@@ -138,13 +138,13 @@ def test_features_that_hold_nothing_are_named(log, make, tmp_path):
 
 
 def test_remarks_are_the_same_for_any_block_size_and_workers(log, make, tmp_path, monkeypatch):
-    from pipelines.prepare.read import lines, sources
+    from pipelines.prepare.read import lines, reading
 
     spoil(log / "u.data", 7, rating("x"))
     spoil(log / "u.user", 5, lambda line: "9" + line)
     prepare(make(), tmp_path / "one")
     prepare(make(), tmp_path / "workers", RunnerOptions(workers=2))
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 300)
     monkeypatch.setattr(lines, "PIECE_BYTES", 60)
     prepare(make(), tmp_path / "pieces")
     assert contents(tmp_path / "one") == contents(tmp_path / "pieces") == contents(tmp_path / "workers")

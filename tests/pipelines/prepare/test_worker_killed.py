@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from pipelines.prepare import prepare
-from pipelines.prepare.read import sources
+from pipelines.prepare.read import reading
 from pipelines.runner import RunnerOptions
 from ranker.errors import UserError
 from tests.pipelines.prepare.small_log import contents
@@ -39,7 +39,7 @@ class WorkerKiller(threading.Thread):
 def test_a_worker_killed_in_the_middle(make, log, tmp_path, monkeypatch):
     text = (log / "u.data").read_text()
     (log / "u.data").write_text(text * REPEATED)
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 50_000)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 50_000)
     run = tmp_path / "run"
     killer = WorkerKiller(run)
     killer.start()

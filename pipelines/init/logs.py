@@ -1,0 +1,384 @@
+"""What the files of a log, or of a side table, probably hold: their first rows are read and looked at."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.init.columns import ColumnGuess, guess_column, is_flag, is_numeric, split_part
+from pipelines.init.form import FileForm, sniff
+from pipelines.prepare.needs import Needs
+from pipelines.prepare.read import reading, sources
+from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, decode
+from pipelines.prepare.read.libsvm import INDEX
+from pipelines.prepare.read.parquet import is_list, unusable
+from pipelines.prepare.remarks import NULL_MARKERS
+from pipelines.prepare.rows import PLACE
+from ranker.config import Data, Source
+from ranker.errors import UserError
+
+_ENDINGS = {
+    ".csv", ".tsv", ".txt", ".dat", ".parquet", ".pq", ".json", ".jsonl", ".ndjson", ".libsvm", ".svm", ".libfm", ".gz",
+    ".bz2", ".xz", ".zst",
+}  # fmt: skip
+_MAX_SPARSE = 300  # indices of a sparse file that become features
+_SURE_MARKERS = (
+    "NULL",
+    "null",
+    "\\N",
+    "NaN",
+    "nan",
+    "N/A",
+    "n.a.",
+    "#N/A",
+    "(null)",
+)  # missing among words too
+_PAIR = re.compile(r"(.+)[-:_]([01])")  # an entry of an impression list: `N12345-0`
+_PAIR_SEPARATORS = (" ", "|", ";", ",")
+_MOSTLY = 0.99
+_NUMBER_FORMATS = (
+    NumberFormat(), NumberFormat(".", ","), NumberFormat(","), NumberFormat(",", "."), NumberFormat(",", " "),
+    NumberFormat(".", "'"),
+)  # fmt: skip
+
+
+@dataclass
+class FileGuess:
+    """What the files of one source probably hold.
+
+    Attributes:
+        paths: of the files, which have the same columns.
+        form: keys of the source that differ from the defaults, with reasons.
+        columns: by the name that the configuration uses.
+        texts: the columns' text, empty where missing.
+        rows: rows looked at, entries of exploded lists.
+        numbers: how numbers are written.
+        derive: column to its rule and the reason.
+        source_row: for each row, which row of the file it comes from.
+        clicks: of an exploded log, the column of 0 and 1 that is the label, or
+        chosen: the exploded column and the one that names the entry that was chosen.
+    """
+
+    paths: list[Path]
+    form: FileForm
+    columns: dict[str, ColumnGuess]
+    texts: dict[str, pa.Array]
+    rows: int
+    numbers: NumberFormat = field(default_factory=NumberFormat)
+    derive: dict[str, tuple[dict[str, str], str]] = field(default_factory=dict)
+    source_row: np.ndarray | None = None
+    clicks: str | None = None
+    chosen: tuple[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the files, for people and as a key: their name without its usual endings, or what their names share."""
+        names = [path.name for path in self.paths]
+        while (suffix := Path(names[0]).suffix.lower()) in _ENDINGS:
+            names[0] = names[0][: -len(suffix)]
+        shared = [
+            first for first, *rest in zip(*names, strict=False) if all(first == letter for letter in rest)
+        ]
+        # Of `rank.train` and `rank.test` the whole words that are shared.
+        prefix = names[0] if len(names) == 1 else re.sub(r"[._ -]+[^._ -]*$", "", "".join(shared))
+        return plain_name(prefix or self.paths[0].resolve().parent.name)
+
+
+def inspect(paths: Sequence[Path], rows: int) -> list[FileGuess]:
+    """Guesses what files hold; those that are parts of one log go together.
+
+    Args:
+        paths: the files.
+        rows: rows of each log or table to look at.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    groups: dict[Any, tuple[FileForm, list[Path]]] = {}
+    for path in paths:
+        form = sniff(path)
+        key = _kind_of_file(path, form)
+        groups.setdefault(key, (form, []))[1].append(path)
+    return [_inspect_together(members, form, rows) for form, members in groups.values()]
+
+
+def _kind_of_file(path: Path, form: FileForm) -> Any:
+    """What is equal for the parts of one log: form, columns and, without a header, the name but for its number or part."""
+    opened_file = _open([path], form)[0]
+    settings = repr(sorted((key, value) for key, value in form.settings.items() if key != "encoding"))
+    if form.settings.get("format") == "libsvm" or "columns" in form.settings:
+        words = re.split(r"[^A-Za-z]+", path.name)
+        return settings, tuple(word for word in words if word and split_part(word) is None)
+    return settings, opened_file.columns, tuple(name for name, _ in opened_file.partitions)
+
+
+def _open(paths: Sequence[Path], form: FileForm) -> list[sources.Opened]:
+    names = [str(path) for path in paths]
+    source = Source.model_validate({"path": names if len(names) > 1 else names[0], **form.settings})
+    opened = sources.open_source(source, _data(source, paths))
+    for opened_file in opened:
+        if opened_file.fault or not opened_file.columns:
+            raise UserError(f"{opened_file.file.path}: {opened_file.fault or 'is empty'}")
+    return opened
+
+
+def _data(source: Source, paths: Sequence[Path]) -> Data:
+    split = {"by": "hash", "of": "x"}
+    tree = {"root": str(common_root(paths)), "events": source, "label": "x", "request": ["x"], "split": split}
+    return Data.model_validate(tree)
+
+
+def common_root(paths: Sequence[Path]) -> Path:
+    """The directory that all files are in, above those that name partitions (`date=2024-01-31`)."""
+    root = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    partitions = [parent for parent in (root, *root.parents) if "=" in parent.name]
+    return partitions[-1].parent if partitions else root
+
+
+def _inspect_together(paths: list[Path], form: FileForm, rows: int) -> FileGuess:
+    opened = _open(paths, form)
+    renames = _plain_names(opened[0].columns)
+    if renames:
+        form.choose("rename", renames, "names that features can have")
+        opened = _open(paths, form)
+    names = _usable_columns(opened[0], form)
+    columns, _ = _read_columns(paths, form, names, rows)
+    derive: dict[str, tuple[dict[str, str], str]] = {}
+    clicks, chosen = _describe_impressions(columns, form, derive)
+    source_row = None
+    if clicks is not None or chosen is not None:
+        names = [name for name in names if name in columns]
+        columns, source_row = _read_columns(paths, form, names, rows)
+        for name, (rule, _) in derive.items():
+            groups = pc.extract_regex(
+                decode(as_text(columns[rule["extract"]])), f"(?s){_named(rule['pattern'])}"
+            )
+            columns[name] = pc.struct_field(groups, "group")
+        for rule, _ in derive.values():
+            columns.pop(rule["extract"], None)
+    lists = {name for name, column in columns.items() if is_list(column.type)}
+    texts = {name: decode(as_text(column)) for name, column in columns.items()}
+    markers = _null_markers(texts)
+    if markers:
+        form.choose("null_values", markers, "stand among numbers, or often among text")
+        blank = pa.array(markers)
+        texts = {name: pc.if_else(pc.is_in(text, blank), "", text) for name, text in texts.items()}
+    numbers = _number_format(texts)
+    if numbers.decimal != ".":
+        form.choose("decimal", numbers.decimal, "so more columns are numbers")
+    if numbers.thousands:
+        form.choose("thousands", numbers.thousands, "so more columns are numbers")
+    guesses = {name: guess_column(name, text, numbers, name in lists) for name, text in texts.items()}
+    row_count = len(next(iter(texts.values())))
+    log = FileGuess(paths, form, guesses, texts, row_count, numbers, derive, source_row, clicks, chosen)
+    _derive_bracketed(log)
+    return log
+
+
+def _named(pattern: str) -> str:
+    return pattern.replace("(", "(?P<group>", 1)
+
+
+def _plain_names(columns: Sequence[str]) -> dict[str, str]:
+    """Column to a name that a feature can have, where it has none."""
+    renames: dict[str, str] = {}
+    for name in columns:
+        plain = plain_name(name)
+        if plain == name:
+            continue
+        number, candidate = 2, plain
+        while candidate in renames.values() or candidate in columns:
+            candidate, number = f"{plain}_{number}", number + 1
+        renames[name] = candidate
+    return renames
+
+
+def plain_name(name: str) -> str:
+    """A name with letters, digits, `_`, `.` and `-` only."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:100]
+    return plain or "column"
+
+
+def _usable_columns(opened_file: sources.Opened, form: FileForm) -> list[str]:
+    types = dict(opened_file.types)
+    is_sparse = form.settings.get("format") == "libsvm"
+    return [
+        name
+        for name in opened_file.columns
+        if name not in types or unusable(types[name], False, False) is None
+        if not (is_sparse and (match := INDEX.fullmatch(name)) and int(match[1]) > _MAX_SPARSE)
+    ]
+
+
+def _read_columns(
+    paths: Sequence[Path], form: FileForm, names: Sequence[str], rows: int
+) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """(the columns of the first rows of all files, the place of each row)."""
+    opened = _open(paths, form)
+    source = Source.model_validate({"path": [str(path) for path in paths], **form.settings})
+    needs = Needs(dict.fromkeys(names, "init"), {})
+    share = -(-rows // len(opened))
+    batches: list[pa.RecordBatch] = []
+    rejected: Counter[str] = Counter()
+    for opened_file in opened:
+        count = 0
+        for block in reading.blocks([opened_file]):
+            for part in reading.read(block, opened_file, source, needs):
+                batches += [batch.slice(0, share - count) for batch in part.rows]
+                count += sum(batch.num_rows for batch in part.rows)
+                reasons = [] if part.rejected is None else part.rejected.column("reason").to_pylist()
+                rejected.update(reason.partition(":")[0] for reason in reasons)
+                if count >= share:
+                    break
+            if count >= share:
+                break
+    if not batches or not sum(batch.num_rows for batch in batches):
+        reason = f": each {rejected.most_common(1)[0][0]}" if rejected else ""
+        raise UserError(f"{paths[0]}: none of its first rows can be read{reason}")
+    if rejected:
+        reason, count = rejected.most_common(1)[0]
+        form.reasons["rejected"] = (
+            f"{rejected.total():,} of the first rows cannot be read; most often one {reason}"
+        )
+    columns = {name: _joined([batch.column(name) for batch in batches]) for name in names}
+    places = np.concatenate([batch.column(PLACE).to_numpy() for batch in batches])
+    return columns, np.unique(places, return_inverse=True)[1]
+
+
+def _joined(parts: list[pa.Array]) -> pa.Array:
+    types = {part.type for part in parts}
+    if len(types) == 1 and not pa.types.is_dictionary(parts[0].type):
+        return pa.concat_arrays(parts)
+    return pa.concat_arrays([decode(as_text(part)) for part in parts])
+
+
+def _describe_impressions(
+    columns: dict[str, pa.Array], form: FileForm, derive: dict[str, tuple[dict[str, str], str]]
+) -> tuple[str | None, tuple[str, str] | None]:
+    """Sets `explode` for impression lists; returns `clicks` and `chosen` of `FileGuess`."""
+    texts = {name: decode(as_text(column)) for name, column in columns.items()}
+    for name, text in texts.items():
+        separator = _pair_separator(text)
+        if separator is not None:
+            reason = "each row is a list of candidates, which end with 1 if clicked: one row for each of them"
+            form.choose("explode", {"columns": [name], "separator": separator}, reason)
+            item = "item" if "item" not in columns else f"{name}_item"
+            clicks = "clicked" if "clicked" not in columns else f"{name}_clicked"
+            derive[item] = {"extract": name, "pattern": "^(.*)[-:_][01]$"}, "what stands before the click"
+            derive[clicks] = {"extract": name, "pattern": "[-:_]([01])$"}, "the click"
+            return clicks, None
+    typed = {name: column for name, column in columns.items() if is_list(column.type)}
+    for separator in [None] if typed else _PAIR_SEPARATORS:
+        lists = typed
+        if separator is not None:
+            split = {name: pc.split_pattern(text, separator) for name, text in texts.items()}
+            lists = {
+                name: value
+                for name, value in split.items()
+                if pc.max(pc.list_value_length(value)).as_py() > 1
+            }
+        clicks, chosen = _clicks_beside(lists, form, separator), None
+        if clicks is None:
+            chosen = _chosen_entry(lists, texts, form, separator)
+        if clicks is not None or chosen is not None:
+            return clicks, chosen
+    return None, None
+
+
+def _pair_separator(text: pa.Array) -> str | None:
+    filled = text.filter(pc.not_equal(text, "")).slice(0, 1000).to_pylist()
+    for separator in _PAIR_SEPARATORS:
+        entries = [value.split(separator) for value in filled]
+        has_several = any(len(entry) > 1 for entry in entries)
+        if has_several and all(_PAIR.fullmatch(part) for entry in entries for part in entry):
+            return separator
+    return None
+
+
+def _clicks_beside(lists: dict[str, pa.Array], form: FileForm, separator: str | None) -> str | None:
+    """Explodes lists of equal lengths side by side, of which one says with 0 and 1 what was clicked; returns that."""
+    lengths = {name: pc.list_value_length(value).fill_null(0).to_numpy() for name, value in lists.items()}
+    for name, value in lists.items():
+        if not is_flag(sorted(set(decode(as_text(value.flatten())).to_pylist()))) or lengths[name].max() < 2:
+            continue
+        parallel = [column for column in lists if np.array_equal(lengths[column], lengths[name])]
+        if len(parallel) > 1:
+            reason = (
+                f"lists of equal lengths, of which {name} says which entries count: one row for each entry"
+            )
+            _choose_explode(form, parallel, separator, reason)
+            return name
+    return None
+
+
+def _chosen_entry(
+    lists: dict[str, pa.Array], texts: dict[str, pa.Array], form: FileForm, separator: str | None
+) -> tuple[str, str] | None:
+    """Explodes a list of candidates beside a column that names the chosen one; returns both columns."""
+    for name, value in lists.items():
+        parents, entries = pc.list_parent_indices(value), decode(as_text(value.flatten()))
+        for column, text in texts.items():
+            if column in lists:
+                continue
+            chosen_rows = parents.filter(pc.equal(entries, text.take(parents)))
+            filled = pc.sum(pc.not_equal(text, "")).as_py() or 0
+            if filled > len(text) / 10 and len(pc.unique(chosen_rows)) > _MOSTLY * filled:
+                reason = f"a list of candidates, among which {column} stands: one row for each of them"
+                _choose_explode(form, [name], separator, reason)
+                return name, column
+    return None
+
+
+def _choose_explode(form: FileForm, columns: list[str], separator: str | None, reason: str) -> None:
+    rule: dict[str, Any] = {"columns": columns}
+    form.choose("explode", rule if separator is None else {**rule, "separator": separator}, reason)
+
+
+def _derive_bracketed(log: FileGuess) -> None:
+    """Lists in brackets become columns without them."""
+    for name, column in list(log.columns.items()):
+        if column.kind == "list" and column.brackets:
+            inner = f"{name}_list"
+            log.derive[inner] = ({"extract": name, "pattern": r"^\[(.*)\]$"}, "the list without its brackets")
+            log.columns[inner] = column
+            log.texts[inner] = log.texts.pop(name)
+            del log.columns[name]
+
+
+def _null_markers(texts: dict[str, pa.Array]) -> list[str]:
+    """Markers of missing values: those among numbers, and those that are no plausible word."""
+    markers = Counter[str]()
+    for text in texts.values():
+        counts = {entry["values"].as_py() or "": entry["counts"].as_py() for entry in pc.value_counts(text)}
+        present = {marker: counts[marker] for marker in NULL_MARKERS if marker in counts}
+        if not present:
+            continue
+        rest = text.filter(pc.invert(pc.is_in(text, pa.array(["", *present]))))
+        if len(rest) and any(is_numeric(rest, form) for form in _NUMBER_FORMATS):
+            markers.update(present)
+        else:
+            markers.update({marker: count for marker, count in present.items() if marker in _SURE_MARKERS})
+    return [marker for marker, _ in markers.most_common()]
+
+
+def _number_format(texts: dict[str, pa.Array]) -> NumberFormat:
+    """The number format that makes the most columns numbers; plain ones where that is as good."""
+
+    def count(form: NumberFormat) -> tuple[int, bool]:
+        return sum(is_numeric(text, form) for text in texts.values()), form.is_plain
+
+    return max(_NUMBER_FORMATS, key=count)
+
+
+def numbers_of(log: FileGuess, name: str) -> np.ndarray:
+    """A column as float64 [rows], NaN where missing."""
+    return as_numbers(log.texts[name], log.numbers)[0]

@@ -1,0 +1,482 @@
+"""The configuration that fits a log: label, request, candidates, joins, split and features, each with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.init.columns import (
+    ITEM_NAMES,
+    REQUEST_NAMES,
+    USER_NAMES,
+    ColumnGuess,
+    names_a_key,
+    split_part,
+    words_of,
+)
+from pipelines.init.joins import best_join
+from pipelines.init.label import PROPENSITY_NAMES, LabelGuess, gives_away, guess_label, label_rank
+from pipelines.init.logs import FileGuess, common_root, inspect, numbers_of
+from pipelines.init.yaml_text import yaml_text
+from pipelines.prepare.preview import check_rows
+from ranker.config import build
+from ranker.errors import UserError
+
+_MOSTLY = 0.99  # of the groups, from which a column counts as constant within them
+_FEW_ROWS = 1.5  # rows of one request, below which there is nothing to rank
+_CHECKED_ROWS = 20_000
+_OUTCOME_NAMES = {"position", "rank", "slot"}
+_UNIQUE_SHARE = 0.9
+
+
+@dataclass
+class SourceProposal:
+    """How to read the log or a table.
+
+    Attributes:
+        path: below the root; several in a list.
+        settings: other keys, with reasons.
+        notes: lines to say beside them.
+    """
+
+    path: str | list[str]
+    settings: dict[str, tuple[Any, str]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Proposal:
+    """A configuration with the reason for each choice.
+
+    Attributes:
+        name: of the experiment.
+        heading: what was looked at.
+        root: directory of the files.
+        events: the log.
+        tables: by name.
+        data: further keys of `data`, with reasons.
+        features: by name, with reasons.
+        omitted: columns that are no features, by the reason.
+        questions: what the rows cannot say.
+    """
+
+    name: str
+    heading: str
+    root: str
+    events: SourceProposal
+    tables: dict[str, SourceProposal] = field(default_factory=dict)
+    data: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    features: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
+    omitted: dict[str, list[str]] = field(default_factory=dict)
+    questions: list[str] = field(default_factory=list)
+
+    def tree(self) -> dict[str, Any]:
+        """The configuration as plain data."""
+
+        def source(proposal: SourceProposal) -> dict[str, Any]:
+            return {"path": proposal.path, **{key: value for key, (value, _) in proposal.settings.items()}}
+
+        return {
+            "name": self.name,
+            "data": {
+                "root": self.root,
+                "events": source(self.events),
+                **(
+                    {"tables": {name: source(table) for name, table in self.tables.items()}}
+                    if self.tables
+                    else {}
+                ),
+                **{key: value for key, (value, _) in self.data.items()},
+            },
+            "features": {name: feature for name, (feature, _) in self.features.items()},
+        }
+
+
+def propose(paths: Sequence[Path], rows: int) -> str:
+    """Inspects files and writes a configuration that runs.
+
+    Args:
+        paths: the log and its side tables, in any order; a log in several files is told by their equal columns.
+        rows: rows of each log or table to look at.
+
+    Returns:
+        YAML with comments.
+
+    Raises:
+        UserError: a file cannot be read, or no column of any of them can be a label.
+    """
+    guesses = inspect(paths, rows)
+    labels = [guess_label(guess) for guess in guesses]
+    candidates = [at for at, label in enumerate(labels) if label is not None]
+    if not candidates:
+        names = ", ".join(name for guess in guesses for name in guess.columns)
+        raise UserError(
+            f"{paths[0]}: no column can be a label: none is 0/1, true/false, or a rating; there is: {names}"
+        )
+    at = max(candidates, key=lambda at: (guesses[at].rows, -at))
+    label = labels[at]
+    assert label is not None
+    tables = [guess for other_at, guess in enumerate(guesses) if other_at != at]
+    proposal = _Builder(guesses[at], tables, label).build()
+    _check(proposal)
+    return yaml_text(proposal)
+
+
+def _check(proposal: Proposal) -> None:
+    """Reads the first rows under the proposal, and says what would be rejected."""
+    try:
+        experiment = build(proposal.tree(), "ranker init")
+        checked = check_rows(experiment, _CHECKED_ROWS)
+    except UserError as error:
+        proposal.questions.append(f"this configuration does not run yet: {error}")
+        return
+    for remark in checked.remarks:
+        if remark.subject == "events" and remark.share > experiment.data.max_rejected:
+            share = min(1.0, float(f"{1.2 * remark.share + 0.005:.2f}"))
+            proposal.data["max_rejected"] = share, f"{remark.share:.1%} of the first rows are rejected"
+            proposal.questions.append(f"data.max_rejected: is that right? {remark.text}")
+        elif remark.subject.startswith("joins.") and 1 - remark.share < experiment.data.min_joined:
+            share = float(f"{max(0.0, 0.8 * (1 - remark.share)):.2f}")
+            proposal.data["min_joined"] = share, f"only {1 - remark.share:.1%} of the first rows have a match"
+
+
+class _Builder:
+    """Builds a proposal step by step: tables, request and item, split, features."""
+
+    def __init__(self, log: FileGuess, tables: list[FileGuess], label: LabelGuess):
+        self.log, self.tables, self.label = log, tables, label
+        self.root = common_root([path for guess in (log, *tables) for path in guess.paths])
+        self.joined: dict[
+            str, tuple[FileGuess, str, str]
+        ] = {}  # column: table, its column there, key in the log
+        heading = f"{', '.join(path.name for path in log.paths[:3])}{', ...' if len(log.paths) > 3 else ''}"
+        events = self._source(log, {})
+        self.proposal = Proposal(
+            log.name,
+            f"{heading}, guessed from the first {log.rows:,} rows",
+            str(self.root),
+            events,
+        )
+        self.questions = self.proposal.questions
+
+    def build(self) -> Proposal:
+        """All of it."""
+        for table in self.tables:
+            self._join(table)
+        data = self.proposal.data
+        rules = {name: (rule, reason) for name, (rule, reason) in self.log.derive.items()}
+        if rules:
+            data["derive"] = {name: rule for name, (rule, _) in rules.items()}, "parts of a column"
+        data["label"] = self.label.expression, self.label.evidence
+        if self.label.alternatives:
+            self.questions.append(
+                f"label: could it be {_listed(self.label.alternatives)} instead of {self.label.columns[0]}?"
+            )
+        elif not self.label.is_sure:
+            self.questions.append(f"label: is it {self.label.columns[0]}? Only its values suggest that.")
+        request, request_reason, users = self._request()
+        item = self._item(users)
+        data["request"] = request, request_reason
+        if item is not None:
+            data["item"] = item, self.log.columns[item].evidence
+        time = self._time()
+        data["split"] = self._split(request, item, time)
+        self._features(request, users, item)
+        return self.proposal
+
+    def _source(self, guess: FileGuess, renames: dict[str, str]) -> SourceProposal:
+        paths = [str(path.resolve().relative_to(self.root)) for path in guess.paths]
+        defaults = Source.model_validate({"path": paths})
+        settings = {
+            key: (value, guess.form.reasons.get(key, ""))
+            for key, value in guess.form.settings.items()
+            if getattr(defaults, key) != value
+        }
+        renames = {**guess.form.settings.get("rename", {}), **renames}
+        if renames:
+            settings["rename"] = renames, "names that features can have, and that no two sources share"
+        notes = [guess.form.reasons["rejected"]] if "rejected" in guess.form.reasons else []
+        return SourceProposal(paths if len(paths) > 1 else paths[0], settings, notes)
+
+    def _join(self, table: FileGuess) -> None:
+        name = table.name
+        while name in self.proposal.tables:
+            name += "_2"
+        join = best_join(self.log, table)
+        if join is None:
+            self.questions.append(
+                f"{table.paths[0].name}: which of its columns joins it to the log? None matches half of the rows, so it"
+                " is left out."
+            )
+            return
+        names = {*self.log.columns, *self.joined}
+        new_names = {join.table_column: join.log_column} if join.table_column != join.log_column else {}
+        new_names |= {c: f"{name}_{c}" for c in table.columns if c != join.table_column and c in names}
+        # What is renamed already is renamed from its name in the file.
+        old_names = {new: old for old, new in table.form.settings.get("rename", {}).items()}
+        renames = {old_names.get(column, column): new for column, new in new_names.items()}
+        source = self._source(table, renames)
+        source.settings["key"] = join.log_column, f"{join.share:.1%} of the log's rows have a match"
+        reason = "whole numbers that one side writes with a fraction or with leading zeros"
+        if join.integers_of_table:
+            source.settings["integers"] = [join.log_column], reason
+        if join.integers_of_log:
+            self.proposal.events.settings["integers"] = [join.log_column], reason
+        self.proposal.tables[name] = source
+        for column in table.columns:
+            if column != join.table_column:
+                self.joined[new_names.get(column, column)] = table, column, join.log_column
+
+    def _ids(self, words: Sequence[str]) -> list[str]:
+        return [
+            name
+            for name, column in self.log.columns.items()
+            if column.kind in ("id", "category", "number", "row number")
+            and name not in self.label.columns[-1:]
+            if names_a_key(name, words)
+        ]
+
+    def _request(self) -> tuple[list[str], str, list[str]]:
+        """(columns of a request, why, columns that name a user or a request)."""
+        columns = self.log.columns
+        requests, users = self._ids(REQUEST_NAMES), self._ids(USER_NAMES)
+        if self.log.source_row is not None:
+            names = self._columns_of_a_row([*requests, *users])
+            if names is not None:
+                return (
+                    names,
+                    "each row of the file, a list of candidates, has a value of its own",
+                    [*requests, *users],
+                )
+        names = [*requests, *users]
+        nameless = [name for name, c in columns.items() if c.kind == "id" and name not in self.label.columns]
+        if not names and not self._ids(ITEM_NAMES) and len(nameless) > 1:
+            names = nameless[:1]  # the usual order: who, then what
+        if not names:
+            stand_in = next(
+                (n for n, c in columns.items() if c.kind in ("category", "id")), next(iter(columns))
+            )
+            self.questions.append("request: no column says which rows were shown together; is there one?")
+            return [stand_in], "no column names a request: this one stands in for it", []
+        best = columns[names[0]]
+        if best.mean_rows < _FEW_ROWS:
+            self.questions.append(
+                f"request: {best.name} has {best.mean_rows:.1f} rows each; is there a column with all candidates of one"
+                " request?"
+            )
+        reason = f"{best.distinct:,} distinct, {best.mean_rows:.1f} rows each: rows of one are ranked against each other"
+        return [best.name], reason, names
+
+    def _columns_of_a_row(self, names: list[str]) -> list[str] | None:
+        """The column, or the pair with a time, that has a value of its own for each row of an exploded file."""
+        assert self.log.source_row is not None
+        rows = int(self.log.source_row.max()) + 1
+        others = [name for name, column in self.log.columns.items() if column.kind in ("id", "row number")]
+        times = [name for name, column in self.log.columns.items() if column.kind == "time"]
+        singles = dict.fromkeys([*names, *others])
+        for columns in ([name] for name in singles):
+            if self._distinct(columns) >= _MOSTLY * rows and self.log.columns[columns[0]].distinct <= rows:
+                return columns
+        for columns in ([name, time] for name in singles for time in times):
+            if _MOSTLY * rows <= self._distinct(columns) <= rows:
+                return columns
+        return None
+
+    def _distinct(self, columns: list[str]) -> int:
+        return (
+            pa.table({name: self.log.texts[name] for name in columns})
+            .group_by(columns)
+            .aggregate([])
+            .num_rows
+        )
+
+    def _item(self, users: list[str]) -> str | None:
+        columns = self.log.columns
+        names = [name for name in self._ids(ITEM_NAMES) if name not in users]
+        names += [name for name in self.log.derive if name in columns and name not in self.label.columns]
+        if self.log.chosen is not None:
+            return self.log.chosen[0]
+        row_id = str(self.log.form.settings.get("row_id", ""))
+        if not names and row_id:
+            columns[row_id].evidence = "a number of its own for each row"
+            names = [row_id]
+        if names:
+            return next((name for name in names if words_of(name) & {"id", "ids", "uid"}), names[0])
+        rest = [
+            column
+            for name, column in columns.items()
+            if column.kind in ("id", "category") and name not in users and name not in self.label.columns
+            if column.distinct > 1
+        ]
+        keys = [column for column in rest if column.kind == "id"]
+        if keys:
+            return keys[1].name if not users and len(keys) > 1 else keys[0].name
+        return max(rest, key=lambda column: column.distinct).name if rest else None
+
+    def _time(self) -> str | None:
+        times = [column for column in self.log.columns.values() if column.kind == "time"]
+        if not times:
+            return None
+        column = times[0]
+        self.proposal.data["timestamp"] = column.name, column.evidence
+        if column.time_format is not None:
+            self.proposal.data["time_format"] = column.time_format, f"so {column.values[0]!r} is a time"
+            if "told apart" in column.evidence:
+                self.questions.append("time_format: does the day or the month come first?")
+        if len(times) > 1:
+            self.questions.append(
+                f"timestamp: could it be {_listed([c.name for c in times[1:]])} instead of {column.name}?"
+            )
+        return column.name
+
+    def _split(self, request: list[str], item: str | None, time: str | None) -> tuple[dict[str, Any], str]:
+        by_column = [column for column in self.log.columns.values() if column.kind == "split"]
+        if by_column:
+            texts = sorted(set(self.log.texts[by_column[0].name].to_pylist()) - {""})
+            train, held_out = _parts_to_use({text: split_part(text) for text in texts})
+            if train and held_out:
+                if not any(split_part(text) == "train" for text in texts):
+                    train = ["train", *train]  # not among the first rows
+                rule = {"by": "column", "of": by_column[0].name, "train": train, "eval": held_out}
+                return rule, by_column[0].evidence
+        names = [str(path.resolve().relative_to(self.root)) for path in self.log.paths]
+        parts = {name: split_part(name) for name in names}
+        if len(names) > 1 and all(parts.values()):
+            train, held_out = _parts_to_use(parts)
+            if train and held_out:
+                return {"by": "file", "train": train, "eval": held_out}, "the names of the files say so"
+        if len(names) == 1:
+            self._ask_for_other_parts(self.log.paths[0])
+        if time is not None:
+            return {
+                "by": "time",
+                "eval": 0.1,
+            }, "the last tenth: a model is used on what comes after its training"
+        returning = not words_of(request[0]) & set(REQUEST_NAMES) and item is not None and item not in request
+        if returning and self.log.columns[request[0]].mean_rows > _FEW_ROWS and self.log.source_row is None:
+            of = [*request, str(item)]
+            return {"by": "hash", "of": of, "eval": 0.1}, f"some rows of each {request[0]}, which comes back"
+        return {"by": "hash", "of": request, "eval": 0.1}, "no column is a time: whole requests are held out"
+
+    def _ask_for_other_parts(self, path: Path) -> None:
+        if split_part(path.name) is None:
+            return
+        siblings = [
+            sibling.name
+            for sibling in sorted(path.resolve().parent.iterdir())
+            if sibling.name != path.name and sibling.is_file() and split_part(sibling.name) is not None
+            if sibling.suffix == path.suffix or sibling.stem == path.stem
+        ]
+        if siblings:
+            self.questions.append(
+                f"split: {_listed(siblings)} lies beside {path.name}; name all of them to `ranker init` to split by file."
+            )
+
+    def _features(self, request: list[str], users: list[str], item: str | None) -> None:
+        leaks: list[str] = []
+        columns = {name: (self.log, name, "") for name in self.log.columns} | self.joined
+        for name, (guess, column_name, key) in columns.items():
+            column = guess.columns[column_name]
+            reason = self._omitted(name, guess, column, [*request, *(users[:1]), item])
+            if reason is None and guess is self.log and gives_away(self.log, name, self.label.positive):
+                reason = "it alone gives the label away: is it known before the label is?"
+                leaks.append(name)
+            if reason is not None:
+                self.proposal.omitted.setdefault(reason, []).append(name)
+                continue
+            if guess is not self.log:
+                role = "context" if key in request or key in users else "item"
+            elif name == item:
+                role = "item"
+            else:
+                role = "context" if all(self._is_constant_within(r, name) for r in request) else "item"
+            missing = f", {column.missing / column.rows:.1%} missing" if column.missing else ""
+            self.proposal.features[name] = (
+                self._feature(column, guess, column_name, role, name == item),
+                column.evidence + missing,
+            )
+        if leaks:
+            self.questions.append(
+                f"features: {_listed(leaks)} gave the label away; add what is known before it is."
+            )
+
+    def _omitted(
+        self, name: str, guess: FileGuess, column: ColumnGuess, identifiers: list[str | None]
+    ) -> str | None:
+        """Why a column is no feature; None if it is one."""
+        words = words_of(name)
+        if guess is self.log and name in self.label.columns[-1:]:
+            return "the label"
+        if guess is self.log and name in self.label.alternatives and label_rank(column) >= 3:
+            return "another outcome, by its name"
+        if column.kind in ("constant", "split", "row number", "time") and name not in identifiers:
+            reasons = {
+                "constant": "one value or none",
+                "split": "the split",
+                "row number": "the number of the row",
+            }
+            return reasons.get(column.kind, "a time")
+        if name in identifiers:
+            is_request = guess is self.log and name in identifiers[:1] and bool(words & set(REQUEST_NAMES))
+            return "it names a request, and none comes back" if is_request else None
+        if words & PROPENSITY_NAMES:
+            return "a propensity, which is known of the logged ranking alone"
+        if words & _OUTCOME_NAMES and guess is self.log:
+            return "a position, which the ranking decides"
+        is_text = column.kind in ("category", "id")
+        if is_text and column.distinct > _UNIQUE_SHARE * (column.rows - column.missing):
+            return "nearly every row has a value of its own"
+        return None
+
+    def _feature(
+        self, column: ColumnGuess, guess: FileGuess, column_name: str, role: str, is_item: bool
+    ) -> dict[str, Any]:
+        if column.kind == "list":
+            return {"kind": "categorical", "role": role, "multivalued": column.separator}
+        is_sparse = guess.form.settings.get("format") == "libsvm" and not guess.form.settings.get("columns")
+        if not is_item and (column.kind == "number" or (is_sparse and column.kind == "flag")):
+            transform = "log1p" if _is_skewed(numbers_of(guess, column_name)) else "standardize"
+            return {"kind": "numeric", "role": role, "transform": transform}
+        feature = {"kind": "categorical", "role": role}
+        if is_item and column.distinct > _UNIQUE_SHARE * column.rows:
+            feature["min_count"] = 2  # type: ignore[assignment]
+        return feature
+
+    def _is_constant_within(self, key: str, name: str) -> bool:
+        """Whether a column has one value for each value of another, in 99% of the groups with several rows."""
+        if key == name:
+            return True
+        table = pa.table({"key": self.log.texts[key], "value": self.log.texts[name]})
+        groups = table.group_by("key").aggregate([("value", "count_distinct"), ("value", "count")])
+        several = groups.filter(pc.greater(groups["value_count"], 1))
+        if not len(several):
+            return False
+        return (
+            float(pc.mean(pc.equal(several["value_count_distinct"], 1).cast(pa.float64())).as_py()) > _MOSTLY
+        )
+
+
+def _parts_to_use(parts: dict[str, str | None]) -> tuple[list[str], list[str]]:
+    """(names to train on, names to hold out): the last of train, validation and test that there is is held out."""
+    order = [part for part in ("train", "validation", "test") if part in parts.values()]
+    if len(order) < 2:
+        return [], []
+    train = [name for name, part in parts.items() if part in order[:-1]]
+    return train, [name for name, part in parts.items() if part == order[-1]]
+
+
+def _is_skewed(values: np.ndarray) -> bool:
+    values = values[~np.isnan(values)]
+    if not len(values) or values.min() < 0:
+        return False
+    return bool(values.max() > 20 * max(float(np.median(values)), 1e-9) and values.max() > 20)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" or one of {len(names) - 5} more" if len(names) > 5 else "")
