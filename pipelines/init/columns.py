@@ -15,10 +15,28 @@ from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_times
 
 FEW = 30
 """Distinct values up to which numbers may be codes, or grades of a label."""
-LABEL_NAMES = (
-    "label", "click", "clicked", "clicks", "is_click", "target", "purchase", "purchased", "bought", "buy", "liked", "like",
-    "converted", "conversion", "watched", "relevance", "relevant", "y",
-)  # fmt: skip
+LABEL_NAMES = frozenset(
+    [
+        "label",
+        "click",
+        "clicked",
+        "clicks",
+        "is_click",
+        "target",
+        "purchase",
+        "purchased",
+        "bought",
+        "buy",
+        "liked",
+        "like",
+        "converted",
+        "conversion",
+        "watched",
+        "relevance",
+        "relevant",
+        "y",
+    ]
+)
 RATING_NAMES = ("rating", "stars", "grade", "score")
 REQUEST_NAMES = (
     "request",
@@ -32,32 +50,89 @@ REQUEST_NAMES = (
     "pageview",
 )
 USER_NAMES = ("user", "visitor", "customer", "member", "account", "client", "device")
-ITEM_NAMES = (
-    "item", "product", "movie", "doc", "document", "article", "app", "ad", "song", "track", "book", "candidate", "listing",
-    "news", "video", "business", "recipe", "game",
-)  # fmt: skip
+ITEM_NAMES = frozenset(
+    [
+        "item",
+        "product",
+        "movie",
+        "doc",
+        "document",
+        "article",
+        "app",
+        "ad",
+        "song",
+        "track",
+        "book",
+        "candidate",
+        "listing",
+        "news",
+        "video",
+        "business",
+        "recipe",
+        "game",
+    ]
+)
 _KEY_WORDS = {"id", "ids", "key", "no", "nr", "number", "code", "hash", "uid", "uuid"}
-_CODE_NAMES = {
-    "id",
-    "ids",
-    "key",
-    "code",
-    "type",
-    "category",
-    "class",
-    "zip",
-    "zipcode",
-    "postcode",
-    "hash",
-    "uid",
-    "cluster",
-}
-_AMOUNT_NAMES = {
-    "age", "amount", "average", "avg", "cnt", "count", "counts", "days", "depth", "distance", "duration", "height", "hours",
-    "length", "mean", "minutes", "num", "number", "percent", "popularity", "position", "price", "qty", "quantity", "rank",
-    "rate", "rating", "ratio", "score", "seconds", "size", "stars", "sum", "temperature", "total", "views", "weight",
-    "width", "year",
-}  # fmt: skip
+_CODE_NAMES = frozenset(
+    [
+        "id",
+        "ids",
+        "key",
+        "code",
+        "type",
+        "category",
+        "class",
+        "zip",
+        "zipcode",
+        "postcode",
+        "hash",
+        "uid",
+        "cluster",
+    ]
+)
+_AMOUNT_NAMES = frozenset(
+    [
+        "age",
+        "amount",
+        "average",
+        "avg",
+        "cnt",
+        "count",
+        "counts",
+        "days",
+        "depth",
+        "distance",
+        "duration",
+        "height",
+        "hours",
+        "length",
+        "mean",
+        "minutes",
+        "num",
+        "number",
+        "percent",
+        "popularity",
+        "position",
+        "price",
+        "qty",
+        "quantity",
+        "rank",
+        "rate",
+        "rating",
+        "ratio",
+        "score",
+        "seconds",
+        "size",
+        "stars",
+        "sum",
+        "temperature",
+        "total",
+        "views",
+        "weight",
+        "width",
+        "year",
+    ]
+)
 _TIME_NAMES = {"time", "date", "timestamp", "datetime", "created", "when", "ts"}
 _TRUE_WORDS = frozenset({"1", "1.0", "true", "t", "yes", "y"})
 _FALSE_WORDS = frozenset({"0", "0.0", "-1", "-1.0", "false", "f", "no", "n"})
@@ -132,8 +207,9 @@ def guess_column(name: str, text: pa.Array, form: NumberFormat, is_typed_list: b
     )
     if len(counts) <= 1:
         column.kind, column.evidence = (
-            "constant", f"one value in {rows:,} rows" if counts else "no value at all",
-        )  # fmt: skip
+            "constant",
+            f"one value in {rows:,} rows" if counts else "no value at all",
+        )
     elif is_typed_list:
         column.kind, column.evidence = "list", "its values are lists"
     elif is_flag(values):

@@ -17,6 +17,7 @@ from ranker.errors import UserError
 _SNIFFED_BYTES = 1 << 20
 _SNIFFED_LINES = 200
 _DELIMITERS = ("\t", ",", ";", "::", "|", " ")
+_MOSTLY = 0.95  # of the lines
 _MAX_PREAMBLE = 10  # lines before the header that are passed over
 _SPARSE_LINE = re.compile(r"[-+]?[\d.]+([ \t]+qid:\d+)?([ \t]+\d+:[-+\d.eE]+)+\s*(#.*)?")
 _NUMBER = re.compile(r"[-+]?\.?\d[\d.,' ]*([eE][-+]?\d+)?")
@@ -192,13 +193,16 @@ def _unique(names: list[str]) -> list[str]:
 
 def _dialect(rows: list[str]) -> tuple[str, str | None]:
     """The delimiter and the quote under which most lines have one number of fields above one."""
-    best: tuple[float, int] = (-1.0, 0)
+    best: tuple[Any, ...] = ()
     choice: tuple[str, str | None] = (",", None)
     for delimiter in _DELIMITERS:
         for quote in ('"', None):
-            counts = Counter(len(split_fields(line, delimiter, quote)) for line in rows)
-            width, lines_of_width = counts.most_common(1)[0]
-            score = (lines_of_width / len(rows), min(width, 3))
+            widths = [len(split_fields(line, delimiter, quote)) for line in rows]
+            width, lines_of_width = Counter(widths).most_common(1)[0]
+            share = lines_of_width / len(rows)
+            fits_header = widths[0] in (width, width - 1)
+            # A space stands within fields too, and a header has none of the commas of numbers.
+            score = (share >= _MOSTLY, fits_header, delimiter != " ", min(width, 3), share)
             if width > 1 and score > best:
                 best, choice = score, (delimiter, quote)
     delimiter, quote = choice

@@ -14,7 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.init.columns import ColumnGuess, guess_column, is_flag, is_numeric, split_part
+from pipelines.init.columns import (
+    LABEL_NAMES,
+    ColumnGuess,
+    guess_column,
+    is_flag,
+    is_numeric,
+    split_part,
+    words_of,
+)
 from pipelines.init.form import FileForm, sniff
 from pipelines.prepare.needs import Needs
 from pipelines.prepare.read import reading, sources
@@ -27,9 +35,23 @@ from ranker.config import Data, Source
 from ranker.errors import UserError
 
 _ENDINGS = {
-    ".csv", ".tsv", ".txt", ".dat", ".parquet", ".pq", ".json", ".jsonl", ".ndjson", ".libsvm", ".svm", ".libfm", ".gz",
-    ".bz2", ".xz", ".zst",
-}  # fmt: skip
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".dat",
+    ".parquet",
+    ".pq",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".libsvm",
+    ".svm",
+    ".libfm",
+    ".gz",
+    ".bz2",
+    ".xz",
+    ".zst",
+}
 _MAX_SPARSE = 300  # indices of a sparse file that become features
 _SURE_MARKERS = (
     "NULL",
@@ -46,9 +68,13 @@ _PAIR = re.compile(r"(.+)[-:_]([01])")  # an entry of an impression list: `N1234
 _PAIR_SEPARATORS = (" ", "|", ";", ",")
 _MOSTLY = 0.99
 _NUMBER_FORMATS = (
-    NumberFormat(), NumberFormat(".", ","), NumberFormat(","), NumberFormat(",", "."), NumberFormat(",", " "),
+    NumberFormat(),
+    NumberFormat(".", ","),
+    NumberFormat(","),
+    NumberFormat(",", "."),
+    NumberFormat(",", " "),
     NumberFormat(".", "'"),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -277,6 +303,10 @@ def _describe_impressions(
             derive[clicks] = {"extract": name, "pattern": "[-:_]([01])$"}, "the click"
             return clicks, None
     typed = {name: column for name, column in columns.items() if is_list(column.type)}
+    has_label = any(
+        words_of(name) & set(LABEL_NAMES) and is_flag(pc.unique(text).to_pylist())
+        for name, text in texts.items()
+    )
     for separator in [None] if typed else _PAIR_SEPARATORS:
         lists = typed
         if separator is not None:
@@ -287,7 +317,7 @@ def _describe_impressions(
                 if pc.max(pc.list_value_length(value)).as_py() > 1
             }
         clicks, chosen = _clicks_beside(lists, form, separator), None
-        if clicks is None:
+        if clicks is None and not has_label:
             chosen = _chosen_entry(lists, texts, form, separator)
         if clicks is not None or chosen is not None:
             return clicks, chosen
@@ -326,12 +356,18 @@ def _chosen_entry(
     """Explodes a list of candidates beside a column that names the chosen one; returns both columns."""
     for name, value in lists.items():
         parents, entries = pc.list_parent_indices(value), decode(as_text(value.flatten()))
+        lengths = pc.list_value_length(value).fill_null(0).to_numpy()
+        starts = np.cumsum(lengths) - lengths
         for column, text in texts.items():
             if column in lists:
                 continue
-            chosen_rows = parents.filter(pc.equal(entries, text.take(parents)))
+            is_chosen = pc.equal(entries, text.take(parents))
+            chosen_rows = parents.filter(is_chosen)
+            places = np.flatnonzero(is_chosen.to_numpy(zero_copy_only=False)) - starts[chosen_rows.to_numpy()]
             filled = pc.sum(pc.not_equal(text, "")).as_py() or 0
-            if filled > len(text) / 10 and len(pc.unique(chosen_rows)) > _MOSTLY * filled:
+            # Always at one place it is a part of the text, and not chosen from it.
+            is_choice = len(np.unique(places)) > 1
+            if is_choice and filled > len(text) / 10 and len(pc.unique(chosen_rows)) > _MOSTLY * filled:
                 reason = f"a list of candidates, among which {column} stands: one row for each of them"
                 _choose_explode(form, [name], separator, reason)
                 return name, column

@@ -25,7 +25,7 @@ from pipelines.init.label import PROPENSITY_NAMES, LabelGuess, gives_away, guess
 from pipelines.init.logs import FileGuess, common_root, inspect, numbers_of
 from pipelines.init.yaml_text import yaml_text
 from pipelines.prepare.preview import check_rows
-from ranker.config import build
+from ranker.config import Source, build
 from ranker.errors import UserError
 
 _MOSTLY = 0.99  # of the groups, from which a column counts as constant within them
@@ -152,9 +152,8 @@ class _Builder:
     def __init__(self, log: FileGuess, tables: list[FileGuess], label: LabelGuess):
         self.log, self.tables, self.label = log, tables, label
         self.root = common_root([path for guess in (log, *tables) for path in guess.paths])
-        self.joined: dict[
-            str, tuple[FileGuess, str, str]
-        ] = {}  # column: table, its column there, key in the log
+        # Column of a table: the table, the column's name there, and the log's key.
+        self.joined: dict[str, tuple[FileGuess, str, str]] = {}
         heading = f"{', '.join(path.name for path in log.paths[:3])}{', ...' if len(log.paths) > 3 else ''}"
         events = self._source(log, {})
         self.proposal = Proposal(
@@ -164,6 +163,7 @@ class _Builder:
             events,
         )
         self.questions = self.proposal.questions
+        self.learns_item = True
 
     def build(self) -> Proposal:
         """All of it."""
@@ -184,7 +184,9 @@ class _Builder:
         item = self._item(users)
         data["request"] = request, request_reason
         if item is not None:
-            data["item"] = item, self.log.columns[item].evidence
+            column = self.log.columns[item]
+            self.learns_item = column.distinct <= _UNIQUE_SHARE * column.rows
+            data["item"] = item if self.learns_item else {"column": item, "feature": False}, column.evidence
         time = self._time()
         data["split"] = self._split(request, item, time)
         self._features(request, users, item)
@@ -299,7 +301,11 @@ class _Builder:
     def _item(self, users: list[str]) -> str | None:
         columns = self.log.columns
         names = [name for name in self._ids(ITEM_NAMES) if name not in users]
-        names += [name for name in self.log.derive if name in columns and name not in self.label.columns]
+        names += [
+            name
+            for name in self.log.derive
+            if columns[name].kind != "list" and name not in self.label.columns
+        ]
         if self.log.chosen is not None:
             return self.log.chosen[0]
         row_id = str(self.log.form.settings.get("row_id", ""))
@@ -397,10 +403,12 @@ class _Builder:
             else:
                 role = "context" if all(self._is_constant_within(r, name) for r in request) else "item"
             missing = f", {column.missing / column.rows:.1%} missing" if column.missing else ""
-            self.proposal.features[name] = (
-                self._feature(column, guess, column_name, role, name == item),
-                column.evidence + missing,
-            )
+            feature = self._feature(column, guess, column_name, role, name == item)
+            evidence = column.evidence + missing
+            if guess is self.log and words_of(name) & _OUTCOME_NAMES and name not in (*request, item):
+                feature["training_only"] = True
+                evidence += "; where a candidate was shown is not known before the ranking"
+            self.proposal.features[name] = feature, evidence
         if leaks:
             self.questions.append(
                 f"features: {_listed(leaks)} gave the label away; add what is known before it is."
@@ -424,11 +432,11 @@ class _Builder:
             return reasons.get(column.kind, "a time")
         if name in identifiers:
             is_request = guess is self.log and name in identifiers[:1] and bool(words & set(REQUEST_NAMES))
+            if name == identifiers[-1] and guess is self.log and not self.learns_item:
+                return "it names a candidate, and hardly any comes back"
             return "it names a request, and none comes back" if is_request else None
         if words & PROPENSITY_NAMES:
             return "a propensity, which is known of the logged ranking alone"
-        if words & _OUTCOME_NAMES and guess is self.log:
-            return "a position, which the ranking decides"
         is_text = column.kind in ("category", "id")
         if is_text and column.distinct > _UNIQUE_SHARE * (column.rows - column.missing):
             return "nearly every row has a value of its own"
@@ -443,10 +451,7 @@ class _Builder:
         if not is_item and (column.kind == "number" or (is_sparse and column.kind == "flag")):
             transform = "log1p" if _is_skewed(numbers_of(guess, column_name)) else "standardize"
             return {"kind": "numeric", "role": role, "transform": transform}
-        feature = {"kind": "categorical", "role": role}
-        if is_item and column.distinct > _UNIQUE_SHARE * column.rows:
-            feature["min_count"] = 2  # type: ignore[assignment]
-        return feature
+        return {"kind": "categorical", "role": role}
 
     def _is_constant_within(self, key: str, name: str) -> bool:
         """Whether a column has one value for each value of another, in 99% of the groups with several rows."""

@@ -18,8 +18,8 @@ from ranker.config import Experiment
 from ranker.errors import UserError
 
 NULL_MARKERS = (
-    "NULL", "null", "Null", "\\N", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "None", "none", "-", "--", "?", ".", "(null)",
-    "missing", "nil",
+    "NULL", "null", "Null", "\\N", "NA", "N/A", "n/a", "n.a.", "N.A.", "#N/A", "NaN", "nan", "None", "none", "-", "--", "?",
+    ".", "(null)", "missing", "nil",
 )  # fmt: skip
 """Texts that other tools write for a missing value."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' \u00a0\u202f])\d{3}((?P=mark)\d{3})*([.,]\d+)?")
@@ -226,12 +226,14 @@ def _most_often(example: Mapping[str, Any], hint: str | None) -> str:
 
 
 def _key_hint(name: str, key: str, value: str, keys: list[str]) -> str | None:
-    whole = re.compile(r"[+-]?\d+\.0+")
-    if whole.fullmatch(value) and not any(whole.fullmatch(text) for text in keys):
-        return f"set data.events.integers: [{key}]"
-    if any(whole.fullmatch(text) for text in keys) and not whole.fullmatch(value):
-        return f"set data.tables.{name}.integers: [{key}]"
-    return None
+    """Which side to tidy, if both have whole numbers and one side writes them with a fraction or with leading zeros."""
+    odd = re.compile(r"\s*(\+\d+|[+-]?0\d+|[+-]?\d+\.0*)\s*")
+    is_whole = re.compile(r"\s*[+-]?\d+(\.0*)?\s*")
+    if not keys or not all(is_whole.fullmatch(text) for text in (value, *keys)):
+        return None
+    sides = [f"data.events.integers: [{key}]"] if odd.fullmatch(value) else []
+    sides += [f"data.tables.{name}.integers: [{key}]"] if any(odd.fullmatch(text) for text in keys) else []
+    return f"set {' and '.join(sides)}" if sides else None
 
 
 def _constant(entry: Mapping[str, Any]) -> Any:

@@ -73,13 +73,14 @@ class Source(Section):
     comment: Annotated[str | None, Field(min_length=1, examples=["#"])] = None
     """Lines that begin with this are no rows."""
     null_values: Annotated[tuple[str, ...], Field(examples=[["NULL", "\\N", "NA"]])] = ()
-    """Texts that mean a missing value, beside the empty one."""
+    """Texts that mean a missing value, beside the empty one: of a field, of a typed value that is written so (`-999`), or of
+    an item of a list."""
     decimal: Annotated[str, Field(min_length=1, max_length=1, examples=[","])] = "."
     """The decimal mark of numbers."""
     thousands: Annotated[str | None, Field(min_length=1, max_length=1, examples=[","])] = None
     """The mark between groups of digits in numbers (`3,830.00`)."""
     integers: Annotated[tuple[Column, ...], Field(examples=[["user_id"]])] = ()
-    """Columns of whole numbers, some written with a fraction of zeros: `12.0` is read as `12`."""
+    """Columns of whole numbers that are not always written alike: `12.0`, `0012` and `+12` are read as `12`."""
     rename: Annotated[dict[Column, Column], Field(examples=[{"User ID": "user_id"}])] = {}
     """Name in the file to the name used everywhere else."""
     explode: Annotated[Explode | None, Field(examples=[{"columns": ["impressions"], "separator": " "}])] = (

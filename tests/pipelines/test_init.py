@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,11 +61,12 @@ def test_a_log_with_names_is_described_from_its_rows(tmp_path, delimiter, number
     text, experiment, checked = proposed(tmp_path, write_log(tmp_path, delimiter, number, encoding=encoding))
     data, features = experiment.data, experiment.features
     assert data.events.path == "clicks.csv"
-    assert (data.label, data.request, data.item) == ("clicked == 1", ("SessionID",), "item_id")
+    assert (data.label, data.request, data.item.column) == ("clicked == 1", ("SessionID",), "item_id")
     assert (data.timestamp, data.split.by, data.events.null_values) == ("when", "time", ("NULL",))
     assert data.tables["items"].key == "item_id"
     assert features["price"].kind == "numeric"
-    assert (features["SessionID"].role, features["item_id"].role) == ("context", "item")
+    assert features["item_id"].role == "item"
+    assert "SessionID" not in features, "no session comes back"
     assert (features["tags"].multivalued, features["tags"].role) == ("|", "item")
     assert "clicked" not in features
     assert checked.rejections.rows == 0
@@ -88,7 +90,7 @@ def test_parquet_and_json_lists_are_multivalued_features(tmp_path):
     for name in ("log.jsonl", "log.parquet"):
         _, experiment, checked = proposed(tmp_path, [tmp_path / name])
         assert experiment.features["topics"].multivalued == "|"
-        assert (experiment.data.request, experiment.data.item) == (("user_id",), "doc_id")
+        assert (experiment.data.request, experiment.item) == (("user_id",), "doc_id")
         assert checked.rejections.rows == 0
 
 
@@ -98,7 +100,156 @@ def test_a_log_without_a_request_says_so(tmp_path):
     text, experiment, _ = proposed(tmp_path, [tmp_path / "log.csv"])
     assert "QUESTION" in text
     assert "no column says which rows were shown together" in text
-    assert experiment.data.item == "product"
+    assert experiment.item == "product"
+
+
+def write_table(path, rows, names):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join("\t".join(map(str, row)) + "\n" for row in [names, *rows]))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["pairs", "beside", "chosen", "json", "parquet"])
+def test_impression_lists_become_a_row_for_each_candidate(tmp_path, kind):
+    noise = random.Random(3)
+    shown = [[f"N{noise.randint(1, 40)}" for _ in range(noise.randint(2, 6))] for _ in range(200)]
+    clicks = [[int(at == len(row) // 2) for at in range(len(row))] for row in shown]
+    users = [f"u{n % 17}" for n in range(200)]
+    if kind == "pairs":
+        pairs = [
+            " ".join(f"{i}-{c}" for i, c in zip(*row, strict=True)) for row in zip(shown, clicks, strict=True)
+        ]
+        rows = [(n, user, pair) for n, (user, pair) in enumerate(zip(users, pairs, strict=True), 1)]
+        path = write_table(tmp_path / "behaviors.tsv", rows, ["impression_id", "user", "impressions"])
+    elif kind in ("beside", "chosen"):
+        last = [
+            " ".join(map(str, row)) if kind == "beside" else shown[n][len(row) // 2]
+            for n, row in enumerate(clicks)
+        ]
+        rows = [(n, users[n], " ".join(row), last[n]) for n, row in enumerate(shown)]
+        path = write_table(tmp_path / "log.tsv", rows, ["session", "user", "items", "clicks"])
+    else:
+        entries = [
+            {"session": n, "user": users[n], "items": shown[n], "clicks": clicks[n]}
+            for n in range(len(shown))
+        ]
+        path = tmp_path / f"log.{kind}"
+        if kind == "json":
+            path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        else:
+            pq.write_table(pa.Table.from_pylist(entries), path)
+    _, experiment, checked = proposed(tmp_path, [path])
+    assert checked.rows_read == sum(map(len, shown))
+    assert checked.rejections.rows == 0
+    assert experiment.data.request == ("impression_id",) if kind == "pairs" else ("session",)
+    assert experiment.item == ("item" if kind == "pairs" else "items")
+    labels = [row["__label__"] for batch in checked.rows for row in batch.to_pylist()]
+    assert sum(labels) == pytest.approx(sum(map(sum, clicks)), rel=0.2), (
+        "an item that is shown twice counts twice"
+    )
+
+
+def test_files_of_one_log_go_together_and_are_split_by_their_names(tmp_path):
+    rows = [(f"u{n % 9}", f"i{n % 31}", n % 2) for n in range(90)]
+    names = ["user", "item", "clicked"]
+    paths = [write_table(tmp_path / f"{part}.tsv", rows, names) for part in ("train", "valid", "test")]
+    _, experiment, _ = proposed(tmp_path, paths)
+    assert (experiment.data.split.train, experiment.data.split.eval) == (
+        ("train.tsv", "valid.tsv"),
+        ("test.tsv",),
+    )
+    text, experiment, _ = proposed(tmp_path, paths[:1])
+    assert experiment.data.split.by == "hash"
+    assert "test.tsv, valid.tsv lies beside train.tsv" in text
+    days = [write_table(tmp_path / f"day=2024-01-0{day}" / "part-0.tsv", rows, names) for day in (1, 2, 3)]
+    _, experiment, _ = proposed(tmp_path, days)
+    assert len(experiment.data.events.path) == 3
+    assert experiment.data.timestamp == "day"
+
+
+def test_a_column_of_parts_is_the_split_and_other_outcomes_are_no_features(tmp_path):
+    noise = random.Random(5)
+    rows = []
+    for n in range(400):
+        clicked = int(noise.random() < 0.3)
+        seconds = noise.randint(1, 300) if clicked else ""
+        rows.append(
+            (f"q{n // 5}", f"d{n % 31}", n % 5 + 1, clicked, seconds, ["Train", "val", "TEST"][n % 3], 0.2)
+        )
+    names = ["query_id", "doc_id", "position", "clicked", "dwell", "part", "propensity"]
+    text, experiment, _ = proposed(tmp_path, [write_table(tmp_path / "log.tsv", rows, names)])
+    assert (experiment.data.split.by, experiment.data.split.eval) == ("column", ("TEST",))
+    assert set(experiment.data.split.train) == {"Train", "val"}
+    assert list(experiment.features) == ["doc_id", "position"]
+    assert experiment.features["position"].training_only
+    assert "it alone gives the label away" in text
+
+
+def test_whole_numbers_are_codes_or_amounts_with_a_reason(tmp_path):
+    noise = random.Random(7)
+    rows = [
+        (n // 5, n % 31, n % 2, noise.randint(0, 299), int(noise.paretovariate(0.5)), f"{noise.randint(0, 99):03d}",
+         noise.randint(18, 90), noise.randint(-9, 9), noise.randint(0, 120))
+        for n in range(3000)
+    ]  # fmt: skip
+    names = ["session", "product", "clicked", "shelf", "sales", "zone", "age", "delta", "brand_code"]
+    text, experiment, _ = proposed(tmp_path, [write_table(tmp_path / "log.tsv", rows, names)])
+    kinds = {name: feature.kind for name, feature in experiment.features.items()}
+    assert kinds == {
+        "product": "categorical", "shelf": "categorical", "sales": "numeric", "zone": "categorical", "age": "numeric",
+        "delta": "numeric", "brand_code": "categorical",
+    }  # fmt: skip
+    for reason in (
+        "fill their range",
+        "leave gaps",
+        "an amount by its name",
+        "some are negative",
+        "codes by its name",
+    ):
+        assert reason in text
+
+
+@pytest.mark.parametrize(
+    ("log_key", "table_key"), [("{}.0", "{}"), ("{}", "{}.0"), ("{:05d}", "{}"), ("{}", "{:04d}")]
+)
+def test_keys_that_are_written_in_two_ways_join(tmp_path, log_key, table_key):
+    rows = [(log_key.format(n % 40), f"i{n % 31}", n % 2) for n in range(400)]
+    log = write_table(tmp_path / "log.tsv", rows, ["user_id", "item_id", "clicked"])
+    users = [(table_key.format(n), 20 + n % 7) for n in range(40)]
+    table = write_table(tmp_path / "users.tsv", users, ["user_id", "age"])
+    _, experiment, checked = proposed(tmp_path, [log, table])
+    assert experiment.features["age"].role == "context"
+    assert {remark.rows for remark in checked.remarks} == {0}
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"), [("%d/%m/%Y", "%d/%m/%Y"), ("%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M")]
+)
+def test_times_whose_day_and_month_change_places(tmp_path, form, expected):
+    days = [datetime(2021, 1, 1) + timedelta(days=n) for n in range(300)]
+    rows = [(f"u{n % 40}", f"i{n % 31}", n % 2, day.strftime(form)) for n, day in enumerate(days)]
+    path = write_table(tmp_path / "log.tsv", rows, ["user_id", "item_id", "clicked", "date"])
+    _, experiment, _ = proposed(tmp_path, [path])
+    assert (experiment.data.timestamp, experiment.data.time_format) == ("date", expected)
+
+
+def test_lists_in_brackets_names_in_any_letters_and_trailing_delimiters(tmp_path):
+    head = "Nutzer ID\tArtikel\tgekauft?\tTags\n"
+    body = [f"n{n % 9}\ta{n % 31}\t{['ja', 'nein'][n % 2]}\t['t{n % 3}', 't{n % 4}']\t\n" for n in range(200)]
+    (tmp_path / "log.tsv").write_text(head + "".join(body).replace("ja", "yes").replace("nein", "no"))
+    _, experiment, checked = proposed(tmp_path, [tmp_path / "log.tsv"])
+    assert experiment.data.label == "gekauft == 1"
+    assert experiment.features["Tags_list"].multivalued == ", "
+    assert checked.rejections.rows == 0
+
+
+def test_rows_that_would_be_rejected_are_a_question(tmp_path):
+    rows = [(f"u{n % 40}" if n % 10 else "", f"i{n % 31}", n % 2) for n in range(400)]
+    path = write_table(tmp_path / "log.tsv", rows, ["user_id", "item_id", "clicked"])
+    text, experiment, checked = proposed(tmp_path, [path])
+    assert experiment.data.max_rejected == pytest.approx(0.12, abs=0.01)
+    assert checked.rejections.rows == 40
+    assert "data.max_rejected: is that right?" in text
 
 
 def test_files_that_cannot_be_described_are_one_line(tmp_path):

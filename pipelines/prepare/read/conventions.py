@@ -6,17 +6,19 @@ All formats come through here, after their reader and before anything else looks
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.read.columns import TEXT_TYPE, as_text
+from pipelines.prepare.read.columns import TEXT_TYPE, as_numbers, as_text, decode
 from pipelines.prepare.rows import LINE, PLACE, TEXT, rejected
 from ranker.config import Explode, Source
+from ranker.text import text as text_of
 
 _BATCH_ROWS = 65_536
-_WHOLE = r"^([ \t]*[+-]?[0-9]+)\.0*([ \t]*)$"
+_WHOLE = r"^[ \t]*\+?(-?)0*([0-9]+)(\.0*)?[ \t]*$"
 POSITION = "__position__"
 """int64: the entry's position in its row's list, from 0; only with `explode`."""
 
@@ -56,17 +58,64 @@ def _values(rows: pa.RecordBatch, source: Source) -> pa.RecordBatch:
             continue
         if name in source.integers:
             columns[name] = _map_texts(as_text(columns[name]), _whole)
-        if source.null_values and _holds_text(columns[name].type):
-            nulls = pa.array(source.null_values, pa.string())
-            columns[name] = _map_texts(
-                as_text(columns[name]), lambda texts, nulls=nulls: _blank(texts, nulls)
-            )
+        if source.null_values:
+            columns[name] = _without_nulls(columns[name], source)
     if source.row_id is not None:
         places = rows.column(PLACE).cast(pa.string())
         if POSITION in columns:
             places = pc.binary_join_element_wise(places, columns[POSITION].cast(pa.string()), "-")
         columns[source.row_id] = as_text(places)
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _without_nulls(column: pa.Array, source: Source) -> pa.Array:
+    """A column without the values that mean a missing one, whatever its type; of a list without such items."""
+    kind = column.type
+    if _holds_text(kind):
+        nulls = pa.array(_null_texts(source.null_values, source.format != "delimited"), pa.string())
+        return _map_texts(as_text(column), lambda texts: _blank(texts, nulls))
+    if pa.types.is_list(kind):
+        items = _without_nulls(column.flatten(), source)
+        if _holds_text(items.type):
+            items = decode(items)
+            items = pc.if_else(pc.equal(items, ""), pa.scalar(None, items.type), items)
+        lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
+        return pa.ListArray.from_arrays(offsets, items, mask=column.is_null())
+    if source.format == "delimited":
+        return column  # numbers: their text has been compared when it was read
+    missing = _typed_nulls(source.null_values, kind)
+    if missing is None:
+        return column
+    return pc.if_else(pc.is_in(column, missing), pa.scalar(None, kind), column)
+
+
+def _null_texts(null_values: tuple[str, ...], is_typed: bool) -> tuple[str, ...]:
+    """The null values, and where a file has typed numbers, the text of those that are numbers: `-999` for `-999.0`."""
+    if not is_typed:
+        return null_values
+    numbers = as_numbers(pa.array(null_values, pa.string()))[0]
+    return (*null_values, *(text_of(number) for number in numbers[np.isfinite(numbers)].tolist()))
+
+
+@lru_cache(maxsize=1000)
+def _typed_nulls(null_values: tuple[str, ...], kind: pa.DataType) -> pa.Array | None:
+    """The null values that a type has: `-999` among whole numbers. A value is equal to a text if it is written so."""
+    values = []
+    for text in null_values:
+        try:
+            value = pa.array([text.strip()]).cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            if not pa.types.is_integer(kind):
+                continue
+            number = pa.array(as_numbers(pa.array([text]))[0])  # `-999.0` is a whole number too
+            if not np.isfinite(number[0].as_py()) or number[0].as_py() % 1:
+                continue
+            value = number.cast(kind, safe=False)
+        # Arrow takes more texts for truth values than those that they are written as.
+        if not pa.types.is_boolean(kind) or decode(as_text(value))[0].as_py() == text.strip():
+            values.append(value)
+    return pa.concat_arrays(values) if values else None
 
 
 def _holds_text(kind: pa.DataType) -> bool:

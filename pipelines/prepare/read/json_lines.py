@@ -1,8 +1,8 @@
 """JSON lines: one object a line.
 
-Arrow's parser reads a piece at a time wherever that gives what each line alone would give. It guesses a type for each
-column of a piece (and takes text for times), so text is asked for as text, and a piece whose columns mix types, or hold
-whole numbers beyond float64, is read line by line.
+Arrow's parser reads a piece at a time wherever that gives what each line alone would give, lists and objects included. It
+guesses a type for each column of a piece (and takes text for times), so text is asked for as text, and a piece whose columns
+mix types, or hold whole numbers beyond float64, is read line by line.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ class JsonFields:
 
     Attributes:
         paths: column to the keys that lead to its value.
-        lists: the columns whose values are lists that become rows.
         encoding: of the text.
     """
 
     paths: Mapping[str, tuple[str, ...]]
-    lists: frozenset[str] = frozenset()
     encoding: str = "utf-8"
 
 
@@ -96,53 +94,76 @@ def parse(lines: Lines, fields: JsonFields, file: int) -> tuple[list[pa.RecordBa
 
 def _read_together(data: bytes, rows: int, fields: JsonFields) -> dict[str, pa.Array] | None:
     """All lines through Arrow's parser; None if that might give another result than each line alone."""
-    if fields.encoding != "utf-8" or any(len(path) > 1 for path in fields.paths.values()) or fields.lists:
+    if fields.encoding != "utf-8":
         return None
-    names = {path[0]: name for name, path in fields.paths.items()}
+    keys = {path[0] for path in fields.paths.values()}
     try:
         data.decode("utf-8")
-        guessed = _read(data, {})
+        guessed = _read(data, None)
         # Arrow takes some texts for times: those are read again as what they are.
-        texts = [
-            field.name for field in guessed.schema if field.name in names and pa.types.is_temporal(field.type)
-        ]
-        table = _read(data, dict.fromkeys(texts, pa.string())) if texts else guessed
+        schema = pa.schema([pa.field(f.name, _as_written(f.type)) for f in guessed.schema if f.name in keys])
+        has_times = any(guessed.schema.field(f.name).type != f.type for f in schema)
+        table = _read(data, schema) if has_times else guessed
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
         return None
     if table.num_rows != rows:
         return None
     columns = {}
-    for key, name in names.items():
-        if key not in table.schema.names:
-            columns[name] = pa.nulls(rows, pa.string()).dictionary_encode().cast(TEXT_TYPE)
-            continue
-        column = table[key].combine_chunks()
-        if not _is_simple(column):
+    for name, path in fields.paths.items():
+        column = _at(table, path)
+        if column is None or not _is_plain(column):
             return None
-        columns[name] = (
-            column.dictionary_encode().cast(TEXT_TYPE) if pa.types.is_string(column.type) else column
-        )
+        if column.type == pa.list_(pa.null()):
+            column = column.cast(pa.list_(pa.string()))
+        is_text = pa.types.is_string(column.type) or pa.types.is_null(column.type)
+        columns[name] = column.cast(pa.string()).dictionary_encode().cast(TEXT_TYPE) if is_text else column
     return columns
 
 
-def _is_simple(column: pa.Array) -> bool:
+def _at(table: pa.Table, path: Sequence[str]) -> pa.Array | None:
+    """The values at the end of a path, null where it ends early; None if it leads through something else than objects."""
+    if path[0] not in table.schema.names:
+        return pa.nulls(table.num_rows)
+    column = table[path[0]].combine_chunks()
+    for key in path[1:]:
+        if pa.types.is_null(column.type):
+            return column
+        if not pa.types.is_struct(column.type):
+            return None
+        if column.type.get_field_index(key) < 0:
+            return pa.nulls(table.num_rows)
+        column = pc.struct_field(column, key)
+    return column
+
+
+def _as_written(kind: pa.DataType) -> pa.DataType:
+    """A type with text in place of the times that it holds."""
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _as_written(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_as_written(kind.value_type))
+    return pa.string() if pa.types.is_temporal(kind) else kind
+
+
+def _is_plain(column: pa.Array) -> bool:
+    """Whether values are read alike together and line by line: no objects, and no whole number beyond float64."""
     kind = column.type
+    if pa.types.is_list(kind):
+        return not pa.types.is_list(kind.value_type) and _is_plain(column.flatten())
     if pa.types.is_floating(kind):
         largest = pc.max(pc.abs(column)).as_py()
         return largest is None or largest < _EXACT_WHOLE
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_null(kind)
-    )
+    simple = (pa.types.is_string, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
+    return any(is_type(kind) for is_type in simple)
 
 
-def _read(data: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+def _read(data: bytes, schema: pa.Schema | None) -> pa.Table:
     return pa.json.read_json(
         io.BytesIO(data),
         pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
-        pa.json.ParseOptions(explicit_schema=pa.schema(list(types.items())) if types else None),
+        pa.json.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
+        ),
     )
 
 

@@ -149,7 +149,6 @@ def _read(
     if source.format == "json":
         fields = JsonFields(
             {name: paths[name] for name in (*text, *numbers) if name in paths},
-            conventions.split_fields(source),
             "utf-8" if not is_line_safe(source.encoding) else source.encoding,
         )
         for part in pieces:

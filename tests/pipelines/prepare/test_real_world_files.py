@@ -15,11 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.prepare.plan import make_plan
 from pipelines.prepare.preview import preview
-from pipelines.prepare.read import lines, reading
-from pipelines.prepare.rows import EVAL, ORDER, TIME
+from pipelines.prepare.read import json_lines, lines, reading
+from pipelines.prepare.read.columns import as_text, decode
+from pipelines.prepare.read.json_lines import JsonFields
+from pipelines.prepare.read.lines import Lines
+from pipelines.prepare.rows import EVAL, LINE, ORDER, TIME
 from ranker.config import build
 from ranker.errors import UserError
 
@@ -146,6 +151,36 @@ def test_null_values_are_missing_everywhere(tmp_path, marker, format_):
     assert counted.counts["rejected"] == 5  # no request
     assert {row[1] for row in rows} == {"x", "", "z"}
     assert {row[3] for row in rows} == {1.0, 3.0, None}
+
+
+@pytest.mark.parametrize("format_", ["parquet", "json", "csv"])
+def test_null_values_are_missing_among_typed_values_too(tmp_path, monkeypatch, format_):
+    prices = [-999, 1, 2, -999, 3] * 4
+    table = pa.table({
+        "user": [0, 1, 2, 3, 4] * 4, "item": [-999, 7, 8, 9, 5] * 4, "label": [1, 0, 1, 1, 0] * 4, "price": prices,
+        "half": [price / 2 for price in prices], "tags": [["NULL", "a"], ["b"]] * 10,
+    })  # fmt: skip
+    if format_ == "parquet":
+        decimals = pa.array([Decimal(price) for price in prices], pa.decimal128(9, 2))
+        pq.write_table(table.set_column(3, "price", decimals), tmp_path / "f.parquet")
+    elif format_ == "json":
+        (tmp_path / "f.json").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    else:
+        rows = [[*list(row.values())[:-1], "ab"["b" in row["tags"]]] for row in table.to_pylist()]
+        text = [",".join(map(str, row)) for row in [table.schema.names, *rows]]
+        (tmp_path / "f.csv").write_text("\n".join(text) + "\n")
+    features = {
+        "half": {"kind": "numeric", "role": "item"}, "tags": {"kind": "categorical", "role": "item", "multivalued": "|"},
+    }  # fmt: skip
+    events = {"path": f"f.{format_}", "null_values": [-999, -499.5, "NULL"]}
+    for piece in (1 << 20, 150):
+        monkeypatch.setattr(lines, "PIECE_BYTES", piece)
+        run(tmp_path, events, features=features)
+        rows = rows_of(tmp_path / "run", "item", "price", "half", "tags")
+        assert {row[0] for row in rows} == {"", "7", "8", "9", "5"}
+        assert {row[1] for row in rows} == {None, 1.0, 2.0, 3.0}
+        assert {row[2] for row in rows} == {None, 0.5, 1.0, 1.5}
+        assert {row[3] for row in rows} == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -331,6 +366,51 @@ def test_json_pieces_and_lines_give_the_same(tmp_path, monkeypatch):
         assert contents(tmp_path / "run") == contents(tmp_path / f"run{piece}")
     users = {row[0] for row in rows_of(tmp_path / "run")}
     assert {"1", "2.5", "7", "true", "12345678901234567890", "9007199254740993"} <= users
+
+
+JSON_TEXTS = ["", "7", "NULL", "2024-01-01", "2024-01-01T00:00:00Z", "12:00:00", "é"]
+JSON_NUMBERS = (
+    st.integers(-(2**70), 2**70) | st.integers(0, 9) | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON_VALUES = st.none() | st.booleans() | JSON_NUMBERS | st.sampled_from(JSON_TEXTS)
+JSON_OBJECTS = st.fixed_dictionaries({}, optional={"x": JSON_VALUES})
+JSON_FIELDS = {
+    "user": st.fixed_dictionaries({}, optional={"id": JSON_VALUES, "more": JSON_OBJECTS}),
+    "item": JSON_VALUES,
+    "tags": st.lists(JSON_VALUES, max_size=3),
+    "price": JSON_VALUES,
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_json_lines_together_and_each_alone_give_the_same(data):
+    kinds = {
+        name: data.draw(st.sampled_from([values, JSON_VALUES, st.none()]))
+        for name, values in JSON_FIELDS.items()
+    }
+    rows = data.draw(st.lists(st.fixed_dictionaries({}, optional=kinds), min_size=1, max_size=6))
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    paths = {
+        ".".join(path): path
+        for path in (("user", "id"), ("user", "more", "x"), ("item",), ("tags",), ("price",))
+    }
+    piece = Lines(text, 0, 0, len(rows))
+    good, bad = json_lines.parse(piece, JsonFields(paths), 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_lines, "_read_together", lambda *_: None)
+        good_alone, bad_alone = json_lines.parse(piece, JsonFields(paths), 0)
+    assert (bad is None) == (bad_alone is None)
+    assert bad is None or bad.equals(bad_alone)
+    assert texts_of(good, paths) == texts_of(good_alone, paths)
+
+
+def texts_of(batches, names):
+    rows = {}
+    for batch in batches:
+        columns = [decode(as_text(batch.column(name))).to_pylist() for name in names]
+        rows.update(zip(batch.column(LINE).to_pylist(), zip(*columns, strict=True), strict=True))
+    return rows
 
 
 def svm(tmp_path, name="f.svm", groups=False, start=0):
