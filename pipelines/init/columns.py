@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_times
+from pipelines.prepare.read.libsvm import INDEX
 
 FEW = 30
 """Distinct values up to which numbers may be codes, or grades of a label."""
@@ -260,6 +261,8 @@ def words_of(name: str) -> set[str]:
 
 def names_a_key(name: str, words: Sequence[str]) -> bool:
     """Whether a name says that a column identifies one of `words`: `user`, `UserID`, `item_no`, but not `user_age`."""
+    if "." in name and names_a_key(name.rpartition(".")[2], words):  # a field of an object
+        return True
     parts = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower()))
     rest = parts - _KEY_WORDS
     singular = {part.removesuffix("s") for part in rest}
@@ -279,7 +282,11 @@ def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> N
         column.kind, column.evidence = "time", f"{span}: {_EPOCH_UNITS[unit]} since 1970"
     elif not is_whole:
         column.kind, column.evidence = "number", span
-    elif column.distinct == column.rows and high - low == column.rows - 1:
+    elif words & _TIME_NAMES and _all_match(column.values, "%Y%m%d"):
+        column.kind, column.evidence = "time", f"{span}: days as year, month and day"
+    elif (
+        column.distinct == column.rows and high - low == column.rows - 1 and not INDEX.fullmatch(column.name)
+    ):
         column.kind, column.evidence = "row number", f"{span}: the number of the row"
     else:
         reason = _code_reason(column, words, low, high)

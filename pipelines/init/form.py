@@ -101,7 +101,10 @@ def _first_lines(path: Path, wide: str | None, form: FileForm) -> list[str]:
         encoding = "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
         form.choose("encoding", encoding, "it is no UTF-8; cp1252 and latin-1 are the usual others")
         text = data.decode(encoding)
-    return [line.removesuffix("\r") for line in text.split("\n")[:_SNIFFED_LINES]]
+    lines_read = [line.removesuffix("\r") for line in text.split("\n")[:_SNIFFED_LINES]]
+    if "\r" in lines_read[0] and len(lines_read) == 1:
+        raise UserError(f"{path}: its lines end with a carriage return alone; end them with a line feed")
+    return lines_read
 
 
 def _is_object(line: str) -> bool:
@@ -151,9 +154,9 @@ def _describe_delimited(raw_lines: list[str], form: FileForm) -> None:
     if has_comments:
         form.choose("comment", "#", "the first lines begin with it")
     rows = [(number, split_fields(line, delimiter, quote)) for number, line in numbered[:100]]
-    width = Counter(len(fields) for _, fields in rows[1:] or rows).most_common(1)[0][0]
+    width, count = Counter(len(fields) for _, fields in rows[1:] or rows).most_common(1)[0]
     preamble = next((at for at, (_, fields) in enumerate(rows) if len(fields) in (width, width - 1)), 0)
-    if 0 < preamble <= _MAX_PREAMBLE:
+    if count >= _MOSTLY * (len(rows) - preamble - 1) and 0 < preamble <= _MAX_PREAMBLE:
         form.choose(
             "skip_lines", rows[preamble][0], "the lines before have another number of fields than the rows"
         )
@@ -214,13 +217,15 @@ def split_fields(line: str, delimiter: str, quote: str | None) -> list[str]:
     """The fields of one line."""
     if quote is None or len(delimiter) > 1:
         return line.split(delimiter)
-    return next(csv.reader(io.StringIO(line), delimiter=delimiter, quotechar=quote), [""])
+    return next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter, quotechar=quote), [""])
 
 
 def _is_header(rows: list[list[str]]) -> bool:
     """Whether the first line names columns: no number in it where the others have numbers."""
-    header, body = rows[0], rows[1:]
-    if not body or any(_is_number(text) for text in header if text):
+    header, body = rows[0], [fields for fields in rows[1:] if fields != rows[0]]
+    if not body:
+        return not any(_is_number(text) for text in header)
+    if any(_is_number(text) for text in header if text):
         return False
     numeric_places = [
         at

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from pipelines.init.logs import FileGuess
 
+_KEY_KINDS = {"id", "category", "number", "row number"}
 _WHOLE = r"^\s*\+?0*([0-9]+)(\.0*)?\s*$"
 
 
@@ -39,7 +40,9 @@ def best_join(log: FileGuess, table: FileGuess) -> JoinGuess | None:
     for name, column in table.columns.items():
         if column.distinct < 0.95 * (column.rows - column.missing) or column.distinct < 2:
             continue
-        for log_name in log.columns:
+        for log_name, log_column in log.columns.items():
+            if log_column.kind not in _KEY_KINDS:
+                continue
             join = _join_on(log, log_name, table, name)
             if join.share > 0.5 and (best is None or _join_order(join) > _join_order(best)):
                 best = join

@@ -47,6 +47,8 @@ def label_rank(column: ColumnGuess) -> int:
         return 3
     if is_grade and words & set(LABEL_NAMES):
         return 3
+    if column.kind == "category" and column.distinct == 2 and words & set(LABEL_NAMES):
+        return 3
     if column.kind == "flag":
         return 2
     return 1 if is_grade and column.distinct <= _MOST_GRADES else 0
@@ -55,11 +57,11 @@ def label_rank(column: ColumnGuess) -> int:
 def guess_label(guess: FileGuess) -> LabelGuess | None:
     """The likeliest label of a log, None if no column can be one."""
     if guess.chosen is not None:
-        entry, column = guess.chosen
-        positive = pc.equal(guess.texts[entry], guess.texts[column]).to_numpy(zero_copy_only=False)
-        evidence = f"{positive.mean():.1%} of the candidates are the one in {column}"
+        entry, chosen = guess.chosen
+        positive = pc.equal(guess.texts[entry], guess.texts[chosen]).to_numpy(zero_copy_only=False)
+        evidence = f"{positive.mean():.1%} of the candidates are the one in {chosen}"
         return LabelGuess(
-            f"{_in_expression(entry)} == {_in_expression(column)}", (entry, column), evidence, positive
+            f"{_in_expression(entry)} == {_in_expression(chosen)}", (entry, chosen), evidence, positive
         )
     ranks = {name: label_rank(column) for name, column in guess.columns.items()}
     if guess.clicks is not None:
@@ -80,6 +82,12 @@ def guess_label(guess: FileGuess) -> LabelGuess | None:
         positive = pc.equal(guess.texts[name], yes).to_numpy(zero_copy_only=False)
         evidence = f"{column.evidence}; {positive.mean():.1%} are {yes!r}"
         return LabelGuess(f"{_in_expression(name)} == 1", (name,), evidence, positive, alternatives, is_sure)
+    if column.kind == "category":
+        rarer = column.values[-1]
+        positive = pc.equal(guess.texts[name], rarer).to_numpy(zero_copy_only=False)
+        evidence = f"{' or '.join(map(repr, column.values))}; {positive.mean():.1%} are {rarer!r}"
+        expression = f"{_in_expression(name)} == {rarer!r}"
+        return LabelGuess(expression, (name,), evidence, positive, alternatives, is_sure=False)
     values = numbers_of(guess, name)
     present = values[~np.isnan(values)]
     levels = np.unique(present)

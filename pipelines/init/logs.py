@@ -178,6 +178,7 @@ def _inspect_together(paths: list[Path], form: FileForm, rows: int) -> FileGuess
         opened = _open(paths, form)
     names = _usable_columns(opened[0], form)
     columns, _ = _read_columns(paths, form, names, rows)
+    names = list(columns)
     derive: dict[str, tuple[dict[str, str], str]] = {}
     clicks, chosen = _describe_impressions(columns, form, derive)
     source_row = None
@@ -267,6 +268,10 @@ def _read_columns(
                     break
             if count >= share:
                 break
+    not_text = {reason.removesuffix(" is not utf-8 text") for reason in rejected} & set(names)
+    if not_text and form.settings.get("format") == "parquet":
+        # Columns of bytes that are no text are no features.
+        return _read_columns(paths, form, [name for name in names if name not in not_text], rows)
     if not batches or not sum(batch.num_rows for batch in batches):
         reason = f": each {rejected.most_common(1)[0][0]}" if rejected else ""
         raise UserError(f"{paths[0]}: none of its first rows can be read{reason}")
@@ -307,18 +312,19 @@ def _describe_impressions(
         words_of(name) & set(LABEL_NAMES) and is_flag(pc.unique(text).to_pylist())
         for name, text in texts.items()
     )
-    for separator in [None] if typed else _PAIR_SEPARATORS:
+    separators: tuple[str | None, ...] = (None,) if typed else _PAIR_SEPARATORS
+    for list_separator in separators:
         lists = typed
-        if separator is not None:
-            split = {name: pc.split_pattern(text, separator) for name, text in texts.items()}
+        if list_separator is not None:
+            split = {name: pc.split_pattern(text, list_separator) for name, text in texts.items()}
             lists = {
                 name: value
                 for name, value in split.items()
                 if pc.max(pc.list_value_length(value)).as_py() > 1
             }
-        clicks, chosen = _clicks_beside(lists, form, separator), None
+        clicks, chosen = _clicks_beside(lists, form, list_separator), None
         if clicks is None and not has_label:
-            chosen = _chosen_entry(lists, texts, form, separator)
+            chosen = _chosen_entry(lists, texts, form, list_separator)
         if clicks is not None or chosen is not None:
             return clicks, chosen
     return None, None

@@ -136,11 +136,13 @@ def _check(proposal: Proposal) -> None:
     except UserError as error:
         proposal.questions.append(f"this configuration does not run yet: {error}")
         return
+    limit = experiment.data.max_rejected or 0.0
     for remark in checked.remarks:
-        if remark.subject == "events" and remark.share > experiment.data.max_rejected:
-            share = min(1.0, float(f"{1.2 * remark.share + 0.005:.2f}"))
-            proposal.data["max_rejected"] = share, f"{remark.share:.1%} of the first rows are rejected"
-            proposal.questions.append(f"data.max_rejected: is that right? {remark.text}")
+        if not remark.subject.startswith("joins.") and remark.share > limit:
+            limit = min(1.0, float(f"{1.2 * remark.share + 0.005:.2f}"))
+            reason = f"{remark.share:.1%} of the first rows of {remark.subject} are rejected"
+            proposal.data["max_rejected"] = limit, reason
+            proposal.questions.append(f"data.max_rejected: is that right? {remark.subject}: {remark.text}")
         elif remark.subject.startswith("joins.") and 1 - remark.share < experiment.data.min_joined:
             share = float(f"{max(0.0, 0.8 * (1 - remark.share)):.2f}")
             proposal.data["min_joined"] = share, f"only {1 - remark.share:.1%} of the first rows have a match"

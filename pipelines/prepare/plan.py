@@ -195,4 +195,5 @@ def _missing(column: str, needed: Needs, events: list[Opened], tables: dict[str,
     available = [f"it has: {', '.join(_columns(events))}"]
     available += [f"{name} has: {', '.join(_columns(opened))}" for name, opened in tables.items()]
     path = events[0].file.path
-    return f"{path}: no column {column!r}, which {needed.reason(column)} needs; {'; '.join(available)}"
+    hint = sources.column_hint(column, _columns(events))
+    return f"{path}: no column {column!r}, which {needed.reason(column)} needs; {'; '.join(available)}{hint}"

@@ -24,6 +24,7 @@ NULL_MARKERS = (
 """Texts that other tools write for a missing value."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' \u00a0\u202f])\d{3}((?P=mark)\d{3})*([.,]\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_WITH_UNIT = re.compile(r"([$€£¥~<>]|[A-Z]{1,3}) ?[-+]?[\d.]+|[-+]?[\d.]+ ?([%€$£¥+]|[A-Za-z]{1,4})")
 _RESOLUTION = 0.01  # of the range of the middle half of the values: what float32 must tell apart
 
 
@@ -202,10 +203,22 @@ def suggestion(key: str, example: Mapping[str, Any]) -> str | None:
                 return f"if that means missing, set {key}.null_values: ['{text_value}']"
             mark = _THOUSANDS.fullmatch(text_value.strip())
             if mark:
-                return f"set {key}.thousands: '{mark['mark']}'"
+                decimal = f" and {key}.decimal: ','" if mark["mark"] != "," and "," in text_value else ""
+                return f"set {key}.thousands: '{mark['mark']}'{decimal}"
             if _DECIMAL_COMMA.fullmatch(text_value.strip()):
                 return f"set {key}.decimal: ','"
+            if _WITH_UNIT.fullmatch(text_value.strip()):
+                column = kind.removesuffix(" is not a finite number")
+                return (
+                    f"take the number out with data.derive: {{extract: {column}, pattern: '([-+]?[0-9.]+)'}}"
+                )
+        if kind == "label cannot be computed" and any(values):
+            return "compare text with text in data.label, for example \"event == 'click'\""
         return "set data.time_format" if kind.endswith("is not a time") else None
+    if "\0" in text:
+        return f"set {key}.encoding, perhaps utf-16"
+    if kind == "label is not 0 or 1":
+        return "compare it in data.label, for example 'rating >= 4'"
     if kind == "has another number of fields":
         return f"set {key}.quote: '\"'" if '"' in text else f"check {key}.delimiter and {key}.columns"
     if kind == "has broken quotes":
@@ -214,6 +227,8 @@ def suggestion(key: str, example: Mapping[str, Any]) -> str | None:
         return f"set {key}.encoding, for example latin-1 or cp1252"
     if " is neither " in kind:
         return "name its values in data.split.train and data.split.eval"
+    if kind == "repeats the header":
+        return "the file was joined from several with their headers: no row is lost with these lines"
     if kind == "repeats the key":
         return f"the first row of each key counts; check {key}.key"
     return None
@@ -227,7 +242,9 @@ def _most_often(example: Mapping[str, Any], hint: str | None) -> str:
 
 def _key_hint(name: str, key: str, value: str, keys: list[str]) -> str | None:
     """Which side to tidy, if both have whole numbers and one side writes them with a fraction or with leading zeros."""
-    odd = re.compile(r"\s*(\+\d+|[+-]?0\d+|[+-]?\d+\.0*)\s*")
+    if value.lower() in {text.lower() for text in keys}:
+        return "the keys differ in capital letters alone; write both sides alike"
+    odd = re.compile(r"\s+[+-]?\d+\s*|\s*[+-]?\d+\s+|\s*(\+\d+|[+-]?0\d+|[+-]?\d+\.0*)\s*")
     is_whole = re.compile(r"\s*[+-]?\d+(\.0*)?\s*")
     if not keys or not all(is_whole.fullmatch(text) for text in (value, *keys)):
         return None

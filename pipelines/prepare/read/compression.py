@@ -52,6 +52,20 @@ _REFUSED = {
     b"\x04\x22\x4d\x18": "lz4",
     b"7z\xbc\xaf": "7z",
     b"\x1f\x9d": "compress (.Z)",
+    b"\x5d\x00\x00": "lzma (.lzma)",
+    b"\xff\x06\x00\x00sN": "snappy",
+    b"LZIP": "lzip",
+}
+_OTHER_FORMATS = {
+    b"ARROW1": "an Arrow (Feather) file",
+    b"ORC": "an ORC file",
+    b"Obj\x01": "an Avro file",
+    b"SQLite f": "an SQLite database",
+    b"\x89HDF": "an HDF5 file",
+    b"\xd0\xcf\x11\xe0": "an Excel file",
+    b"%PDF": "a PDF file",
+    b"\x89PNG": "a picture",
+    b"\x80\x04\x95": "a pickle",
 }
 
 
@@ -59,7 +73,7 @@ def codec_of(stream: BinaryIO, path: str) -> Codec | None:
     """The codec of a file, by its first bytes; None if it is not compressed. The stream is rewound.
 
     Raises:
-        UserError: it is compressed in a way that cannot be read.
+        UserError: it is compressed in a way, or of a format, that cannot be read.
     """
     head = stream.read(_HEAD_BYTES)
     stream.seek(0)
@@ -75,6 +89,11 @@ def codec_of(stream: BinaryIO, path: str) -> Codec | None:
         if head.startswith(magic):
             raise UserError(
                 f"{path}: is compressed with {name}, which cannot be read; use gzip, bzip2, xz, zstd or no compression"
+            )
+    for magic, name in _OTHER_FORMATS.items():
+        if head.startswith(magic):
+            raise UserError(
+                f"{path}: is {name}, which cannot be read; write Parquet, CSV, JSON lines or libsvm"
             )
     return None
 

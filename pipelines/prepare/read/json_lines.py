@@ -83,13 +83,23 @@ def parse(lines: Lines, fields: JsonFields, file: int) -> tuple[list[pa.RecordBa
     places = starts.astype(np.uint64) + np.uint64(base)
     offsets = pa.py_buffer(np.append(starts, len(lines.data)).astype(np.int32))
     texts = pa.BinaryArray.from_buffers(pa.binary(), len(starts), [None, offsets, pa.py_buffer(lines.data)])
-    columns = (
-        _read_together(lines.data, len(starts), fields) if (ends - starts).max() <= MAX_LINE_BYTES else None
-    )
-    if columns is not None:
-        origin = {PLACE: pa.array(places), LINE: pa.array(np.arange(len(starts)) + lines.line), TEXT: texts}
-        return [pa.RecordBatch.from_pydict({**columns, **origin})], None
-    return _read_each(lines, texts, places, fields)
+    content = np.frombuffer(lines.data, np.uint8)
+    last = np.where((ends > starts) & (content[ends - 1] == ord("\r")), ends - 2, ends - 1)
+    # Nothing but whole objects: whatever follows a `}` at the end of one line, a `{` begins another object.
+    is_usual = (ends - starts > 1) & (content[starts] == ord("{")) & (content[last] == ord("}"))
+    is_usual &= ends - starts <= MAX_LINE_BYTES
+    usual, odd = np.flatnonzero(is_usual), np.flatnonzero(~is_usual)
+    data = lines.data if not len(odd) else texts.take(pa.array(usual)).buffers()[2].to_pybytes()
+    columns = _read_together(data, len(usual), fields) if len(usual) else {}
+    if columns is None:
+        return _read_each(lines, texts, np.arange(len(starts)), places, fields)
+    rows, bad = _read_each(lines, texts, odd, places, fields) if len(odd) else ([], None)
+    if len(usual):
+        line_numbers = pa.array(usual + lines.line)
+        usual_texts = texts if not len(odd) else texts.take(pa.array(usual))
+        origin = {PLACE: pa.array(places[usual]), LINE: line_numbers, TEXT: usual_texts}
+        rows = [pa.RecordBatch.from_pydict({**columns, **origin}), *rows]
+    return rows, bad
 
 
 def _read_together(data: bytes, rows: int, fields: JsonFields) -> dict[str, pa.Array] | None:
@@ -168,13 +178,14 @@ def _read(data: bytes, schema: pa.Schema | None) -> pa.Table:
 
 
 def _read_each(
-    lines: Lines, texts: pa.BinaryArray, places: np.ndarray, fields: JsonFields
+    lines: Lines, texts: pa.BinaryArray, chosen_lines: np.ndarray, places: np.ndarray, fields: JsonFields
 ) -> tuple[list[pa.RecordBatch], pa.RecordBatch | None]:
     good: list[int] = []
     values: list[list[Any]] = []
     bad: list[int] = []
     reasons: list[str] = []
-    for index, line in enumerate(texts.to_pylist()):
+    chosen_texts = texts.take(pa.array(chosen_lines)).to_pylist()
+    for index, line in zip(chosen_lines.tolist(), chosen_texts, strict=True):
         if not line.strip():
             continue
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import difflib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -20,6 +23,7 @@ from ranker.config import Data, Source
 from ranker.errors import UserError
 
 _SHOWN_COLUMNS = 60
+_WIDE_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _SAMPLE_BYTES = 4 << 20  # in which fields and indices are looked for
 _MAX_INDEX = 10_000  # indices of a libsvm file that are listed as its columns
 
@@ -129,7 +133,7 @@ def check_columns(opened: list[Opened], columns: tuple[str, ...], needs: Needs, 
         if opened_file.columns and missing:
             raise UserError(
                 f"{opened_file.file.path}: no column {missing[0]!r}, which {needs.reason(missing[0])} needs;"
-                f" it has: {_listed(opened_file.columns)}"
+                f" it has: {_listed(opened_file.columns)}{column_hint(missing[0], opened_file.columns)}"
             )
         for name, kind in opened_file.types:
             if name not in columns:
@@ -140,6 +144,19 @@ def check_columns(opened: list[Opened], columns: tuple[str, ...], needs: Needs, 
                 raise UserError(
                     f"{opened_file.file.path}: the column {name!r}, which {needs.reason(name)} needs, {reason}"
                 )
+
+
+def column_hint(name: str, columns: Sequence[str]) -> str:
+    """What may be the matter with a header that lacks a column; empty if nothing comes to mind."""
+    if any(re.fullmatch(r"[-+]?[0-9.]+", column) for column in columns):
+        return ". If that is no header, name the columns in columns"
+    if columns and columns[0].startswith(("#", "//")):
+        return f". If lines that begin with {columns[0][:1]!r} are no rows, set comment: {columns[0][:1]!r}"
+    if len(columns) == 1 and (mark := next((mark for mark in "\t;|" if mark in columns[0]), None)):
+        return f". If {mark!r} stands between its fields, set delimiter"
+    close = {column.lower().strip("_ "): column for column in columns}
+    match = difflib.get_close_matches(name.lower().strip("_ "), close, 1)
+    return f". Did you mean {close[match[0]]!r}?" if match else ""
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -212,10 +229,20 @@ def _is_open(header: bytes, source: Source, encoding: str) -> bool:
 
 def _header(line: bytes, source: Source, file: File) -> tuple[str, ...]:
     encoding = source.encoding if is_line_safe(source.encoding) else "utf-8"
+    wide = next((name for mark, name in _WIDE_MARKS.items() if line.startswith(mark)), None)
+    if wide is not None or b"\0" in line:
+        raise UserError(
+            f"{file.path}: its characters have several bytes; say so with encoding: {wide or 'utf-16-le'}. Received:"
+            f" {source.encoding}"
+        )
     try:
         text = line.decode(encoding)
     except UnicodeDecodeError:
-        raise UserError(f"{file.path}: the header is not {source.encoding} text") from None
+        raise UserError(
+            f"{file.path}: the header is not {source.encoding} text; set encoding, for example latin-1 or cp1252"
+        ) from None
+    if "\r" in text and (source.quote is None or source.quote not in text):
+        raise UserError(f"{file.path}: its lines end with a carriage return alone; end them with a line feed")
     names, reason = quoted.split(text, source.delimiter, source.quote, None)
     if reason is not None:
         raise UserError(f"{file.path}: the header {reason}")
@@ -229,7 +256,10 @@ def _header(line: bytes, source: Source, file: File) -> tuple[str, ...]:
     names = [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
     twice = [name for name in names if names.count(name) > 1]
     if twice and source.columns is None:
-        raise UserError(f"{file.path}: the header names the column {twice[0]!r} twice")
+        raise UserError(
+            f"{file.path}: the header names the column {twice[0]!r} twice; name all of its {len(names)} columns in columns,"
+            " with header: true"
+        )
     return tuple(names)
 
 
