@@ -70,9 +70,14 @@ def generate(directory: Path, rows: int) -> None:
 
 
 FORMATS = {
-    "quoted.csv": "CSV, every field in quotes", "events.jsonl": "JSON lines", "events.parquet": "Parquet",
-    "events.csv.gz": "CSV, gzip", "events.csv.zst": "CSV, zstd",
-}  # fmt: skip
+    "quoted.csv": "CSV, every field in quotes",
+    "events.jsonl": "JSON lines",
+    "nested.jsonl": "JSON lines with an object and a list in each",
+    "events.parquet": "Parquet",
+    "events.csv.gz": "CSV, gzip",
+    "events.csv.zst": "CSV, zstd",
+}
+NESTED = ("user_id", "device", "country", "hour", "session")
 
 
 def convert(directory: Path) -> None:
@@ -86,9 +91,14 @@ def convert(directory: Path) -> None:
         }
     )
     pa.csv.write_csv(text, directory / "quoted.csv", pa.csv.WriteOptions(quoting_style="all_valid"))
-    with (directory / "events.jsonl").open("w") as sink:
+    with (directory / "events.jsonl").open("w") as flat, (directory / "nested.jsonl").open("w") as nested:
         for batch in table.to_batches(50_000):
-            sink.write("".join(json.dumps(row) + "\n" for row in batch.to_pylist()))
+            rows = batch.to_pylist()
+            flat.write("".join(json.dumps(row) + "\n" for row in rows))
+            for row in rows:
+                row["context"] = {name: row.pop(name) for name in NESTED}
+                row["shown"] = [row["item_id"], row["position"]]
+            nested.write("".join(json.dumps(row) + "\n" for row in rows))
     data = (directory / "events.csv").read_bytes()
     for ending, codec in ((".gz", "gzip"), (".zst", "zstd")):
         with pa.output_stream(str(directory / f"events.csv{ending}"), compression=codec) as stream:
@@ -103,10 +113,11 @@ def experiment(source: Path, events: str = "events.csv", **sections):
         name: {"kind": "numeric"} for name in NUMERIC
     }
     of_item = ("item_id", "genre", "year", "price", "dwell", "position")
+    rename = {f"context.{name}": name for name in NESTED} if events == "nested.jsonl" else {}
     return build({
         "name": "benchmark",
         "data": {
-            "root": str(source), "events": {"path": events},
+            "root": str(source), "events": {"path": events, "rename": rename},
             "tables": {"users": {"path": "users.csv", "key": "user_id"}, "items": {"path": "items.csv", "key": "item_id"}},
             "label": "rating >= 4", "request": ["user_id"], "split": {"by": "hash", "of": "session", "eval": 0.1},
         },

@@ -24,6 +24,12 @@ from ranker.errors import UserError
 
 LOCAL = "FnApiRunner"
 _CONNECT_SECONDS = 5.0
+_SERVERS = {
+    "job_endpoint": "the job server",
+    "flink_master": "Flink's REST address",
+    "spark_master_url": "Spark's master",
+}
+"""Flags that hold the address of a server."""
 _CLOSE = 0.8  # from which two names of flags are taken for one with a slip
 _SHOWN = 300
 _FLINK_FLAGS = (
@@ -148,9 +154,9 @@ class RunnerOptions:
             UserError: one cannot be reached.
         """
         values = dict(flag[2:].partition("=")[::2] for flag in self.flags)
-        for name, server in (("job_endpoint", "the job server"), ("flink_master", "Flink's REST address")):
-            value = values.get(name, "").removeprefix("http://").removeprefix("https://").rstrip("/")
-            if not value or value in ("[local]", "[auto]", "embed"):
+        for name, server in _SERVERS.items():
+            value = re.sub(r"^(https?|spark)://", "", values.get(name, "")).rstrip("/")
+            if not value or value in ("[local]", "[auto]", "embed") or value.startswith("local["):
                 continue
             address = parse_address(value, f"--{name}")
             try:
@@ -194,6 +200,8 @@ def _first_line(error: BaseException) -> str:
         return " ".join(str(error.details()).split())[:_SHOWN]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     traces = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    if not traces and lines and lines[0].endswith(":"):  # a heading says nothing without what it stands above
+        return " ".join(lines)[:_SHOWN]
     return (traces[-1] if traces else lines[0] if lines else type(error).__name__)[:_SHOWN]
 
 

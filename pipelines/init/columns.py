@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -259,7 +259,7 @@ def words_of(name: str) -> set[str]:
     return set(re.findall(r"[a-z]+", spaced.lower())) | {name.lower()}
 
 
-def names_a_key(name: str, words: Sequence[str]) -> bool:
+def names_a_key(name: str, words: Collection[str]) -> bool:
     """Whether a name says that a column identifies one of `words`: `user`, `UserID`, `item_no`, but not `user_age`."""
     if "." in name and names_a_key(name.rpartition(".")[2], words):  # a field of an object
         return True

@@ -297,21 +297,21 @@ def _describe_impressions(
 ) -> tuple[str | None, tuple[str, str] | None]:
     """Sets `explode` for impression lists; returns `clicks` and `chosen` of `FileGuess`."""
     texts = {name: decode(as_text(column)) for name, column in columns.items()}
+    if any(
+        words_of(name) & LABEL_NAMES and is_flag(pc.unique(text).to_pylist()) for name, text in texts.items()
+    ):
+        return None, None  # each row has a label of its own
     for name, text in texts.items():
         separator = _pair_separator(text)
         if separator is not None:
             reason = "each row is a list of candidates, which end with 1 if clicked: one row for each of them"
             form.choose("explode", {"columns": [name], "separator": separator}, reason)
             item = "item" if "item" not in columns else f"{name}_item"
-            clicks = "clicked" if "clicked" not in columns else f"{name}_clicked"
+            click = "clicked" if "clicked" not in columns else f"{name}_clicked"
             derive[item] = {"extract": name, "pattern": "^(.*)[-:_][01]$"}, "what stands before the click"
-            derive[clicks] = {"extract": name, "pattern": "[-:_]([01])$"}, "the click"
-            return clicks, None
+            derive[click] = {"extract": name, "pattern": "[-:_]([01])$"}, "the click"
+            return click, None
     typed = {name: column for name, column in columns.items() if is_list(column.type)}
-    has_label = any(
-        words_of(name) & set(LABEL_NAMES) and is_flag(pc.unique(text).to_pylist())
-        for name, text in texts.items()
-    )
     separators: tuple[str | None, ...] = (None,) if typed else _PAIR_SEPARATORS
     for list_separator in separators:
         lists = typed
@@ -322,9 +322,8 @@ def _describe_impressions(
                 for name, value in split.items()
                 if pc.max(pc.list_value_length(value)).as_py() > 1
             }
-        clicks, chosen = _clicks_beside(lists, form, list_separator), None
-        if clicks is None and not has_label:
-            chosen = _chosen_entry(lists, texts, form, list_separator)
+        clicks = _clicks_beside(lists, form, list_separator)
+        chosen = _chosen_entry(lists, texts, form, list_separator) if clicks is None else None
         if clicks is not None or chosen is not None:
             return clicks, chosen
     return None, None

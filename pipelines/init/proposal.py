@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,7 @@ class _Builder:
             if column != join.table_column:
                 self.joined[new_names.get(column, column)] = table, column, join.log_column
 
-    def _ids(self, words: Sequence[str]) -> list[str]:
+    def _ids(self, words: Collection[str]) -> list[str]:
         return [
             name
             for name, column in self.log.columns.items()

@@ -77,6 +77,7 @@ def test_flags_of_the_job_server_are_let_through():
         ("FlinkRunner", "--job_endpoint=127.0.0.1:{port}"),
         ("PortableRunner", "--job_endpoint=127.0.0.1:{port}"),
         ("FlinkRunner", "--flink_master=http://127.0.0.1:{port}"),
+        ("SparkRunner", "--spark_master_url=spark://127.0.0.1:{port}"),
     ],
 )
 def test_a_server_that_cannot_be_reached_is_one_line_at_once(runner, flag):
@@ -188,3 +189,8 @@ def test_a_killed_worker_ends_the_run(capfd):
     _ = pipeline | beam.Create(["x"]) | beam.Map(die)
     with pytest.raises(UserError, match="a worker process died"):
         options.run(pipeline)
+
+
+def test_a_runner_s_heading_comes_with_what_it_stands_above():
+    with pytest.raises(UserError, match=r"--runner DataflowRunner: .*: \S"):
+        RunnerOptions("DataflowRunner").pipeline()
