@@ -5,7 +5,7 @@ The Keras model that is served and the program that trains are both built from t
     embedding/<feature>                            [size, dim]
     dense/<i>/{kernel,bias,scale,offset}           the tower over dense numbers
     cross/<i>/{kernel,bias}                        DCN-v2 cross layers
-    hidden/<i>/{kernel,bias,scale,offset}          the tower; scale and offset are LayerNorm's
+    hidden/<i>/{kernel,bias,scale,offset}          the tower; scale and offset are LayerNorm's, of RMSNorm scale alone
     output/{kernel,bias}                           the logit
 """
 
@@ -22,6 +22,9 @@ from ranker.seeds import Seeds
 
 Weights = dict[str, np.ndarray]
 """Weight name to float32 array."""
+
+NORMALIZATION_EPSILON = 1e-3
+"""Added to the variance (LayerNorm) or the mean square (RMSNorm); Keras' default for LayerNorm."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ class Architecture:
         shapes: dict[str, tuple[int, ...]] = {}
         for i, size in enumerate(sizes):
             shapes |= {f"{name}/{i}/kernel": (width, size), f"{name}/{i}/bias": (size,)}
+            if self.model.normalization != "none":
+                shapes[f"{name}/{i}/scale"] = (size,)
             if self.model.normalization == "layer":
-                shapes |= {f"{name}/{i}/scale": (size,), f"{name}/{i}/offset": (size,)}
+                shapes[f"{name}/{i}/offset"] = (size,)
             width = size
         return shapes
 

@@ -8,9 +8,33 @@ from typing import Any
 import tensorflow_recommenders as tfrs
 
 from ranker import activations
-from ranker.architecture import Architecture, Weights
+from ranker.architecture import NORMALIZATION_EPSILON, Architecture, Weights
 from ranker.backend import keras, tf
 from ranker.inputs import Column
+
+
+@keras.utils.register_keras_serializable(package="steady_ranker")
+class RMSNormalization(keras.layers.Layer):
+    """Divides by the root mean square of the last axis, then multiplies by a learnt scale; Keras 2 has no such layer.
+
+        y = x / sqrt(mean(x^2) + epsilon) * scale
+
+    LayerNorm without its centring: the mean of x and a constant added to x stay in y. Input [..., features], output of the
+    same shape and dtype; `scale` [features] starts at 1. The epsilon is LayerNorm's, so that the two differ in the centring
+    alone.
+
+    Source: Zhang and Sennrich, "Root mean square layer normalization", 2019 (arXiv 1910.07467), equation 4.
+    """
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes `scale`, one number a feature."""
+        self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="ones")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalises `inputs` over the last axis."""
+        mean_square = tf.reduce_mean(tf.square(inputs), axis=-1, keepdims=True)
+        return inputs * tf.math.rsqrt(mean_square + NORMALIZATION_EPSILON) * self.scale
 
 
 class RankingModel(tfrs.models.Model):
@@ -124,7 +148,11 @@ class RankingModel(tfrs.models.Model):
         for i, size in enumerate(sizes):
             stage = [keras.layers.Dense(size, name=f"{name}_{i}")]
             if model.normalization == "layer":
-                stage.append(keras.layers.LayerNormalization(name=f"{name}_{i}_norm"))
+                stage.append(
+                    keras.layers.LayerNormalization(epsilon=NORMALIZATION_EPSILON, name=f"{name}_{i}_norm")
+                )
+            elif model.normalization == "rms":
+                stage.append(RMSNormalization(name=f"{name}_{i}_norm"))
             # A fresh activation layer each: one shared object would be one node in every saved graph.
             stage.append(activations.layer(model.activation.model_dump()))
             if model.dropout and name == "hidden":
@@ -164,4 +192,6 @@ def _tower_variables(name: str, stages: list[list[keras.layers.Layer]]) -> dict[
         named |= {f"{name}/{i}/kernel": dense.kernel, f"{name}/{i}/bias": dense.bias}
         if isinstance(following, keras.layers.LayerNormalization):
             named |= {f"{name}/{i}/scale": following.gamma, f"{name}/{i}/offset": following.beta}
+        elif isinstance(following, RMSNormalization):
+            named[f"{name}/{i}/scale"] = following.scale
     return named

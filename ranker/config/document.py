@@ -115,7 +115,7 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Model.cross_layers": ("Layers of `interaction: cross`.", 3),
     "Model.dense_hidden": ("Widths of a tower for the numbers before the interaction; empty for none.", [32]),
     "Model.hidden": ("Widths of the tower's hidden layers.", [128, 64, 32]),
-    "Model.normalization": ("`layer`: LayerNorm before each activation.", "none"),
+    "Model.normalization": ("Before each activation: `layer` is LayerNorm, `rms` is RMSNorm.", "none"),
     "Model.dropout": ("In training, the share of each hidden layer's outputs that is set to 0.", 0.1),
     "Model.activation": ("The activation of the hidden layers.", {"name": "smelu", "beta": 1.0}),
     "ActivationSpec.name": ("Its name; its parameters stand beside it.", "smelu"),

@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ranker import activations
-from ranker.architecture import Architecture
+from ranker.architecture import NORMALIZATION_EPSILON, Architecture
 from ranker.backend import tf
-
-_LAYER_NORM_EPSILON = 1e-3  # Keras' default
 
 
 class Forward:
@@ -93,12 +91,21 @@ class Forward:
     ) -> tf.Tensor:
         for i in range(layers):
             x = _affine(weights, f"{name}/{i}", x)
-            if self._architecture.model.normalization == "layer":
-                x = _normalise(weights, f"{name}/{i}", x)
+            x = self._normalise(weights, f"{name}/{i}", x)
             x = self._activation(x)
             if noise is not None and self._architecture.model.dropout:
                 x = _drop(x, self._architecture.model.dropout, noise, i)
         return x
+
+    def _normalise(self, weights: Mapping[str, tf.Tensor], name: str, x: tf.Tensor) -> tf.Tensor:
+        normalization = self._architecture.model.normalization
+        if normalization == "none":
+            return x
+        if normalization == "layer":
+            x -= tf.reduce_mean(x, axis=-1, keepdims=True)
+        mean_square = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+        x = x * tf.math.rsqrt(mean_square + NORMALIZATION_EPSILON) * weights[f"{name}/scale"][:, tf.newaxis]
+        return x + weights[f"{name}/offset"][:, tf.newaxis] if normalization == "layer" else x
 
 
 def _drop(x: tf.Tensor, rate: float, noise: tf.Tensor, layer: int) -> tf.Tensor:
@@ -113,15 +120,6 @@ def _drop(x: tf.Tensor, rate: float, noise: tf.Tensor, layer: int) -> tf.Tensor:
 
 def _affine(weights: Mapping[str, tf.Tensor], name: str, x: tf.Tensor) -> tf.Tensor:
     return tf.matmul(x, weights[f"{name}/kernel"]) + weights[f"{name}/bias"][:, tf.newaxis]
-
-
-def _normalise(weights: Mapping[str, tf.Tensor], name: str, x: tf.Tensor) -> tf.Tensor:
-    mean = tf.reduce_mean(x, axis=-1, keepdims=True)
-    centred = x - mean
-    scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + _LAYER_NORM_EPSILON)
-    return (
-        centred * scale * weights[f"{name}/scale"][:, tf.newaxis] + weights[f"{name}/offset"][:, tf.newaxis]
-    )
 
 
 def _dots(vectors: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -16,6 +16,7 @@ FORMS = {
     "cross": {"interaction": "cross", "cross_layers": 2},
     "dot": {"interaction": "dot", "dense_hidden": (6,)},
     "no normalization": {"normalization": "none", "activation": {"name": "relu"}},
+    "rms": {"normalization": "rms", "interaction": "dot", "dense_hidden": (6,)},
 }
 
 

@@ -26,6 +26,13 @@ FORMS = {
     "cross": {"hidden": (8,), "interaction": "cross"},
     "dot": {"hidden": (8,), "interaction": "dot", "dense_hidden": (6,)},
     "plain relu": {"hidden": (8, 4), "normalization": "none", "activation": {"name": "relu"}},
+    "rms": {
+        "hidden": (8, 4),
+        "normalization": "rms",
+        "interaction": "dot",
+        "dense_hidden": (6,),
+        "activation": {"name": "smelu", "beta": 0.5, "centred": True},
+    },
 }
 
 
