@@ -87,7 +87,8 @@ def evidence(
     rows: _Rows = None,
     quick: _Quick = False,
     claim: Annotated[
-        list[int] | None, typer.Option(help="Only this claim, 1 to 4; may be given several times.")
+        list[int] | None,
+        typer.Option(help="Only this claim, 1 to 6, may be repeated; the others stay as they were."),
     ] = None,
     as_json: Json = False,
 ) -> None:

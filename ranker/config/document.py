@@ -179,6 +179,7 @@ MEANINGS: dict[str, tuple[str, Any]] = {
         "Its SavedModel or model base path, absolute or relative to the run directory; null trains one first.",
         "../last-week/replicas/smelu/0",
     ),
+    "Anchor.chain": ("Anchors that are trained one after the other, each pulled to the one before it.", 2),
     "Replicas.count": ("Replicas of each arm.", 5),
     "Replicas.seed": ("The seed from which all others are made.", 7),
     "Replicas.vary": (

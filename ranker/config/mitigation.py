@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ranker.config.base import Section
 
@@ -62,12 +62,22 @@ class Anchor(Section):
 
     The label becomes (1 - weight) label + weight anchor's probability. `replica` is the anchor's SavedModel: a
     version's directory or a model base path (then its newest version), absolute or relative to the run directory.
-    Without it the anchor is trained first, with seeds of its own that are the same for all replicas.
+    Without it the anchor is trained first, with seeds of its own that are the same for all replicas. `chain`: so many
+    anchors are trained one after the other, each but the first pulled to the one before it; the last is the replicas'.
     """
 
     name: Literal["anchor"]
     weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     replica: str | None = None
+    chain: Annotated[int, Field(ge=1, le=16)] = 1
+
+    @model_validator(mode="after")
+    def _trains_its_chain(self) -> Anchor:
+        if self.replica is not None and self.chain > 1:
+            raise ValueError(
+                f"chain must be 1 where `replica` is an anchor already. Received: chain={self.chain}"
+            )
+        return self
 
 
 Mitigation = Annotated[

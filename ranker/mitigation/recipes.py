@@ -226,12 +226,16 @@ def _anchored(
 ) -> list[Learned]:
     seconds = 0.0
     if recipe.replica is None:
-        seeds = [_teacher_seeds(derive(experiment.replicas.seed, 0, ()))]
-        anchor = _train(setting, seeds, None, teachers_of="all replicas (the anchor)")
-        soft, seconds = _soft(setting, anchor.weights), anchor.seconds
+        rows = setting.examples
+        for link in range(recipe.chain):
+            vary = ("init", "shuffle") if link else ()
+            seeds = [_teacher_seeds(derive(experiment.replicas.seed, link, vary))]
+            anchor = _train(setting, seeds, None, rows, teachers_of="all replicas (the anchor)")
+            rows = mixed(setting.examples, _soft(setting, anchor.weights), recipe.weight)
+            seconds += anchor.seconds
     else:
         soft = anchor_predictions(run, recipe.replica, experiment)
-    rows = mixed(setting.examples, soft, recipe.weight)
+        rows = mixed(setting.examples, soft, recipe.weight)
     return split_towers(_train(setting, replicas, checkpoint, rows), len(replicas), more_seconds=seconds)
 
 

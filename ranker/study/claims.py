@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ranker.study.recipes import Overrides, activation, label, mitigations
+from ranker.study.recipes import RELU, SMELU, Member, Overrides, families, mitigations
 
 TITLES = {
     1: "In the recipe: same initialisation, windowed shuffle, LayerNorm",
     2: "On the plane: each activation's own frontier over recipes",
     3: "When neither initialisation nor order is controlled",
     4: "Ensembles and distillation, with their cost",
+    5: "Long training, and what keeps replicas together",
+    6: "Where it helps and where not: the properties of a log",
 }
 ALL = tuple(TITLES)
 """The claims' numbers."""
 
-RELU = "relu"
-FAMILY: dict[str, list[tuple[str, float | None]]] = {
-    "relu": [("relu", None)],
-    "smelu": [("smelu", beta) for beta in (0.25, 0.5, 1.0, 2.0)],
-    "swish": [("swish", beta) for beta in (1.0, 2.0)],
-    "gelu": [("gelu", None)],
-}
-"""Activation to the members whose recipes make its frontier."""
-
 _AVERAGE, _RATE = "training.average_last", "training.optimizer.learning_rate"
 _NORM, _EMBEDDING = "model.normalization", "model.embedding_stddev"
+_EPOCHS, _DECAY = "training.epochs", "training.optimizer.decay"
 FREE: Overrides = {"training.shuffle_window": "full", "replicas.vary": ["init", "shuffle"]}
 """A team that controls neither the initialisation nor the order."""
-PLANE_AVERAGES = (0.1, 0.5, 0.8)
+PLANE_AVERAGES = (0.1, 0.5)
 """Shares of the steps the plane's recipes average over."""
 _FREE_AVERAGES = (0.1, 0.2, 0.5, 0.8)
 """Shares of the steps such a team may average over."""
@@ -52,18 +46,12 @@ def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overri
     return by_name
 
 
-def members(quick: bool) -> dict[str, list[tuple[str, float | None]]]:
-    """`FAMILY`, or the part of it that a quick run trains."""
-    return {"relu": FAMILY["relu"], "smelu": [("smelu", 1.0)]} if quick else FAMILY
-
-
 def recipe(quick: bool) -> dict[str, Overrides]:
     """The experiment's own recipe under each activation, with averaged weights as configured and without."""
     overrides_by_name: dict[str, Overrides] = {}
-    for family in members(quick).values():
-        for name, beta in family:
-            overrides_by_name[label(name, beta)] = activation(name, beta)
-            overrides_by_name[f"{label(name, beta)}-last-step"] = activation(name, beta) | {_AVERAGE: 0.0}
+    for member in (m for members in families(quick).values() for m in members):
+        overrides_by_name[member.label] = member.overrides
+        overrides_by_name[f"{member.label}-last-step"] = member.overrides | {_AVERAGE: 0.0}
     for name in () if quick else ("smelu-1", "smelu-2"):
         overrides_by_name[f"{name}-embeddings-0"] = overrides_by_name[name] | {_EMBEDDING: 0.0}
     return overrides_by_name
@@ -77,26 +65,33 @@ BARS = {
 }
 """In the recipe: at most so much of ReLU's relative PD, of its top1_swap, and at least so much more AUC."""
 
+RELU_BAR = (0.6, 0.6)
+RIVAL_BAR = (1.0, 1.1)
+"""Along a frontier: at most so much of the relative PD, as a value and as the interval's upper bound."""
+UPPER_HALF_BAR = 0.8
+"""On the half of a smooth rival's frontier with the higher AUC: at most so much of its relative PD."""
+
 
 def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
-    """Activation to the recipes of its frontier: smoothness, normalisation, rate, averaging, embeddings."""
-    recipes_by_family: dict[str, dict[str, Overrides]] = {}
-    for family, members_of_family in members(quick).items():
-        recipes_of_family = recipes_by_family.setdefault(family, {})
-        for name, beta in members_of_family:
-            places: dict[str, Overrides] = {
-                f"{norm}-norm-rate-{times * rate:g}": {_NORM: norm, _RATE: times * rate}
-                for norm, times in (("layer", 1), ("layer", 2), ("none", 2), ("none", 4), ("none", 8))
-            }
-            places["embeddings-0"] = {_EMBEDDING: 0.0}
-            if quick:
-                places = dict(list(places.items())[:1])
-            for place, changes in places.items():
-                for average in PLANE_AVERAGES:
-                    recipes_of_family[f"{label(name, beta)}-{place}-average-{average:g}"] = (
-                        activation(name, beta) | changes | {_AVERAGE: average}
-                    )
-    return recipes_by_family
+    """Activation to the recipes of its frontier: smoothness, normalisation with its rate, averaging, embeddings."""
+    places: dict[str, Overrides] = {
+        f"{norm}-norm-rate-{times * rate:g}": {_NORM: norm, _RATE: times * rate}
+        for norm, times in (("layer", 1), ("rms", 1), ("none", 8))
+    }
+    if quick:
+        places = dict(list(places.items())[:1])
+    else:
+        # ReLU never leaves embeddings of zero behind a LayerNorm: its recipes there learn nothing, and stay in the plane.
+        places["embeddings-0"] = {_EMBEDDING: 0.0}
+    return {
+        family: {
+            f"{member.label}-{place}-average-{average:g}": member.overrides | changes | {_AVERAGE: average}
+            for member in members
+            for place, changes in places.items()
+            for average in PLANE_AVERAGES
+        }
+        for family, members in families(quick).items()
+    }
 
 
 def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
@@ -108,56 +103,124 @@ def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
         "initialisation and full shuffle": FREE,
     }
     steps = {}
-    for i, (free_source, recipe) in enumerate(free.items()):
-        for name, beta in FAMILY["relu"] + [("smelu", 1.0)]:
-            place = {"free": free_source, "activation": label(name, beta)}
-            steps[f"{label(name, beta)}-free-{i}"] = place, activation(name, beta) | recipe | {_AVERAGE: 0.1}
+    for i, (free_source, changes) in enumerate(free.items()):
+        for member in (RELU, SMELU):
+            place = {"free": free_source, "activation": member.label}
+            steps[f"{member.label}-free-{i}"] = place, member.overrides | changes | {_AVERAGE: 0.1}
     return dict(steps.items() if not quick else list(steps.items())[-2:])
 
 
 def search(quick: bool, rate: float) -> dict[str, Overrides]:
     """Recipes for a team that controls neither; the first one, plain ReLU, is the baseline."""
-    relu, smelu = activation("relu"), activation("smelu", 1.0)
+    relu, smelu = RELU.overrides, SMELU.overrides
     recipes_by_name: dict[str, Overrides] = {"relu-last-step": relu | {_AVERAGE: 0.0}}
-    for name, recipe, averages in (
+    for name, changes, averages in (
         ("relu", relu, _FREE_AVERAGES),
         ("smelu-1", smelu, (0.0, *_FREE_AVERAGES)),
     ):
         recipes_by_name |= {
-            f"{name}-average-{a:g}" if a else f"{name}-last-step": recipe | {_AVERAGE: a} for a in averages
+            f"{name}-average-{a:g}" if a else f"{name}-last-step": changes | {_AVERAGE: a} for a in averages
         }
     if not quick:
-        zero: Overrides = {"model.embedding_stddev": 0.0}
-        twice: Overrides = {"training.epochs": 2}
-        changes: dict[str, Overrides] = {
+        twice: Overrides = {_EPOCHS: 2}
+        zero: Overrides = smelu | {_EMBEDDING: 0.0}
+        to_zero: Overrides = {_DECAY: "linear"}
+        changes_by_name: dict[str, Overrides] = {
             "relu-two-passes": relu | twice,
             "smelu-1-two-passes": smelu | twice,
-            "smelu-1-embeddings-0": smelu | zero,
-            "smelu-1-embeddings-0-two-passes": smelu | zero | twice,
-            "smelu-1-embedding-l2": smelu | {"model.embedding_l2": 0.01},
-            "smelu-1-half-rate": smelu | {_RATE: rate / 2},
-            "smelu-1-batch-1024": smelu | {"training.batch_size": 1024},
-            "smelu-1-anchor": smelu | {"mitigation": {"name": "anchor", "weight": 0.5}},
-            "smelu-1-embeddings-0-anchor": smelu | zero | {"mitigation": {"name": "anchor", "weight": 0.5}},
+            "smelu-1-embeddings-0": zero,
+            "smelu-1-embeddings-0-two-passes": zero | twice,
+            "smelu-1-embeddings-0-two-passes-decay": zero | twice | to_zero,
+            "smelu-1-embeddings-0-three-passes-decay": zero | {_EPOCHS: 3} | to_zero,
+            "smelu-1-embeddings-0-two-passes-batch-1024": zero
+            | twice
+            | {"training.batch_size": 1024, _RATE: 4 * rate},
+            "smelu-1-embeddings-0-anchor": zero | _anchor(0.5),
+            "smelu-1-embeddings-0-two-passes-anchor": zero | twice | _anchor(0.5),
+            "smelu-1-embeddings-0-two-passes-anchor-0.8": zero | twice | _anchor(0.8),
+            "smelu-1-embeddings-0-two-passes-anchor-chain": zero | twice | _anchor(0.8, 2),
+            "smelu-1-embeddings-0-two-passes-distillation": zero
+            | twice
+            | {"mitigation": {"name": "distillation", "components": 3, "weight": 0.8}},
             "smelu-1-codistillation": smelu | {"mitigation": {"name": "codistillation"}},
             "smelu-1-ensemble-3": smelu | {"mitigation": {"name": "ensemble", "components": 3}},
         }
-        for name, recipe in changes.items():
-            for average in (0.5,) if "mitigation" in recipe else (0.2, 0.5, 0.8):
-                recipes_by_name[f"{name}-average-{average:g}"] = recipe | {_AVERAGE: average}
-    return {f"free-{name}": recipe | FREE for name, recipe in recipes_by_name.items()}
+        for name, changes in changes_by_name.items():
+            for average in (0.5,) if "mitigation" in changes else (0.2, 0.5, 0.8):
+                recipes_by_name[f"{name}-average-{average:g}"] = changes | {_AVERAGE: average}
+    return {f"free-{name}": changes | FREE for name, changes in recipes_by_name.items()}
+
+
+def _anchor(weight: float, length: int = 1) -> Overrides:
+    return {"mitigation": {"name": "anchor", "weight": weight, "chain": length}}
+
+
+LONG_EPOCHS = (1, 5, 20)
+LONG_ROWS = 100_000
+"""Long training is tested on logs of at most so many training rows."""
+
+
+def long_training(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
+    """Name to (place, overrides): epochs with and without LayerNorm, and remedies for the longest training.
+
+    `auto` is the number of epochs that a pilot chooses (early stopping).
+    """
+    plain: list[tuple[str, Overrides]] = [("layer", {}), ("none", {_NORM: "none"})]
+    remedies: dict[str, Overrides] = {
+        "half averaged": {_AVERAGE: 0.5},
+        "rate to zero": {_DECAY: "linear"},
+        "embedding L2 0.01": {"model.embedding_l2": 0.01},
+        "anchor": _anchor(0.5),
+    }
+    epochs = (1, LONG_EPOCHS[1]) if quick else LONG_EPOCHS
+    recipes_by_name: dict[str, tuple[dict[str, Any], Overrides]] = {}
+
+    def add(member: Member, norm: str, count: int | str, remedy: str, changes: Overrides) -> None:
+        place = {"activation": member.label, "norm": norm, "epochs": str(count), "remedy": remedy}
+        name = "-".join(["long", *place.values()]).replace(" ", "-")
+        recipes_by_name[name] = place, member.overrides | changes | {_EPOCHS: count}
+
+    for member in (RELU, SMELU) if quick else (RELU, SMELU, Member("smelu", 1.0, centred=True)):
+        for norm, changes in plain[:1] if quick else plain:
+            for count in epochs:
+                add(member, norm, count, "none", changes)
+    for member in () if quick else (RELU, SMELU):
+        add(member, "layer", "auto", "early stopping", {})
+        for remedy, changes in remedies.items():
+            add(member, "layer", epochs[-1], remedy, changes)
+    return recipes_by_name
+
+
+MAP_ROWS = 120_000
+"""The map's larger number of training rows."""
+MAP_FEW = 4
+"""How many times fewer rows its smaller one is."""
+MAP_EPOCHS = (1, 5)
+MAP_NOISE = (0.0, 0.2)
+"""Shares of training labels that are flipped."""
+
+
+def log_map(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
+    """Name to (place, overrides): what is trained on each log of the map."""
+    return {
+        f"map-{member.label}-epochs-{count}": ({"epochs": count}, member.overrides | {_EPOCHS: count})
+        for member in (RELU, SMELU)
+        for count in (MAP_EPOCHS[:1] if quick else MAP_EPOCHS)
+    }
 
 
 USEFUL = 0.01
 """A recipe is of use if its AUC is no more than this below the best recipe's: one that learns nothing agrees best."""
+HOLDS = "**Holds.**"
+IN_THE_MEAN = "**Holds in the mean, not over the whole interval.**"
 FAILS = "**Fails.**"
 
 
 def verdict(value: float, worst: float, bar: float) -> str:
     """Whether "at most `bar`" holds for the whole interval (its worst end is `worst`) or for the value alone."""
     if worst <= bar:
-        return "**Holds.**"
-    return "**Holds in the mean, not over the whole interval.**" if value <= bar else FAILS
+        return HOLDS
+    return IN_THE_MEAN if value <= bar else FAILS
 
 
 def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ def comparison(
         "rpd_sym": pd.value, "rpd_low": pd.low, "rpd_high": pd.high,
         "rpd_ratio": relative.value, "ratio_low": relative.low, "ratio_high": relative.high,
         "top1_swap": swap.value, "swap_low": swap.low, "swap_high": swap.high,
+        **it.user_measures(),
     }  # fmt: skip
     if scores is not None:
         costs = scores[name].costs

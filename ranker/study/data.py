@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,49 @@ _VALIDATION_SHARE = 4
 """One request in so many chooses the learning rate; the others are what is reported."""
 
 
+_ID_VALUES = 100
+"""A categorical feature of more values than this is an identity: a user, an item, a city."""
+
+
+@dataclass(frozen=True)
+class LogChange:
+    """A property of the log turned for an experiment.
+
+    Attributes:
+        label_noise: share of the training labels that are flipped, each row's fate the same in every call; in [0, 0.5].
+        ids_only: features other than identities (`_ID_VALUES`) are missing in every row, numbers are 0.
+    """
+
+    label_noise: float = 0.0
+    ids_only: bool = False
+
+    def train(self, rows: Examples, inputs: Inputs) -> Examples:
+        """The training rows under this change."""
+        label = rows.label
+        if self.label_noise:
+            flipped = np.random.default_rng(_NOISE_SEED).random(label.shape[0]) < self.label_noise
+            label = tf.where(flipped, 1.0 - label, label)
+        return self.features(
+            Examples(ids=rows.ids, dense=rows.dense, label=label, weight=rows.weight), inputs
+        )
+
+    def features(self, rows: Examples, inputs: Inputs) -> Examples:
+        """The rows with the features that this change leaves."""
+        if not self.ids_only:
+            return rows
+        present = np.concatenate([[c.size > _ID_VALUES] * c.width for c in inputs.embedded])
+        return Examples(
+            ids=tf.where(present, rows.ids, 0),
+            dense=tf.zeros_like(rows.dense),
+            label=rows.label,
+            weight=rows.weight,
+        )
+
+
+_NOISE_SEED = 0x1ABE1
+UNCHANGED = LogChange()
+
+
 @dataclass(frozen=True)
 class StudySource:
     """Where the rows come from; other processes load them from it.
@@ -29,15 +72,17 @@ class StudySource:
         experiment: the configuration of the run.
         run: the run directory, after `prepare`.
         rows: at most so many training rows, the first of the base order; None takes all.
+        change: what is changed in them.
     """
 
     experiment: Experiment
     run: Path
     rows: int | None = None
+    change: LogChange = UNCHANGED
 
     def load(self) -> StudyData:
         """Reads the rows; raises as `load`."""
-        return load(self.experiment, self.run, self.rows)
+        return load(self.experiment, self.run, self.rows, self.change)
 
 
 @dataclass(frozen=True)
@@ -70,13 +115,16 @@ class StudyData:
         return self.request % _VALIDATION_SHARE == 0
 
 
-def load(experiment: Experiment, run: Path, rows: int | None = None) -> StudyData:
+def load(
+    experiment: Experiment, run: Path, rows: int | None = None, change: LogChange = UNCHANGED
+) -> StudyData:
     """Reads a prepared run.
 
     Args:
         experiment: its configuration.
         run: the run directory, after `prepare`.
         rows: take at most so many training rows, the first of the base order.
+        change: what is changed in the log.
 
     Raises:
         UserError: the run is not prepared, or has no held-out rows.
@@ -92,6 +140,8 @@ def load(experiment: Experiment, run: Path, rows: int | None = None) -> StudyDat
             weight=train.weight[:rows],
         )
         key = fingerprint(key, rows)
+    if change != UNCHANGED:
+        key = fingerprint(key, asdict(change))
     encoder = FeatureEncoder(inputs)
     parse = parse_block(encoder, weighted=False, requests=True)
     parts: dict[str, list[np.ndarray]] = {n: [] for n in ("ids", "dense", "label", "request", "item")}
@@ -106,12 +156,13 @@ def load(experiment: Experiment, run: Path, rows: int | None = None) -> StudyDat
         raise UserError(f"{layout.split_dir(run, 'eval')}: no held-out rows; run `ranker prepare` first")
     whole = {name: np.concatenate(values) for name, values in parts.items()}
     label = whole["label"]
+    held_out = Examples(ids=whole["ids"], dense=whole["dense"], label=label, weight=np.ones_like(label))
     return StudyData(
-        StudySource(experiment, run, rows),
+        StudySource(experiment, run, rows, change),
         inputs,
         key,
-        train,
-        Examples(ids=whole["ids"], dense=whole["dense"], label=label, weight=np.ones_like(label)),
+        change.train(train, inputs),
+        change.features(held_out, inputs),
         label,
         np.unique(whole["request"], return_inverse=True)[1],
         np.unique(whole["item"], return_inverse=True)[1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.json_text import json_text
 from ranker.study import claims, output
-from ranker.study.claims import RELU, verdict
+from ranker.study.claims import verdict
 from ranker.study.comparison import Row, as_text, compare_with_rival, comparison
 from ranker.study.data import StudyData, load
+from ranker.study.evidence_conditions import long_training_claim, map_claim
 from ranker.study.evidence_pictures import labelled, plane
 from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.study.options import Report, StudyOptions
-from ranker.study.recipes import arms, label, mitigations
+from ranker.study.recipes import FAMILIES, RELU, SMELU, Overrides, arms, mitigations
 from ranker.study.trainings import Scores, Trainings
+from ranker.training.replica import with_decided_epochs
 
 LOWER = 0.0003
 """An AUC whose difference's lower bound is above minus this counts as not lower."""
@@ -50,16 +53,33 @@ class Evidence:
         chosen: Sequence[int],
     ):
         out.mkdir(parents=True, exist_ok=True)
-        self.experiment, self.out, self.options = experiment, out, options
+        self.experiment, self.run_dir, self.out = experiment, run_dir, out
+        self.options, self.report = options, report
         self.data: StudyData = load(experiment, run_dir, options.rows)
-        recipes = claims.recipes(chosen, options.quick, self.rate)
-        trainings = Trainings(self.data, options.cache_in(out), options.lanes, report)
-        self.scores: dict[str, Scores] = trainings.scores(arms(experiment, recipes), options.replicas)
-        rows = np.ones(len(self.data.label), bool)
-        self.measured = {
-            name: MeasuredRecipe(self.data, rows, recipe_scores.scores)
-            for name, recipe_scores in self.scores.items()
+        self.scores: dict[str, Scores] = {}
+        self.measured: dict[str, MeasuredRecipe] = {}
+        self.train(claims.recipes(chosen, options.quick, self.rate))
+
+    def train(self, recipes: Mapping[str, Overrides]) -> None:
+        """Trains and measures recipes, those with `epochs: auto` for as long as their pilot decides."""
+        scores = self.scores_on(self.data, recipes)
+        self.scores |= scores
+        self.measured |= self.measure(self.data, scores)
+
+    def scores_on(self, data: StudyData, recipes: Mapping[str, Overrides]) -> dict[str, Scores]:
+        """The predictions of recipes that are trained on `data`."""
+        trainings = Trainings(data, self.options.cache_in(self.out), self.options.lanes, self.report)
+        experiments = {
+            name: with_decided_epochs(arm, self.run_dir) if arm.training.epochs == "auto" else arm
+            for name, arm in arms(self.experiment, recipes).items()
         }
+        return trainings.scores(experiments, self.options.replicas)
+
+    @staticmethod
+    def measure(data: StudyData, scores: Mapping[str, Scores]) -> dict[str, MeasuredRecipe]:
+        """Recipes measured on all held-out rows of `data`."""
+        rows = np.ones(len(data.label), bool)
+        return {name: MeasuredRecipe(data, rows, recipe.scores) for name, recipe in scores.items()}
 
     @property
     def rate(self) -> float:
@@ -88,7 +108,8 @@ def run(
     """Tests the claims with the numbers given; arguments as `Evidence`.
 
     Returns:
-        What the page says, as plain data; also in `evidence.json`.
+        What the page says, as plain data; also in `evidence.json`, where the claims that are not chosen stay as an earlier
+        run left them, each with the size of its run.
 
     Raises:
         UserError: no such claim.
@@ -97,31 +118,48 @@ def run(
     if unknown or not chosen:
         raise UserError(f"--claim must be one of {', '.join(map(str, claims.ALL))}. Received: {unknown}")
     it = Evidence(experiment, run_dir, out, options, report, chosen)
-    document = {
-        "name": experiment.name,
+    size = {
         "replicas": options.replicas,
         "quick": options.quick,
         "train_rows": int(it.data.train.label.shape[0]),
         "eval_rows": len(it.data.label),
         "requests": int(it.data.request.max()) + 1,
-        "claims": [
-            {"number": number, "title": claims.TITLES[number], **CLAIMS[number](it)}
-            for number in sorted(set(chosen))
-        ],
     }
-    (out / "evidence.json").write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
+    tested = {
+        number: {"number": number, "title": claims.TITLES[number], **size, **CLAIMS[number](it)}
+        for number in sorted(set(chosen))
+    }
+    path = out / "evidence.json"
+    by_number = tested if options.quick else _earlier(path) | tested
+    document = {"name": experiment.name, "claims": [by_number[number] for number in sorted(by_number)]}
+    path.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
     return document
+
+
+def _earlier(path: Path) -> dict[int, Claim]:
+    """The claims of earlier runs that were not quick, by number."""
+    if not path.exists():
+        return {}
+    saved = json.loads(path.read_text(encoding="utf-8"))["claims"]
+    claims_by_number = {claim["number"]: claim for claim in saved if not claim["quick"]}
+    for claim in claims_by_number.values():
+        # JSON has no NaN: of a recipe without a match in AUC there is no ratio.
+        claim["rows"] = [
+            {k: float("nan") if v is None else v for k, v in row.items()} for row in claim["rows"]
+        ]
+    return claims_by_number
 
 
 def recipe_claim(it: Evidence) -> Claim:
     """In the recipe: SmeLU against ReLU."""
-    rows = [comparison(name, it.measured, RELU) for name in claims.recipe(it.options.quick)]
+    base = RELU.label
+    rows = [comparison(name, it.measured, base) for name in claims.recipe(it.options.quick)]
     verdicts = []
     for name, (most, swaps, gain) in claims.BARS.items():
         if name not in it.measured:
             continue
-        pd, swap = (ratio(it.measured[name], it.measured[RELU], m) for m in ("rpd_sym", "top1_swap"))
-        auc = auc_difference(it.measured[name], it.measured[RELU])
+        pd, swap = (ratio(it.measured[name], it.measured[base], m) for m in ("rpd_sym", "top1_swap"))
+        auc = auc_difference(it.measured[name], it.measured[base])
         verdicts += [
             f"{verdict(pd.value, pd.high, most)} {name} has at most {most:.2f} of ReLU's relative PD: {as_text(pd)}.",
             f"{verdict(swap.value, swap.high, swaps)} {name} has at most {swaps:.2f} of ReLU's top1_swap: {as_text(swap)}.",
@@ -133,7 +171,7 @@ def recipe_claim(it: Evidence) -> Claim:
         verdicts,
         rows,
         labelled(rows),
-        f"Compared with {RELU}, the same recipe with ReLU. `last-step`: without averaging of the weights. `embeddings-0`: "
+        f"Compared with {base}, the same recipe with ReLU. `last-step`: without averaging of the weights. `embeddings-0`: "
         "embeddings start from zero, which ReLU never leaves (see the plane).",
     )
 
@@ -141,16 +179,16 @@ def recipe_claim(it: Evidence) -> Claim:
 def plane_claim(it: Evidence) -> Claim:
     """Compares the frontiers of the activations at equal AUC."""
     families = claims.plane(it.options.quick, it.rate)
-    base = next(iter(families[RELU]))
+    base = next(iter(families[RELU.label]))
     points = {f: [comparison(name, it.measured, base) for name in recipes] for f, recipes in families.items()}
     it.save("plane", [{"activation": family, **row} for family, rows in points.items() for row in rows])
     fronts = {family: claims.frontier(rows) for family, rows in points.items()}
     useful = max(row["auc"] for recipes in points.values() for row in recipes) - claims.USEFUL
     rows, verdicts = [], []
-    for family in [f for f in fronts if f != "smelu"]:
-        comparisons = [compare_with_rival(point, points["smelu"], it.measured) for point in fronts[family]]
+    for family in [f for f in fronts if f != SMELU.name]:
+        comparisons = [compare_with_rival(point, points[SMELU.name], it.measured) for point in fronts[family]]
         rows += [{"frontier of": family, **row} for row in comparisons]
-        verdicts.append(frontier_verdict(family, [r for r in comparisons if r["auc"] >= useful], useful))
+        verdicts += frontier_verdicts(family, [r for r in comparisons if r["auc"] >= useful], useful)
         weak = [r["rpd_ratio"] for r in comparisons if r["auc"] < useful]
         if weak:
             verdicts.append(
@@ -159,30 +197,43 @@ def plane_claim(it: Evidence) -> Claim:
             )
     verdicts.append(smoothness_verdict(it.measured, it.rate))
     about = (
-        f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. The picture leaves out those of an "
-        "AUC below what is of use. Every recipe: plane.csv."
+        f"{sum(map(len, points.values()))} recipes; dots are recipes, lines frontiers. SmeLU's family has its centred "
+        "members. The picture leaves out recipes of an AUC below what is of use. Every recipe: plane.csv."
     )
     return it.claim("frontier", verdicts, rows, plane(points, fronts, useful), about)
 
 
-def frontier_verdict(family: str, comparisons: Sequence[Row], useful: float) -> str:
+def frontier_verdicts(family: str, comparisons: Sequence[Row], useful: float) -> list[str]:
     """Says whether SmeLU is steadier than each recipe of a frontier at equal or better AUC; if not, from which AUC on."""
     if not comparisons:
-        return f"{family} has no recipe of use, from an AUC of {useful:.4f} on."
-    bar = 0.6 if family == RELU else 1.0
-    sentence = (
-        f"At equal AUC or better SmeLU has at most {bar:g} of {family}'s relative PD along {family}'s frontier where it "
-        f"is of use, from an AUC of {useful:.4f} on: {_worst(comparisons)}"
-    )
-    if all(row["rpd_ratio"] <= bar for row in comparisons):
-        return f"{verdict(0.0, max(row['ratio_high'] for row in comparisons), bar)} {sentence}."
-    first = next(
-        (i for i in range(len(comparisons)) if all(r["rpd_ratio"] <= bar for r in comparisons[i:])), None
-    )
-    if first is None:
-        return f"{claims.FAILS} {sentence}."
-    above = comparisons[first:]
-    return f"{claims.FAILS} {sentence}. It holds from an AUC of {above[0]['auc']:.4f} on: {_worst(above)}."
+        return [f"{family} has no recipe of use, from an AUC of {useful:.4f} on."]
+    bar, upper_bar = claims.RELU_BAR if family == RELU.label else claims.RIVAL_BAR
+    bounded = f"{bar:g}" if bar == upper_bar else f"{bar:g} (upper bound {upper_bar:g})"
+    verdicts = [
+        f"{_along(comparisons, bar, upper_bar)} At equal AUC or better SmeLU has at most {bounded} of {family}'s "
+        f"relative PD along {family}'s frontier where it is of use, from an AUC of {useful:.4f} on: {_worst(comparisons)}."
+    ]
+    if verdicts[0].startswith(claims.FAILS):
+        # A recipe without a match in AUC has a ratio of NaN, which is at most nothing.
+        first = next(
+            (i for i in range(len(comparisons)) if all(r["rpd_ratio"] <= bar for r in comparisons[i:])), None
+        )
+        if first is not None:
+            above = comparisons[first:]
+            verdicts[0] += f" It holds from an AUC of {above[0]['auc']:.4f} on: {_worst(above)}."
+    if family != RELU.label:
+        half = comparisons[len(comparisons) // 2 :]
+        verdicts.append(
+            f"{_along(half, claims.UPPER_HALF_BAR, claims.UPPER_HALF_BAR)} On the half of that frontier with the higher "
+            f"AUC it has at most {claims.UPPER_HALF_BAR:g}: {_worst(half)}."
+        )
+    return verdicts
+
+
+def _along(comparisons: Sequence[Row], bar: float, upper_bar: float) -> str:
+    if not all(row["rpd_ratio"] <= bar for row in comparisons):
+        return claims.FAILS
+    return claims.HOLDS if all(row["ratio_high"] <= upper_bar for row in comparisons) else claims.IN_THE_MEAN
 
 
 def _worst(comparisons: Sequence[Row]) -> str:
@@ -206,7 +257,15 @@ def free_claim(it: Evidence) -> Claim:
     for name, (place, _) in claims.ladder(it.options.quick).items():
         measured = it.measured[name]
         pd, swap = (as_text(measured.interval(m)) for m in ("rpd_sym", "top1_swap"))
-        steps.append({**place, "rpd_sym": pd, "top1_swap": swap, "auc": as_text(measured.auc(), ".4f")})
+        steps.append(
+            {
+                **place,
+                "rpd_sym": pd,
+                "top1_swap": swap,
+                **measured.user_measures(),
+                "auc": as_text(measured.auc(), ".4f"),
+            }
+        )
     it.save("ladder", steps)
     base = next(iter(recipes))
     rows = [comparison(name, it.measured, base, it.scores) for name in recipes]
@@ -221,7 +280,9 @@ def free_claim(it: Evidence) -> Claim:
             f"[{best['ratio_low']:.2f}, {best['ratio_high']:.2f}], AUC {best['auc_gain']:+.4f} "
             f"[{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]."
         )
-    plain = min((r for r in single if r["recipe"].startswith(f"free-{RELU}")), key=lambda r: r["rpd_ratio"])
+    plain = min(
+        (r for r in single if r["recipe"].startswith(f"free-{RELU.label}")), key=lambda r: r["rpd_ratio"]
+    )
     verdicts.append(
         f"ReLU's own best is {plain['recipe']}: {plain['rpd_ratio']:.2f} [{plain['ratio_low']:.2f}, "
         f"{plain['ratio_high']:.2f}], AUC {plain['auc_gain']:+.4f}, top1_swap {plain['top1_swap']:.3f}."
@@ -234,7 +295,9 @@ def free_claim(it: Evidence) -> Claim:
 def mitigation_claim(it: Evidence) -> Claim:
     """SmeLU against the mitigations that it should replace, with costs."""
     recipes = mitigations(it.options.quick)
-    rows = [comparison(name, it.measured, RELU, it.scores) for name in [RELU, "smelu-1", *recipes]]
+    rows = [
+        comparison(name, it.measured, RELU.label, it.scores) for name in [RELU.label, SMELU.label, *recipes]
+    ]
     verdicts = []
     for name in recipes:
         pd = ratio(it.measured["smelu-1"], it.measured[name], "rpd_sym")
@@ -249,9 +312,9 @@ def mitigation_claim(it: Evidence) -> Claim:
 
 def smoothness_verdict(measured: Mapping[str, MeasuredRecipe], rate: float) -> str:
     """Says from which width of the transition on SmeLU loses AUC."""
-    tail = f"-layer-norm-rate-{rate:g}-average-0.1"
+    place = f"-layer-norm-rate-{rate:g}-average-0.1"
     measured_by_name = {
-        label(*m): measured[label(*m) + tail] for m in claims.FAMILY["smelu"] if label(*m) + tail in measured
+        m.label: measured[m.label + place] for m in FAMILIES["smelu"] if m.label + place in measured
     }
     best = max(measured_by_name, key=lambda name: measured_by_name[name].aucs.mean())
     parts = [
@@ -268,4 +331,6 @@ CLAIMS: dict[int, Callable[[Evidence], Claim]] = {
     2: plane_claim,
     3: free_claim,
     4: mitigation_claim,
+    5: long_training_claim,
+    6: map_claim,
 }

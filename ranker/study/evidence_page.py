@@ -9,49 +9,115 @@ from typing import Any
 
 from ranker.study.claims import TITLES
 from ranker.study.output import number
+from ranker.study.recipes import RELU, SMELU
 
 _HEAD = """# Evidence
 
 Written by `ranker study evidence` (`make evidence`); do not edit. Every number comes from the runs named here.
 
-How to read it: `rpd_sym` is the relative prediction difference between two replicas (0: they agree), `top1_swap` the
-share of requests whose first item differs; both are means over pairs of replicas. `rpd_ratio` is `rpd_sym` over that of
-the base recipe. Brackets are 95% intervals: of divergence a bootstrap over replicas and requests, of AUC over replicas
-(paired by their seeds) and requests. A claim *holds* if its whole interval meets the bar; one that does not says so. In
-pictures numbers are rows of the table below.
+## At a glance
+
+Two replicas of one model, trained from the same initialisation on the same rows in a slightly different order: how much
+less do they differ with SmeLU than with ReLU, everything else as shipped (LayerNorm, beta 1, weights averaged over the last
+10% of the steps)?
+"""
+_CLAIMS = """## The claims
+
+A claim *holds* if its whole 95% interval meets the bar; one that does not says so. Intervals of divergence are a bootstrap
+over replicas and requests, of AUC over replicas (paired by their seeds) and requests.
+"""
+_DETAILS = """## The details
+
+`rpd_sym` is the relative prediction difference between two replicas (0: they agree), `top1_swap` the share of requests whose
+first item differs, `set_churn@10` the share of the first ten items that differ, `consensus_regret` the share of expected
+clicks that a replica loses against the consensus of both; all are means over pairs of replicas. `rpd_ratio` is `rpd_sym`
+over that of the base recipe. Brackets are 95% intervals. In pictures numbers are rows of the table below.
 """
 
 
 def write(page: Path, evidence_of_runs: Sequence[tuple[dict[str, Any], Path]]) -> None:
-    """Writes the page.
+    """Writes the page: a table for everybody, then the claims, then the details.
 
     Args:
         page: the Markdown file.
         evidence_of_runs: each run's evidence, and the directory of its pictures.
     """
-    parts = [_HEAD]
-    for evidence, pictures in evidence_of_runs:
-        kind = " Quick: fewer recipes and replicas than a full run." if evidence["quick"] else ""
-        parts.append(
-            f"## {evidence['name']}\n\n{evidence['replicas']} replicas a recipe, {evidence['train_rows']:,} training rows, "
-            f"{evidence['eval_rows']:,} held-out rows in {evidence['requests']:,} requests.{kind}"
-        )
-        tested = {claim["number"] for claim in evidence["claims"]}
+    parts = [_HEAD, table([_glance(evidence) for evidence, _ in evidence_of_runs]), _CLAIMS]
+    for evidence, _ in evidence_of_runs:
+        parts.append(f"### {evidence['name']}")
         for claim in evidence["claims"]:
-            parts.append(f"### {claim['number']}. {claim['title']}")
-            parts.append("\n".join(f"- {text}" for text in claim["verdicts"]))
-            parts.append(claim["about"])
-            if claim["picture"]:
-                where = os.path.relpath(pictures / f"{claim['picture']}.svg", page.parent)
-                parts.append(f"![{claim['title']}]({where})")
-            for title, rows in claim.get("more", {}).items():
-                parts += [f"{title}:", table(rows)]
-            parts.append(table([{"": i, **row} for i, row in enumerate(_short(claim["rows"]), 1)]))
+            parts += [
+                f"**{claim['number']}. {claim['title']}** ({_size(claim)})",
+                "\n".join(f"- {text}" for text in claim["verdicts"]),
+            ]
+        tested = {claim["number"] for claim in evidence["claims"]}
         untested = [f"{i} ({t[0].lower()}{t[1:]})" for i, t in TITLES.items() if i not in tested]
         if untested:
-            parts.append(f"Not tested in this run: {', '.join(untested)}. `make evidence` tests all.")
+            parts.append(f"Not tested on this log: {', '.join(untested)}.")
+    parts.append(_DETAILS)
+    for evidence, pictures in evidence_of_runs:
+        parts.append(f"### {evidence['name']} in detail")
+        for claim in evidence["claims"]:
+            if claim["rows"]:
+                parts += _detail(claim, page, pictures)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _glance(evidence: Mapping[str, Any]) -> dict[str, str]:
+    """One log's four numbers."""
+    rows = {
+        row["recipe"]: row
+        for claim in evidence["claims"]
+        if claim["number"] == 1
+        for row in _short(claim["rows"], digits=2)
+    }
+    if RELU.label not in rows or SMELU.label not in rows:
+        return dict.fromkeys(_GLANCE, "not tested") | {"log": evidence["name"]}
+    relu, smelu = rows[RELU.label], rows[SMELU.label]
+
+    def fall(key: str, places: int) -> str:
+        return f"{100 * _value(relu[key]):.{places}f}% to {100 * _value(smelu[key]):.{places}f}%"
+
+    cells = [
+        evidence["name"],
+        smelu["rpd_ratio"],
+        fall("top1_swap", 1),
+        fall("consensus_regret", 3),
+        smelu["auc_gain"],
+    ]
+    return dict(zip(_GLANCE, cells, strict=True))
+
+
+_GLANCE = (
+    "log",
+    "relative prediction difference, as a share of ReLU's",
+    "requests whose first item differs, ReLU to SmeLU",
+    "expected clicks lost, ReLU to SmeLU",
+    "change of AUC",
+)
+
+
+def _value(cell: Any) -> float:
+    return float(cell.split()[0]) if isinstance(cell, str) else cell
+
+
+def _size(claim: Mapping[str, Any]) -> str:
+    kind = ", quick: fewer recipes and replicas than a full run" if claim["quick"] else ""
+    return (
+        f"{claim['replicas']} replicas a recipe, {claim['train_rows']:,} training rows, {claim['eval_rows']:,} held-out "
+        f"rows in {claim['requests']:,} requests{kind}"
+    )
+
+
+def _detail(claim: Mapping[str, Any], page: Path, pictures: Path) -> list[str]:
+    parts = [f"#### {claim['number']}. {claim['title']}", claim["about"]]
+    if claim["picture"]:
+        where = os.path.relpath(pictures / f"{claim['picture']}.svg", page.parent)
+        parts.append(f"![{claim['title']}]({where})")
+    for title, rows in claim.get("more", {}).items():
+        parts += [f"{title}:", table(rows)]
+    return [*parts, table([{"": i, **row} for i, row in enumerate(_short(claim["rows"]), 1)])]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -70,8 +136,8 @@ _INTERVALS = {
 }
 
 
-def _short(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Values with their intervals in one cell."""
+def _short(rows: Sequence[Mapping[str, Any]], digits: int = 3) -> list[dict[str, Any]]:
+    """Values with their intervals in one cell, differences of AUC to four digits, others to `digits`."""
     bounds = {key for pair in _INTERVALS.values() for key in pair}
     short = []
     for row in rows:
@@ -81,8 +147,10 @@ def _short(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if key in bounds:
                 continue
             if low in row:
-                form = "+.4f" if key == "auc_gain" else ".3f"
+                form = "+.4f" if key == "auc_gain" else f".{digits}f"
                 cells[key] = f"{value:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
+            elif key in ("set_churn@10", "consensus_regret"):
+                cells[key] = f"{value:.2g}"
             elif key in ("auc", "smelu_auc", "logloss"):
                 cells[key] = f"{value:.4f}"
             elif key == "parameters":

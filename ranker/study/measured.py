@@ -12,7 +12,11 @@ from ranker.divergence import Interval, RequestBatch
 from ranker.divergence.quality import auc_components
 from ranker.study.data import StudyData
 
-DIVERGENCE = ("rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "top1_swap", "set_churn@10", "pair_inversion")
+DIVERGENCE = (
+    "rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "top1_swap", "set_churn@10", "pair_inversion", "consensus_regret",
+)  # fmt: skip
+USER_MEASURES = ("set_churn@10", "consensus_regret")
+"""What a user would notice, beside the headline measures in every table: other items in the list, and clicks lost."""
 _DRAWS = 1000
 
 
@@ -67,6 +71,10 @@ class MeasuredRecipe:
         """A divergence measure: the mean over pairs of replicas."""
         numerator, weight = self.sums[name]
         return float((numerator.sum(axis=1) / weight.sum(axis=1)).mean())
+
+    def user_measures(self) -> dict[str, float]:
+        """The values of `USER_MEASURES`."""
+        return {name: self.value(name) for name in USER_MEASURES}
 
     def interval(self, name: str) -> Interval:
         """The measure with its 95% interval over replicas and requests."""

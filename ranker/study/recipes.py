@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ranker.config import Experiment, build
 from ranker.errors import UserError
@@ -11,32 +11,50 @@ from ranker.errors import UserError
 Overrides = dict[str, Any]
 
 
-def activation(name: str, beta: float | None = None) -> Overrides:
-    """One activation."""
-    return {"model.activation": {"name": name} if beta is None else {"name": name, "beta": beta}}
+class Member(NamedTuple):
+    """A member of a family of activations: its name, its smoothness, and whether it passes through the origin."""
+
+    name: str
+    beta: float | None = None
+    centred: bool = False
+
+    @property
+    def label(self) -> str:
+        """For example `smelu-1` or `smelu-2-centred`."""
+        smoothness = "" if self.beta is None else f"-{self.beta:g}"
+        return f"{self.name}{smoothness}{'-centred' if self.centred else ''}"
+
+    @property
+    def overrides(self) -> Overrides:
+        """The activation of every hidden layer."""
+        spec: dict[str, Any] = {"name": self.name}
+        if self.beta is not None:
+            spec["beta"] = self.beta
+        if self.centred:
+            spec["centred"] = True
+        return {"model.activation": spec}
 
 
-def label(name: str, beta: float | None = None) -> str:
-    """An activation's name with its smoothness, for example `smelu-1`."""
-    return name if beta is None else f"{name}-{beta:g}"
+RELU, SMELU = Member("relu"), Member("smelu", 1.0)
+FAMILIES: dict[str, list[Member]] = {
+    "relu": [RELU],
+    "smelu": [Member("smelu", beta, centred) for centred in (False, True) for beta in (0.5, 1.0, 2.0)],
+    "swish": [Member("swish", 1.0), Member("swish", 2.0)],
+    "gelu": [Member("gelu")],
+    "softplus": [Member("softplus", 1.0), Member("softplus", 1.0, centred=True)],
+    "mish": [Member("mish")],
+}
+"""Activation to its members under study. SmeLU grows smoother with beta, Swish and Softplus sharper."""
 
 
-def curves(quick: bool) -> dict[str, list[float | None]]:
-    """Activation to its smoothness parameters; SmeLU grows smoother with beta, Swish and Softplus sharper."""
-    if quick:
-        return {"relu": [None], "smelu": [1.0]}
-    return {
-        "relu": [None],
-        "smelu": [0.25, 0.5, 1.0, 2.0, 4.0],
-        "swish": [1.0, 2.0, 4.0],
-        "gelu": [None],
-        "softplus": [1.0, 2.0, 4.0],
-    }
+def families(quick: bool) -> dict[str, list[Member]]:
+    """`FAMILIES`, or the part of it that a quick run trains."""
+    return {"relu": [RELU], "smelu": [SMELU]} if quick else FAMILIES
 
 
 def mitigations(quick: bool) -> dict[str, Overrides]:
     """The mitigations that SmeLU should replace, each with ReLU."""
-    relu = activation("relu")
+    relu = RELU.overrides
     recipes: dict[str, Overrides] = {
         "relu-ensemble-3": relu | {"mitigation": {"name": "ensemble", "components": 3}}
     }

@@ -16,7 +16,7 @@ from ranker.study import output
 from ranker.study.data import load
 from ranker.study.measured import MeasuredRecipe
 from ranker.study.options import Answer, Report, StudyOptions
-from ranker.study.recipes import Overrides, activation, arms
+from ranker.study.recipes import RELU, SMELU, Overrides, arms
 from ranker.study.trainings import Trainings
 
 LEVELS = {
@@ -59,6 +59,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
                 "top1_swap": swap.value,
                 "top1_swap_low": swap.low,
                 "top1_swap_high": swap.high,
+                **measured.user_measures(),
                 "auc": float(measured.aucs.mean()),
             }
         )
@@ -82,7 +83,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
 def grid(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
     """Name to (place in the grid, overrides)."""
     windows: list[int | str] = [256, "full"] if quick else [1, 16, 256, 4096, "full"]
-    activations = {"relu": activation("relu"), "smelu-1": activation("smelu", 1.0)}
+    activations = {member.label: member.overrides for member in (RELU, SMELU)}
     towers = (
         {"128-64-32": [128, 64, 32]}
         if quick

@@ -20,7 +20,7 @@ from ranker.study import output
 from ranker.study.data import StudyData, load
 from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.study.options import Answer, Report, StudyOptions
-from ranker.study.recipes import Overrides, activation, arms, curves, label, mitigations
+from ranker.study.recipes import RELU, Overrides, arms, families, mitigations
 from ranker.study.trainings import Scores, Trainings
 
 RATE = "training.optimizer.learning_rate"
@@ -44,12 +44,8 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
     trainings = Trainings(data, options.cache_in(out), options.lanes, report)
-    family = {name: [label(name, beta) for beta in betas] for name, betas in curves(options.quick).items()}
-    plain = {
-        label(name, beta): activation(name, beta)
-        for name, betas in curves(options.quick).items()
-        for beta in betas
-    }
+    family = {name: [m.label for m in members] for name, members in families(options.quick).items()}
+    plain = {m.label: m.overrides for members in families(options.quick).values() for m in members}
     chosen = best_rates(experiment, plain, trainings, options.quick)
     rate = {RATE: chosen["relu"][RATE]}
     overrides = chosen | {name: mitigation | rate for name, mitigation in mitigations(options.quick).items()}
@@ -188,7 +184,7 @@ def _say(best: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def _save_recipe(experiment: Experiment, recipe: Overrides, out: Path) -> None:
-    tree = experiment.model_dump(mode="json") | {"arms": {"smelu": recipe, "relu": activation("relu")}}
+    tree = experiment.model_dump(mode="json") | {"arms": {"smelu": recipe, "relu": RELU.overrides}}
     (out / "recipe.yaml").write_text(
         yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )

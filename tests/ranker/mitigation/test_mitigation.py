@@ -24,6 +24,7 @@ RECIPES = {
     "codistillation": {"name": "codistillation"},
     "distillation": {"name": "distillation", "components": 2},
     "anchor": {"name": "anchor"},
+    "anchor chain": {"name": "anchor", "weight": 0.8, "chain": 2},
 }
 
 
@@ -122,6 +123,31 @@ def test_an_ensembles_first_component_is_the_plain_replica(prepared, inputs, exa
     plain = learn(experiment(None), prepared, architecture, examples, [seeds])[0].components[0]
     ensemble = learn(experiment(RECIPES["ensemble"]), prepared, architecture, examples, [seeds], lanes=2)[0]
     assert all(plain[name].tobytes() == ensemble.components[0][name].tobytes() for name in plain)
+
+
+def test_an_anchor_that_is_a_replica_already_has_no_chain():
+    with pytest.raises(UserError, match=r"chain must be 1 .*Received: chain=2"):
+        experiment({"name": "anchor", "replica": "replicas/plain/0", "chain": 2})
+
+
+def test_the_second_anchor_of_a_chain_learns_from_the_first(prepared, inputs, examples):
+    architecture = design(inputs, experiment(None).model)
+    seeds = derive(1, 0, ["init"])
+    predictions = [
+        predict(
+            architecture,
+            learn(
+                experiment({"name": "anchor", "weight": 1.0, "chain": chain}),
+                prepared,
+                architecture,
+                examples,
+                [seeds],
+            )[0].components,
+            examples,
+        )
+        for chain in (1, 2)
+    ]
+    assert np.abs(predictions[0] - predictions[1]).max() > 1e-5
 
 
 def test_an_anchor_that_is_not_there_is_named(prepared, inputs, examples):

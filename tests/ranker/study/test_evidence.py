@@ -26,7 +26,7 @@ def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
     assert done.exit_code == 0
     found = json.loads((tmp_path / "docs/evidence/tiny/evidence.json").read_text())
     text = page.read_text()
-    assert len(found["claims"]) == 4
+    assert len(found["claims"]) == len(claims.ALL)
     for claim in found["claims"]:
         assert claim["title"] in text
         assert claim["verdicts"]
@@ -40,11 +40,13 @@ def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
     recipes = claims.recipes(claims.ALL, False, 0.05)
     assert len(arms(study_experiment, recipes)) == len(recipes)
     assert all(len(claims.recipes([n], False, 0.05)) < len(recipes) for n in claims.ALL)
+    for later in (claims.long_training(False), claims.log_map(False)):
+        assert arms(study_experiment, {name: overrides for name, (_, overrides) in later.items()})
 
 
 def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_path, quick):
-    with pytest.raises(UserError, match=r"--claim must be one of 1, 2, 3, 4. Received: \[5\]"):
-        evidence.run(study_experiment, study_run, tmp_path, quick, print, [1, 5])
+    with pytest.raises(UserError, match=r"--claim must be one of 1, 2, 3, 4, 5, 6. Received: \[7\]"):
+        evidence.run(study_experiment, study_run, tmp_path, quick, print, [1, 7])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def matched(auc, ratio, high, smelu="smelu-1"):
     ],
 )
 def test_steadier_along_a_frontier(found, expected):
-    assert re.match(expected.replace("**", r"\*\*"), evidence.frontier_verdict("relu", found, 0.6))
+    assert re.match(expected.replace("**", r"\*\*"), evidence.frontier_verdicts("relu", found, 0.6)[0])
 
 
 def test_no_two_recipes_share_a_name(monkeypatch):
