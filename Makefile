@@ -116,7 +116,7 @@ bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
 EVIDENCE_DIR ?= runs/evidence
 EVIDENCE_PAGE ?= docs/evidence.md
 .PHONY: evidence
-evidence: .venv/.ready  ## EVIDENCE_PAGE: the claims on the generated log, and on ml-1m in STEADY_RANKER_DATA where that is
+evidence: .venv/.ready  ## EVIDENCE_PAGE: the claims on the generated log, and on ml-1m and frappe in STEADY_RANKER_DATA where they are
 	set -e; runs="--run-dir $(EVIDENCE_DIR)/synthetic"; \
 	[ -d $(EVIDENCE_DIR)/log ] || $(BIN)/python -m ranker.synthetic $(EVIDENCE_DIR)/log; \
 	$(BIN)/ranker prepare --config configs/quickstart.yaml --set data.root=$(EVIDENCE_DIR)/log --set training.epochs=1 \
@@ -125,6 +125,11 @@ evidence: .venv/.ready  ## EVIDENCE_PAGE: the claims on the generated log, and o
 	  $(BIN)/ranker prepare --config configs/movielens-1m-binary.yaml --set "data.root=$$STEADY_RANKER_DATA/ml-1m" \
 	    --set 'data.split={by: hash, of: [user_id, movie_id], eval: 0.1}' --run-dir $(EVIDENCE_DIR)/ml-1m; \
 	  runs="--run-dir $(EVIDENCE_DIR)/ml-1m $$runs"; \
+	fi; \
+	if [ -d "$$STEADY_RANKER_DATA/frappe" ]; then \
+	  $(BIN)/ranker prepare --config configs/frappe.yaml --set "data.root=$$STEADY_RANKER_DATA/frappe" \
+	    --run-dir $(EVIDENCE_DIR)/frappe; \
+	  runs="$$runs --run-dir $(EVIDENCE_DIR)/frappe"; \
 	fi; \
 	$(BIN)/ranker study evidence $$runs --page $(EVIDENCE_PAGE) $(ARGS)
 

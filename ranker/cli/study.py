@@ -88,7 +88,7 @@ def evidence(
     quick: _Quick = False,
     claim: Annotated[
         list[int] | None,
-        typer.Option(help="Only this claim, 1 to 6, may be repeated; the others stay as they were."),
+        typer.Option(help="Only this claim, 1 to 7, may be repeated; the others stay as they were."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ranker.study.recipes import RELU, SMELU, Member, Overrides, families, mitigations
@@ -14,6 +14,7 @@ TITLES = {
     4: "Ensembles and distillation, with their cost",
     5: "Long training, and what keeps replicas together",
     6: "Where it helps and where not: the properties of a log",
+    7: "What may be mixed in one deployment: machines, precision, quantised serving",
 }
 ALL = tuple(TITLES)
 """The claims' numbers."""
@@ -72,8 +73,16 @@ UPPER_HALF_BAR = 0.8
 """On the half of a smooth rival's frontier with the higher AUC: at most so much of its relative PD."""
 
 
-def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
-    """Activation to the recipes of its frontier: smoothness, normalisation with its rate, averaging, embeddings."""
+def plane(
+    quick: bool, rate: float, members_by_family: Mapping[str, Sequence[Member]] | None = None
+) -> dict[str, dict[str, Overrides]]:
+    """Activation to the recipes of its frontier: smoothness, normalisation with its rate, averaging, embeddings.
+
+    Args:
+        quick: the first place of the plane alone.
+        rate: the configured learning rate.
+        members_by_family: activation to its members; default: those of the evidence.
+    """
     places: dict[str, Overrides] = {
         f"{norm}-norm-rate-{times * rate:g}": {_NORM: norm, _RATE: times * rate}
         for norm, times in (("layer", 1), ("rms", 1), ("none", 8))
@@ -90,7 +99,7 @@ def plane(quick: bool, rate: float) -> dict[str, dict[str, Overrides]]:
             for place, changes in places.items()
             for average in PLANE_AVERAGES
         }
-        for family, members in families(quick).items()
+        for family, members in (members_by_family or families(quick)).items()
     }
 
 

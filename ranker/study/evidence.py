@@ -17,7 +17,7 @@ from ranker.study import claims, output
 from ranker.study.claims import verdict
 from ranker.study.comparison import Row, as_text, compare_with_rival, comparison
 from ranker.study.data import StudyData, load
-from ranker.study.evidence_conditions import long_training_claim, map_claim
+from ranker.study.evidence_conditions import long_training_claim, machines_claim, map_claim
 from ranker.study.evidence_pictures import labelled, plane
 from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.study.options import Report, StudyOptions
@@ -333,4 +333,5 @@ CLAIMS: dict[int, Callable[[Evidence], Claim]] = {
     4: mitigation_claim,
     5: long_training_claim,
     6: map_claim,
+    7: machines_claim,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranker.study import claims
+from ranker.study import claims, rungs
 from ranker.study.comparison import Row, comparison
 from ranker.study.data import LogChange, load
 from ranker.study.evidence_pictures import labelled
@@ -109,6 +109,17 @@ def map_claim(it: Evidence) -> dict[str, Any]:
     )
     pictured = [{**row, "recipe": SMELU.label} for row in rows]
     return it.claim("map", [v for v in verdicts if v], rows, labelled(pictured), about)
+
+
+def machines_claim(it: Evidence) -> dict[str, Any]:
+    """How far replicas of equal seeds are apart on other machines, in other precision, and quantised."""
+    rows = rungs.measure(it.experiment, it.run_dir, it.data, it.options.quick, it.report)
+    it.save("rungs", rows)
+    about = (
+        "One pair a row, not several replicas, trained on at most 100,000 rows: intervals are over requests alone. TensorFlow "
+        "Lite serves from encoded inputs on, as it has no text lookups among its own operations."
+    )
+    return {"verdicts": [rungs.say(rows)], "rows": rows, "picture": "", "about": about}
 
 
 def _effect(rows: Sequence[Row], key: str) -> str:

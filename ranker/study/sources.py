@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 
 from ranker.config import Experiment
-from ranker.study import output
+from ranker.study import output, rungs
 from ranker.study.data import load
 from ranker.study.measured import MeasuredRecipe
 from ranker.study.options import Answer, Report, StudyOptions
@@ -67,7 +67,9 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
     towers = list(dict.fromkeys(row["tower"] for row in rows))
     for tower in towers:
         output.save_picture(out, f"sources-{tower}", draw([r for r in rows if r["tower"] == tower]))
-    text = _say(rows)
+    machines = rungs.measure(experiment, run_dir, data, options.quick, report)
+    output.save_table(out, "rungs", machines)
+    text = f"{_say(rows)} {rungs.say(machines)}"
     sections = [
         output.PageSection(
             f"Relative prediction difference, tower {tower}",
@@ -76,7 +78,16 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
         )
         for tower in towers
     ]
-    sections.append(output.PageSection("Numbers", "Levels are those of the noise ladder.", "", rows))
+    sections += [
+        output.PageSection("Numbers", "Levels are those of the noise ladder.", "", rows),
+        output.PageSection(
+            "Between asked twice and retrained",
+            "One pair a row, of equal seeds but in the last kind: another kind of machine, another precision, "
+            "TensorFlow Lite.",
+            "",
+            machines,
+        ),
+    ]
     return Answer(text, output.save_page(out, "Where replicas' differences come from", text, sections))
 
 

@@ -39,14 +39,20 @@ class DenseStep:
         optimizer: the rule; its learning rate comes with each step.
         packing: how weights are packed.
         objective: the loss.
+        forward: computes the logits.
     """
 
     def __init__(
-        self, architecture: Architecture, optimizer: Optimizer, packing: Packing, objective: Objective
+        self,
+        architecture: Architecture,
+        optimizer: Optimizer,
+        packing: Packing,
+        objective: Objective,
+        forward: type[Forward] = Forward,
     ):
         self._architecture, self._optimizer = architecture, optimizer
         self._packing, self._objective = packing, objective
-        self._forward = Forward(architecture)
+        self._forward = forward(architecture)
         self._compiled = tf.function(self._run, jit_compile=True)
 
     def __call__(

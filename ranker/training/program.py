@@ -17,6 +17,7 @@ from ranker.config import Training
 from ranker.training import optimizers
 from ranker.training.dense_step import DenseState, DenseStep
 from ranker.training.examples import Examples
+from ranker.training.forward import Forward
 from ranker.training.objective import Objective, cross_entropy
 from ranker.training.packing import Group, Packing
 from ranker.training.schedule import Schedule
@@ -40,6 +41,7 @@ class Program(tf.Module):
         noise: each tower's seed of the dropout; default: 0.
         like: a program of equal architecture, objective, towers and averages, whose training differs at most in
             its learning rate: its compiled step is used again.
+        forward: computes the logits.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Program(tf.Module):
         together: bool = False,
         noise: Sequence[int] | None = None,
         like: Program | None = None,
+        forward: type[Forward] = Forward,
     ):
         super().__init__(name="program")
         optimizer, self._together = training.optimizer, together
@@ -63,7 +66,9 @@ class Program(tf.Module):
         self._packing = Packing(architecture, _WHOLE if whole else 0)
         self._noise = np.array([0] * len(weights) if noise is None else noise, np.int32)
         self._step: DenseStep = (
-            DenseStep(architecture, optimizer, self._packing, objective) if like is None else like._step
+            DenseStep(architecture, optimizer, self._packing, objective, forward)
+            if like is None
+            else like._step
         )
         dense = np.stack([self._packing.pack_dense(w) for w in weights])
         self._dense = DenseState(dense, optimizer, averages)

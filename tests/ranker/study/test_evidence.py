@@ -45,8 +45,8 @@ def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
 
 
 def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_path, quick):
-    with pytest.raises(UserError, match=r"--claim must be one of 1, 2, 3, 4, 5, 6. Received: \[7\]"):
-        evidence.run(study_experiment, study_run, tmp_path, quick, print, [1, 7])
+    with pytest.raises(UserError, match=r"--claim must be one of 1, 2, 3, 4, 5, 6, 7. Received: \[8\]"):
+        evidence.run(study_experiment, study_run, tmp_path, quick, print, [1, 8])
 
 
 @pytest.mark.parametrize(
