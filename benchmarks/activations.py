@@ -38,6 +38,7 @@ def rivals() -> dict[str, Callable[[tf.Tensor], tf.Tensor]]:
     return {
         "relu": tf.nn.relu,
         "smelu 1": smelu,
+        "smelu 1 centred": get({"name": "smelu", "beta": 1.0, "centred": True}),
         "smelu 0.5": get({"name": "smelu", "beta": 0.5}),
         "smelu 1, fused": fused(smelu),
         "swish": get("swish"),

@@ -116,8 +116,8 @@ def machines_claim(it: Evidence) -> dict[str, Any]:
     rows = rungs.measure(it.experiment, it.run_dir, it.data, it.options.quick, it.report)
     it.save("rungs", rows)
     about = (
-        "One pair a row, not several replicas, trained on at most 100,000 rows: intervals are over requests alone. TensorFlow "
-        "Lite serves from encoded inputs on, as it has no text lookups among its own operations."
+        "One pair a row, not several replicas, trained on at most 100,000 rows: intervals are over requests alone. "
+        "TensorFlow Lite serves from encoded inputs on, as it has no text lookups among its own operations."
     )
     return {"verdicts": [rungs.say(rows)], "rows": rows, "picture": "", "about": about}
 

@@ -133,13 +133,13 @@ def say(rows: Sequence[Row], choice: Choice) -> str:
     """The answer: the best recipe's gain over ReLU with its interval, or that none is shown."""
     by_name = {row["recipe"]: row for row in rows}
     best, relu = by_name[choice.best], by_name[choice.base]
-    if choice.best in (choice.base, choice.steadiest[RELU.name]) and choice.best.startswith(RELU.name):
+    if choice.best == choice.steadiest[RELU.name]:
         return f"Nothing tried is steadier than ReLU here without losing AUC; its recipe is {choice.best}."
     against = (
         f"{best['rpd_ratio']:.2f} [{best['ratio_low']:.2f}, {best['ratio_high']:.2f}] of the relative prediction difference "
         f"of ReLU at its best ({choice.base}), top-1 swaps {best['top1_swap']:.3f} against {relu['top1_swap']:.3f}, "
-        f"expected clicks lost {best['consensus_regret']:.2g} against {relu['consensus_regret']:.2g}, AUC {best['auc_gain']:+.4f} "
-        f"[{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]"
+        f"expected clicks lost {best['consensus_regret']:.2g} against {relu['consensus_regret']:.2g}, AUC "
+        f"{best['auc_gain']:+.4f} [{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]"
     )
     steady_relu = by_name[choice.steadiest[RELU.name]]
     own = (

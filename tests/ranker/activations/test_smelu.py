@@ -1,5 +1,8 @@
 """SmeLU's own properties and golden values."""
 
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,6 +37,30 @@ def test_golden_values():
     y, slope = value_slope([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
     assert y.tolist() == [0.0, 0.0, 0.0625, 0.25, 0.5625, 1.0, 2.0]
     assert slope.tolist() == [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def compiled_operations(centred):
+    """How often each arithmetic operation stands in the compiled value and slope; names, shapes and constants apart."""
+
+    @tf.function(jit_compile=True)
+    def value_and_slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = smelu(x, 2.0, centred=centred)
+        return y, tape.gradient(y, x)
+
+    program = value_and_slope.experimental_get_compiler_ir(tf.zeros([8, 8]))(stage="optimized_hlo")
+    operations = Counter(re.findall(r"= \S+ ([a-z-]+)\(", program))
+    return {
+        name: operations[name]
+        for name in ("add", "subtract", "multiply", "divide", "clamp", "maximum", "select")
+    }
+
+
+def test_the_centred_form_compiles_to_no_more_operations():
+    plain, centred = compiled_operations(False), compiled_operations(True)
+    assert plain["clamp"] >= 1
+    assert all(count <= plain[name] for name, count in centred.items()), (plain, centred)
 
 
 @pytest.mark.parametrize("beta", [1e-3, 0.1, 0.5, 1.0, 3.0, 1000.0])

@@ -8,8 +8,9 @@ import yaml
 
 from ranker.config import build
 from ranker.errors import UserError
+from ranker.study import data as study_data
 from ranker.study import shapes, sources, surface, swaps, tradeoff
-from ranker.study.data import load
+from ranker.study.data import LogChange, load
 from ranker.study.options import StudyOptions
 from ranker.study.recipes import arms
 from ranker.study.trainings import Trainings
@@ -104,6 +105,36 @@ def test_fewer_rows_are_other_data(study_experiment, study_run):
     whole, part = load(study_experiment, study_run), load(study_experiment, study_run, rows=100)
     assert int(part.train.label.shape[0]) == 100
     assert part.fingerprint != whole.fingerprint
+
+
+def test_flipped_labels_are_the_share_asked_for_and_the_same_rows_in_every_call(study_experiment, study_run):
+    whole = load(study_experiment, study_run)
+    noisy, again = (load(study_experiment, study_run, change=LogChange(label_noise=0.2)) for _ in range(2))
+    flipped = noisy.train.label.numpy() != whole.train.label.numpy()
+    assert 0.1 < flipped.mean() < 0.3
+    np.testing.assert_array_equal(noisy.train.label, again.train.label)
+    np.testing.assert_array_equal(noisy.label, whole.label)
+    assert noisy.fingerprint == again.fingerprint != whole.fingerprint
+    assert noisy.source.load().fingerprint == noisy.fingerprint
+
+
+def test_ids_only_leaves_features_of_many_values(study_experiment, study_run, monkeypatch):
+    whole = load(study_experiment, study_run)
+    sizes = {column.name: column.size for column in whole.inputs.embedded}
+    largest = max(sizes, key=sizes.__getitem__)
+    monkeypatch.setattr(study_data, "_ID_VALUES", sizes[largest] - 1)
+    ids = load(study_experiment, study_run, change=LogChange(ids_only=True))
+    start = 0
+    for column in whole.inputs.embedded:
+        part = slice(start, start + column.width)
+        for rows, all_rows in ((ids.train, whole.train), (ids.eval, whole.eval)):
+            expected = (
+                all_rows.ids[:, part] if sizes[column.name] == sizes[largest] else 0 * all_rows.ids[:, part]
+            )
+            np.testing.assert_array_equal(rows.ids[:, part], expected)
+        start += column.width
+    assert not np.any(ids.train.dense)
+    assert np.any(whole.train.dense)
 
 
 def test_a_recipe_that_does_not_fit_is_named(study_experiment):

@@ -1,0 +1,50 @@
+"""Rungs between asked twice and retrained: precision, TensorFlow Lite, and processes that fail."""
+
+import numpy as np
+import pytest
+
+from ranker.architecture import design
+from ranker.errors import UserError
+from ranker.mitigation.combined import served_model
+from ranker.seeds import derive
+from ranker.study import rungs
+from ranker.study.data import load
+from ranker.study.rung_worker import convert, serve, train_replica
+
+
+@pytest.fixture(scope="module")
+def trained(study_experiment, study_run):
+    data = load(study_experiment, study_run)
+    architecture = design(data.inputs, study_experiment.model)
+    weights = train_replica(study_experiment, architecture, data.train, derive(1, 0, ()))
+    return data, architecture, weights, served_model(architecture, [weights], False)
+
+
+def test_bfloat16_is_near_float32_and_not_the_same(trained, study_experiment):
+    data, architecture, weights, _ = trained
+    half = train_replica(study_experiment, architecture, data.train, derive(1, 0, ()), half=True)
+    assert all(value.dtype == np.float32 for value in half.values())
+    difference = max(np.abs(half[name] - weights[name]).max() for name in weights)
+    # bfloat16 has 8 bits: a step's gradient is off by 1 in 256, and all steps together move a weight by less than 2.
+    assert 1e-6 < difference < 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("float32", 1e-5), ("float16", 5e-3), ("int8 weights", 0.05), ("int8", 0.1)]
+)
+def test_tensorflow_lite_predicts_what_the_graph_does(trained, kind, most):
+    data, architecture, _, model = trained
+    expected = serve(model, data.eval)
+    predictions = convert(model, architecture, kind, data.train)(data.eval)
+    assert predictions.shape == expected.shape
+    assert np.abs(predictions - expected).max() < most
+
+
+def test_calls_of_another_size_give_every_row(trained):
+    data, _, _, model = trained
+    np.testing.assert_allclose(serve(model, data.eval, batch=7), serve(model, data.eval), atol=1e-6)
+
+
+def test_a_process_that_fails_is_named(study_experiment, tmp_path, trained):
+    with pytest.raises(UserError, match="the process of 'first' failed: "):
+        rungs.measure(study_experiment, tmp_path / "nowhere", trained[0], True, lambda text: None)
