@@ -89,18 +89,20 @@ def plane(
     }
     if quick:
         places = dict(list(places.items())[:1])
-    else:
-        # ReLU never leaves embeddings of zero behind a LayerNorm: its recipes there learn nothing, and stay in the plane.
-        places["embeddings-0"] = {_EMBEDDING: 0.0}
+    zero: dict[str, Overrides] = {"embeddings-0": {_EMBEDDING: 0.0}}
     return {
         family: {
             f"{member.label}-{place}-average-{average:g}": member.overrides | changes | {_AVERAGE: average}
             for member in members
-            for place, changes in places.items()
+            for place, changes in (places | zero if not quick and member in _FROM_ZERO else places).items()
             for average in PLANE_AVERAGES
         }
         for family, members in (members_by_family or families(quick)).items()
     }
+
+
+_FROM_ZERO = (SMELU, Member("smelu", 2.0), Member("swish", 1.0), Member("gelu"))
+"""Members that are also tried from embeddings of zero. ReLU never leaves those."""
 
 
 def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:

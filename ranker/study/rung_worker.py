@@ -147,7 +147,7 @@ def main(directory: Path) -> None:
                 scores[f"{name}/served"] = scores_of(dict(first))
             scores[f"{name}/trained"] = scores_of(weights)
             continue
-        np.savez(saved, **weights)
+        np.savez(saved, allow_pickle=False, **weights)
         model = served_model(architecture, [weights], False)
         scores[f"{name}/first"] = serve(model, data.eval)
         scores[f"{name}/again"] = serve(model, data.eval)
@@ -165,7 +165,7 @@ def main(directory: Path) -> None:
                 train_replica(recipe, architecture, data.train, seeds[source])
             )
     if scores:  # a worker that is not the chief has none
-        np.savez(directory / f"scores-{job['name']}.npz", **scores)
+        np.savez(directory / f"scores-{job['name']}.npz", allow_pickle=False, **scores)
 
 
 if __name__ == "__main__":
