@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ranker.study.recipes import RELU, SMELU, Member, Overrides, families, mitigations
+from ranker.study.recipes import RELU, SMELU, FamilyMember, Overrides, families, mitigations
 
 TITLES = {
     1: "In the recipe: same initialisation, windowed shuffle, LayerNorm",
@@ -74,7 +74,7 @@ UPPER_HALF_BAR = 0.8
 
 
 def plane(
-    quick: bool, rate: float, members_by_family: Mapping[str, Sequence[Member]] | None = None
+    quick: bool, rate: float, members_by_family: Mapping[str, Sequence[FamilyMember]] | None = None
 ) -> dict[str, dict[str, Overrides]]:
     """Activation to the recipes of its frontier: smoothness, normalisation with its rate, averaging, embeddings.
 
@@ -101,7 +101,7 @@ def plane(
     }
 
 
-_FROM_ZERO = (SMELU, Member("smelu", 2.0), Member("swish", 1.0), Member("gelu"))
+_FROM_ZERO = (SMELU, FamilyMember("smelu", 2.0), FamilyMember("swish", 1.0), FamilyMember("gelu"))
 """Members that are also tried from embeddings of zero. ReLU never leaves those."""
 
 
@@ -186,13 +186,15 @@ def long_training(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
     epochs = (1, LONG_EPOCHS[1]) if quick else LONG_EPOCHS
     recipes_by_name: dict[str, tuple[dict[str, Any], Overrides]] = {}
 
-    def add(member: Member, norm: str, count: int | str, remedy: str, changes: Overrides) -> None:
+    def add(member: FamilyMember, norm: str, count: int | str, remedy: str, changes: Overrides) -> None:
         place = {"activation": member.label, "norm": norm, "epochs": str(count), "remedy": remedy}
         name = "-".join(["long", *place.values()]).replace(" ", "-")
         recipes_by_name[name] = place, member.overrides | changes | {_EPOCHS: count}
 
-    for member in (RELU, SMELU) if quick else (RELU, SMELU, Member("smelu", 1.0, centred=True)):
-        for norm, changes in plain[:1] if quick else plain:
+    for norm, changes in plain[:1] if quick else plain:
+        # The offset of SmeLU that centring removes matters without normalisation.
+        centred = [FamilyMember("smelu", 1.0, centred=True)] if norm == "none" else []
+        for member in (RELU, SMELU, *centred):
             for count in epochs:
                 add(member, norm, count, "none", changes)
     for member in () if quick else (RELU, SMELU):
@@ -202,7 +204,7 @@ def long_training(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
     return recipes_by_name
 
 
-MAP_ROWS = 120_000
+MAP_ROWS = 60_000
 """The map's larger number of training rows."""
 MAP_FEW = 4
 """How many times fewer rows its smaller one is."""

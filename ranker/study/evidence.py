@@ -58,7 +58,9 @@ class Evidence:
         self.data: StudyData = load(experiment, run_dir, options.rows)
         self.scores: dict[str, Scores] = {}
         self.measured: dict[str, MeasuredRecipe] = {}
-        self.train(claims.recipes(chosen, options.quick, self.rate))
+        recipes = claims.recipes(chosen, options.quick, self.rate)
+        if recipes:
+            self.train(recipes)
 
     def train(self, recipes: Mapping[str, Overrides]) -> None:
         """Trains and measures recipes, those with `epochs: auto` for as long as their pilot decides."""

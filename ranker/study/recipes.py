@@ -11,7 +11,7 @@ from ranker.errors import UserError
 Overrides = dict[str, Any]
 
 
-class Member(NamedTuple):
+class FamilyMember(NamedTuple):
     """A member of a family of activations: its name, its smoothness, and whether it passes through the origin."""
 
     name: str
@@ -35,19 +35,19 @@ class Member(NamedTuple):
         return {"model.activation": spec}
 
 
-RELU, SMELU = Member("relu"), Member("smelu", 1.0)
-FAMILIES: dict[str, list[Member]] = {
+RELU, SMELU = FamilyMember("relu"), FamilyMember("smelu", 1.0)
+FAMILIES: dict[str, list[FamilyMember]] = {
     "relu": [RELU],
-    "smelu": [Member("smelu", beta, centred) for centred in (False, True) for beta in (0.5, 1.0, 2.0)],
-    "swish": [Member("swish", 1.0), Member("swish", 2.0)],
-    "gelu": [Member("gelu")],
-    "softplus": [Member("softplus", 1.0), Member("softplus", 1.0, centred=True)],
-    "mish": [Member("mish")],
+    "smelu": [FamilyMember("smelu", beta, centred) for centred in (False, True) for beta in (0.5, 1.0, 2.0)],
+    "swish": [FamilyMember("swish", 1.0), FamilyMember("swish", 2.0)],
+    "gelu": [FamilyMember("gelu")],
+    "softplus": [FamilyMember("softplus", 1.0), FamilyMember("softplus", 1.0, centred=True)],
+    "mish": [FamilyMember("mish")],
 }
 """Activation to its members under study. SmeLU grows smoother with beta, Swish and Softplus sharper."""
 
 
-def families(quick: bool) -> dict[str, list[Member]]:
+def families(quick: bool) -> dict[str, list[FamilyMember]]:
     """`FAMILIES`, or the part of it that a quick run trains."""
     return {"relu": [RELU], "smelu": [SMELU]} if quick else FAMILIES
 

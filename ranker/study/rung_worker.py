@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ranker.activations import catalogue
 from ranker.architecture import Architecture, Weights, design
 from ranker.backend import keras, tf
-from ranker.config import Experiment, load
+from ranker.config import ActivationSpec, Experiment, load
 from ranker.mitigation.combined import served_model
 from ranker.seeds import Seeds, derive
 from ranker.study import data as study_data
@@ -71,13 +72,14 @@ def serve(model: keras.Model, rows: Examples, batch: int = _ROWS) -> np.ndarray:
 
 
 def convert(
-    model: keras.Model, architecture: Architecture, kind: str, samples: Examples
+    architecture: Architecture, weights: Weights, kind: str, samples: Examples
 ) -> Callable[[Examples], np.ndarray]:
     """The model as TensorFlow Lite, from encoded inputs on: TensorFlow Lite has no text lookups among its own operations.
 
     Args:
-        model: what is converted.
-        architecture: its inputs.
+        architecture: what is converted; SmeLU is written as the gSmeLU that it is, because its own one-pass clip is not
+            among TensorFlow Lite's operations.
+        weights: of the replica.
         kind: `float32`; `float16` (weights are stored so); `int8 weights` (activations are quantised as they come); `int8`
             (activations are quantised by the ranges of the samples).
         samples: encoded training rows.
@@ -86,6 +88,13 @@ def convert(
         A function from rows to predictions [rows].
     """
     inputs = architecture.inputs
+    activation = architecture.model.activation
+    if activation.name == "smelu":
+        smelu = catalogue.validate("smelu", activation.parameters)
+        beta, level = smelu["beta"], -smelu["beta"] / 4 if smelu["centred"] else 0.0
+        spec = ActivationSpec.model_validate({"name": "gsmelu", "alpha": beta, "beta": beta, "level": level})
+        architecture = design(inputs, architecture.model.model_copy(update={"activation": spec}))
+    model = served_model(architecture, [weights], False)
     function = tf.function(lambda ids, dense: model({"ids": ids, "dense": dense})).get_concrete_function(
         tf.TensorSpec([None, inputs.id_width], tf.int32, name="ids"),
         tf.TensorSpec([None, inputs.dense_width], tf.float32, name="dense"),
@@ -153,7 +162,7 @@ def main(directory: Path) -> None:
         scores[f"{name}/again"] = serve(model, data.eval)
         scores[f"{name}/other batches"] = serve(model, data.eval, batch=37)
         for kind in ("float32", "float16", "int8 weights", "int8"):
-            scores[f"{name}/TFLite {kind}"] = convert(model, architecture, kind, data.train)(data.eval)
+            scores[f"{name}/TFLite {kind}"] = convert(architecture, weights, kind, data.train)(data.eval)
         scores[f"{name}/retrained"] = scores_of(
             train_replica(recipe, architecture, data.train, seeds["first"])
         )

@@ -6,7 +6,6 @@ and threads are chosen when TensorFlow is loaded.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -102,7 +101,7 @@ def measure(
                 start(
                     "multi_worker",
                     "workers",
-                    {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
+                    {"TF_CONFIG": json_text({"cluster": cluster, "task": task})},
                     1,
                 )
                 for task in ({"type": "worker", "index": 0}, {"type": "worker", "index": 1})

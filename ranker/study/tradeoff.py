@@ -23,7 +23,7 @@ from ranker.study.data import load
 from ranker.study.evidence_pictures import plane
 from ranker.study.measured import MeasuredRecipe
 from ranker.study.options import Answer, Report, StudyOptions
-from ranker.study.recipes import RELU, SMELU, Member, Overrides, arms
+from ranker.study.recipes import RELU, SMELU, FamilyMember, Overrides, arms
 from ranker.study.trainings import Trainings
 
 _TOLERANCE = 0.0003
@@ -33,14 +33,18 @@ _SCREENED = 2
 _ROW_PASSES = 1_000_000
 """Rows times epochs of one training at most: about 90 trainings then take ten minutes on two cores."""
 
-CANDIDATES: dict[str, list[Member]] = {
+CANDIDATES: dict[str, list[FamilyMember]] = {
     "relu": [RELU],
     "smelu": [
-        Member("smelu", 0.5), SMELU, Member("smelu", 2.0), Member("smelu", 1.0, True), Member("smelu", 2.0, True),
+        FamilyMember("smelu", 0.5),
+        SMELU,
+        FamilyMember("smelu", 2.0),
+        FamilyMember("smelu", 1.0, centred=True),
+        FamilyMember("smelu", 2.0, centred=True),
     ],
-    "swish": [Member("swish", 1.0)],
-    "gelu": [Member("gelu")],
-}  # fmt: skip
+    "swish": [FamilyMember("swish", 1.0)],
+    "gelu": [FamilyMember("gelu")],
+}
 """Activation to the members that are tried."""
 
 

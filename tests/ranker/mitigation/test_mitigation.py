@@ -24,7 +24,7 @@ RECIPES = {
     "codistillation": {"name": "codistillation"},
     "distillation": {"name": "distillation", "components": 2},
     "anchor": {"name": "anchor"},
-    "anchor chain": {"name": "anchor", "weight": 0.8, "chain": 2},
+    "anchor chain": {"name": "anchor", "chain": 2},
 }
 
 

@@ -33,9 +33,9 @@ def test_bfloat16_is_near_float32_and_not_the_same(trained, study_experiment):
     ("kind", "most"), [("float32", 1e-5), ("float16", 5e-3), ("int8 weights", 0.05), ("int8", 0.1)]
 )
 def test_tensorflow_lite_predicts_what_the_graph_does(trained, kind, most):
-    data, architecture, _, model = trained
+    data, architecture, weights, model = trained
     expected = serve(model, data.eval)
-    predictions = convert(model, architecture, kind, data.train)(data.eval)
+    predictions = convert(architecture, weights, kind, data.train)(data.eval)
     assert predictions.shape == expected.shape
     assert np.abs(predictions - expected).max() < most
 
