@@ -49,7 +49,7 @@ class MeasuredRecipe:
 
     @cached_property
     def _values(self) -> divergence.RequestMeasures:
-        return divergence.measure_requests(self.batch)
+        return divergence.measure_requests(self.batch, _settings())
 
     @cached_property
     def sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -159,6 +159,15 @@ _STUDENT = {
     11: 2.201, 12: 2.179, 13: 2.160, 14: 2.145, 15: 2.131,
 }  # fmt: skip
 """Student's t at 97.5% by degrees of freedom."""
+
+
+@lru_cache(maxsize=1)
+def _settings() -> divergence.Settings:
+    """Only what studies report: a page compares a hundred recipes, and the other measures would be computed for nothing."""
+    settings = divergence.Settings()
+    for label in set(settings.measures) - set(DIVERGENCE):
+        del settings.measures[label]
+    return settings
 
 
 @lru_cache(maxsize=2)

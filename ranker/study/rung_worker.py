@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -108,7 +109,10 @@ def convert(
         converter.representative_dataset = lambda: (
             {"ids": ids, "dense": dense} for ids, dense in islice(_calls(samples, _ROWS), _SAMPLE_CALLS)
         )
-    interpreter = tf.lite.Interpreter(model_content=converter.convert(), num_threads=1)
+    with warnings.catch_warnings():
+        # TensorFlow announces the end of its interpreter; the package that replaces it is not a dependency of ours.
+        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+        interpreter = tf.lite.Interpreter(model_content=converter.convert(), num_threads=1)
     runner = interpreter.get_signature_runner()
 
     def predict(rows: Examples) -> np.ndarray:
