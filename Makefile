@@ -80,6 +80,13 @@ $(MLSERVER)/.ready: tests/requirements-mlserver.txt
 test-mlserver: .venv/.ready $(MLSERVER)/.ready  ## the monitor's clients against MLServer, in an environment of its own
 	STEADY_RANKER_MLSERVER=$(CURDIR)/$(MLSERVER)/bin/python $(BIN)/python -m pytest tests/serving/targets $(ARGS)
 
+MONITOR := build/monitor-venv
+.PHONY: test-monitor-extra
+test-monitor-extra: .venv/.ready  ## the monitor in an environment with its own extra alone: size, a round, a gate
+	python3 -m venv --clear $(MONITOR)
+	$(MONITOR)/bin/python -m pip install --quiet --constraint constraints.txt '.[monitor]'
+	RANKER_MONITOR_PYTHON=$(MONITOR)/bin/python $(BIN)/python -m pytest -m bare -rP tests/serving/monitor/test_bare_environment.py $(ARGS)
+
 .PHONY: site
 site: .venv/.ready  ## the documentation as a site that is read without a network, in build/site
 	@if [ -x $(BIN)/mkdocs ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet; \

@@ -8,7 +8,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY ranker ranker
 COPY pipelines pipelines
 COPY serving serving
-RUN pip install --constraint constraints.txt ".[monitor]"
+RUN pip install --constraint constraints.txt ".[monitor,parquet]"
 
 FROM python:3.11.13-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin ranker

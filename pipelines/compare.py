@@ -19,8 +19,7 @@ from google_crc32c import value as crc32c
 from pipelines.evaluate.quality import Means, merge_quality, shard_quality
 from ranker.divergence import Comparison, Settings, measure_requests
 from ranker.errors import UserError
-from ranker.scored import ModelScores, align
-from ranker.scored.align import text_column
+from ranker.scored.align import ModelScores, align, text_column
 
 BATCH_ROWS = 1 << 16
 SCHEMA = pa.schema(

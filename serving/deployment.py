@@ -66,7 +66,7 @@ class Deployment:
       context, candidate: the features of a request's context and of its candidates.
       signature: the signature that scores rows.
       output: its output with the scores, `NAME` or `NAME[COLUMN]`; empty: `score`, else the only one.
-      scale: what the output holds: probabilities, or logits.
+      scale: what the output holds: probabilities, logits, or scores that only order.
       json_request, json_scores: of servers that take plain JSON: the request's template, and the path to the scores.
 
     Raises:
@@ -81,7 +81,7 @@ class Deployment:
     candidate: tuple[Text, ...] = ()
     signature: NonEmpty = "serving_default"
     output: Text = ""
-    scale: Literal["probability", "logit"] = "probability"
+    scale: Literal["probability", "logit", "order"] = "probability"
     json_request: NonEmpty = '{"instances": "$rows"}'
     json_scores: NonEmpty = "predictions"
 

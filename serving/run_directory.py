@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def deployment_from(
         run: says what the texts do not: the model's name, its item and features.
         replicas: the texts.
         model_name: instead of the run's; without a run `ranker`.
-        keys: further keys of a deployment without a run.
+        keys: further keys of a deployment, instead of the run's.
 
     Raises:
         UserError: neither is given, or what is given cannot be read.
@@ -127,7 +127,10 @@ def deployment_from(
         experiment = experiment_of(run)
         arm = experiment.arm(experiment.deployed_arm)
         name = model_name or experiment.serving.model_name
-        deployment = from_targets(replicas, model_name=name, item=arm.item)
+        deployment = from_targets(replicas, model_name=name, **({"item": arm.item} | keys))
         return replace(deployment, context=arm.context_features, candidate=arm.item_features)
     path = layout.deployment_path(run)
-    return load_deployment(path) if path.exists() else deployment_of(run)
+    deployment = load_deployment(path) if path.exists() else deployment_of(run)
+    if model_name is not None:
+        keys = keys | {"model_name": model_name}
+    return build(asdict(deployment) | keys) if keys else deployment

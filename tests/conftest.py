@@ -18,7 +18,9 @@ def pytest_collection_modifyitems(config, items):
     chosen, left = [], []
     for item in items:
         (
-            left if {"slow", "flink", "frameworks"} & {mark.name for mark in item.iter_markers()} else chosen
+            left
+            if {"slow", "flink", "frameworks", "bare"} & {mark.name for mark in item.iter_markers()}
+            else chosen
         ).append(item)
     items[:] = chosen
     if left:

@@ -17,6 +17,7 @@ from pipelines.evaluate.quality import K, Means, merge_quality, shard_quality, u
 from ranker.divergence import (
     Comparison,
     PairedDifference,
+    RatioDifference,
     RequestBatch,
     RequestMeasures,
     Settings,
@@ -29,7 +30,7 @@ from ranker.divergence.ranked import logit
 
 CHUNK = 8192
 """Requests whose values, a number a pair and measure, are in memory at a time."""
-Contrast = dict[str, PairedDifference]
+Contrast = dict[str, PairedDifference | RatioDifference]
 """Measure -> an arm's value minus the first arm's, request by request."""
 
 
@@ -82,7 +83,7 @@ class ShardResult:
             _means(data["unweighted"]),
             {arm: Comparison.from_dict(c) for arm, c in data["comparisons"].items()},
             {
-                arm: {label: PairedDifference.from_dict(s) for label, s in contrast.items()}
+                arm: {label: _difference(s) for label, s in contrast.items()}
                 for arm, contrast in data["contrasts"].items()
             },
             {arm: [Statistic.from_dict(s) for s in bins] for arm, bins in data["gaps"].items()},
@@ -191,19 +192,26 @@ def _measure(
 def _contrast(arm: RequestMeasures, first: RequestMeasures) -> Contrast:
     """An arm minus the first arm on the same requests: noise that both share cancels.
 
-    Ratios of means have other weights in each arm, and the signed `bias` cancels over pairs: not here.
+    Ratios of means have other weights in each arm. The signed `bias` cancels over pairs: not here.
     """
     sizes = {"request": np.ones(len(arm.batch)), "example": arm.batch.sizes}
-    return {
-        label: PairedDifference.of(
-            arm.request_mean(label),
-            first.request_mean(label),
-            sizes[definition.weight],
-            bound=definition.bounds[1] - definition.bounds[0],
-        )
-        for label, (definition, _) in arm.settings.measures.items()
-        if definition.weight in sizes and definition.better != "zero"
-    }
+    contrast: Contrast = {}
+    for label, (definition, _) in arm.settings.measures.items():
+        bound = definition.bounds[1] - definition.bounds[0]
+        if definition.better == "zero":
+            continue
+        if definition.weight in sizes:
+            contrast[label] = PairedDifference.of(
+                arm.request_mean(label), first.request_mean(label), sizes[definition.weight], bound=bound
+            )
+        else:
+            sums = (*arm.request_sums(label), *first.request_sums(label))
+            contrast[label] = RatioDifference.of(*sums, bound=bound)
+    return contrast
+
+
+def _difference(data: Mapping[str, Any]) -> PairedDifference | RatioDifference:
+    return RatioDifference.from_dict(data) if "paired" in data else PairedDifference.from_dict(data)
 
 
 def _by_gap(measured: RequestMeasures) -> list[Statistic]:
@@ -233,7 +241,8 @@ def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 def _merge_contrasts(contrasts: Sequence[Contrast]) -> Contrast:
     result = dict(contrasts[0])
     for contrast in contrasts[1:]:
-        result = {label: result[label].merge(difference) for label, difference in contrast.items()}
+        for label, difference in contrast.items():
+            result[label] = result[label].merge(difference)  # type: ignore[arg-type]  # of one label, of one class
     return result
 
 

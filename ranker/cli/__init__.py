@@ -28,7 +28,8 @@ app = typer.Typer(
 
 _EXTRAS = {
     **dict.fromkeys(("quickstart", "prepare", "train", "evaluate", "run", "study"), "all"),
-    **dict.fromkeys(("monitor", "status", "gate", "probe"), "monitor"),
+    **dict.fromkeys(("monitor", "status", "gate"), "monitor"),
+    **dict.fromkeys(("compare", "probe"), "compare"),
     **{name: name for name in ("dashboard", "gateway", "serve")},
     "rank": "client",
 }

@@ -110,7 +110,10 @@ def read_scores(
     further: Sequence[str] = (),
 ) -> list[ModelScores]:
     """The scores in files of rows or in request logs, a model each; arguments and errors as `read_models`."""
-    from ranker.scored.files import model_names, read_models
+    try:
+        from ranker.scored.files import model_names, read_models
+    except ImportError:
+        raise UserError("files of scored rows need: pip install 'steady-ranker[compare]'") from None
 
     if not any(".tfrecord" in Path(source).name for source in sources):
         return read_models(sources, request, item, score, label, further)

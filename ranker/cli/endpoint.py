@@ -59,7 +59,9 @@ def serve(
 
 
 def rank(
-    target: Annotated[str, typer.Option(help="A replica, host:port.")],
+    target: Annotated[
+        str, typer.Option(help="A replica, HOST:PORT, or a URL (tfserving+http, v2+http, v2+grpc).")
+    ],
     candidate: Annotated[
         list[str],
         typer.Option(
@@ -75,6 +77,11 @@ def rank(
         str | None,
         typer.Option(help="The feature that identifies a candidate; default: what the model says."),
     ] = None,
+    signature: Annotated[str | None, typer.Option(help="The signature that scores rows.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="What scores are: probability, logit or order.")] = None,
     k: Annotated[int | None, typer.Option(min=1, help="How many of the best to show.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds to wait.")] = 5.0,
     as_json: Json = False,
@@ -83,14 +90,27 @@ def rank(
 
     Example: ranker rank --target 127.0.0.1:8500 --context user_id=7 --candidate item_id=50 --candidate item_id=1
     """
-    from serving.ask import ask, table
+    from serving.ask import ask, coverage_of, table
 
-    ranking = ask(target, context or [], candidate, model_name=model_name, item=item, k=k, deadline=deadline)
+    ranking = ask(
+        target,
+        context or [],
+        candidate,
+        model_name=model_name,
+        item=item,
+        signature=signature,
+        output=output,
+        scale=scale,
+        k=k,
+        deadline=deadline,
+    )
+    coverage = coverage_of(ranking, len(candidate))
     if as_json:
         scores = [float(score) for score in ranking.scores]
-        emit({"item_ids": list(ranking.item_ids), "scores": scores, "version": ranking.version})
+        answer = {"item_ids": list(ranking.item_ids), "scores": scores, "version": ranking.version}
+        emit({**answer, "asked": coverage.asked, "answered": coverage.answered})
     else:
-        print(table(ranking))
+        print(table(ranking, coverage))
 
 
 ReplicasFile = Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from ranker.cli.options import Json, emit
 from ranker.errors import UserError
+from ranker.json_text import json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +34,9 @@ def probe(
         list[str] | None, typer.Option(help="A column that is text although it holds numbers.")
     ] = None,
     requests: Annotated[int, typer.Option(min=1, help="How many requests at most.")] = 1000,
-    output: Annotated[Path, typer.Option(help="The Parquet file to write.")] = Path("probe.parquet"),
+    output: Annotated[
+        Path, typer.Option(help="The Parquet file to write, or a file of JSON lines (.jsonl).")
+    ] = Path("probe.parquet"),
     as_json: Json = False,
 ) -> None:
     """Sample requests for `ranker monitor --probe` from rows (Parquet, CSV, JSON lines, Arrow) or request logs.
@@ -45,7 +48,7 @@ def probe(
     """
     import pyarrow.parquet as pq
 
-    from ranker.files import replacing
+    from ranker.files import replacing, write_whole
     from ranker.scored.probe import probe_table
 
     rows, ids = _read(sources, request or [], item, [item, *(text or [])], requests)
@@ -65,8 +68,13 @@ def probe(
     features = [name for name in features if name not in (exclude or [])]
     table = probe_table(rows, ids, item, features, label=label, text=text or [], count=requests)
     try:
-        with replacing(output) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        if output.suffix in (".jsonl", ".ndjson"):
+            write_whole(
+                output, "".join(f"{json_text(row, ensure_ascii=False)}\n" for row in table.to_pylist())
+            )
+        else:
+            with replacing(output) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
     except OSError as error:
         raise UserError(
             f"--output must be a file that can be written. Received: {output} ({error.strerror})"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from ranker.cli.options import Json, RunDir, Store, emit
+from ranker.cli.compare import read_scores
+from ranker.cli.options import Json, Store, emit
 from ranker.errors import UserError
 from ranker.terminal import Reporter, stderr_to_file
+
+if TYPE_CHECKING:
+    from serving.targets.scoring import ModelCall
 
 CALL_MISTAKE = 3
 """The gate's exit code where it could not be asked: 0, 1 and 2 are its answers."""
@@ -61,7 +65,7 @@ ModelName = Annotated[str | None, typer.Option(help="The model's name on its ser
 Item = Annotated[str | None, typer.Option(help="The feature that identifies a candidate.")]
 Signature = Annotated[str | None, typer.Option(help="The signature that scores rows.")]
 OutputName = Annotated[str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")]
-Scale = Annotated[str | None, typer.Option(help="What scores are: probability or logit.")]
+Scale = Annotated[str | None, typer.Option(help="What scores are: probability, logit or order.")]
 JsonRequest = Annotated[
     str | None,
     typer.Option(metavar="JSON", help='Of json+http: the request; default {"instances": "$rows"}.'),
@@ -155,15 +159,15 @@ def _monitor(
     )
     if deployment_file is not None and (replica or model_name or call):
         raise UserError("give --deployment, or --replica with its options, not both: the file has these keys")
-    _only_without_run(run_dir, call)
     if once and mirror_listen is not None:
         raise UserError("give --once or --mirror-listen, not both: one round has no live calls to measure")
     from serving.client import Tls
     from serving.deployment import load
     from serving.monitor.alerts.messages import Origin
     from serving.monitor.alerts.rules import load_rules, with_alertmanager
-    from serving.monitor.exemplars import Exemplars
+    from serving.monitor.exemplars import NOT_KEPT, Exemplars
     from serving.monitor.run import run, stop_on_signals
+    from serving.monitor.verdict import ORDER_ONLY
     from serving.run_directory import deployment_from
     from serving.watch import exemplars_of, monitor_settings, probe_of, sentence, store_of
 
@@ -175,6 +179,11 @@ def _monitor(
         deployment = deployment_from(run_dir, replica, model_name, **call)
     probe = probe_of(run_dir, deployment, settings, probe_file)
     where = store_of(run_dir, store)
+    examples = Exemplars(exemplars or exemplars_of(run_dir, where), salt=hash_ids)
+    if not examples.can_write:
+        reporter.line(NOT_KEPT)
+    if deployment.scale == "order":
+        reporter.line(ORDER_ONLY)
     with stop_on_signals() as stop:
         summary = run(
             deployment,
@@ -184,7 +193,7 @@ def _monitor(
             once=once,
             rules=with_alertmanager(load_rules(rules), alertmanager),
             origin=Origin(deployment.model_name, dashboard_url or "", runbook_url or ""),
-            exemplars=Exemplars(exemplars or exemplars_of(run_dir, where), salt=hash_ids),
+            exemplars=examples,
             mirror_listen=mirror_listen,
             metrics=metrics,
             tls=Tls(replica_ca, replica_certificate, replica_key)
@@ -205,18 +214,41 @@ def _without_none(**options: str | None) -> dict[str, str]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _only_without_run(run_dir: Path | None, call: dict[str, str]) -> None:
-    if run_dir is not None and call:
+def _model_call(run_dir: Path | None, model_name: str | None, call: dict[str, str]) -> ModelCall:
+    """How the gate's models are asked: as the run directory says, with what is given instead."""
+    from serving.run_directory import experiment_of
+    from serving.targets.scoring import ModelCall
+
+    options = call | _without_none(model_name=model_name)
+    if run_dir is None:
+        return ModelCall(**options)
+    experiment = experiment_of(run_dir)
+    return ModelCall(**{"model_name": experiment.serving.model_name, "item": experiment.item} | options)
+
+
+def _probe_path(run_dir: Path | None, probe_file: Path | None) -> Path:
+    from ranker import layout
+
+    if probe_file is not None:
+        return probe_file
+    if run_dir is None:
         raise UserError(
-            f"--{next(iter(call)).replace('_', '-')} must be given without --run-dir, which knows it"
+            "give --run-dir, or --probe, or files of scored rows with --request, --item and --score"
         )
+    return layout.probe_path(run_dir)
 
 
 @monitor.command()
 def replay(
-    run_dir: RunDir,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="The run directory; without it --store says where.")
+    ] = None,
     rules: Rules = None,
     store: Store = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
+    ] = None,
     hours: Annotated[float, typer.Option(min=0.01, help="How far back from the newest round.")] = 24.0,
     interval: Annotated[str, typer.Option(help="Between looks, e.g. 60s.")] = "60s",
     as_json: Json = False,
@@ -237,8 +269,8 @@ def replay(
         end = freshness(opened, time.time()).time
         if end is None:
             raise UserError("the store has no rounds yet; run `ranker monitor` first")
-        budget = monitor_settings(run_dir).budget
-        events = look_back(opened, load_rules(rules), budget, end - 3600 * hours, end, seconds(interval))
+        limits = monitor_settings(run_dir, budget=budget).budget
+        events = look_back(opened, load_rules(rules), limits, end - 3600 * hours, end, seconds(interval))
     finally:
         opened.close()
     if as_json:
@@ -297,7 +329,9 @@ def status(
 
 
 def dashboard(
-    run_dir: RunDir,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="The run directory; without it --store says where.")
+    ] = None,
     store: Store = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other than loopback, --token is needed.")
@@ -310,6 +344,17 @@ def dashboard(
         Path | None, typer.Option(help="Where the monitor keeps example requests; default RUN/exemplars.")
     ] = None,
     replica: Replicas = None,
+    deployment_file: Annotated[
+        Path | None,
+        typer.Option("--deployment", help="The replicas, a YAML file; for commands that ask one again."),
+    ] = None,
+    probe_file: ProbeFile = None,
+    model_name: ModelName = None,
+    item: Item = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
+    ] = None,
     environment: Annotated[
         str, typer.Option(help="Shown beside the experiment's name, e.g. production.")
     ] = "",
@@ -324,19 +369,38 @@ def dashboard(
     """Show whether the replicas agree, in a browser.
 
     Example: ranker dashboard --run-dir runs/ml --port 8050
+
+    Of any model, without a run directory:
+
+    Example: ranker dashboard --store monitor.db --deployment deployment.yaml --probe probe.parquet
     """
     from serving.dashboard import DashboardSettings, run
+    from serving.deployment import load
     from serving.run_directory import deployment_from, experiment_of
-    from serving.watch import monitor_settings, store_of
+    from serving.watch import exemplars_of, monitor_settings, store_of
 
-    settings = monitor_settings(run_dir)
+    settings = monitor_settings(run_dir, budget=budget)
+    keys = _without_none(item=item)
+    if deployment_file is not None and (replica or model_name or keys):
+        raise UserError("give --deployment, or --replica with its options, not both: the file has these keys")
+    deployment = None
+    if deployment_file is not None:
+        deployment = load(deployment_file)
+    elif run_dir is not None or replica:
+        deployment = deployment_from(run_dir, replica, model_name, **keys)
+    if run_dir is not None:
+        title = experiment_of(run_dir).name
+    else:
+        title = deployment.model_name if deployment is not None else model_name or ""
+    where = store_of(run_dir, store)
     run(
         DashboardSettings(
-            store=store_of(run_dir, store),
+            store=where,
             run=run_dir,
-            exemplars=exemplars,
-            deployment=deployment_from(run_dir, replica),
-            name=" · ".join(name for name in (experiment_of(run_dir).name, environment) if name),
+            probe=probe_file,
+            exemplars=exemplars or exemplars_of(run_dir, where),
+            deployment=deployment,
+            name=" · ".join(name for name in (title, environment) if name),
             path_prefix=path_prefix.rstrip("/"),
             trust_header=trust_header,
             token=token,
@@ -352,9 +416,20 @@ def dashboard(
 
 def gate(
     candidate: Annotated[
-        str, typer.Option(help="The new version: HOST:PORT, a URL or a SavedModel directory.")
+        str,
+        typer.Option(
+            help="The new version: HOST:PORT, a URL, a SavedModel directory, or a file of scored rows."
+        ),
     ],
     baseline: Annotated[list[str], typer.Option(help="What serves now, the same; repeat for more replicas.")],
+    request: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of files: the column that says which rows are ranked together; repeat for several."
+        ),
+    ] = None,
+    score: Annotated[str | None, typer.Option(help="Of files: the column of scores.")] = None,
+    label: Annotated[str | None, typer.Option(help="Of files: the column of labels, 0 or 1.")] = None,
     run_dir: Annotated[Path | None, typer.Option("--run-dir", help="The run directory.")] = None,
     probe_file: ProbeFile = None,
     model_name: ModelName = None,
@@ -395,11 +470,13 @@ def gate(
     Any model, without a run directory:
 
     Example: ranker gate --probe probe.parquet --item sku --model-name m --candidate new:8500 --baseline a:8500
+
+    By what models scored; several baselines say what is tolerated, one needs --allowance:
+
+    Example: ranker gate --candidate new.parquet --baseline a.parquet --baseline b.parquet --request q --item sku --score p
     """
-    from ranker import layout
     from serving.monitor import gate as shell
     from serving.monitor.requests import load_probe
-    from serving.run_directory import experiment_of
     from serving.targets.scoring import ModelCall
     from serving.watch import monitor_settings
 
@@ -407,20 +484,23 @@ def gate(
         item=item,
         signature=signature,
         output=output,
-        scale=scale,
         json_request=json_request,
         json_scores=json_scores,
     )
-    _only_without_run(run_dir, call)
-    if run_dir is not None:
-        experiment = experiment_of(run_dir)
-        model = ModelCall(model_name or experiment.serving.model_name, experiment.item)
+    of_files = bool(request or score or label) or any(
+        ".tfrecord" in Path(source).name for source in (candidate, *baseline)
+    )
+    if of_files:
+        further = {"--probe": probe_file, "--model-name": model_name, "--requests": requests} | {
+            f"--{name.replace('_', '-')}": value for name, value in call.items() if name != "item"
+        }
+        wrong = [flag for flag, value in further.items() if value is not None]
+        if wrong or item is None:
+            rule = f"{wrong[0]} must not be given" if wrong else "--item must be given"
+            raise UserError(f"{rule} with files of scored rows (--request, --score, --label)")
+        model = ModelCall(item=item)
     else:
-        model = ModelCall(**_without_none(model_name=model_name), **call)
-    path = probe_file or (layout.probe_path(run_dir) if run_dir is not None else None)
-    if path is None:
-        raise UserError("give --run-dir, or --probe")
-    probe = load_probe(path, model.item, requests)
+        model = _model_call(run_dir, model_name, call | _without_none(scale=scale))
     options = shell.Options(
         measures=tuple(measure or ()),
         margin=margin,
@@ -436,7 +516,14 @@ def gate(
     if run_dir is not None and os.access(run_dir, os.W_OK):
         log = run_dir / "logs" / "gate.log"
     with stderr_to_file(log):  # TensorFlow's, where models are read from disk
-        result = shell.gate(candidate, baseline, probe, options)
+        if of_files:
+            models = read_scores(
+                [candidate, *baseline], request or [], model.item, [score] if score else [], label
+            )
+            result = shell.gate_scored([candidate, *baseline], models, scale or "auto", options)
+        else:
+            probe = load_probe(_probe_path(run_dir, probe_file), model.item, requests)
+            result = shell.gate(candidate, baseline, probe, options)
     if run_dir is not None and not shell.save_result(result, run_dir):
         Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")
     if junit is not None:

@@ -14,8 +14,8 @@ Two models, one function a measure, on scores [K] or [n, K]:
 Ranking quality with labels, weighted or not: auc, logloss, ranking_loss, gauc, ndcg, calibration, ece.
 What a measure is: `CATALOGUE`, `definition`, `Definition`.
 
-Uncertainty: `Interval`, wilson, measure_interval, `PairedDifference`, difference, standing (an interval against a
-limit), poisson_bootstrap_quantile, `Histogram`, confidence_sequence; holm, exceeds, replicas_then_pairs.
+Uncertainty: `Interval`, wilson, measure_interval, `PairedDifference`, `RatioDifference`, difference, standing (an interval
+against a limit), poisson_bootstrap_quantile, `Histogram`, confidence_sequence; holm, exceeds, replicas_then_pairs.
 Attribution: noise_components, odd_ones; level, LEVELS, FLOOR; near_ties, `NearTies`, gap_deciles, gap_noise,
 inversion_probability, inversion_probability_given_mean.
 Fleets: `Design` (a random regular graph of pairs), measure_design, estimate_fleet, `FleetEstimate`, replica_effects.
@@ -56,7 +56,7 @@ from ranker.divergence.near_ties import (
     inversion_probability_given_mean,
     near_ties,
 )
-from ranker.divergence.paired import PairedDifference
+from ranker.divergence.paired import PairedDifference, RatioDifference
 from ranker.divergence.prediction import (
     bias,
     d1,
@@ -104,6 +104,7 @@ __all__ = [
     "NearTies",
     "OddOne",
     "PairedDifference",
+    "RatioDifference",
     "RequestBatch",
     "RequestMeasures",
     "Settings",

@@ -53,6 +53,11 @@ class Definition:
     symmetric: bool = True
     headline: bool = False
 
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether scores that only order do not define it."""
+        return self.family in ("prediction", "regret") or self.name == "logloss"
+
 
 def _example(name: str, function: Callable[..., Any], unit: str, **options: Any) -> Definition:
     return Definition(
@@ -448,6 +453,7 @@ class Settings:
     Attributes:
         k: how deep the top of a list is.
         thresholds: of `flip_rate@t`.
+        order_only: scores only order: measures that need probabilities are left out.
 
     Example:
         >>> [label for label in Settings(k=5).measures if "@" in label][:2]
@@ -456,10 +462,16 @@ class Settings:
 
     k: int = 10
     thresholds: tuple[float, ...] = (0.5,)
+    order_only: bool = False
     measures: dict[str, tuple[Definition, Callable[[Pair], Array]]] = field(
         init=False, repr=False, compare=False
     )
     """Label -> definition and function of a `Pair`, for every measure of two models."""
+
+    @property
+    def cost(self) -> str:
+        """Label of the measure that says which requests to look at."""
+        return f"visible_inversion@{self.k}" if self.order_only else "consensus_regret"
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
@@ -468,7 +480,7 @@ class Settings:
             raise UserError(f"`thresholds` must be in [0, 1]. Received: thresholds={self.thresholds!r}")
         measures: dict[str, tuple[Definition, Callable[[Pair], Array]]] = {}
         for name, measure in CATALOGUE.items():
-            if measure.family == "quality":
+            if measure.family == "quality" or (self.order_only and measure.needs_probabilities):
                 continue
             if name.endswith("@t"):
                 for t in self.thresholds:

@@ -67,7 +67,7 @@ def _require_probabilities(batch: RequestBatch) -> None:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RequestMeasures:
     """Every measure of every pair at every request: for exemplars and for slices.
 
@@ -86,6 +86,9 @@ class RequestMeasures:
     paired: Array
     values: dict[str, Array]
     prediction: Array
+
+    def __repr__(self) -> str:
+        return f"<RequestMeasures: {len(self.values)} measures of {len(self.pairs)} pairs, {self.batch!r}>"
 
     def summarise(self, where: ArrayLike | None = None) -> Comparison:
         """Statistics over all requests, or over those where `where` (bool [N]) holds: a slice."""
@@ -128,6 +131,21 @@ class RequestMeasures:
             {label: values[rows] for label, values in self.values.items()},
             self.prediction[rows],
         )
+
+    def request_sums(self, label: str) -> tuple[Array, Array]:
+        """What each request adds to a measure's mean over pairs: weight times value, and weight, float64 [N] each.
+
+        Both are nan where no pair has the measure. The measure is the sum of the first over that of the second.
+        """
+        values = self.values[label]
+        have = ~np.isnan(values)
+        weight = self.settings.measures[label][0].weight
+        size = 1.0 if weight == "request" else self.batch.sizes if weight == "example" else self.prediction
+        weights = np.where(have, size, 0.0)
+        count = have.sum(axis=0)
+        x = (np.where(have, values, 0.0) * weights).sum(axis=0) / np.maximum(count, 1)
+        y = weights.sum(axis=0) / np.maximum(count, 1)
+        return np.where(count > 0, x, np.nan), np.where(count > 0, y, np.nan)
 
     def request_mean(self, label: str) -> Array:
         """Mean of a measure over the pairs that have it, float64 [N], nan where none: ranks requests."""
@@ -239,7 +257,7 @@ def _components(measured: RequestMeasures, chosen: Array) -> dict[str, Statistic
     """Each replica's noise variance, from the requests that every live replica answered well."""
     batch = measured.batch
     live = np.flatnonzero(batch.valid[:, chosen].any(axis=1))
-    if len(live) < 3:
+    if len(live) < 3 or "pd_logit_squared" not in measured.values:
         return {}
     complete = batch.valid[live].all(axis=0) & chosen
     size = batch.sizes[complete].astype(np.float64)

@@ -49,7 +49,7 @@ class Coverage:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Statistics of every measure. Merge minutes to hours, machines to fleets: the result is that of one go.
 
@@ -66,6 +66,10 @@ class Comparison:
     means: Statistics
     coverage: Coverage
 
+    def __repr__(self) -> str:
+        swap = f", top1_swap {self.means['top1_swap']!r}" if "top1_swap" in self.means else ""
+        return f"<Comparison of {', '.join(self.replicas) or 'nothing'}: {self.coverage.requests:,} requests{swap}>"
+
     @staticmethod
     def empty() -> "Comparison":
         """Nothing compared: the neutral element of `merge`."""
@@ -74,7 +78,8 @@ class Comparison:
     @property
     def overall(self) -> Statistics:
         """Label -> the mean over pairs; for the signed `bias`, where pairs cancel, the widest pair."""
-        widest = max((s["bias"] for s in self.pairs.values()), key=_magnitude, default=Statistic.empty())
+        biases = (s["bias"] for s in self.pairs.values() if "bias" in s)
+        widest = max(biases, key=_magnitude, default=Statistic.empty())
         return {label: widest if label == "bias" else statistic for label, statistic in self.means.items()}
 
     def matrix(self, label: str) -> Array:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ranker.divergence.requests import RequestBatch
 
 
@@ -45,6 +47,15 @@ class AnswerCoverage:
         """Answered over asked, in [0, 1]; 0 where nothing was asked."""
         return self.answered / self.asked if self.asked else 0.0
 
+    def merge(self, other: "AnswerCoverage") -> "AnswerCoverage":
+        """Both sets of requests together, this one's first."""
+        counts: dict[str, LeftOut] = dict(self.left_out)
+        for kind, entry in other.left_out.items():
+            first = counts.get(kind, LeftOut(0, entry.first))
+            counts[kind] = LeftOut(first.requests + entry.requests, first.first or entry.first)
+        left_out = dict(sorted(counts.items(), key=lambda item: -item[1].requests))
+        return AnswerCoverage(self.asked + other.asked, self.answered + other.answered, left_out)
+
     @property
     def words(self) -> str:
         """The counts in the words that every report uses."""
@@ -71,9 +82,7 @@ def answer_coverage(
     """
     m = batch.position(replica)
     counts: dict[str, list[int]] = {}
-    for n in range(len(batch)):
-        if batch.valid[m, n]:
-            continue
+    for n in np.flatnonzero(~batch.valid[m]).tolist():
         kind = (kinds or {}).get(n) or (
             "invalid_score"
             if batch.invalid[m, n]

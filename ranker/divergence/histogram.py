@@ -49,7 +49,7 @@ def count_buckets(values: Array, included: Array) -> Array:
     return np.bincount(flat, minlength=rows * BUCKETS).reshape(rows, BUCKETS)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Histogram:
     """Counts of absolute values in the fixed buckets.
 
@@ -65,6 +65,9 @@ class Histogram:
     """
 
     counts: Array
+
+    def __repr__(self) -> str:
+        return f"<Histogram of {int(self.counts.sum()):,} requests>"
 
     @staticmethod
     def empty() -> "Histogram":

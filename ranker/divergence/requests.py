@@ -13,7 +13,7 @@ from ranker.errors import UserError
 Answers = Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RequestBatch:
     """Scores by M replicas of N requests' candidates, R rows in all, request after request.
 
@@ -43,6 +43,9 @@ class RequestBatch:
     mismatched: Array
     invalid: Array
     rows: Array
+
+    def __repr__(self) -> str:
+        return f"<RequestBatch of {', '.join(self.replicas)}: {len(self):,} requests, {len(self.items):,} rows>"
 
     @staticmethod
     def from_rows(

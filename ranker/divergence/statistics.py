@@ -19,7 +19,7 @@ COLUMNS = ("n", "total", "total_sq", "weight", "weight_sq", "cross")
 """The sums, in the order of a row of `sum_rows`."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Statistic:
     """Sufficient statistics of one measure over requests.
 
@@ -47,6 +47,10 @@ class Statistic:
     weight_sq: float
     cross: float
     histogram: Histogram
+
+    def __repr__(self) -> str:
+        value, low, high = self.interval()
+        return f"<Statistic: {value:.4g} (95%: {low:.4g} to {high:.4g}), {self.n:,} requests>"
 
     @staticmethod
     def empty() -> "Statistic":

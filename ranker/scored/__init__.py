@@ -1,10 +1,6 @@
 """Scored rows of models that were trained anywhere: read, aligned, brought to one scale.
 
-`read_models` (files) and `frame_models` (data frames, arrays) give a `ModelScores` a model; `align` joins
-them by request and item to `AlignedScores`; `to_probabilities` decides what the scores may be used for.
+`ranker.scored.files` (files) and `ranker.scored.frames` (data frames, arrays) give an `align.ModelScores` a model;
+`align.align` joins them by request and item to `align.AlignedScores`; `scale.to_probabilities` decides what the scores may
+be used for. `scale` needs NumPy alone, the others Arrow.
 """
-
-from ranker.scored.align import AlignedScores, ModelScores, align
-from ranker.scored.scale import SCALES, ScaledScores, to_probabilities
-
-__all__ = ["SCALES", "AlignedScores", "ModelScores", "ScaledScores", "align", "to_probabilities"]

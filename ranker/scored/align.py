@@ -100,6 +100,22 @@ class AlignedScores:
         """Rows that another model scored and this one has not, int64 [M]."""
         return (~self.scored).sum(axis=1)
 
+    def binary_labels(self) -> Floats | None:
+        """The labels, float64 [R], NaN where unknown; None without labels.
+
+        Raises:
+            UserError: one is neither 0 nor 1.
+        """
+        if self.label is not None:
+            wrong = self.label[~np.isnan(self.label) & ~np.isin(self.label, (0.0, 1.0))]
+            if len(wrong):
+                raise UserError(f"labels must be 0 or 1. Received: {wrong[0]:g}")
+        return self.label
+
+    def request_names(self) -> list[str]:
+        """The requests' ids as people read them; those of several columns side by side."""
+        return [name.replace(REQUEST_SEPARATOR, " / ") for name in self.request_ids.to_pylist()]
+
     def request_bounds(self) -> Codes:
         """First row of each request, and the number of rows at the end, int64 [N + 1]."""
         return np.searchsorted(self.request, np.arange(len(self.request_ids) + 1)).astype(np.int64)

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from ranker.divergence import (
+    AnswerCoverage,
     Comparison,
     Interval,
     OddOne,
     RequestMeasures,
     Settings,
     Statistic,
+    answer_coverage,
     auc,
     gauc,
     logloss,
@@ -29,7 +31,7 @@ from ranker.errors import UserError
 from ranker.json_text import plain
 from ranker.layout import REQUEST_SEPARATOR
 from ranker.scored.align import AlignedScores
-from ranker.scored.scale import ScaledScores, to_probabilities
+from ranker.scored.scale import NEEDS_PROBABILITIES, ScaledScores, to_probabilities
 from ranker.slices import MISSING, MOST_VALUES, Cut
 from ranker.text import arrow_texts
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 EXAMPLE_DEPTH = 10
-_PROBABILITY_FAMILIES = ("prediction", "regret")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ class ModelCoverage:
 
     Attributes:
         model: its name.
-        asked: requests of all models together.
-        answered: requests that it scored completely, with finite scores.
+        requests: those of all models together, and how many of them it scored completely, with finite scores.
         missing_rows: rows that another model scored and this one has not.
         repeated_rows: rows that repeat a request and an item.
         contradicted_rows: repeated rows with another score.
@@ -57,16 +57,25 @@ class ModelCoverage:
     """
 
     model: str
-    asked: int
-    answered: int
+    requests: AnswerCoverage
     missing_rows: int
     repeated_rows: int
     contradicted_rows: int
     not_finite_rows: int
 
     @property
+    def asked(self) -> int:
+        """Requests of all models together."""
+        return self.requests.asked
+
+    @property
+    def answered(self) -> int:
+        """Requests that it scored completely, with finite scores."""
+        return self.requests.answered
+
+    @property
     def sentence(self) -> str:
-        """Asked, answered, and what was left out."""
+        """Asked, answered, and what was left out: the requests in the words of every report, then the rows."""
         reasons = {
             "missing": self.missing_rows,
             "not finite": self.not_finite_rows,
@@ -74,8 +83,13 @@ class ModelCoverage:
             "repeated": self.repeated_rows - self.contradicted_rows,
         }
         rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
-        left_out = f"; rows: {rows}" if rows else ""
-        return f"{self.model}: asked {self.asked:,}, answered {self.answered:,}{left_out}"
+        return f"{self.model}: {self.requests.words}" + (f"; rows: {rows}" if rows else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        counts = {name: value for name, value in vars(self).items() if name != "requests"}
+        left_out = {kind: vars(entry) for kind, entry in self.requests.left_out.items()}
+        return {**counts, "asked": self.asked, "answered": self.answered, "left_out": left_out}
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,7 @@ class ModelComparison:
         return {
             label: measure_interval(label, statistic)
             for label, statistic in statistics.items()
-            if label not in self.left_out and label != "component"
+            if label != "component"
         }
 
     @property
@@ -251,7 +265,7 @@ class ModelComparison:
                     }
                     for (a, b), statistics in self.comparison.pairs.items()
                 ],
-                "coverage": [vars(side) for side in self.coverage],
+                "coverage": [side.as_dict() for side in self.coverage],
                 "quality": self.quality,
                 "left_out": self.left_out,
                 "notes": list(self.notes),
@@ -333,22 +347,28 @@ def compare_aligned(
     if not len(aligned):
         raise UserError("a comparison must have at least one row. Received: none")
     scaled = to_probabilities(aligned.scores, scale)
-    settings = Settings(k=k)
-    left_out = _left_out(settings, scaled)
+    settings = Settings(k=k, order_only=not scaled.has_probabilities)
+    left_out = {
+        label: NEEDS_PROBABILITIES for label in Settings(k=k).measures if label not in settings.measures
+    }
     limits = _checked_budget(budget or {}, settings, left_out)
     cuts = [_ColumnCut.of(aligned, name) for name in dict.fromkeys(slices)]
     total = Comparison.empty()
     examples: list[ExampleRequest] = []
-    answered = np.zeros(len(aligned.models), np.int64)
+    answered = [AnswerCoverage(0, 0)] * len(aligned.models)
     for batch in aligned.request_batches(scaled.scores):
         measured = measure_requests(batch, settings)
         total = total.merge(measured.summarise())
         for cut in cuts:
             cut.add(measured)
-        answered += measured.batch.valid.sum(axis=1)
-        examples = _largest(
-            [*examples, *_examples(measured, aligned, "order" if not scaled.has_probabilities else "")]
-        )
+        names = [
+            _request_name(aligned, request) for request in batch.requests[: 0 if batch.valid.all() else None]
+        ]
+        answered = [
+            coverage.merge(answer_coverage(batch, model, names))
+            for coverage, model in zip(answered, aligned.models, strict=True)
+        ]
+        examples = _largest([*examples, *_examples(measured, aligned)])
     return ModelComparison(
         models=aligned.models,
         rows=len(aligned),
@@ -446,23 +466,12 @@ class _ColumnCut:
         ]
 
 
-def _left_out(settings: Settings, scaled: ScaledScores) -> dict[str, str]:
-    if scaled.has_probabilities:
-        return {}
-    reason = "it needs probabilities, and the scores are an order"
-    return {
-        label: reason
-        for label, (measure, _) in settings.measures.items()
-        if measure.family in _PROBABILITY_FAMILIES
-    }
-
-
 def _checked_budget(
     budget: Mapping[str, float], settings: Settings, left_out: Mapping[str, str]
 ) -> dict[str, float]:
     limits = {}
     for name, limit in budget.items():
-        labels = [label for label in settings.measures if name in (label, label.split("@")[0])]
+        labels = [label for label in (*settings.measures, *left_out) if name in (label, label.split("@")[0])]
         if not labels:
             raise UserError(
                 f"a budget must be for one of {', '.join(settings.measures)}. Received: {name}={limit:g}"
@@ -475,11 +484,10 @@ def _checked_budget(
     return limits
 
 
-def _coverage(aligned: AlignedScores, answered: np.ndarray) -> tuple[ModelCoverage, ...]:
-    asked = len(aligned.request_ids)
+def _coverage(aligned: AlignedScores, answered: Sequence[AnswerCoverage]) -> tuple[ModelCoverage, ...]:
     columns = zip(
         aligned.models,
-        answered.tolist(),
+        answered,
         aligned.missing.tolist(),
         aligned.repeated.tolist(),
         aligned.contradicted.tolist(),
@@ -489,8 +497,7 @@ def _coverage(aligned: AlignedScores, answered: np.ndarray) -> tuple[ModelCovera
     return tuple(
         ModelCoverage(
             model=model,
-            asked=asked,
-            answered=complete,
+            requests=complete,
             missing_rows=missing,
             repeated_rows=repeated,
             contradicted_rows=contradicted,
@@ -502,14 +509,13 @@ def _coverage(aligned: AlignedScores, answered: np.ndarray) -> tuple[ModelCovera
 
 def _quality(aligned: AlignedScores, scaled: ScaledScores, k: int) -> dict[str, dict[str, float]]:
     """Quality of each model on the labelled rows that it scored."""
-    if aligned.label is None:
+    labels = aligned.binary_labels()
+    if labels is None:
         return {}
-    if not np.isin(aligned.label[~np.isnan(aligned.label)], (0.0, 1.0)).all():
-        raise UserError("labels must be 0 or 1")
     quality = {}
     for model, scores in zip(aligned.models, scaled.scores, strict=True):
-        rows = ~np.isnan(aligned.label) & ~np.isnan(scores)
-        label, score = aligned.label[rows], scores[rows]
+        rows = ~np.isnan(labels) & ~np.isnan(scores)
+        label, score = labels[rows], scores[rows]
         request = np.unique(aligned.request[rows], return_inverse=True)[1]
         values = {
             "auc": auc(label, score),
@@ -531,16 +537,11 @@ def _odd(total: Comparison) -> tuple[OddOne, ...]:
     return tuple(odd_ones(components)) if len(components) >= 3 else ()
 
 
-def _examples(measured: RequestMeasures, aligned: AlignedScores, scale: str) -> list[ExampleRequest]:
+def _examples(measured: RequestMeasures, aligned: AlignedScores) -> list[ExampleRequest]:
     batch = measured.batch
     if not measured.pairs or not len(batch):
         return []
-    label = next(
-        label
-        for label in measured.settings.measures
-        if label.split("@")[0] == ("visible_inversion" if scale == "order" else "consensus_regret")
-    )
-    values = np.nan_to_num(measured.request_mean(label), nan=0.0)
+    values = np.nan_to_num(measured.request_mean(measured.settings.cost), nan=0.0)
     bounds = aligned.request_bounds()
     examples = []
     for position in np.argsort(-values, kind="stable")[:EXAMPLES]:
@@ -556,9 +557,13 @@ def _examples(measured: RequestMeasures, aligned: AlignedScores, scale: str) -> 
             ]
             for model, scores in zip(aligned.models, aligned.scores[:, rows], strict=True)
         }
-        name = aligned.request_ids[request].as_py().replace(REQUEST_SEPARATOR, " / ")
+        name = _request_name(aligned, request)
         examples.append(ExampleRequest(name, int(batch.sizes[position]), float(values[position]), lists))
     return examples
+
+
+def _request_name(aligned: AlignedScores, request: int) -> str:
+    return aligned.request_ids[int(request)].as_py().replace(REQUEST_SEPARATOR, " / ")
 
 
 def _largest(examples: Sequence[ExampleRequest]) -> list[ExampleRequest]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ranker import divergence
 from ranker.divergence import Interval, RequestBatch
+from ranker.divergence.intervals import quantile_of_student
 from ranker.divergence.quality import auc_components
 from ranker.study.data import StudyData
 
@@ -149,16 +150,10 @@ def _mean_interval(values: np.ndarray, parts: np.ndarray) -> Interval:
     over_replicas = values.var(ddof=1) / count if count > 1 else 0.0
     requests = len(parts)
     over_requests = requests / (requests - 1) * np.square(parts - parts.mean()).sum()
-    # Student's factor for few replicas, on their part alone.
-    half = np.sqrt(_STUDENT.get(count - 1, 1.96) ** 2 * over_replicas + 1.96**2 * over_requests)
+    # Student's factor of each part's own number.
+    of_replicas = quantile_of_student(0.95, count - 1) ** 2 * over_replicas if count > 1 else 0.0
+    half = np.sqrt(of_replicas + quantile_of_student(0.95, requests - 1) ** 2 * over_requests)
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
-
-
-_STUDENT = {
-    1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
-    11: 2.201, 12: 2.179, 13: 2.160, 14: 2.145, 15: 2.131,
-}  # fmt: skip
-"""Student's t at 97.5% by degrees of freedom."""
 
 
 @lru_cache(maxsize=1)

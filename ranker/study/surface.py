@@ -17,6 +17,7 @@ import numpy as np
 from ranker import activations
 from ranker.backend import tf
 from ranker.config import Experiment
+from ranker.divergence import Statistic
 from ranker.study import output
 from ranker.study.options import Answer, Report, StudyOptions
 
@@ -38,24 +39,23 @@ def run(
         report(f"surfaces of {networks} networks at beta {beta:g}")
         surfaces = [surface(beta, seed, side) for seed in range(networks)]
         counts = np.array([local_minima(values) for values in surfaces], np.float64)
-        half = 1.96 * counts.std(ddof=1) / np.sqrt(networks)
-        mean = float(counts.mean())
+        minima = Statistic.of(counts).interval()
         rows.append(
             {
                 "beta": beta,
-                "minima": mean,
-                "minima_low": mean - float(half),
-                "minima_high": mean + float(half),
+                "minima": minima.value,
+                "minima_low": minima.low,
+                "minima_high": minima.high,
             }
         )
         shown[beta] = surfaces[0]
     output.save_table(out, "surface", rows)
     output.save_picture(out, "surface", draw(shown, rows))
     output.save_picture(out, "minima", draw_counts(rows))
-    minima = {row["beta"]: row["minima"] for row in rows}
+    mean = {row["beta"]: row["minima"] for row in rows}
     text = (
-        f"A random network with ReLU has {minima[0.0]:.1f} local minima on the plane; with SmeLU "
-        f"{minima[1.0]:.1f} at beta 1 and {minima[BETAS[-1]]:.1f} at beta {BETAS[-1]:g}."
+        f"A random network with ReLU has {mean[0.0]:.1f} local minima on the plane; with SmeLU "
+        f"{mean[1.0]:.1f} at beta 1 and {mean[BETAS[-1]]:.1f} at beta {BETAS[-1]:g}."
     )
     sections = [
         output.PageSection("One network's loss, from ReLU to smooth", "", "surface"),

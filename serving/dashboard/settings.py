@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ranker import layout
 from ranker.errors import UserError
 from serving.deployment import Deployment
 from serving.monitor.status import label_in_store
@@ -20,6 +21,7 @@ class DashboardSettings:
     Attributes:
         store: the monitor's store, a SQLite file or a database URL.
         run: the run directory, for the report on arms and the kept requests; None: those pages say so.
+        probe: the file of probe requests, for the commands that replay one; None: the run directory's.
         exemplars: where the monitor keeps requests whole; None: `exemplars` in the run directory.
         deployment: what serves, for the commands that replay a request; None: without addresses.
         name: of the deployment, as the header, titles and file names have it; empty: none.
@@ -38,6 +40,7 @@ class DashboardSettings:
 
     store: str | Path
     run: Path | None = None
+    probe: Path | None = None
     exemplars: Path | None = None
     deployment: Deployment | None = None
     name: str = ""
@@ -75,6 +78,11 @@ class DashboardSettings:
     def slug(self) -> str:
         """The name as file names have it."""
         return re.sub(r"[^A-Za-z0-9]+", "-", self.name).strip("-").lower()
+
+    @property
+    def probe_path(self) -> Path | None:
+        """The file of probe requests."""
+        return self.probe or (layout.probe_path(self.run) if self.run is not None else None)
 
     @property
     def exemplar_directory(self) -> Path | None:

@@ -512,7 +512,8 @@ def _not_probabilities(scores: Array) -> str:
     if len(finite) < len(scores):
         return f"{len(scores) - len(finite)} of {len(scores)} scores are not finite"
     return (
-        f"scores from {finite.min():g} to {finite.max():g} are no probabilities; --scale logit takes log-odds"
+        f"scores from {finite.min():g} to {finite.max():g} are no probabilities; --scale logit takes log-odds, "
+        "--scale order any scores"
     )
 
 

@@ -12,17 +12,20 @@ import time as clock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ranker.divergence import RequestMeasures
 from ranker.files import replacing
+from ranker.json_text import json_text
 from serving.monitor.requests import Array
 from serving.monitor.store.schema import DAY, HOUR
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COSTLIEST, UNIFORM = "costliest", "uniform"
 
@@ -37,7 +40,8 @@ class RequestExemplar:
         level: of the noise ladder, over whose pairs the cost is taken.
         why: `costliest` or `uniform`.
         request: its id.
-        cost: mean consensus regret over the level's pairs, a share of expected clicks.
+        cost: mean consensus regret over the level's pairs, a share of expected clicks; where scores only order, the share of
+            visible pairs of items that are inverted.
         replicas, versions: who answered.
         items: each replica's items, the best first.
         scores: in the order of `items`.
@@ -59,22 +63,29 @@ class RequestExemplar:
     candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-_SCHEMA = pa.schema(
-    {
-        "time": pa.int64(),
-        "stream": pa.string(),
-        "level": pa.string(),
-        "why": pa.string(),
-        "request": pa.string(),
-        "cost": pa.float64(),
-        "replicas": pa.list_(pa.string()),
-        "versions": pa.list_(pa.int64()),
-        "items": pa.list_(pa.list_(pa.string())),
-        "scores": pa.list_(pa.list_(pa.float32())),
-        "context": pa.string(),
-        "candidates": pa.string(),
-    }
-)
+NOT_KEPT = "example requests are not kept: that needs pip install 'steady-ranker[parquet]'"
+"""What a monitor says that runs without pyarrow."""
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        {
+            "time": pa.int64(),
+            "stream": pa.string(),
+            "level": pa.string(),
+            "why": pa.string(),
+            "request": pa.string(),
+            "cost": pa.float64(),
+            "replicas": pa.list_(pa.string()),
+            "versions": pa.list_(pa.int64()),
+            "items": pa.list_(pa.list_(pa.string())),
+            "scores": pa.list_(pa.list_(pa.float32())),
+            "context": pa.string(),
+            "candidates": pa.string(),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -106,12 +117,16 @@ class Exemplars:
         each: how many of each kind an hour and level.
         keep: seconds that files are kept.
         salt: hash ids with it; None: keep them as they are.
+
+    Attributes:
+        can_write: pyarrow is installed. Without it nothing can be kept.
     """
 
     def __init__(
         self, directory: Path, *, each: int = 20, keep: float = 14 * DAY, salt: str | None = None
     ) -> None:
         self.directory, self.each, self.keep, self.salt = directory, each, keep, salt
+        self.can_write = find_spec("pyarrow") is not None
 
     def add(self, stream: str, time: int, measured: RequestMeasures, names: Names) -> None:
         """Puts a round's requests among those of its hour, and drops files that are too old."""
@@ -136,7 +151,7 @@ class Exemplars:
         self, stream: str, time: int, measured: RequestMeasures, names: Names
     ) -> Iterator[RequestExemplar]:
         batch = measured.batch
-        cost = measured.values["consensus_regret"]
+        cost = measured.values[measured.settings.cost]
         replicas = [batch.replicas[i] for i in range(len(batch.replicas))]
         by_level: dict[str, list[int]] = {}
         for row, (i, j) in enumerate(measured.pairs):
@@ -256,17 +271,22 @@ def _hour_of(path: Path) -> float:
 
 def _write(path: Path, exemplars: Sequence[RequestExemplar]) -> None:
     rows = [
-        asdict(example)
-        | {"context": json.dumps(example.context), "candidates": json.dumps(example.candidates)}
+        asdict(example) | {"context": json_text(example.context), "candidates": json_text(example.candidates)}
         for example in exemplars
     ]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), temporary, compression="zstd")
 
 
 def _read(path: Path) -> list[RequestExemplar]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
+        rows = pq.read_table(path, schema=_schema()).to_pylist()
     except (FileNotFoundError, pa.ArrowException, OSError):
         return []
     return [

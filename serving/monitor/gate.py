@@ -1,4 +1,7 @@
-"""The gate: may this version go live? What it answers, how far its lists differ from what serves, how good they are."""
+"""The gate: may this version go live? What it answers, how far its lists differ from what serves, how good they are.
+
+The models are asked, or their scores are read from files; what follows is the same.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -38,6 +41,7 @@ from ranker.divergence.quality import auc_components, request_ndcg, row_logloss
 from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.json_text import json_text
+from ranker.scored.scale import NEEDS_PROBABILITIES, to_probabilities
 from serving.deployment import Replica
 from serving.monitor.collect import Answers, Expected, RoundLimits, collect
 from serving.monitor.measure import request_batch
@@ -46,6 +50,9 @@ from serving.monitor.requests import Array, ProbeSet
 from serving.targets.scoring import ModelCall, ScoringClient
 from serving.targets.scoring import connect as connect_to
 from serving.targets.target import parse_target
+
+if TYPE_CHECKING:
+    from ranker.scored.align import ModelScores
 
 CHURN = ("top1_swap", "set_churn", "consensus_regret")
 """What is held to the baseline's own churn unless said otherwise."""
@@ -90,7 +97,7 @@ class Side:
 
     Attributes:
         source: its address or directory.
-        version: the version that answered.
+        version: the version that answered; 0 where there are none.
         coverage: what it was asked, answered, left out.
         fingerprint: of everything that decides its weights, as it says; empty: it does not.
     """
@@ -99,6 +106,11 @@ class Side:
     version: int
     coverage: AnswerCoverage
     fingerprint: str = ""
+
+    @property
+    def name(self) -> str:
+        """The source with its version."""
+        return f"{self.source} (version {self.version})" if self.version else self.source
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -195,8 +207,8 @@ class GateResult:
             else "one replica differs from itself by"
         )
         lines = [
-            f"{self.verdict.value.upper()}: {self.candidate.source} (version {self.candidate.version}) against "
-            + ", ".join(f"{side.source} (version {side.version})" for side in self.baseline),
+            f"{self.verdict.value.upper()}: {self.candidate.name} against "
+            + ", ".join(side.name for side in self.baseline),
             f"{self.requests} requests compared, probe {self.probe}; the limit of churn is what {against}, with the margin",
         ]
         decisions = [*self.coverage, *self.decisions]
@@ -272,6 +284,60 @@ def gate(
                 f"the candidate must be another model than the baselines. Received: {candidate} and {source}, one place"
             )
     answers = [_ask(source, probe, options) for source in sources]
+    return _judge(sources, answers, probe, options, churn, quality)
+
+
+def gate_scored(
+    sources: Sequence[str], models: Sequence[ModelScores], scale: str, options: Options | None = None
+) -> GateResult:
+    """Compares a candidate with what serves by what they scored.
+
+    The requests are those of all files together. A file is the same when it is read twice, so with one baseline the limit
+    of churn is the allowance; with two or more it is what they differ by.
+
+    Args:
+        sources: where the candidate's scores are, then the baselines'.
+        models: their scores.
+        scale: what the scores are, one of `ranker.scored.scale.SCALES`.
+        options: how strict; `call` and `deadline` are not used.
+
+    Raises:
+        UserError: a source twice, scores outside the scale, labels that are not 0 or 1, a measure that is none of the
+            gate's, or no measure can decide on these requests.
+    """
+    from ranker.scored.align import align
+    from serving.monitor.scored_answers import scored_answers
+
+    options = options or Options()
+    if len(sources) < 2:
+        raise UserError("the gate must have at least one baseline. Received: none")
+    if len({Path(source).resolve() for source in sources}) != len(sources):
+        raise UserError(f"candidate and baselines must be different. Received: {', '.join(sources)}")
+    aligned = align(models)
+    scaled = to_probabilities(aligned.scores, scale)
+    options = replace(options, call=replace(options.call, scale=scaled.scale))
+    probe, answers = scored_answers(aligned, scaled.scores, options.call.item)
+    churn, quality = _labels(options, probe)
+    notes = [scaled.note] if scaled.note else []
+    if len(sources) == 2:
+        notes.append(
+            "a file of scores is the same when it is read twice: the limit of churn is --allowance; with two baselines or "
+            "more it is what they differ by"
+        )
+    result = _judge(sources, answers, probe, options, churn, quality)
+    return replace(result, notes=(*notes, *result.notes))
+
+
+def _judge(
+    sources: Sequence[str],
+    answers: Sequence[Answers],
+    probe: ProbeSet,
+    options: Options,
+    churn: Sequence[str],
+    quality: Sequence[str],
+) -> GateResult:
+    """Decides on the candidate's answers, the first, against the baselines'."""
+    baseline = sources[1:]
     _check_comparable(sources, answers)
     names = ["candidate", *(f"baseline-{place}" for place in range(len(baseline)))]
     batch = request_batch(
@@ -338,6 +404,9 @@ def _churn_decisions(
             why = f"no request has more than {longest} candidates, and nothing can leave a top {options.k} of them"
             decisions.append(aside(label, why))
             continue
+        if options.call.scale == "order" and settings.measures[label][0].needs_probabilities:
+            decisions.append(aside(label, NEEDS_PROBABILITIES))
+            continue
         decisions.append(
             decide(
                 label,
@@ -371,6 +440,9 @@ def _quality_decisions(
     y, scores = (y[labelled] > 0).astype(np.float64), answered.scores[:, labelled]
     decisions = []
     for label in labels:
+        if options.call.scale == "order" and label == "logloss":
+            decisions.append(aside(label, NEEDS_PROBABILITIES))
+            continue
         candidate, serving, loss = _loss(label, y, scores, owner)
         decisions.append(
             decide_quality(

@@ -114,7 +114,7 @@ def measure(
         measured = measure_requests(batch, settings)
         for feature, value, comparison in by_slice(measured, settings, slices):
             statistics.update(series_of(comparison, served, stream, probe.hash, feature, value))
-            if gaps and not feature:
+            if gaps and not feature and not settings.order_only:
                 statistics.update(_count_inversions_by_gap(measured.batch, comparison, served, probe))
     marks = []
     for answer in collected.answers:

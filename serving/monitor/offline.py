@@ -11,14 +11,13 @@ import numpy as np
 
 from ranker import layout
 from ranker.errors import UserError
-from ranker.scored.scale import logistic
 from serving import wire
 from serving.client import Signature, TensorSpec
 from serving.client.columns import scoring_inputs
 from serving.client.outputs import OutputError, choose_output, scores_in
 from serving.monitor.collect import Answers
 from serving.monitor.requests import ProbeSet
-from serving.targets.scoring import ModelCall
+from serving.targets.scoring import ModelCall, within_unit
 
 
 def saved_model(path: Path) -> tuple[Path, int]:
@@ -98,8 +97,7 @@ def answer_offline(name: str, path: Path, probe: ProbeSet, call: ModelCall) -> A
             values = scores_in(output, answer[output].numpy(), column)
         except OutputError as error:
             raise UserError(f"{directory}: {error}") from None
-        if call.scale == "logit":
-            values = logistic(values.astype(np.float64))
+        values = within_unit(values, call.scale)
         if len(values) != probe.size(n):
             kinds[n] = "coverage_mismatch"
             continue

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ranker.errors import UserError
 from ranker.text import arrow_texts, text, texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+JSON_LINES = (".jsonl", ".ndjson")
+"""Endings of a file of probe requests that is read without pyarrow."""
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
@@ -170,35 +174,78 @@ def probe_set(
 
 
 def load_probe(path: Path, item: str, count: int | None = None) -> ProbeSet:
-    """Reads the first `count` requests of a `probe.parquet`.
+    """Reads the first `count` requests of a `probe.parquet`, or of a file of JSON lines with the same columns.
 
     Raises:
-        UserError: the file is missing or not one with columns `request` and the item's.
+        UserError: the file is missing or not one with columns `request` and the item's, or it is a Parquet file and pyarrow
+            is not installed.
     """
     if not path.is_file():
         raise UserError(
             f"the probe requests must exist: `ranker prepare` or `ranker probe` makes them. Received: {path}"
         )
+    columns = _read_json_lines(path, item) if path.suffix in JSON_LINES else _read_parquet(path, item)
+    if "request" not in columns:
+        raise UserError(
+            f"the probe requests must have a column `request`. Received: {path} with {list(columns)}"
+        )
+    requests, labels = columns.pop("request"), columns.pop("label", None)
+    columns.pop("weight", None)
+    if labels is not None and (labels.dtype.kind != "f" or np.isnan(labels).all()):
+        labels = None
+    return probe_set(requests, columns, item, count, labels)
+
+
+def _read_parquet(path: Path, item: str) -> Columns:
+    """Columns as float32 or texts; the request's and the item's are texts."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UserError(
+            f"{path}: a Parquet file needs pip install 'steady-ranker[parquet]'; `ranker probe --output probe.jsonl` "
+            "makes a file that does not"
+        ) from None
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"the probe requests must be a Parquet file. Received: {path} ({error})") from None
-    if "request" not in table.column_names:
-        raise UserError(
-            f"the probe requests must have a column `request`. Received: {path} with {table.column_names}"
-        )
-    columns = {
-        name: _text_column(table.column(name)) if name == item else _numpy(table.column(name))
+    return {
+        name: _text_column(table.column(name)) if name in ("request", item) else _numpy(table.column(name))
         for name in table.column_names
-        if name not in ("request", "label", "weight")
     }
-    labels = _numpy(table.column("label")) if "label" in table.column_names else None
-    if labels is not None and (labels.dtype.kind != "f" or np.isnan(labels).all()):
-        labels = None
-    return probe_set(_text_column(table.column("request")), columns, item, count, labels)
+
+
+def _read_json_lines(path: Path, item: str) -> Columns:
+    """Columns as float32 or texts; the request's and the item's are texts. What a row lacks is missing."""
+    rows: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except ValueError as error:
+                raise UserError(f"{path}: line {number} must be a JSON object ({error})") from None
+            if row is not None and not isinstance(row, dict):
+                raise UserError(f"{path}: line {number} must be a JSON object. Received: {line.strip()[:80]}")
+            rows += [row] if row is not None else []
+    columns: Columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        is_number = all(
+            value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+            for value in values
+        )
+        if is_number and name not in ("request", item):
+            columns[name] = np.array([math.nan if value is None else value for value in values], np.float32)
+        else:
+            columns[name] = texts(values, name=name)
+    return columns
 
 
 def _numpy(column: pa.ChunkedArray) -> Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):

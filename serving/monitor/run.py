@@ -126,7 +126,7 @@ class DeploymentMonitor:
         self.pending = PendingRounds(store)
         self.cuts = cuts(probe, settings.slices)
         self.slices = slices(probe, settings.slices)
-        self.measures = MeasureSettings(k=settings.k)
+        self.measures = MeasureSettings(k=settings.k, order_only=deployment.scale == "order")
         # it only wins a tie: a change of the schema is compared once most replicas have it
         self.preferred = Expected(deployment.feature_spec)
         # three quarters of the interval for asking leaves the rest for measuring and storing
@@ -255,7 +255,12 @@ class DeploymentMonitor:
             self._keep_exemplars(PROBE, self.probe, measured)
 
     def _keep_exemplars(self, stream: str, requests: ProbeSet, measured: MeasuredRound) -> None:
-        if self.exemplars is None or measured.requests is None or not len(measured.requests.pairs):
+        if (
+            self.exemplars is None
+            or not self.exemplars.can_write
+            or measured.requests is None
+            or not len(measured.requests.pairs)
+        ):
             return
         levels = {
             (key.a.replica, key.b.replica): key.level

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranker import wording
-from ranker.divergence import CATALOGUE
+from ranker.divergence import CATALOGUE, definition
 from serving.monitor.alerts.keep import stored_silences
 from serving.monitor.record import PROBE
 from serving.monitor.store import Store, query
@@ -84,6 +84,8 @@ def read_status(
             if mark.kind == "refresh"
         ],
         enough=enough,
+        order_only=bool(snapshot.measures)
+        and not any(definition(label).needs_probabilities for label in snapshot.measures),
     )
     return Status(judge(facts), snapshot, odd, alerts)
 

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from ranker import wording
+from ranker.divergence import standing
 from serving.monitor.store.results import AlertRow, EventRow, Freshness, MeasureEstimate, PairEstimate
 
 State = Literal["STABLE", "NOT ENOUGH DATA", "UNSTABLE", "STALE"]
@@ -26,6 +27,10 @@ LEAST_COVERAGE = 0.9
 """Share of the newest round's requests that a replica must answer."""
 TOO_FEW = "too few requests to tell"
 TWO_REPLICAS = "two replicas cannot tell which of them is odd: that takes a third"
+ORDER_ONLY = (
+    "the scores only order: prediction differences, expected clicks lost and the odd replica need probabilities and are not "
+    "measured"
+)
 _REFRESH_MATTERS = 3600
 """Seconds after a refresh in which what begins is said to follow it."""
 _MOST_REASONS = 2
@@ -67,6 +72,7 @@ class Facts:
         compared_since: first round of the versions that serve now, seconds since 1970; None: nothing is compared.
         refreshes: marks of refreshes, the newest first.
         enough: requests below which nothing is concluded about a budget.
+        order_only: the scores only order, so that measures which need probabilities were not measured.
     """
 
     freshness: Freshness
@@ -79,6 +85,7 @@ class Facts:
     compared_since: int | None = None
     refreshes: Sequence[EventRow] = ()
     enough: int = ENOUGH
+    order_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ def judge(facts: Facts) -> Verdict:
         reasons[0].measure,
         answering,
         replica_count,
-        (TWO_REPLICAS,) if replica_count == 2 else (),
+        _notes(facts, replica_count),
     )
     if not fresh.stale:
         return result
@@ -185,6 +192,14 @@ def judge(facts: Facts) -> Verdict:
         replica_count,
         result.notes,
     )
+
+
+def _notes(facts: Facts, replica_count: int) -> tuple[str, ...]:
+    notes = [TWO_REPLICAS] if replica_count == 2 else []
+    if facts.order_only:
+        unmeasured = ", ".join(label for label in facts.budget if label not in facts.means)
+        notes.append(ORDER_ONLY + (f"; no budget of {unmeasured} is held" if unmeasured else ""))
+    return tuple(notes)
 
 
 def answered_shares(outcomes: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
@@ -261,8 +276,8 @@ def _over_budget(facts: Facts) -> list[Reason]:
         limit = facts.budget[label]
         if measured.n < facts.enough:
             continue
-        over = [pair for pair in facts.pairs.get(label, ()) if pair.excess.low > limit]
-        if measured.excess.low > limit:
+        over = [pair for pair in facts.pairs.get(label, ()) if standing(pair.excess, limit) == "above"]
+        if standing(measured.excess, limit) == "above":
             since = _fired(facts, measure=label)
             text = _describe(measured, limit)
         elif over:
@@ -294,7 +309,7 @@ def _alerts(facts: Facts) -> list[Reason]:
     explained = [{"replica": name} for name in (*(odd.replica for odd in facts.odd), *silent)] + [
         {"measure": label}
         for label, measured in _budgeted(facts).items()
-        if measured.n >= facts.enough and measured.excess.low > facts.budget[label]
+        if measured.n >= facts.enough and standing(measured.excess, facts.budget[label]) == "above"
     ]
     reasons = []
     for alert in sorted(facts.alerts, key=lambda alert: (alert.severity != "page", alert.started)):
@@ -324,7 +339,7 @@ def _agreement(facts: Facts) -> Reason:
         text = f"{few.n} requests compared, {facts.enough} needed: {described}"
         return Reason("NOT ENOUGH DATA", text, measure=few.label)
     for label, measured in measures.items():
-        if not measured.excess.high <= facts.budget[label]:
+        if standing(measured.excess, facts.budget[label]) != "within":
             text = f"{_describe(measured, facts.budget[label])}: {TOO_FEW}"
             return Reason("NOT ENOUGH DATA", text, measure=label)
     lead = next(iter(measures.values()))

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from ranker.errors import UserError
-from ranker.scored.scale import logistic
+from ranker.scored.scale import logistic, order_codes
 from serving.client import Prediction, RankerClient, Tls
 from serving.targets.http import JsonClient, JsonConnection, OpenInferenceClient, TfServingRestClient
 from serving.targets.open_inference_grpc import GrpcDocumentConnection
 from serving.targets.target import Target, parse_target
 
-SCALES = ("probability", "logit")
-"""What outputs are: probabilities, or log-odds that become probabilities by the logistic function."""
+SCALES = ("probability", "logit", "order")
+"""What outputs are: probabilities, log-odds (made probabilities by the logistic function), or scores that only order."""
 
 
 class ScoringClient(Protocol):
@@ -104,7 +104,7 @@ def connect(
         client = OpenInferenceClient(connection, call.model_name, call.item, call.output or None)
     else:
         client = _over_http(parsed, call, JsonConnection(parsed, deadline, retries, tls))
-    return LogitClient(client) if call.scale == "logit" else client
+    return client if call.scale == "probability" else ScaledClient(client, call.scale)
 
 
 def _over_http(target: Target, call: ModelCall, connection: JsonConnection) -> ScoringClient:
@@ -116,22 +116,29 @@ def _over_http(target: Target, call: ModelCall, connection: JsonConnection) -> S
     return JsonClient(connection, call.json_request, call.json_scores, call.model_name)
 
 
-class LogitClient:
-    """A client whose model gives log-odds; it gives their probabilities, float64.
+def within_unit(scores: np.ndarray, scale: str) -> np.ndarray:
+    """Scores of any of `SCALES` as numbers within [0, 1], float64; their order stays."""
+    values = scores.astype(np.float64)  # in float32 log-odds above 17 would tie at 1
+    if scale == "order":
+        return order_codes(values)
+    return logistic(values) if scale == "logit" else values
+
+
+class ScaledClient:
+    """A client whose model gives scores of another scale; it gives numbers within [0, 1], float64.
 
     Args:
-        client: whose scores are log-odds.
+        client: gives the model's scores.
+        scale: what they are.
     """
 
-    def __init__(self, client: ScoringClient) -> None:
-        self._client = client
+    def __init__(self, client: ScoringClient, scale: str) -> None:
+        self._client, self._scale = client, scale
 
     def predict(self, rows: Mapping[str, Any]) -> Prediction:
-        """Scores rows by the logistic function of the log-odds."""
+        """Scores rows."""
         prediction = self._client.predict(rows)
-        # in float32 log-odds above 17 would tie at 1
-        probabilities = logistic(prediction.scores.astype(np.float64))
-        return Prediction(probabilities, prediction.version, prediction.latency)
+        return Prediction(within_unit(prediction.scores, self._scale), prediction.version, prediction.latency)
 
     def describe(self) -> dict[str, Any]:
         """What the model says of itself."""
@@ -141,7 +148,7 @@ class LogitClient:
         """Closes its connections."""
         self._client.close()
 
-    def __enter__(self) -> LogitClient:
+    def __enter__(self) -> ScaledClient:
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ranker.errors import UserError
-from ranker.scored import align
+from ranker.scored.align import align
 from ranker.tfrecord import Writer, records
 from serving.prediction_logs import read_prediction_log
 from serving.wire import PredictionLog, to_tensor

@@ -32,6 +32,8 @@ def build(context: Context) -> Content:
                 html.H1("Arms"),
                 parts.message(
                     "The run directory has no evaluation/report.json: `ranker evaluate` writes it."
+                    if context.settings.run is not None
+                    else "This dashboard has no run directory, and so no arms to compare."
                 ),
             ]
         )

@@ -10,6 +10,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from ranker import wording
+from ranker.divergence import standing
 from serving.dashboard import parts
 from serving.dashboard.address import WINDOWS
 from serving.dashboard.context import Content, Context, Panel
@@ -130,7 +131,7 @@ def _tile(context: Context, label: str, points: Sequence[LinePoint]) -> Componen
     if measured is None:
         return html.Article([heading, html.P("n/a", className="figure")], className=f"tile{chosen}")
     budget = context.settings.budget.get(label)
-    over = budget is not None and measured.excess.low > budget
+    over = budget is not None and standing(measured.excess, budget) == "above"
     detail = wording.between(label, measured.value) + (
         f" · budget {wording.limit(label, budget)}" if budget is not None else ""
     )

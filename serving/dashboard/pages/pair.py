@@ -7,7 +7,7 @@ import math
 from dash import html
 
 from ranker import wording
-from ranker.divergence import LEVELS
+from ranker.divergence import LEVELS, standing
 from serving.dashboard import parts
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.course import course
@@ -141,7 +141,7 @@ def _gaps(context: Context, cell: PairEstimate) -> Panel:
         return Panel("gaps", title, parts.message(text), note=note, size="half")
     figure = gap_chart(tenths, context.palette)
     # where noise explains next to nothing, an inversion is no accident
-    odd = any(tenth.predicted < _RARE and tenth.excess.low > _RARE for tenth in tenths)
+    odd = any(tenth.predicted < _RARE and standing(tenth.excess, _RARE) == "above" for tenth in tenths)
     sentence = (
         "More swaps at large gaps than noise explains: look for a difference in features or versions."
         if odd

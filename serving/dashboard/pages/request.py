@@ -269,7 +269,7 @@ def _replay(context: Context, exemplar: RequestExemplar, shown: Sequence[str]) -
     body: list[Component] = []
     rows = []
     for place, name in enumerate(shown):
-        replay_command = replay(exemplar, name, context.settings.deployment, context.settings.run)
+        replay_command = replay(exemplar, name, context.settings.deployment, context.settings.probe_path)
         key = f"replay-{place}"
         summary = html.Summary([parts.name(name, 40)])
         missing = replay_command.missing

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ranker import layout
 from ranker.errors import UserError
 from ranker.text import text
 from serving.deployment import Deployment
 from serving.monitor.exemplars import RequestExemplar
 from serving.monitor.requests import ProbeSet, load_probe
+from serving.targets.target import parse_target
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Replay:
 
 
 def replay(
-    exemplar: RequestExemplar, replica: str, deployment: Deployment | None, run: Path | None
+    exemplar: RequestExemplar, replica: str, deployment: Deployment | None, probe: Path | None
 ) -> Replay:
     """Makes the command from what is known of the request.
 
@@ -38,15 +38,17 @@ def replay(
         exemplar: the kept request.
         replica: whom to ask.
         deployment: addresses and feature names; None: a placeholder stands for the address.
-        run: the run directory, whose probe requests have the candidates' features.
+        probe: the file of probe requests, which has the candidates' features; None: not known.
     """
     item = deployment.item if deployment is not None else "item_id"
     target = next((r.target for r in deployment.replicas if r.name == replica), None) if deployment else None
     context = {name: _text(value) for name, value in exemplar.context.items() if _text(value)}
-    candidates = _candidates(exemplar, item, run)
+    candidates = _candidates(exemplar, item, probe)
     missing = []
     if target is None:
         missing.append("put in the replica's address")
+    elif parse_target(target).protocol == "json":
+        missing.append("`ranker rank` does not send plain JSON: ask the server by its own client")
     context_names = deployment.context if deployment is not None else ()
     unknown = [name for name in context_names if name not in exemplar.context]
     if unknown:
@@ -68,6 +70,11 @@ def replay(
         words += ["--model-name", deployment.model_name]
     if item != "item_id":
         words += ["--item", item]
+    if deployment is not None:
+        for option in ("signature", "output", "scale"):
+            value = getattr(deployment, option)
+            if value != getattr(Deployment, option):
+                words += [f"--{option}", value]
     for name, value in context.items():
         words += ["--context", f"{name}={value}"]
     for row in rows:
@@ -85,14 +92,14 @@ def _not_kept(of: str, names: Sequence[str]) -> str:
     return f"of the {of} {', '.join(names)} {'is' if len(names) == 1 else 'are'} not kept"
 
 
-def _candidates(exemplar: RequestExemplar, item: str, run: Path | None) -> dict[str, Mapping[str, Any]]:
+def _candidates(exemplar: RequestExemplar, item: str, path: Path | None) -> dict[str, Mapping[str, Any]]:
     """Item -> its other features, as far as they are known, by the id."""
     plain: dict[str, Mapping[str, Any]] = {
         name: {} for name in sorted(exemplar.items[0] if exemplar.items else ())
     }
     if exemplar.candidates:
         return plain | {name: exemplar.candidates[name] for name in plain if name in exemplar.candidates}
-    probe = _probe(run, item) if run is not None and exemplar.stream == "probe" else None
+    probe = _probe(path, item) if path is not None and exemplar.stream == "probe" else None
     if probe is None or exemplar.request not in probe.requests:
         return plain
     position = probe.requests.index(exemplar.request)
@@ -104,8 +111,7 @@ def _candidates(exemplar: RequestExemplar, item: str, run: Path | None) -> dict[
     }
 
 
-def _probe(run: Path, item: str) -> ProbeSet | None:
-    path = layout.probe_path(run)
+def _probe(path: Path, item: str) -> ProbeSet | None:
     try:
         return _load(path, path.stat().st_mtime_ns, item)
     except (OSError, UserError):

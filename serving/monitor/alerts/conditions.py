@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ranker.divergence import Interval, Statistic, confidence_sequence, difference, odd_ones
+from ranker.divergence import Interval, Statistic, confidence_sequence, difference, odd_ones, standing
 from serving.monitor.alerts.rules import Rule
 from serving.monitor.alerts.situation import Situation
 
@@ -60,7 +60,8 @@ def _excess(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Fin
         f"{label} exceeds its floor by {over.value:.4g} (at least {max(over.low, 0.0):.4g}), budget {limit:g}; "
         f"{statistic.n} requests"
     )
-    return [Finding({"measure": label}, over.low > limit, over.value <= limit, over.value, limit, summary)]
+    active = standing(over, limit) == "above"
+    return [Finding({"measure": label}, active, over.value <= limit, over.value, limit, summary)]
 
 
 def _odd_replica(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Finding]:
@@ -100,7 +101,7 @@ def _floor_jump(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list
             continue
         limit = max(rule.factor * before.value, rule.at_least)
         value = statistics[label].interval(1 - rule.alpha)
-        active = value.low > limit
+        active = standing(value, limit) == "above"
         now_and_before = f"{value.value:.4g} when asked twice, {before.value:.4g} the day before"
         summary = f"{name} differs from itself: {label} {now_and_before}"
         result.append(

@@ -56,7 +56,7 @@ def test_contrast_is_the_difference_of_the_arms_and_tighter_than_two_separate_in
     means = {arm: merged.comparisons[arm].means for arm in ARMS}
     assert list(merged.contrasts) == ["relu"]
     assert "bias" not in merged.contrasts["relu"]
-    assert "rpd_ratio" not in merged.contrasts["relu"]
+    assert "rpd_ratio" in merged.contrasts["relu"]
     for label, statistic in merged.contrasts["relu"].items():
         assert statistic.value == pytest.approx(
             means["relu"][label].value - means["smelu"][label].value, abs=1e-12

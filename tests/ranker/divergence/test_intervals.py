@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ranker.divergence import Interval, PairedDifference, Statistic, wilson
+from ranker.divergence import Interval, PairedDifference, RatioDifference, Statistic, wilson
 from ranker.divergence.intervals import nonnegative, paired_difference, quantile_of_student, standing
 
 
@@ -145,6 +145,53 @@ def test_differences_of_three_replicas_and_of_continuous_measures_are_covered(n,
         _, low, high = PairedDifference.of(a, b).interval()
         hits += low <= 0 <= high
     assert hits / draws >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / draws)
+
+
+def ratio_sums(rng, n, effect=1.0):
+    """Numerators and weights of two models' relative differences on the same requests."""
+    common, shared = rng.lognormal(0, 0.3, n), rng.gamma(4, 0.25, n)
+    sums = []
+    for size in (0.1, 0.1 * effect):
+        weights = common * rng.lognormal(0, 0.1, n)
+        sums += [size * shared * rng.gamma(4, 0.25, n) * weights, weights]
+    return sums
+
+
+@pytest.mark.parametrize("n", [2, 7, 300])
+def test_exchanging_the_models_of_ratios_changes_the_sign_only(n):
+    x_a, y_a, x_b, y_b = ratio_sums(np.random.default_rng(n), n, 0.5)
+    forth = RatioDifference.of(x_a, y_a, x_b, y_b, bound=2.0)
+    back = RatioDifference.of(x_b, y_b, x_a, y_a, bound=2.0)
+    assert forth.value == pytest.approx(x_a.sum() / y_a.sum() - x_b.sum() / y_b.sum(), abs=1e-12)
+    for exchanged in (back, forth.reversed()):
+        value, low, high = exchanged.interval()
+        # Sums of the same numbers in another order.
+        assert forth.interval() == pytest.approx((-value, -high, -low), abs=1e-12)
+
+
+def test_ratios_of_parts_merge_to_those_of_the_whole():
+    sums = ratio_sums(np.random.default_rng(4), 90)
+    sums[0][3] = np.nan
+    parts = [RatioDifference.of(*(column[part] for column in sums)) for part in (slice(30), slice(30, None))]
+    merged = RatioDifference.from_dict(parts[0].merge(parts[1]).as_dict())
+    assert merged.n == 89
+    assert merged.interval() == pytest.approx(RatioDifference.of(*sums).interval(), rel=1e-9)
+
+
+def test_no_request_and_one_request_of_ratios():
+    assert all(math.isnan(x) for x in RatioDifference.of([], [], [], []).interval())
+    assert RatioDifference.of([0.2], [1.0], [0.1], [1.0]).interval() == pytest.approx((0.1, -1.0, 1.0))
+
+
+@pytest.mark.parametrize("effect", [1.0, 0.6])
+def test_differences_of_ratios_are_covered_in_simulation(effect):
+    rng = np.random.default_rng(37)
+    draws, hits = 1000, 0
+    for _ in range(draws):
+        _, low, high = RatioDifference.of(*ratio_sums(rng, 300, effect), bound=2.0).interval()
+        hits += low <= 0.1 * (1 - effect) <= high
+    # Skewed values: the mean of 300 is nearly normal, and three standard deviations of the share are 0.02.
+    assert hits / draws >= 0.93 - 0.02
 
 
 @pytest.mark.parametrize("n", [20, 300])

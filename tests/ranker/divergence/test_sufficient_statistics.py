@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from ranker.divergence import (
     Comparison,
     Histogram,
+    PairedDifference,
+    RatioDifference,
     RequestBatch,
     Statistic,
     compare,
@@ -18,6 +20,7 @@ from ranker.divergence import (
     difference,
     exceeds,
     holm,
+    measure_requests,
     poisson_bootstrap_quantile,
     replicas_then_pairs,
     wilson,
@@ -181,3 +184,17 @@ def test_difference_keeps_the_asymmetry_of_wilson():
     assert excess.value == pytest.approx(0.02)
     assert 0 < excess.low < excess.value < excess.high
     assert difference(wilson(0, 1000), wilson(0, 1000)).low < 0
+
+
+def test_what_a_notebook_prints_is_a_line():
+    scores = np.random.default_rng(1).random((3, 600))
+    batch = RequestBatch.from_rows(np.repeat(np.arange(60), 10), np.tile(np.arange(10), 60), scores)
+    result = compare(batch)
+    printed = [Statistic.of([0.0, 1.0, 0.0, 0.0]), Statistic.empty(), result, batch, measure_requests(batch)]
+    printed += [PairedDifference.of([1.0], [0.0]), RatioDifference.of([1.0], [1.0], [0.5], [1.0])]
+    printed += [result.means["rpd_sym"].histogram]
+    for thing in printed:
+        text = repr(thing)
+        assert "\n" not in text
+        assert len(text) < 200, text
+    assert repr(printed[0]) == "<Statistic: 0.25 (95%: 0.04559 to 0.6994), 4 requests>"

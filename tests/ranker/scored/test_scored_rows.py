@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranker.errors import UserError
-from ranker.scored import ModelScores, align, to_probabilities
+from ranker.scored.align import ModelScores, align
 from ranker.scored.files import read_models
+from ranker.scored.scale import to_probabilities
 
 ROWS = {
     "session": ["s1", "s1", "s1", "s2", "s2"],

@@ -202,6 +202,23 @@ def test_the_replayed_command_survives_a_shell() -> None:
     assert replayed.missing == ""
 
 
+def test_a_model_of_any_origin_is_asked_again_as_it_was_asked(tmp_path: Path) -> None:
+    deployment = Deployment(
+        "shop", (Replica("a", "v2+grpc://h:8001"), Replica("b", "json+http://h:1/s")), output="logits", scale="logit"
+    )
+    probe = tmp_path / "probe.jsonl"
+    rows = [{"request": "q", "item_id": item, "user_id": "u7", "price": price} for item, price in (("x", 1.5), ("y", None))]
+    probe.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    exemplar = one_request(items=(("x", "y"),) * 2, context={})
+    replayed = replay(exemplar, "a", deployment, probe)
+    assert shlex.split(replayed.command)[2:] == [
+        "--target", "v2+grpc://h:8001", "--model-name", "shop", "--output", "logits", "--scale", "logit",
+        "--candidate", "item_id=x,user_id=u7,price=1.5", "--candidate", "item_id=y,user_id=u7",
+    ]  # fmt: skip
+    assert replayed.missing == ""
+    assert "does not send plain JSON" in replay(exemplar, "b", deployment, probe).missing
+
+
 def test_what_a_replayed_command_lacks_is_said() -> None:
     replayed = replay(one_request(items=(("a,b",),) * 2, scores=((0.5,),) * 2), "b", None, None)
     assert "HOST:PORT" in replayed.command

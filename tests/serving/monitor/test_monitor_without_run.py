@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from ranker.cli import app
 from serving import wire
+from serving.monitor.exemplars import read_exemplars
 
 SCORES = {"a": [-3.0, 0.5, 2.0, 30.0], "b": [-2.5, 2.5, 0.5, 31.0]}
 
@@ -103,16 +104,59 @@ def test_a_deployment_file_by_hand(fake_replica, directory):
         (["--probe", "probe.parquet", "--once"], "--replica NAME=TARGET"),
         (["--probe", "none.parquet", "--replica", "a=h:1"], "ranker probe.*none.parquet"),
         (["--probe", "probe.parquet", "--replica", "a=h:1", "--item", "sku"], "column `sku`"),
-        (["--probe", "probe.parquet", "--replica", "a=h:1", "--scale", "order"], "scale.*order"),
+        (["--probe", "probe.parquet", "--replica", "a=h:1", "--scale", "odds"], "scale.*odds"),
         (["--probe", "probe.parquet", "--replica", "a=ftp://h:1"], "begin with.*ftp://h:1"),
         (["--probe", "probe.parquet", "--replica", "a=h:1", "--budget", "swaps=1"], "--budget.*swaps=1"),
-        (["--run-dir", "run", "--item", "sku"], "--item must be given without --run-dir"),
     ],
 )
 def test_mistakes_are_one_line(directory, arguments, message):
     result = CliRunner().invoke(app, ["monitor", *arguments])
     assert result.exit_code != 0
     assert re.search(message, str(result.exception)), result.exception
+
+
+def test_scores_that_only_order(fake_replica, directory):
+    replicas = [foreign(fake_replica, name) for name in SCORES]
+    result = monitor(replicas, "--output", "logits", "--scale", "order")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert summary["errors"] == {}
+    assert summary["measures"]["top1_swap"]["value"] == 0
+    assert summary["measures"]["pair_inversion"]["value"] == pytest.approx(1 / 6)
+    assert not {"rpd_sym", "pd_abs", "bias", "consensus_regret"} & summary["measures"].keys()
+    assert "the scores only order" in result.stderr
+    status = CliRunner().invoke(app, ["status", "--store", "monitor.db"])
+    assert "the scores only order" in status.output
+    assert "no budget of consensus_regret is held" in status.output
+    examples = read_exemplars(directory / "exemplars", "probe", 0, 1e11)
+    assert {example.cost for example in examples} == {pytest.approx(1 / 6)}
+
+
+def test_flags_stand_before_the_run_directory(fake_replica, directory):
+    replicas = [foreign(fake_replica, name) for name in SCORES]
+    run = directory / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(
+        "name: shop\ndata: {events: {path: log.csv, format: csv}, label: clicked, request: [user_id], timestamp: time}\n"
+        "features: {user_id: {kind: categorical, role: context}, item_id: {kind: categorical, role: item}}\n"
+        "serving: {model_name: other}\n"
+    )
+    flags = ("--model-name", "ranker", "--output", "logits", "--scale", "logit")
+    result = monitor(replicas, "--run-dir", "run", *flags)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout.splitlines()[-1])["errors"] == {}
+    (run / "deployment.yaml").write_text(
+        "model_name: other\nreplicas:\n"
+        + "".join(f"  - {{name: {replica.name}, target: '{replica.target}'}}\n" for replica in replicas)
+    )
+    result = monitor([], "--run-dir", "run", *flags)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout.splitlines()[-1])["errors"] == {}
+    result = monitor([], "--run-dir", "run")
+    assert json.loads(result.stdout.splitlines()[-1])["errors"] != {}
+    first, second = replicas
+    answer = gate(second.target, [first.target], "--run-dir", "run", *flags)
+    assert answer.exit_code in (0, 2), answer.output
 
 
 def gate(candidate, baseline, *options):
@@ -139,8 +183,8 @@ def test_the_gate_takes_models_of_any_origin(fake_replica, directory):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scale", "order"], "`scale` must be one of probability, logit"),
-        (["--run-dir", "run", "--output", "p"], "--output must be given without --run-dir"),
+        (["--scale", "odds"], "`scale` must be one of probability, logit, order"),
+        (["--score", "p"], "--probe must not be given with files of scored rows"),
     ],
 )
 def test_mistakes_in_the_call_of_the_gate(directory, options, message):
