@@ -80,6 +80,12 @@ $(MLSERVER)/.ready: tests/requirements-mlserver.txt
 test-mlserver: .venv/.ready $(MLSERVER)/.ready  ## the monitor's clients against MLServer, in an environment of its own
 	STEADY_RANKER_MLSERVER=$(CURDIR)/$(MLSERVER)/bin/python $(BIN)/python -m pytest tests/serving/targets $(ARGS)
 
+.PHONY: tutorial
+tutorial: .venv/.ready  ## docs/tutorial/incident.md: runs the incident and writes what every command printed (some minutes)
+	@mkdir -p build
+	$(BIN)/python docs/tutorial/incident.py > build/incident.md
+	mv build/incident.md docs/tutorial/incident.md
+
 MONITOR := build/monitor-venv
 .PHONY: test-monitor-extra
 test-monitor-extra: .venv/.ready  ## the monitor in an environment with its own extra alone: size, a round, a gate
@@ -92,7 +98,7 @@ site: .venv/.ready  ## the documentation as a site that is read without a networ
 	@if [ -x $(BIN)/mkdocs ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet; \
 	else echo "the documentation's site is left out: its generator needs Python 3.11"; fi
 
-check: format-check lint types test  ## what CI runs
+check: format-check lint types site test  ## what CI runs
 
 .PHONY: format-check
 format-check: .venv/.ready

@@ -1,5 +1,6 @@
 """What the documents name exists: commands, flags, files, metrics. The site is built from them."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -151,6 +152,9 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "site" / "reference" / "command-line.html").read_text(encoding="utf-8")
     assert "ranker monitor replay" in written
+    answers = (tmp_path / "site" / "reference" / "http.html").read_text(encoding="utf-8")
+    assert "/api/matrix" in answers
+    assert ":predict" in answers
     # Readable without a network: nothing is loaded from another host.
     for html in (tmp_path / "site").rglob("*.html"):
         assert not re.search(r'<(script|img|iframe)[^>]+src="https?:', html.read_text(encoding="utf-8")), html
@@ -159,13 +163,29 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         ), html
 
 
+def test_the_routes_of_the_server_are_those_that_it_answers():
+    hooks = importlib.util.spec_from_file_location("documentation_hooks", DOCS / "hooks.py")
+    module = importlib.util.module_from_spec(hooks)
+    hooks.loader.exec_module(module)
+    from serving.server import rest
+
+    for call in module.SERVER_ROUTES:
+        method, path = call.split()
+        pattern = rest._POST if method == "POST" else rest._GET
+        for version in ("", "/versions/3", "/labels/stable"):
+            assert pattern.fullmatch(path.replace("{model}", f"shop{version}")), call
+
+
+GENERATED = ("reference/command-line.md", "reference/http.md")
+
+
 @pytest.mark.parametrize("path", PAGES, ids=page_ids)
 def test_relative_links_lead_somewhere(path):
-    """The command line's page is written while the site is built."""
+    """The pages of the command line and of HTTP are written while the site is built."""
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
     broken = [
         link
         for link in links
-        if "://" not in link and link != "reference/command-line.md" and not (path.parent / link).exists()
+        if "://" not in link and not link.endswith(GENERATED) and not (path.parent / link).exists()
     ]
     assert not broken

@@ -26,7 +26,11 @@ def blocks():
 def run(python, code):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [str(python), "-W", "ignore", "-c", code], capture_output=True, text=True, check=False, env=environment
+        [str(python), "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
 
 
@@ -51,7 +55,9 @@ def test_pytorch():
     if not python:
         pytest.skip("RANKER_FRAMEWORKS_PYTHON names no Python with PyTorch (make test-frameworks)")
     sections = blocks()
-    checks = "\nassert result.requests == 500 and result.scale == 'logit'\nassert 'rpd_sym' in result.measures"
+    checks = (
+        "\nassert result.requests == 500 and result.scale == 'logit'\nassert 'rpd_sym' in result.measures"
+    )
     first = sections["Two models of anything"].replace("result.to_frame()", "None")  # pandas is not there
     first = first.replace("result.plot()", "None")
     done = run(python, "\n".join([first, sections["PyTorch"], checks]))

@@ -129,9 +129,7 @@ def test_coverage_is_said():
     assert "Left out: 1 of 10 requests of model1" in result.sentence
     words = "model1: 10 asked, 9 answered, 1 left out (invalid_score 1, first s0003); rows: 8 not finite"
     assert result.coverage[1].sentence == words
-    assert result.to_dict()["coverage"][1]["left_out"] == {
-        "invalid_score": {"requests": 1, "first": "s0003"}
-    }
+    assert result.to_dict()["coverage"][1]["left_out"] == {"invalid_score": {"requests": 1, "first": "s0003"}}
     page = result.to_html()
     assert words in page
 

@@ -28,7 +28,15 @@ def test_candidates_with_commas_are_written_as_csv(fake_replica):
 
 
 def test_how_many_candidates_have_a_score_is_said(fake_replica):
-    command = ["rank", "--target", fake_replica().target, "--candidate", "item_id=1", "--candidate", "item_id=2"]
+    command = [
+        "rank",
+        "--target",
+        fake_replica().target,
+        "--candidate",
+        "item_id=1",
+        "--candidate",
+        "item_id=2",
+    ]
     result = CliRunner().invoke(app, [*command, "--k", "1"])
     assert "candidates: 2 asked, 2 answered, 0 left out" in result.output
     answer = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)

@@ -204,10 +204,16 @@ def test_the_replayed_command_survives_a_shell() -> None:
 
 def test_a_model_of_any_origin_is_asked_again_as_it_was_asked(tmp_path: Path) -> None:
     deployment = Deployment(
-        "shop", (Replica("a", "v2+grpc://h:8001"), Replica("b", "json+http://h:1/s")), output="logits", scale="logit"
+        "shop",
+        (Replica("a", "v2+grpc://h:8001"), Replica("b", "json+http://h:1/s")),
+        output="logits",
+        scale="logit",
     )
     probe = tmp_path / "probe.jsonl"
-    rows = [{"request": "q", "item_id": item, "user_id": "u7", "price": price} for item, price in (("x", 1.5), ("y", None))]
+    rows = [
+        {"request": "q", "item_id": item, "user_id": "u7", "price": price}
+        for item, price in (("x", 1.5), ("y", None))
+    ]
     probe.write_text("".join(json.dumps(row) + "\n" for row in rows))
     exemplar = one_request(items=(("x", "y"),) * 2, context={})
     replayed = replay(exemplar, "a", deployment, probe)

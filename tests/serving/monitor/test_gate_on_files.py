@@ -130,11 +130,11 @@ def test_scores_that_only_order_are_held_to_what_order_says(scored):
     [
         (["--label", "none"], "must have the column none"),
         (["--score", "none"], "must have the column none"),
-        (["--label", "p"], "labels must be 0 or 1"),
+        (["--label", "p"], "a row must have one label"),
         (["--scale", "odds"], "`scale` must be one of"),
         (["--output", "logits"], "--output must not be given with files"),
         (["--requests", "3"], "--requests must not be given with files"),
-        (["--baseline", "new.parquet"], "must be different"),
+        (["--baseline", "new.parquet"], "sources must differ"),
         (["--measure", "swap"], "measures must be of"),
         (["--baseline", "nowhere.parquet"], "no such file"),
     ],

@@ -115,7 +115,7 @@ def test_mistakes_are_one_line(directory, arguments, message):
     assert re.search(message, str(result.exception)), result.exception
 
 
-def test_scores_that_only_order(fake_replica, directory):
+def test_scores_that_only_order(fake_replica, directory, capfd):
     replicas = [foreign(fake_replica, name) for name in SCORES]
     result = monitor(replicas, "--output", "logits", "--scale", "order")
     assert result.exit_code == 0, result.output
@@ -124,7 +124,7 @@ def test_scores_that_only_order(fake_replica, directory):
     assert summary["measures"]["top1_swap"]["value"] == 0
     assert summary["measures"]["pair_inversion"]["value"] == pytest.approx(1 / 6)
     assert not {"rpd_sym", "pd_abs", "bias", "consensus_regret"} & summary["measures"].keys()
-    assert "the scores only order" in result.stderr
+    assert "the scores only order" in capfd.readouterr().err
     status = CliRunner().invoke(app, ["status", "--store", "monitor.db"])
     assert "the scores only order" in status.output
     assert "no budget of consensus_regret is held" in status.output
@@ -137,7 +137,7 @@ def test_flags_stand_before_the_run_directory(fake_replica, directory):
     run = directory / "run"
     run.mkdir()
     (run / "config.yaml").write_text(
-        "name: shop\ndata: {events: {path: log.csv, format: csv}, label: clicked, request: [user_id], timestamp: time}\n"
+        "name: shop\ndata: {events: {path: log.csv, format: csv}, label: clicked, request: [user_id], timestamp: time, split: {by: time, eval: 0.1}}\n"
         "features: {user_id: {kind: categorical, role: context}, item_id: {kind: categorical, role: item}}\n"
         "serving: {model_name: other}\n"
     )
