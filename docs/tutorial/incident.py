@@ -19,11 +19,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = 8500
 """The first replica's port on the page."""
-WAIT_SECONDS = 300
+WAIT_SECONDS = 900
 
 
 class Workplace:
@@ -42,24 +43,31 @@ class Workplace:
         """Adds a paragraph or a heading."""
         self.lines += [text, ""]
 
-    def show(self, *commands: str, codes: tuple[int, ...] = (0,)) -> str:
-        """Runs commands and adds them with what they print; returns what the last one printed.
+    def show(self, command: str, code: int = 0, last: int | None = None) -> None:
+        """Runs a command and adds it with what it prints.
 
         Args:
-            commands: as the page shows them.
-            codes: exit codes that the last may end with.
+            command: as the page shows it.
+            code: the exit code that it must end with.
+            last: how many of its last lines the page shows; None: all.
         """
-        block, output = [], ""
-        for command in commands:
-            done = self._run(command)
-            output = self._shown(done.stdout + done.stderr)
-            block += [f"$ {command}", *output.splitlines()]
-            if done.returncode not in codes:
-                raise SystemExit(f"{command} ended with {done.returncode}:\n{output}")
-            if done.returncode:
-                block.append(f"(exit code {done.returncode})")
+        done = self._run(command)
+        output = self._shown(done.stderr + done.stdout).splitlines()
+        if done.returncode != code:
+            raise SystemExit("\n".join([f"{command} ended with {done.returncode}:", *output]))
+        if last is not None and len(output) > last:
+            output = ["[...]", *output[-last:]]
+        block = [f"$ {command}", *output, *([f"(exit code {code})"] if code else [])]
         self.lines += ["```text", *block, "```", ""]
-        return output
+
+    def wait_for_status(self, is_reached: Callable[[dict[str, Any]], bool]) -> None:
+        """Waits until the monitor's status is as it must be."""
+
+        def answers() -> bool:
+            done = self._run("ranker status --run-dir runs/shop --json")
+            return done.returncode != 4 and is_reached(json.loads(done.stdout))
+
+        wait(answers)
 
     def wait_for_version(self, replica: int, version: int) -> None:
         """Waits until a replica serves a version."""
@@ -82,10 +90,11 @@ class Workplace:
         return [sys.executable, *words[1:]] if words[0] == "python" else words
 
     @contextlib.contextmanager
-    def in_background(self, command: str) -> Iterator[None]:
-        """Runs a command until the end of the context."""
+    def in_background(self, command: str, *further: str) -> Iterator[None]:
+        """Adds a command to the page and runs it until the end of the context, with further words that the page leaves out."""
+        self.lines += ["```text", f"$ {command}", "```", ""]
         process = subprocess.Popen(
-            [*self.arguments(command), "--base-port", str(self.port)],
+            [*self.arguments(command), *further],
             cwd=self.directory, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
@@ -149,29 +158,36 @@ def story(work: Workplace, requests: int) -> None:
         "A generated log, and the pipeline on it: two recipes (`smelu` and `relu`), three replicas each. This takes some minutes."
     )
     work.show(f"python -m ranker.synthetic log {requests}")
-    work.show("ranker run --config quickstart.yaml --set data.root=log --run-dir runs/shop")
-    work.say("Serve the deployed recipe's replicas, in a terminal of its own:")
-    serve = "ranker serve --run-dir runs/shop"
-    work.say(f"```text\n$ {serve}\n```")
-    with work.in_background(serve):
+    work.show("ranker run --config quickstart.yaml --set data.root=log --run-dir runs/shop", last=4)
+    work.say("Serve the deployed recipe's replicas, and watch them, each in a terminal of its own:")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            work.in_background("ranker serve --run-dir runs/shop", "--base-port", str(work.port))
+        )
         for replica in range(3):
             work.wait_for_version(replica, 1)
-        work.say("One round of the monitor asks every replica the same requests and stores what it measures.")
-        work.show("ranker monitor --run-dir runs/shop --once")
-        work.show("ranker status --run-dir runs/shop", codes=(0, 2))
+        stack.enter_context(work.in_background("ranker monitor --run-dir runs/shop"))
+        work.wait_for_status(lambda status: status["state"] == "STABLE")
+        work.say(
+            "The monitor asks every replica the same requests every ten seconds and stores what it measures."
+        )
+        work.show("ranker status --run-dir runs/shop")
         work.say("## The incident")
         work.say(
             "Somebody copies a model of the other recipe into the base path of the second replica. The server loads it, as TF Serving\n"
             "does with any newer version."
         )
         work.show("cp -r runs/shop/replicas/relu/0/1 runs/shop/replicas/smelu/1/2")
-        work.wait_for_version(1, 2)
-        work.show("ranker monitor --run-dir runs/shop --once")
+        work.wait_for_status(
+            lambda status: any(alert["rule"] == "odd-replica" for alert in status["firing"])
+        )
         work.say("## The page")
         work.say(
-            "The verdict names the replica. An alert says the same to whoever is on call (receivers are in [Alerts](../alerts.md))."
+            "The verdict names the replica. The rule `odd-replica` pages whoever is on call once it has held for a minute (rules and\n"
+            "receivers are in [Alerts](../alerts.md)); `replay` shows what the rules said, and when."
         )
-        work.show("ranker status --run-dir runs/shop", codes=(1,))
+        work.show("ranker status --run-dir runs/shop", code=1)
+        work.show("ranker monitor replay --run-dir runs/shop --hours 1 --interval 10s")
         work.say("## Is it really this replica?")
         work.say(
             "The gate asks the same of it that it would have asked before the version went live: does it differ from the other two by\n"
@@ -180,7 +196,7 @@ def story(work: Workplace, requests: int) -> None:
         work.show(
             f"ranker gate --run-dir runs/shop --candidate 127.0.0.1:{PORT + 1} "
             f"--baseline 127.0.0.1:{PORT} --baseline 127.0.0.1:{PORT + 2}",
-            codes=(1,),
+            code=1,
         )
         work.say(
             "On the dashboard (`ranker dashboard --run-dir runs/shop`) the page of a request shows the lists side by side."
@@ -189,8 +205,8 @@ def story(work: Workplace, requests: int) -> None:
         work.say("Without version 2 the server goes back to version 1; no restart is needed.")
         work.show("rm -r runs/shop/replicas/smelu/1/2")
         work.wait_for_version(1, 1)
-        work.show("ranker monitor --run-dir runs/shop --once")
-        work.show("ranker status --run-dir runs/shop", codes=(0, 2))
+        work.wait_for_status(lambda status: status["state"] == "STABLE")
+        work.show("ranker status --run-dir runs/shop")
     work.say("## What would have stopped it")
     work.say(
         "`ranker gate` before a version is copied, with its directory as the candidate; exit code 1 ends a deployment's script. See\n"

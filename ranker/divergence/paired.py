@@ -163,9 +163,7 @@ class RatioDifference:
 
     def merge(self, other: "RatioDifference") -> "RatioDifference":
         """Both sets of requests together; associative and commutative up to float rounding."""
-        return RatioDifference(
-            self.a.merge(other.a), self.b.merge(other.b), self.paired.merge(other.paired)
-        )
+        return RatioDifference(self.a.merge(other.a), self.b.merge(other.b), self.paired.merge(other.paired))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

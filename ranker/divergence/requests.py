@@ -45,7 +45,9 @@ class RequestBatch:
     rows: Array
 
     def __repr__(self) -> str:
-        return f"<RequestBatch of {', '.join(self.replicas)}: {len(self):,} requests, {len(self.items):,} rows>"
+        return (
+            f"<RequestBatch of {', '.join(self.replicas)}: {len(self):,} requests, {len(self.items):,} rows>"
+        )
 
     @staticmethod
     def from_rows(
