@@ -50,10 +50,13 @@ REQUEST_NAMES = (
     "page_view",
     "pageview",
 )
-USER_NAMES = ("user", "visitor", "customer", "member", "account", "client", "device")
+USER_NAMES = ("user", "reviewer", "visitor", "customer", "member", "account", "client", "device")
 ITEM_NAMES = frozenset(
     [
         "item",
+        "asin",
+        "sku",
+        "isbn",
         "product",
         "movie",
         "doc",
@@ -141,10 +144,12 @@ _TRAIN_WORDS = frozenset({"train", "training", "tr"})
 _VALIDATION_WORDS = frozenset({"valid", "validation", "val", "dev"})
 _TEST_WORDS = frozenset({"test", "testing", "eval", "evaluation", "holdout"})
 _TIME_FORMS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
-_HOURS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M:%S", " %I:%M %p")
+_HOURS = ("", " %I:%M:%S %p", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M:%S", " %I:%M %p")
+_DIGIT_FORMS = ("%Y%m%d", "%Y%m%d%H", "%y%m%d%H")
 _EPOCH_UNITS = {1.0: "seconds", 1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 _EPOCH_FROM, _EPOCH_TO = 8e8, 4e9  # seconds since 1970: 1995 to 2096
 _DENSE = 0.8  # of a range of whole numbers, from which they look like codes
+_SKEWED = 20  # times the median, from which the largest amount makes a column skewed
 _LEAST_CODES = 100
 _SHOWN_VALUES = 8
 _TRIED_TIMES = 1000
@@ -156,7 +161,7 @@ class ColumnGuess:
 
     Attributes:
         name: of the column.
-        kind: `id`, `category`, `number`, `row number`, `time`, `flag`, `list`, `split` or `constant`.
+        kind: `id`, `category`, `number`, `row number`, `time`, `flag`, `list`, `split`, `text` or `constant`.
         distinct: distinct values among the rows looked at.
         missing: rows without a value.
         rows: rows looked at.
@@ -219,7 +224,11 @@ def guess_column(name: str, text: pa.Array, form: NumberFormat, is_typed_list: b
         column.kind, column.evidence = "split", f"its values are {', '.join(map(repr, sorted(values)))}"
     elif is_numeric(text, form):
         _guess_numeric(column, text, as_numbers(text, form)[0])
-    elif not _guess_time(column, values) and not _guess_list(column, values):
+    elif _guess_time(column, values) or _guess_list(column, values):
+        pass
+    elif sum(value.count(" ") > 1 for value in values) > len(values) / 2 and len(counts) > rows / 10:
+        column.kind, column.evidence = "text", f"sentences, such as {values[0][:40]!r}"
+    else:
         words = words_of(name)
         if len(counts) > rows / 2 or words & {"id", "uid", "uuid"}:
             column.kind, column.evidence = "id", f"{len(counts):,} distinct values in {rows:,} rows"
@@ -282,19 +291,21 @@ def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> N
         column.kind, column.evidence = "time", f"{span}: {_EPOCH_UNITS[unit]} since 1970"
     elif not is_whole:
         column.kind, column.evidence = "number", span
-    elif words & _TIME_NAMES and _all_match(column.values, "%Y%m%d"):
-        column.kind, column.evidence = "time", f"{span}: days as year, month and day"
+    elif words & {*_TIME_NAMES, "hour", "day"} and any(
+        _all_match(column.values, form) for form in _DIGIT_FORMS
+    ):
+        column.kind, column.evidence = "time", f"{span}: year, month, day (and hour) side by side"
     elif (
         column.distinct == column.rows and high - low == column.rows - 1 and not INDEX.fullmatch(column.name)
     ):
         column.kind, column.evidence = "row number", f"{span}: the number of the row"
     else:
-        reason = _code_reason(column, words, low, high)
+        reason = _code_reason(column, words, low, high, float(np.median(present)))
         column.kind = "number" if reason is None else "id"
         column.evidence = f"{span}: {reason or _amount_reason(column, words, low, high)}"
 
 
-def _code_reason(column: ColumnGuess, words: set[str], low: float, high: float) -> str | None:
+def _code_reason(column: ColumnGuess, words: set[str], low: float, high: float, median: float) -> str | None:
     """Why whole numbers are ids rather than amounts; None if they are amounts."""
     if low < 0:
         return None
@@ -307,8 +318,14 @@ def _code_reason(column: ColumnGuess, words: set[str], low: float, high: float) 
     if words & (_AMOUNT_NAMES | set(RATING_NAMES)):
         return None
     if column.name.startswith("column_"):
-        # Without a header there are no names: whole numbers with many values are more often ids than amounts.
-        return "many whole numbers that repeat" if FEW < column.distinct < column.rows / 2 else None
+        # Without a header there are no names: whole numbers with many values are more often ids than amounts, unless most
+        # are small and some very large, or many are missing.
+        is_amount = high > _SKEWED * max(median, 1.0) or column.missing > 0.05 * column.rows
+        return (
+            "many whole numbers that repeat"
+            if not is_amount and FEW < column.distinct < column.rows / 2
+            else None
+        )
     is_dense = column.distinct >= _LEAST_CODES and column.distinct >= _DENSE * (high - low + 1)
     return "they fill their range as codes do, not as amounts" if is_dense and low <= 1 else None
 

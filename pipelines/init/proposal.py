@@ -30,6 +30,7 @@ from ranker.errors import UserError
 
 _MOSTLY = 0.99  # of the groups, from which a column counts as constant within them
 _FEW_ROWS = 1.5  # rows of one request, below which there is nothing to rank
+_MOST_MISSING = 0.01  # of the rows: a request is named in nearly all
 _CHECKED_ROWS = 20_000
 _OUTCOME_NAMES = {"position", "rank", "slot"}
 _UNIQUE_SHARE = 0.9
@@ -219,6 +220,12 @@ class _Builder:
                 " is left out."
             )
             return
+        if join.log_column in self.log.derive:
+            self.questions.append(
+                f"{table.paths[0].name}: it joins on {join.log_column}, a part of a column, and tables are joined before"
+                " parts are taken. Write that part into a column of its own to use the table; it is left out."
+            )
+            return
         names = {*self.log.columns, *self.joined}
         new_names = {join.table_column: join.log_column} if join.table_column != join.log_column else {}
         new_names |= {c: f"{name}_{c}" for c in table.columns if c != join.table_column and c in names}
@@ -259,13 +266,19 @@ class _Builder:
                     [*requests, *users],
                 )
         names = [*requests, *users]
-        nameless = [name for name, c in columns.items() if c.kind == "id" and name not in self.label.columns]
+        nameless = [
+            name
+            for name, column in columns.items()
+            if column.kind == "id" and name not in self.label.columns
+            if column.mean_rows > _FEW_ROWS and column.missing <= _MOST_MISSING * column.rows
+        ]
         if not names and not self._ids(ITEM_NAMES) and len(nameless) > 1:
             names = nameless[:1]  # the usual order: who, then what
         if not names:
-            stand_in = next(
-                (n for n, c in columns.items() if c.kind in ("category", "id")), next(iter(columns))
-            )
+            repeating = [
+                n for n, c in columns.items() if c.kind in ("category", "id") and c.mean_rows > _FEW_ROWS
+            ]
+            stand_in = min(repeating or columns, key=lambda name: columns[name].missing)
             self.questions.append("request: no column says which rows were shown together; is there one?")
             return [stand_in], "no column names a request: this one stands in for it", []
         best = columns[names[0]]
@@ -323,6 +336,7 @@ class _Builder:
             if column.distinct > 1
         ]
         keys = [column for column in rest if column.kind == "id"]
+        keys = [column for column in keys if column.mean_rows > _FEW_ROWS] or keys
         if keys:
             return keys[1].name if not users and len(keys) > 1 else keys[0].name
         return max(rest, key=lambda column: column.distinct).name if rest else None
@@ -425,17 +439,19 @@ class _Builder:
             return "the label"
         if guess is self.log and name in self.label.alternatives and label_rank(column) >= 3:
             return "another outcome, by its name"
-        if column.kind in ("constant", "split", "row number", "time") and name not in identifiers:
+        if column.kind in ("constant", "split", "row number", "time", "text") and name not in identifiers:
             reasons = {
                 "constant": "one value or none",
                 "split": "the split",
                 "row number": "the number of the row",
+                "text": "free text",
             }
             return reasons.get(column.kind, "a time")
         if name in identifiers:
-            is_request = guess is self.log and name in identifiers[:1] and bool(words & set(REQUEST_NAMES))
             if name == identifiers[-1] and guess is self.log and not self.learns_item:
                 return "it names a candidate, and hardly any comes back"
+            is_request = guess is self.log and name in identifiers[:1]
+            is_request &= bool(words & set(REQUEST_NAMES)) or self.log.source_row is not None
             return "it names a request, and none comes back" if is_request else None
         if words & PROPENSITY_NAMES:
             return "a propensity, which is known of the logged ranking alone"

@@ -209,6 +209,41 @@ def test_whole_numbers_are_codes_or_amounts_with_a_reason(tmp_path):
         assert reason in text
 
 
+def test_a_log_without_names_or_requests_has_amounts_and_categories(tmp_path):
+    noise = random.Random(9)
+    lines = []
+    for _ in range(800):
+        amounts = [str(int(noise.paretovariate(0.6))) if noise.random() < 0.8 else "" for _ in range(3)]
+        codes = [f"{noise.randint(0, size) * 7919:08x}" for size in (9, 99, 10**6)]
+        lines.append("\t".join([str(int(noise.random() < 0.25)), *amounts, *codes]))
+    (tmp_path / "log.txt").write_text("\n".join(lines) + "\n")
+    text, experiment, checked = proposed(tmp_path, [tmp_path / "log.txt"])
+    kinds = [experiment.features[f"column_{n}"].kind for n in range(2, 7)]
+    assert kinds == ["numeric"] * 3 + ["categorical"] * 2
+    assert "column_7" not in experiment.features, "nearly every row has a value of its own"
+    assert checked.rejections.rows == 0
+    assert "no column says which rows were shown together" in text
+
+
+def test_reviews_with_sentences_and_times_in_digits(tmp_path):
+    noise = random.Random(11)
+    rows = [
+        {
+            "reviewerID": f"A{noise.randint(0, 90)}",
+            "asin": f"B{noise.randint(0, 60)}",
+            "overall": float(noise.randint(1, 5)),
+            "text": " ".join(noise.choices(["good", "bad", "the", "product"], k=9)),
+            "hour": 14102100 + n % 24,
+        }
+        for n in range(500)
+    ]
+    (tmp_path / "log.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, experiment, _ = proposed(tmp_path, [tmp_path / "log.json"])
+    assert (experiment.data.request, experiment.item) == (("reviewerID",), "asin")
+    assert experiment.data.timestamp == "hour"
+    assert set(experiment.features) == {"reviewerID", "asin"}
+
+
 @pytest.mark.parametrize(
     ("log_key", "table_key"), [("{}.0", "{}"), ("{}", "{}.0"), ("{:05d}", "{}"), ("{}", "{:04d}")]
 )
