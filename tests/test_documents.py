@@ -1,5 +1,6 @@
 """What the documents name exists: commands, flags, files, metrics. The site is built from them."""
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -163,13 +164,44 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         ), html
 
 
+def load_script(path):
+    specification = importlib.util.spec_from_file_location(f"documentation_{path.stem}", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_tutorial_shows_the_commands_of_its_script():
+    script = load_script(DOCS / "tutorial" / "incident.py")
+
+    class Recorder(script.Workplace):
+        def show(self, command, code=0, last=None):
+            self.lines.append(f"$ {command}")
+
+        def wait_for_version(self, replica, version):
+            pass
+
+        @contextlib.contextmanager
+        def in_background(self, command, *further):
+            self.lines.append(f"$ {command}")
+            yield
+
+    recorder = Recorder(ROOT, script.PORT)
+    script.story(recorder, 6000)
+    page_lines = (DOCS / "tutorial" / "incident.md").read_text(encoding="utf-8").splitlines()
+    commands, shown = (
+        [line for line in lines if line.startswith("$ ")] for lines in (recorder.lines, page_lines)
+    )
+    assert shown == commands, "run: make tutorial"
+    assert len(shown) > 8
+    prose = "\n".join(line for line in recorder.lines if line and not line.startswith("$ "))
+    assert set(prose.splitlines()) <= set(page_lines), "run: make tutorial"
+
+
 def test_the_routes_of_the_server_are_those_that_it_answers():
-    hooks = importlib.util.spec_from_file_location("documentation_hooks", DOCS / "hooks.py")
-    module = importlib.util.module_from_spec(hooks)
-    hooks.loader.exec_module(module)
     from serving.server import rest
 
-    for call in module.SERVER_ROUTES:
+    for call in load_script(DOCS / "hooks.py").SERVER_ROUTES:
         method, path = call.split()
         pattern = rest._POST if method == "POST" else rest._GET
         for version in ("", "/versions/3", "/labels/stable"):
