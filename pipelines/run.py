@@ -12,6 +12,7 @@ from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from pipelines.train import train
 from pipelines.train.fan_out import write_config
+from pipelines.train.together import StageProcesses
 from ranker.config import Experiment
 
 
@@ -43,6 +44,20 @@ def run_stages(
     Raises:
         UserError: a stage cannot do its work; what earlier stages made stands.
     """
+    with StageProcesses(run) as processes:
+        if options.is_local and {"prepare", "train"} <= set(stages):
+            processes.start()
+        return _run_stages(stages, experiment, run, options, progress, processes)
+
+
+def _run_stages(
+    stages: Sequence[str],
+    experiment: Experiment,
+    run: Path,
+    options: RunnerOptions,
+    progress: RunReporter,
+    processes: StageProcesses,
+) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     results: dict[str, Any] = {}
     for stage in stages:
@@ -53,10 +68,11 @@ def run_stages(
             # The next stage may be another command, which finds the experiment here.
             write_config(experiment, run)
         elif stage == "train":
-            outcomes = train(experiment, run, options, progress.update)
+            outcomes = train(experiment, run, options, progress.update, processes)
             results["train"] = {f"{outcome.arm}/{outcome.replica}": outcome.version for outcome in outcomes}
         else:
-            results["evaluate"] = evaluate(experiment, run, options, progress.update)
+            report = processes.evaluate(progress.update) if processes.hold_models else None
+            results["evaluate"] = report or evaluate(experiment, run, options, progress.update)
         seconds[stage] = round(time.monotonic() - began, 3)
         progress.line(f"{stage}: done in {seconds[stage]:.1f} s")
     return {"stages": seconds, **results}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from ranker.backend import tf
 from ranker.features import FeatureEncoder
 from ranker.json_text import json_text
+from ranker.mitigation.combined import Combined
 from ranker.model import RankingModel
 
 REGRESS = "tensorflow/serving/regress"
@@ -20,48 +21,54 @@ REGRESS = "tensorflow/serving/regress"
 class ServedRanker(tf.Module):
     """What is served: raw columns in, scores out. The vocabularies are inside.
 
+    Only the weights and the vocabularies are tracked, and saved: of a tracked Keras model the saver would trace every
+    layer again, which takes longer than all the rest of an export.
+
     Args:
         model: the trained model, or anything that maps encoded inputs to probabilities [batch, 1].
         encoder: the feature encoder.
         item: the feature that identifies a candidate.
-        description: who this replica is; JSON-serialisable.
     """
 
-    def __init__(
-        self,
-        model: RankingModel | tf.Module,
-        encoder: FeatureEncoder,
-        item: str,
-        description: Mapping[str, Any],
-    ):
+    def __init__(self, model: RankingModel | Combined, encoder: FeatureEncoder, item: str):
         super().__init__(name="served_ranker")
-        self.model, self.encoder = model, encoder
+        self.weights, self.encoder = model.named_variables(), encoder
         self._item = item
-        self._description = json_text(description, sort_keys=True)
+        # Traced once, for all signatures. In lambdas, which the saver does not look into.
+        probabilities = _function(lambda columns: model(encoder(columns)), encoder.raw_signature())
+        self._probabilities = lambda columns: probabilities(columns)
+        raw, serialized = encoder.raw_signature(), tf.TensorSpec([None], tf.string, name="inputs")
+        functions = [
+            _function(self._score, raw),
+            _function(self._rank, raw),
+            _function(self._regress, serialized),
+        ]
+        self._functions = lambda: functions
 
-    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """The four signatures of the contract, each a function of raw columns; see docs/architecture.md."""
-        raw = self.encoder.raw_signature()
-        serialized = tf.TensorSpec([None], tf.string, name="inputs")
-        return {
-            "serving_default": tf.function(self._score).get_concrete_function(raw),
-            "rank": tf.function(self._rank).get_concrete_function(raw),
-            "regress": tf.function(self._regress).get_concrete_function(serialized),
-            "describe": tf.function(self._describe).get_concrete_function(),
-        }
+    def signatures(self, description: Mapping[str, Any]) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The four signatures of the contract, each a function of raw columns; see docs/architecture.md.
+
+        Args:
+            description: who this replica is; JSON-serialisable.
+        """
+        text = json_text(description, sort_keys=True)
+        describe = _function(lambda: {"description": tf.constant(text)})
+        names = "serving_default", "rank", "regress", "describe"
+        functions = zip(names, [*self._functions(), describe], strict=True)
+        return {name: function.get_concrete_function() for name, function in functions}
 
     def score(self, columns: Mapping[str, tf.Tensor]) -> np.ndarray:
         """The probability of the label for raw columns, float32 [batch]; the same graph as `serving_default`."""
         return self._score(columns)["score"].numpy()[:, 0]
 
     def _score(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"score": self.model(self.encoder(columns))}
+        return {"score": self._probabilities(columns)}
 
     def _rank(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         candidates = tf.size(columns[self._item])
         # The context has one row for all candidates; so may an item feature that is the same, or missing, for all.
         rows = {name: tf.broadcast_to(value, [candidates]) for name, value in columns.items()}
-        scores = self.model(self.encoder(rows))[:, 0]
+        scores = self._probabilities(rows)[:, 0]
         items = rows[self._item]
         by_item = byte_order(items)
         order = tf.gather(by_item, tf.argsort(-tf.gather(scores, by_item), stable=True))
@@ -73,10 +80,14 @@ class ServedRanker(tf.Module):
             name: tf.io.FixedLenFeature([], spec.dtype, missing[spec.dtype])
             for name, spec in self.encoder.raw_signature().items()
         }
-        return {"outputs": self._score(tf.io.parse_example(inputs, columns))["score"]}
+        return {"outputs": self._probabilities(tf.io.parse_example(inputs, columns))}
 
-    def _describe(self) -> dict[str, tf.Tensor]:
-        return {"description": tf.constant(self._description)}
+
+def _function(body: Callable[..., Any], *signature: Any) -> Any:
+    """A compiled function without AutoGraph, which would rewrite the source of the model and of every Keras layer."""
+    return tf.function(
+        tf.autograph.experimental.do_not_convert(body), input_signature=signature, autograph=False
+    )
 
 
 def byte_order(strings: tf.Tensor) -> tf.Tensor:
@@ -89,11 +100,13 @@ def byte_order(strings: tf.Tensor) -> tf.Tensor:
     bytes_ = tf.io.decode_raw(strings, tf.uint8, fixed_length=width * chunks)
     bytes_ = tf.reshape(tf.cast(bytes_, tf.int64), [-1, chunks, width])
     numbers = tf.reduce_sum(bytes_ * tf.constant([256**i for i in reversed(range(width))], tf.int64), axis=2)
-    order = tf.range(tf.size(strings))
-    for chunk in tf.range(chunks - 1, -1, -1):
-        tf.autograph.experimental.set_loop_options(shape_invariants=[(order, tf.TensorShape([None]))])
-        order = tf.gather(order, tf.argsort(tf.gather(numbers[:, chunk], order), stable=True))
-    return order
+
+    def sort(chunk: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return chunk - 1, tf.gather(order, tf.argsort(tf.gather(numbers[:, chunk], order), stable=True))
+
+    start = chunks - 1, tf.range(tf.size(strings))
+    shapes = tf.TensorShape([]), tf.TensorShape([None])
+    return tf.while_loop(lambda chunk, order: chunk >= 0, sort, start, shape_invariants=shapes)[1]
 
 
 def save(
@@ -107,7 +120,7 @@ def save(
         warm_up: a few raw rows: feature name to values, the context's the same in all rows.
         identity: who this replica is, as `describe` answers.
     """
-    tf.saved_model.save(served, str(directory), signatures=served.signatures())
+    tf.saved_model.save(served, str(directory), signatures=served.signatures(identity))
     _set_method(directory, "regress", REGRESS)
     extra = directory / "assets.extra"
     extra.mkdir()

@@ -45,12 +45,17 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
         report: as `report.json`.
 
     Returns:
-        Name -> SVG: `disagreement`, `gap`, `plane`.
+        Name -> SVG: `disagreement`, `gap`, `plane`, `training`.
     """
+    pictures = {}
+    if any(_epochs(summary) > 1 for summary in report["arms"].values()):
+        pictures["training"] = _svg(lambda figure: _training(figure.subplots(), report["arms"]), 7.2, 3.4)
     arms = {arm: summary for arm, summary in report["arms"].items() if summary["pairs"]}
     if not arms:
-        return {}
-    pictures = {"disagreement": _svg(lambda figure: _disagreement(figure, arms), 7.2, 0.62 * len(arms) + 1.1)}
+        return pictures
+    pictures |= {
+        "disagreement": _svg(lambda figure: _disagreement(figure, arms), 7.2, 0.62 * len(arms) + 1.1)
+    }
     if any(summary["swap_by_gap"] for summary in arms.values()):
         pictures["gap"] = _svg(lambda figure: _gap(figure.subplots(), arms), 7.2, 3.4)
     if all(
@@ -58,6 +63,39 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
     ):
         pictures["plane"] = _svg(lambda figure: _plane(figure.subplots(), report, arms), 7.2, 3.4)
     return pictures
+
+
+def _epochs(summary: Mapping[str, Any]) -> int:
+    """How many epochs there is a loss of, in an arm's training or its pilot."""
+    training = summary["training"]
+    return max(len(training["loss"]), len((training["pilot"] or {"validation": ()})["validation"]))
+
+
+def _training(axes: Axes, arms: Mapping[str, Any]) -> None:
+    """The loss of each arm after each epoch, and of the pilot that chose their number."""
+    for position, (arm, summary) in enumerate(arms.items()):
+        loss = summary["training"]["loss"]
+        axes.plot(
+            range(1, len(loss) + 1),
+            loss,
+            color=colour(position),
+            marker=_MARKERS[position % len(_MARKERS)],
+            ms=4,
+            lw=1.4,
+            label=f"{arm}, training rows",
+        )
+    pilot = next((s["training"]["pilot"] for s in arms.values() if s["training"]["pilot"]), None)
+    if pilot is not None:
+        for name, style in (("training", ":"), ("validation", "-")):
+            label = "training rows" if name == "training" else f"{pilot['rows']:,} held-out rows"
+            epochs = range(1, len(pilot[name]) + 1)
+            axes.plot(epochs, pilot[name], color=_INK, lw=1.2, ls=style, label=f"pilot, {label}")
+        axes.axvline(pilot["epochs"], color=_INK, lw=1, ls="--", alpha=0.6)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss, mean over an arm's replicas")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(0.05)
+    axes.legend()
 
 
 def colour(position: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec
-from ranker.training.specs import content_key, replica_specs
+from ranker.training.specs import content_key, pilot_arm, replica_specs
+
+_NOT_IN_REPORT = {"path", "curve", "ended_by", "pilot"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class TrainedReplica:
         shuffle_seed: decided its order of rows.
         path: its SavedModel.
         steps: how many it was trained for; None: not known.
+        curve: its mean training loss of each epoch.
+        ended_by: how the number of epochs came about, in words; empty: not known.
+        pilot: the training that chose the number of epochs, with its curves; None where no pilot did.
     """
 
     arm: str
@@ -37,6 +43,9 @@ class TrainedReplica:
     shuffle_seed: int
     path: str
     steps: int | None = None
+    curve: tuple[float, ...] = ()
+    ended_by: str = ""
+    pilot: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -44,8 +53,8 @@ class TrainedReplica:
         return f"{self.arm}/{self.replica}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for the report; without the path, which is another one after a move."""
-        return {"name": self.name, **{k: v for k, v in asdict(self).items() if k != "path"}}
+        """Plain data for the report; without the path, which is another one after a move, and without the training."""
+        return {"name": self.name, **{k: v for k, v in asdict(self).items() if k not in _NOT_IN_REPORT}}
 
 
 def find_replicas(experiment: Experiment, run: Path, manifest: dict[str, Any]) -> list[TrainedReplica]:
@@ -59,7 +68,10 @@ def find_replicas(experiment: Experiment, run: Path, manifest: dict[str, Any]) -
     Raises:
         UserError: a replica is not there, has no model, or was made from another configuration or other data.
     """
-    return [_find(run, spec, content_key(experiment, spec, manifest)) for spec in replica_specs(experiment)]
+    pilot = pilot_arm(experiment, manifest, run)
+    return [
+        _find(run, spec, content_key(experiment, spec, manifest, pilot)) for spec in replica_specs(experiment)
+    ]
 
 
 def _find(run: Path, spec: ReplicaSpec, key: str) -> TrainedReplica:
@@ -73,12 +85,24 @@ def _find(run: Path, spec: ReplicaSpec, key: str) -> TrainedReplica:
         raise UserError(f"{name}: {path} has no saved_model.pb; remove it and run `ranker train` again")
     try:
         training = json.loads((path / "training.json").read_text(encoding="utf-8"))
-        made_from, steps = training["key"], training.get("steps")
+        made_from = training["key"]
     except (OSError, ValueError, KeyError, TypeError):
-        made_from = steps = None
+        training, made_from = {}, None
     if made_from != key:
         raise UserError(
             f"{name}: {path} was made from another configuration or other data; run `ranker train` first"
         )
     seeds = spec.seeds
-    return TrainedReplica(spec.arm, spec.replica, version, key, seeds.init, seeds.shuffle, str(path), steps)
+    return TrainedReplica(
+        spec.arm,
+        spec.replica,
+        version,
+        key,
+        seeds.init,
+        seeds.shuffle,
+        str(path),
+        training.get("steps"),
+        tuple(training.get("curve", ())),
+        training.get("ended_by", ""),
+        training.get("pilot"),
+    )

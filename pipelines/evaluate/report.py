@@ -50,6 +50,7 @@ def arm_report(
             }
             for replica in replicas
         ],
+        "training": _training(replicas),
         "quality": {m: _mean_and_std([quality[replica.name][m] for replica in replicas]) for m in MEASURES},
         **(
             {
@@ -120,6 +121,17 @@ def build(
         "budget": dict(budget),
     }
     return plain({"sentence": sentence(report), **report})
+
+
+def _training(replicas: Sequence[TrainedReplica]) -> dict[str, Any]:
+    """How long an arm's replicas were trained and why, and the mean of their losses after each epoch."""
+    first = replicas[0]
+    curves = [replica.curve for replica in replicas if len(replica.curve) == len(first.curve)]
+    return {
+        "ended_by": first.ended_by,
+        "loss": np.mean(curves, axis=0).tolist(),
+        "pilot": None if first.pilot is None else dict(first.pilot),
+    }
 
 
 def _coverage(coverage: Coverage, replica: str) -> str:

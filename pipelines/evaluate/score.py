@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Raw = Mapping[str, Any]
 """Column -> tensor [rows]."""
+TRAINED: dict[Path, Callable[[Raw], np.ndarray]] = {}
+"""Versions that this process has trained itself, and need not load: their directory -> what scores as they do."""
 
 
 class Models:
@@ -39,7 +41,10 @@ class Models:
 
         self.encoder: FeatureEncoder = FeatureEncoder(plan(experiment, run))
         self._modules = {}
+        self._trained = {r.name: TRAINED[Path(r.path)] for r in replicas if Path(r.path) in TRAINED}
         for replica in replicas:
+            if replica.name in self._trained:
+                continue
             try:
                 self._modules[replica.name] = tf.saved_model.load(replica.path)
             except (OSError, ValueError, tf.errors.OpError) as error:
@@ -54,7 +59,7 @@ class Models:
 
     def scores(self, raw: Raw) -> dict[str, np.ndarray]:
         """Probabilities of one block by every model, float32 [rows] each."""
-        result = {}
+        result = {name: score(raw) for name, score in self._trained.items()}
         for name, signature in self._signatures.items():
             inputs = signature.structured_input_signature[1]
             result[name] = signature(**{column: raw[column] for column in inputs})["score"].numpy()[:, 0]
@@ -157,7 +162,8 @@ def read_blocks(shard: Path, encoder: FeatureEncoder, weighted: bool) -> Iterato
     from ranker.training.examples import parse_block
 
     parse = parse_block(encoder, weighted, requests=True)
-    dataset = tf.data.TFRecordDataset([str(shard)]).map(parse).prefetch(2)
+    records = tf.data.TFRecordDataset([str(shard)])
+    dataset = records.map(tf.autograph.experimental.do_not_convert(parse)).prefetch(2)
     try:
         for raw in dataset:
             rows = int(tf.size(raw[layout.LABEL]))

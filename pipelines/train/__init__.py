@@ -1,4 +1,4 @@
-"""Training on Beam: every replica of every arm is one element, trained in a process of its own."""
+"""Training: of a small run together in one process, else on Beam, where each replica is an element and has a process."""
 
 from pipelines.train.fan_out import train
 

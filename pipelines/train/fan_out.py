@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import apache_beam as beam
@@ -11,13 +13,14 @@ from pipelines.progress import StageProgress, silent
 from pipelines.record import save_record
 from pipelines.runner import RunnerOptions
 from pipelines.train.launcher import Outcome, launch, read_outcome, write_outcome
+from pipelines.train.together import StageProcesses, is_small
 from pipelines.train.watch import watch
 from ranker import layout
 from ranker.config import Experiment, dump
 from ranker.errors import UserError
 from ranker.files import sweep, write_whole
 from ranker.seeds import ReplicaSpec
-from ranker.training.specs import content_key, read_manifest, replica_specs
+from ranker.training.specs import content_key, pilot_arm, read_manifest, replica_specs
 
 
 def train(
@@ -25,6 +28,7 @@ def train(
     run: Path,
     options: RunnerOptions,
     progress: StageProgress = silent,
+    processes: StageProcesses | None = None,
 ) -> list[Outcome]:
     """Trains what is not there yet of every arm's replicas.
 
@@ -33,6 +37,7 @@ def train(
         run: the run directory, after `prepare`.
         options: the Beam runner; with one worker replicas train one after the other.
         progress: told how the stage and every replica stand.
+        processes: train a run that is small, instead of a process a replica.
 
     Returns:
         One outcome a replica, by arm and index.
@@ -43,21 +48,18 @@ def train(
     write_config(experiment, run)
     specs = replica_specs(experiment)
     manifest = read_manifest(run)
-    keys = {spec: content_key(experiment, spec, manifest) for spec in specs}
+    pilot = pilot_arm(experiment, manifest, run)
+    keys = {spec: content_key(experiment, spec, manifest, pilot) for spec in specs}
     began = time.monotonic()
-    pipeline = options.pipeline()
-    _ = (
-        pipeline
-        | "Replicas" >> beam.Create(specs)
-        # Without a shuffle between, all replicas would train in the worker that created them.
-        | "Spread" >> beam.Reshuffle()
-        | "Train" >> beam.ParDo(TrainReplica(str(run)))
-    )
     with watch(run, keys, progress):
-        counters = options.run(pipeline)
+        if processes is not None and options.is_local and is_small(experiment, manifest):
+            outcomes = processes.train(keys, manifest["counts"]["train"], options.workers)
+            counters: Mapping[str, int] = Counter(map(_state, outcomes))
+        else:
+            counters = options.run(_pipeline(run, specs, options))
+            outcomes = [read_outcome(run, spec) for spec in specs]
     if counters.get("reused") != len(specs):
         save_record(run, "train", time.monotonic() - began, counters)
-    outcomes = [read_outcome(run, spec) for spec in specs]
     failed = [outcome for outcome in outcomes if outcome.version is None]
     if failed:
         first = failed[0]
@@ -70,6 +72,22 @@ def train(
         action = "unchanged, kept" if outcome.reused else "trained"
         progress(f"replica {outcome.arm}/{outcome.replica}: version {outcome.version} {action}", 1.0)
     return outcomes
+
+
+def _pipeline(run: Path, specs: list[ReplicaSpec], options: RunnerOptions) -> beam.Pipeline:
+    pipeline = options.pipeline()
+    _ = (
+        pipeline
+        | "Replicas" >> beam.Create(specs)
+        # Without a shuffle between, all replicas would train in the worker that created them.
+        | "Spread" >> beam.Reshuffle()
+        | "Train" >> beam.ParDo(TrainReplica(str(run)))
+    )
+    return pipeline
+
+
+def _state(outcome: Outcome) -> str:
+    return "failed" if outcome.version is None else "reused" if outcome.reused else "trained"
 
 
 class TrainReplica(beam.DoFn):
@@ -86,8 +104,7 @@ class TrainReplica(beam.DoFn):
         """Trains one replica."""
         outcome = launch(Path(self._run), spec)
         write_outcome(Path(self._run), outcome)
-        state = "failed" if outcome.version is None else "reused" if outcome.reused else "trained"
-        beam.metrics.Metrics.counter("train", state).inc()
+        beam.metrics.Metrics.counter("train", _state(outcome)).inc()
 
 
 def write_config(experiment: Experiment, run: Path) -> None:

@@ -24,7 +24,7 @@ from ranker.json_text import json_text
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint
 from ranker.training.publish import finished
-from ranker.training.specs import content_key, read_manifest
+from ranker.training.specs import content_key, pilot_arm, read_manifest
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def launch(run: Path, spec: ReplicaSpec, attempts: int = 3, timeout: float | Non
         UserError: the run is not prepared.
     """
     base = layout.replica_dir(run, spec.arm, spec.replica)
-    key = content_key(load(layout.config_path(run)), spec, read_manifest(run))
+    experiment, manifest = load(layout.config_path(run)), read_manifest(run)
+    key = content_key(experiment, spec, manifest, pilot_arm(experiment, manifest, run))
     version = finished(base, key)
     _clean(base, key if version is None else None)
     if version is not None:
@@ -131,7 +132,7 @@ def _attempt(run: Path, spec: ReplicaSpec, timeout: float | None) -> tuple[int, 
         try:
             with process:
                 for last in process.stdout or ():
-                    _show(log_path(run, spec.arm, spec.replica), last)
+                    show(log_path(run, spec.arm, spec.replica), last)
         finally:
             timer.cancel()
             with suppress(OSError):
@@ -143,10 +144,11 @@ def _attempt(run: Path, spec: ReplicaSpec, timeout: float | None) -> tuple[int, 
     if timed_out.is_set():
         return -9, {}, f"no end within {timeout:g} s"
     crashed = process.returncode == 1 and "Traceback (most recent call last)" in message
-    return 2 if crashed else process.returncode, {}, _reason(process.returncode, message)
+    return 2 if crashed else process.returncode, {}, reason(process.returncode, message)
 
 
-def _show(path: Path, line: str) -> None:
+def show(path: Path, line: str) -> None:
+    """Leaves a line of progress where `pipelines.train.watch` finds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(line, encoding="utf-8")
@@ -154,7 +156,8 @@ def _show(path: Path, line: str) -> None:
         return  # Progress that cannot be shown must not end a training.
 
 
-def _reason(code: int, stderr: str) -> str:
+def reason(code: int, stderr: str) -> str:
+    """Why a process ended, from its exit code and what it wrote to stderr, one line."""
     lines = [line for line in stderr.splitlines() if line.strip()]
     how = f" (killed by signal {-code})" if code < 0 else "" if code == 1 else f" (exit code {code})"
     return f"{lines[-1] if lines else 'no message'}{how}"

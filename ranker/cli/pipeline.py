@@ -143,7 +143,7 @@ def train(
     beam: BeamFlags = None,
     as_json: Json = False,
 ) -> None:
-    """Train what is not there yet of every arm's replicas, each in a process of its own.
+    """Train what is not there yet of every arm's replicas, those of a large run each in a process of its own.
 
     Example: ranker train --run-dir runs/ml --set replicas.count=5
     """

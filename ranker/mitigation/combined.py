@@ -32,6 +32,20 @@ class Combined(tf.Module):
         """The probability of the label, float32 [batch, 1]; arguments as `RankingModel.call`."""
         return tf.add_n([model(inputs) for model in self.models]) / len(self.models)
 
+    def assign(self, components: Sequence[Weights]) -> None:
+        """Sets the weights of all components; shared embeddings are the first's."""
+        for model, weights in reversed(list(zip(self.models, components, strict=True))):
+            model.assign(weights)
+
+    def named_variables(self) -> dict[str, tf.Variable]:
+        """`<component>/<name>` to variable; embeddings that components share are the first's alone."""
+        named = {
+            f"{i}/{name}": variable
+            for i, model in enumerate(self.models)
+            for name, variable in model.named_variables().items()
+        }
+        return {name: v for name, v in named.items() if not any(v is w for n, w in named.items() if n < name)}
+
 
 def served_model(
     architecture: Architecture, components: Sequence[Weights], shared: bool

@@ -12,6 +12,7 @@ from ranker import layout
 from ranker.config import load
 from ranker.errors import UserError
 from ranker.json_text import json_text
+from ranker.seeds import ReplicaSpec
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +35,6 @@ def main(arguments: list[str]) -> int:
 
 def _train(run: Path, arm: str, replica: int) -> tuple[int, bool]:
     experiment = load(layout.config_path(run))
-    from ranker.backend import tf
     from ranker.training.replica import train_replica
     from ranker.training.specs import replica_specs
     from ranker.training.tensorboard import TensorBoardLog
@@ -43,18 +43,12 @@ def _train(run: Path, arm: str, replica: int) -> tuple[int, bool]:
     spec = next(s for s in replica_specs(experiment) if (s.arm, s.replica) == (arm, replica))
     log = TensorBoardLog(layout.tensorboard_dir(run, arm, replica))
 
-    def report(progress: Progress) -> None:
+    def report(_: ReplicaSpec, progress: Progress) -> None:
         print(json_text(asdict(progress)), flush=True)
         if not progress.pilot:
             log(progress)
 
-    try:
-        return train_replica(experiment, run, spec, report)
-    except tf.errors.OpError as error:
-        # TensorFlow writes the SavedModel itself: a full disk is one of its errors, not an OSError.
-        if any(hint in error.message for hint in ("No space", "Read-only", "File too large", "ermission")):
-            raise UserError(f"{run}: cannot be written: {error.message.splitlines()[0]}") from None
-        raise
+    return train_replica(experiment, run, spec, report)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class DenseStep:
         self._architecture, self._optimizer = architecture, optimizer
         self._packing, self._objective = packing, objective
         self._forward = forward(architecture)
-        self._compiled = tf.function(self._run, jit_compile=True)
+        self._compiled = tf.function(self._run, jit_compile=True, autograph=False)
 
     def __call__(
         self,

@@ -88,6 +88,7 @@ def blocks(
     encoder = FeatureEncoder(inputs)
     parse = parse_block(encoder, weighted)
 
+    @tf.autograph.experimental.do_not_convert  # its source has nothing to rewrite
     def encode(block: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = parse(block)
         label = raw.pop(layout.LABEL)

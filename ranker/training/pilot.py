@@ -1,9 +1,9 @@
 """How long to train, decided once for all replicas of a run: `training.epochs: auto`.
 
-A pilot of the deployed arm, with seeds of its own, trains on the training rows but the held-out ones, and stops when the
-loss of those no longer falls. The epoch with the lowest loss is the number of epochs of every replica of every arm; each
-of them trains on all training rows. Replicas that ended each at its own best epoch would differ in how long they had
-learned. No row of the eval split takes part.
+A pilot of the deployed arm (or of the arm that had one in this run before), with seeds of its own, trains on the
+training rows but the held-out ones, and stops when the loss of those no longer falls. The epoch with the lowest loss is the
+number of epochs of every replica of every arm; each of them trains on all training rows. Replicas that ended each at its
+own best epoch would differ in how long they had learned. No row of the eval split takes part.
 
 The decision is kept in the run directory under a fingerprint of everything that it follows from, so every process finds the
 same, and a second run none to make.
@@ -36,7 +36,8 @@ from ranker.training import checkpoint as checkpoints
 from ranker.training.examples import Examples, blocks, parse_block
 from ranker.training.feed import Feed
 from ranker.training.predict import predict
-from ranker.training.specs import pilot_key
+from ranker.training.program import Program
+from ranker.training.specs import decision_path, pilot_arm, pilot_key
 from ranker.training.stacking import Member, stack
 from ranker.training.trainer import Progress, train
 
@@ -64,11 +65,6 @@ class EpochsDecision:
     reason: str
 
 
-def decision_path(run: Path, key: str) -> Path:
-    """Where the decision of a key is kept."""
-    return layout.replicas_dir(run) / f".epochs-{key}.json"
-
-
 def read_decision(run: Path, key: str) -> EpochsDecision | None:
     """The decision, None where there is none yet."""
     try:
@@ -83,6 +79,7 @@ def decide(
     manifest: Mapping[str, Any],
     feed: Callable[[Experiment, Inputs], Feed],
     report: Callable[[Progress], None] = lambda progress: None,
+    compiled: Callable[[Inputs], dict[str, Program]] = lambda inputs: {},
 ) -> EpochsDecision:
     """The number of epochs where `training.epochs` is `auto`; trains the pilot if that is not known yet.
 
@@ -94,21 +91,23 @@ def decide(
         manifest: of the prepared data.
         feed: the training rows as the deployed arm reads them.
         report: called about once a second with the pilot's progress.
+        compiled: gives the compiled steps over inputs; see `ranker.training.stacking.stack`.
 
     Raises:
         UserError: there are too few rows to hold any out, or the pilot's loss is not finite.
     """
-    key = pilot_key(experiment, manifest)
+    pilot = pilot_arm(experiment, manifest, run)
+    key = pilot_key(experiment, manifest, pilot)
     path = decision_path(run, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_process(path.with_suffix(".lock")):
         decision = read_decision(run, key)
         if decision is None:
-            arm = experiment.arm(experiment.deployed_arm)
+            arm = experiment.arm(pilot)
             inputs = plan(arm, run)
             checkpoint = checkpoints.path(path.parent, key)
             checkpoints.sweep(path.parent, keep=key)
-            decision = _train_pilot(arm, run, inputs, feed(arm, inputs), checkpoint, report)
+            decision = _train_pilot(arm, run, inputs, feed(arm, inputs), checkpoint, report, compiled(inputs))
             write_whole(path, json_text(asdict(decision)))
             checkpoint.unlink(missing_ok=True)
         return decision
@@ -121,20 +120,19 @@ def _train_pilot(
     feed: Feed,
     checkpoint: Path,
     report: Callable[[Progress], None],
+    compiled: dict[str, Program],
 ) -> EpochsDecision:
     architecture = design(inputs, arm.model)
     optimizer = arm.training.optimizer.model_copy(update={"decay": "none", "warmup": 0.0})
+    # It averages as the replicas do, and makes no use of that: so it has their compiled step.
     training = arm.training.model_copy(
-        update={
-            "epochs": arm.training.max_epochs, "optimizer": optimizer,
-            "average_last": 0.0, "ema": 0.0, "distribution": "none",
-        }
-    )  # fmt: skip
+        update={"epochs": arm.training.max_epochs, "optimizer": optimizer, "distribution": "none"}
+    )
     held_out = hold_out(arm, run, inputs, feed.rows)
     rows = _rows(run, arm, inputs, held_out)
     seeds = _seeds(arm.replicas.seed)
     stopping = EarlyStopping(architecture, rows, held_out, training.patience)
-    pilot = stack([Member(architecture, training, seeds)])
+    pilot = stack([Member(architecture, training, seeds)], compiled=compiled)
     trained = train(
         pilot,
         feed,

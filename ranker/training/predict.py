@@ -32,21 +32,23 @@ def _compiled(architecture: Architecture) -> Callable[..., tf.Tensor]:
     """A function from dense weights, tables, rows and places [chunks, 1, rows] to probabilities [chunks, rows]."""
     forward = Forward(architecture)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def score(dense, vectors, ids, numbers):
         return tf.sigmoid(forward(dense, forward.pool(vectors, ids), numbers)[0])
 
-    @tf.function
+    @tf.function(autograph=False)
     def scores(dense, tables, examples, places):
         chunks = tf.shape(places)[0]
-        result = tf.TensorArray(tf.float32, chunks, element_shape=[_ROWS])
-        for i in tf.range(chunks):
+
+        def add_chunk(i, result):
             rows, vectors, first = examples.take(places[i]), {}, 0
             for column in architecture.inputs.embedded:
                 ids = rows["ids"][..., first : first + column.width]
                 vectors[column.name] = tf.gather(tables[column.name], ids)
                 first += column.width
-            result = result.write(i, score(dense, vectors, rows["ids"], rows["dense"]))
-        return result.stack()
+            return i + 1, result.write(i, score(dense, vectors, rows["ids"], rows["dense"]))
+
+        start = tf.constant(0), tf.TensorArray(tf.float32, chunks, element_shape=[_ROWS])
+        return tf.while_loop(lambda i, result: i < chunks, add_chunk, start)[1].stack()
 
     return scores

@@ -77,7 +77,8 @@ class Program(tf.Module):
             rows = np.concatenate([self._packing.pack_table(weights[t], group) for t in owners])
             self._tables.append(EmbeddingTable(rows, optimizer, averages))
         self._locators = [self._locator(group) for group in self._packing.groups]
-        self.run = tf.function(self._run)
+        # Without AutoGraph, which takes as long to rewrite the source as all the rest of tracing.
+        self.run = tf.function(self._run, autograph=False)
 
     @property
     def towers(self) -> int:
@@ -137,11 +138,13 @@ class Program(tf.Module):
         if self._together:
             order = tf.repeat(tf.reshape(order, [-1, 1, self.towers * order.shape[2]]), self.towers, axis=1)
         steps = tf.shape(order)[0]
-        losses = tf.TensorArray(tf.float32, steps, element_shape=[self.towers])
-        for i in tf.range(steps):
+
+        def advance(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             now = {name: values[i] for name, values in schedule._asdict().items()}
-            losses = losses.write(i, self._advance(data, order[i], now))
-        return losses.stack()
+            return i + 1, losses.write(i, self._advance(data, order[i], now))
+
+        start = tf.constant(0), tf.TensorArray(tf.float32, steps, element_shape=[self.towers])
+        return tf.while_loop(lambda i, losses: i < steps, advance, start)[1].stack()
 
     def _advance(self, data: Examples, positions: tf.Tensor, now: Mapping[str, tf.Tensor]) -> tf.Tensor:
         rows = data.take(positions)

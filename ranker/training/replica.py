@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ranker import layout
-from ranker.architecture import Weights, design
+from ranker.architecture import Architecture, Weights, design
 from ranker.backend import tf
 from ranker.config import Categorical, Experiment, Training, fingerprint
 from ranker.errors import UserError
@@ -18,7 +20,7 @@ from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
 from ranker.files import sweep
 from ranker.inputs import Inputs, plan
-from ranker.mitigation.combined import Combined, served_model
+from ranker.mitigation.combined import served_model
 from ranker.mitigation.cost import lookups, parameters
 from ranker.mitigation.learned import Learned, split_towers
 from ranker.mitigation.recipes import learn
@@ -30,16 +32,23 @@ from ranker.training.examples import parse_block
 from ranker.training.feed import Feed, of_shards
 from ranker.training.finite import NotFiniteError
 from ranker.training.pilot import EpochsDecision, decide
-from ranker.training.specs import content_key, read_manifest, together
+from ranker.training.program import Program
+from ranker.training.specs import content_key, pilot_arm, read_manifest, together
 from ranker.training.stacking import Member, stack
 from ranker.training.trainer import Progress, train
+
+_DISK_HINTS = ("No space", "Read-only", "File too large", "ermission")
+Report = Callable[[ReplicaSpec, Progress], None]
+"""Called about once a second with each replica in training, and how it stands."""
+Scorer = Callable[[Mapping[str, tf.Tensor]], np.ndarray]
+"""From raw columns [rows] to probabilities, float32 [rows]."""
 
 
 def train_replica(
     experiment: Experiment,
     run: Path,
     spec: ReplicaSpec,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Report = lambda spec, progress: None,
 ) -> tuple[int, bool]:
     """Trains and publishes one replica, unless it is there already.
 
@@ -47,7 +56,7 @@ def train_replica(
         experiment: the whole configuration.
         run: the run directory, after `prepare`.
         spec: the replica. With co-distillation all of its arm are trained and published.
-        report: called about once a second.
+        report: called about once a second with each replica in training.
 
     Returns:
         The version, and whether it was there already.
@@ -63,24 +72,27 @@ def train_replicas(
     run: Path,
     specs: Sequence[ReplicaSpec],
     lanes: int = 1,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Report = lambda spec, progress: None,
+    scorers: dict[Path, Scorer] | None = None,
 ) -> list[tuple[int, bool]]:
     """Trains and publishes replicas, stacked: those of one arm, and of arms of equal features, epochs and batches.
 
-    Each has the bytes it would have from `train_replica`.
+    Each has the bytes it would have from `train_replica`. What can be shared is made once for all of them: the rows in
+    memory, the compiled step of replicas (and of the pilot) that have one shape, and the traced model of an arm.
 
     Args:
         experiment: the whole configuration.
         run: the run directory, after `prepare`.
         specs: the replicas.
         lanes: how many train at a time, each on a thread; the rows are in memory once for all.
-        report: called about once a second.
+        report: called about once a second with each replica in training.
+        scorers: gets for each version's directory a function that scores as its SavedModel does.
 
     Returns:
         For each its version, and whether it was there already.
 
     Raises:
-        UserError: as `train_replica`. Of replicas stacked with one that is not finite all others are published.
+        UserError: as `train_replica`, of the first replica that could not be made. All others are published.
     """
     manifest = read_manifest(run)
     jobs = {spec: _job(experiment, run, spec, manifest) for spec in specs}
@@ -89,11 +101,20 @@ def train_replicas(
         if job.existing_version is None:
             stacks.setdefault(job.stack, []).append(job)
     done: dict[ReplicaSpec, int] = {}
-    failures: list[NotFiniteError] = []
+    workshop = _Workshop(experiment, run, manifest, lanes, report, scorers)
     for stacked in stacks.values():
-        done |= _train_stack(experiment, run, stacked, manifest, lanes, report, failures)
-    if failures:
-        raise failures[0]
+        try:
+            done |= workshop.train_stack(stacked)
+        except UserError as error:
+            workshop.failures.append(error)
+        except tf.errors.OpError as error:
+            # TensorFlow writes the SavedModel itself: a full disk is one of its errors, not an OSError.
+            if not any(hint in error.message for hint in _DISK_HINTS):
+                raise
+            reason = error.message.splitlines()[0]
+            workshop.failures.append(UserError(f"{run}: cannot be written: {reason}"))
+    if workshop.failures:
+        raise workshop.failures[0]
     return [
         (done[s], False) if job.existing_version is None else (job.existing_version, True)
         for s, job in jobs.items()
@@ -116,7 +137,7 @@ class _Job:
 
 
 def _job(experiment: Experiment, run: Path, spec: ReplicaSpec, manifest: dict[str, Any]) -> _Job:
-    key = content_key(experiment, spec, manifest)
+    key = content_key(experiment, spec, manifest, pilot_arm(experiment, manifest, run))
     base = layout.replica_dir(run, spec.arm, spec.replica)
     base.mkdir(parents=True, exist_ok=True)
     sweep(base)
@@ -129,65 +150,166 @@ def _job(experiment: Experiment, run: Path, spec: ReplicaSpec, manifest: dict[st
     return _Job(spec, arm_config, key, base, publish.finished(base, key), fingerprint(shared_settings, alone))
 
 
-def _train_stack(
-    experiment: Experiment,
-    run: Path,
-    jobs: list[_Job],
-    manifest: dict[str, Any],
-    lanes: int,
-    report: Callable[[Progress], None],
-    failures: list[NotFiniteError],
-) -> dict[ReplicaSpec, int]:
-    """Trains and publishes jobs of one stack; returns the versions, and adds to `failures` what is not finite."""
-    arm_config = jobs[0].arm_config
-    partners = [s for s in together(experiment, jobs[0].spec) if s not in {job.spec for job in jobs}]
-    jobs = sorted(
-        [*jobs, *(_job(experiment, run, s, manifest) for s in partners)], key=lambda job: job.spec.replica
-    )
-    # Operations that wait for other machines must not keep the others from running.
-    beside = 4 if arm_config.training.distribution == "multi_worker" else lanes
-    threads.use(inside=arm_config.training.threads if lanes == 1 else 1, beside=beside)
-    strategy = multi_worker.join(arm_config)
-    decision = None
-    if arm_config.training.epochs == "auto":
-        decision = decide(experiment, run, manifest, lambda arm, inputs: _feed(arm, run, inputs), report)
-        jobs = [replace(job, arm_config=_with_epochs(job.arm_config, decision.epochs)) for job in jobs]
+class _Workshop:
+    """Trains and publishes stacks of jobs, and holds what later stacks can use again.
+
+    Attributes:
+        failures: what kept replicas from being published.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        run: Path,
+        manifest: dict[str, Any],
+        lanes: int,
+        report: Report,
+        scorers: dict[Path, Scorer] | None,
+    ):
+        self._experiment, self._run, self._manifest = experiment, run, manifest
+        self._lanes, self._report = lanes, report
+        self._scorers = scorers
+        self.failures: list[UserError] = []
+        self._feeds: dict[tuple[Inputs, int | str, int], Feed] = {}
+        self._compiled: dict[Inputs, dict[str, Program]] = {}
+        self._served: dict[str, ServedReplicas] = {}
+
+    def train_stack(self, jobs: list[_Job]) -> dict[ReplicaSpec, int]:
+        """Trains and publishes jobs of one stack; returns the versions.
+
+        Raises:
+            UserError: none of the stack could be trained.
+        """
+        experiment, run = self._experiment, self._run
         arm_config = jobs[0].arm_config
-    inputs = plan(arm_config, run)
-    feed = _feed(arm_config, run, inputs)
-    key = jobs[0].key if len(jobs) == 1 else fingerprint([job.key for job in jobs])
-    checkpoint = checkpoints.path(jobs[0].base, key)
-    checkpoints.sweep(jobs[0].base, keep=key)
-    designs = [design(inputs, job.arm_config.model) for job in jobs]
-    seeds = [job.spec.seeds for job in jobs]
-    names = [f"replica {job.spec.arm}/{job.spec.replica}" for job in jobs]
-    if strategy is not None:
-        trained = multi_worker.train(
-            strategy, designs[0], arm_config.training, feed, seeds[0], checkpoint, report, names[0]
+        partners = [s for s in together(experiment, jobs[0].spec) if s not in {job.spec for job in jobs}]
+        jobs = sorted(
+            [*jobs, *(_job(experiment, run, s, self._manifest) for s in partners)],
+            key=lambda job: job.spec.replica,
         )
-        if not multi_worker.is_chief(strategy):
-            return {jobs[0].spec: multi_worker.published(jobs[0].base, jobs[0].key)}
-        learned = split_towers(trained, 1)
-    elif arm_config.mitigation is None:
-        members = [Member(d, j.arm_config.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)]
-        trainings = [member.training for member in members]
-        trained = train(
-            stack(members, lanes), feed, trainings, seeds, checkpoint, report, names=names, partial=True
-        )
-        learned = split_towers(trained, len(jobs))
-    else:
-        learned = learn(arm_config, run, designs[0], feed, seeds, lanes, checkpoint, report, names)
-    versions_of = {}
-    for job, result, name in zip(jobs, learned, names, strict=True):
+        # Operations that wait for other machines must not keep the others from running.
+        beside = 4 if arm_config.training.distribution == "multi_worker" else self._lanes
+        threads.use(inside=arm_config.training.threads if self._lanes == 1 else 1, beside=beside)
+        strategy = multi_worker.join(arm_config)
+        report = self._report_of([job.spec for job in jobs])
+        decision = None
+        if arm_config.training.epochs == "auto":
+            decision = decide(experiment, run, self._manifest, self._feed, report, self._steps)
+            jobs = [replace(job, arm_config=_with_epochs(job.arm_config, decision.epochs)) for job in jobs]
+            arm_config = jobs[0].arm_config
+        inputs = plan(arm_config, run)
+        jobs, designs = self._designed(jobs, inputs)
+        if not jobs:
+            return {}
+        feed = self._feed(arm_config, inputs)
+        key = jobs[0].key if len(jobs) == 1 else fingerprint([job.key for job in jobs])
+        checkpoint = checkpoints.path(jobs[0].base, key)
+        checkpoints.sweep(jobs[0].base, keep=key)
+        seeds = [job.spec.seeds for job in jobs]
+        names = [f"replica {job.spec.arm}/{job.spec.replica}" for job in jobs]
+        if strategy is not None:
+            trained = multi_worker.train(
+                strategy, designs[0], arm_config.training, feed, seeds[0], checkpoint, report, names[0]
+            )
+            if not multi_worker.is_chief(strategy):
+                return {jobs[0].spec: multi_worker.published(jobs[0].base, jobs[0].key)}
+            learned = split_towers(trained, 1)
+        elif arm_config.mitigation is None:
+            members = [
+                Member(d, j.arm_config.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)
+            ]
+            trainings = [member.training for member in members]
+            programs = stack(members, self._lanes, self._steps(inputs))
+            trained = train(programs, feed, trainings, seeds, checkpoint, report, names=names, partial=True)
+            learned = split_towers(trained, len(jobs))
+        else:
+            learned = learn(arm_config, run, designs[0], feed, seeds, self._lanes, checkpoint, report, names)
+        versions_of = {}
+        for job, result, name in zip(jobs, learned, names, strict=True):
+            try:
+                if result.failure:
+                    raise NotFiniteError(
+                        name, result.failure, job.arm_config.training.optimizer.learning_rate
+                    )
+                write = partial(self._write, job, inputs, result, decision)
+                versions_of[job.spec] = publish.publish(job.base, job.key, write)
+            except NotFiniteError as error:
+                self.failures.append(error)
+                continue
+            if self._scorers is not None:
+                scorer = partial(self._served[job.spec.arm].score, result.components)
+                self._scorers[job.base / str(versions_of[job.spec])] = scorer
+        checkpoint.unlink(missing_ok=True)
+        return versions_of
+
+    def _designed(self, jobs: list[_Job], inputs: Inputs) -> tuple[list[_Job], list[Architecture]]:
+        """The jobs whose models fit the inputs, and their architectures."""
+        designs = []
+        for job in list(jobs):
+            try:
+                designs.append(design(inputs, job.arm_config.model))
+            except UserError as error:
+                self.failures.append(error)
+                jobs = [fitting for fitting in jobs if fitting is not job]
+        return jobs, designs
+
+    def _report_of(self, specs: Sequence[ReplicaSpec]) -> Callable[[Progress], None]:
+        """Reports a stack's progress for each of its replicas, with the losses of its towers."""
+
+        def report(progress: Progress) -> None:
+            size, rest = divmod(len(progress.loss), len(specs))
+            for i, spec in enumerate(specs):
+                loss = progress.loss[i * size : (i + 1) * size] if size and not rest else progress.loss
+                self._report(spec, replace(progress, loss=loss))
+
+        return report
+
+    def _feed(self, arm_config: Experiment, inputs: Inputs) -> Feed:
+        training = arm_config.training
+        key = inputs, training.shuffle_window, training.segment_rows
+        if key not in self._feeds:
+            self._feeds[key] = _feed(arm_config, self._run, inputs)
+        return self._feeds[key]
+
+    def _steps(self, inputs: Inputs) -> dict[str, Program]:
+        """The compiled steps over the same inputs; see `ranker.training.stacking.stack`."""
+        return self._compiled.setdefault(inputs, {})
+
+    def _write(
+        self,
+        job: _Job,
+        inputs: Inputs,
+        learned: Learned,
+        decision: EpochsDecision | None,
+        directory: Path,
+        version: int,
+    ) -> dict[str, Any]:
+        arm_config = job.arm_config
+        identity = describe(arm_config, job.spec, inputs, self._manifest, version)
+        if job.spec.arm not in self._served:
+            self._served[job.spec.arm] = ServedReplicas(arm_config, self._run, inputs, learned)
         try:
-            if result.failure:
-                raise NotFiniteError(name, result.failure, job.arm_config.training.optimizer.learning_rate)
-            write = partial(_write, run, job, inputs, result, manifest, decision)
-            versions_of[job.spec] = publish.publish(job.base, job.key, write)
-        except NotFiniteError as error:
-            failures.append(error)
-    checkpoint.unlink(missing_ok=True)
-    return versions_of
+            self._served[job.spec.arm].export(learned.components, identity, directory)
+        except PredictionsError as error:
+            name = f"replica {job.spec.arm}/{job.spec.replica}"
+            raise NotFiniteError(name, str(error), arm_config.training.optimizer.learning_rate) from None
+        return {
+            **identity,
+            "loss": learned.loss,
+            "curve": learned.curve,
+            "epochs": arm_config.training.epochs,
+            "ended_by": _ended_by(arm_config.training, decision),
+            "pilot": decision and asdict(decision),
+            "steps": learned.steps,
+            "seconds": round(learned.seconds, 3),
+            "parameters": parameters(learned),
+            "lookups": lookups(inputs, learned),
+            "recipe": {
+                "model": arm_config.model.model_dump(mode="json"),
+                "training": arm_config.training.model_dump(mode="json"),
+                "mitigation": arm_config.mitigation and arm_config.mitigation.model_dump(mode="json"),
+            },
+        }
 
 
 def _feed(arm_config: Experiment, run: Path, inputs: Inputs) -> Feed:
@@ -207,42 +329,6 @@ def _with_epochs(arm_config: Experiment, epochs: int) -> Experiment:
     return arm_config.model_copy(
         update={"training": arm_config.training.model_copy(update={"epochs": epochs})}
     )
-
-
-def _write(
-    run: Path,
-    job: _Job,
-    inputs: Inputs,
-    learned: Learned,
-    manifest: dict[str, Any],
-    decision: EpochsDecision | None,
-    directory: Path,
-    version: int,
-) -> dict[str, Any]:
-    arm_config, identity = job.arm_config, describe(job.arm_config, job.spec, inputs, manifest, version)
-    model = served_model(design(inputs, arm_config.model), learned.components, learned.shared)
-    try:
-        export_model(arm_config, run, inputs, model, identity, directory)
-    except PredictionsError as error:
-        name = f"replica {job.spec.arm}/{job.spec.replica}"
-        raise NotFiniteError(name, str(error), arm_config.training.optimizer.learning_rate) from None
-    return {
-        **identity,
-        "loss": learned.loss,
-        "curve": learned.curve,
-        "epochs": arm_config.training.epochs,
-        "ended_by": _ended_by(arm_config.training, decision),
-        "pilot": decision and asdict(decision),
-        "steps": learned.steps,
-        "seconds": round(learned.seconds, 3),
-        "parameters": parameters(learned),
-        "lookups": lookups(inputs, learned),
-        "recipe": {
-            "model": arm_config.model.model_dump(mode="json"),
-            "training": arm_config.training.model_dump(mode="json"),
-            "mitigation": arm_config.mitigation and arm_config.mitigation.model_dump(mode="json"),
-        },
-    }
 
 
 def _ended_by(training: Training, decision: EpochsDecision | None) -> str:
@@ -279,6 +365,48 @@ def describe(
     }
 
 
+class ServedReplicas:
+    """The model of an arm as it is served, traced once; replicas lend it their weights.
+
+    Args:
+        arm_config: the arm's experiment.
+        run: the run directory.
+        inputs: the plan of the input columns.
+        learned: a replica of the arm.
+    """
+
+    def __init__(self, arm_config: Experiment, run: Path, inputs: Inputs, learned: Learned):
+        self._model = served_model(design(inputs, arm_config.model), learned.components, learned.shared)
+        self._served = ServedRanker(self._model, FeatureEncoder(inputs), arm_config.item)
+        self._rows = first_rows(run, self._served.encoder, rows=layout.BLOCK_ROWS)
+        self._components = learned.components
+
+    def export(self, components: list[Weights], identity: dict[str, Any], directory: Path) -> None:
+        """Writes the SavedModel of a replica into `directory`, which must not exist.
+
+        Raises:
+            PredictionsError: its scores are no probabilities.
+        """
+        self._assign(components)
+        check_predictions(self._served, self._rows)
+        warm_up = {name: values[:8] for name, values in self._rows.items()}
+        save(self._served, directory, warm_up, identity)
+
+    def score(self, components: list[Weights], columns: Mapping[str, tf.Tensor]) -> np.ndarray:
+        """A replica's probabilities of raw rows, float32 [batch], as its SavedModel computes them."""
+        self._assign(components)
+        return self._served.score({name: columns[name] for name in self._served.encoder.raw_signature()})
+
+    def _assign(self, components: list[Weights]) -> None:
+        if components is self._components:
+            return
+        if isinstance(self._model, RankingModel):
+            self._model.assign(components[0])
+        else:
+            self._model.assign(components)
+        self._components = components
+
+
 def export_replica(
     experiment: Experiment,
     run: Path,
@@ -288,23 +416,8 @@ def export_replica(
     directory: Path,
 ) -> None:
     """Writes the SavedModel of plain weights into `directory`, which must not exist."""
-    model = served_model(design(inputs, experiment.model), [weights], shared=False)
-    export_model(experiment, run, inputs, model, identity, directory)
-
-
-def export_model(
-    experiment: Experiment,
-    run: Path,
-    inputs: Inputs,
-    model: RankingModel | Combined,
-    identity: dict[str, Any],
-    directory: Path,
-) -> None:
-    """Writes a replica's SavedModel into `directory`, which must not exist."""
-    served = ServedRanker(model, FeatureEncoder(inputs), experiment.item, identity)
-    rows = first_rows(run, served.encoder, rows=layout.BLOCK_ROWS)
-    check_predictions(served, rows)
-    save(served, directory, {name: values[:8] for name, values in rows.items()}, identity)
+    learned = Learned([weights], loss=0.0, steps=0, seconds=0.0)
+    ServedReplicas(experiment, run, inputs, learned).export([weights], identity, directory)
 
 
 class PredictionsError(ValueError):

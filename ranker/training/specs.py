@@ -26,10 +26,18 @@ def replica_specs(experiment: Experiment) -> list[ReplicaSpec]:
     ]
 
 
-def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, Any]) -> str:
+def content_key(
+    experiment: Experiment, spec: ReplicaSpec, manifest: Mapping[str, Any], pilot: str | None = None
+) -> str:
     """A fingerprint of everything that decides the replica's weights: equal key, equal replica.
 
     An anchor counts by its path: name a version's directory, not a base path, where it may change.
+
+    Args:
+        experiment: the whole configuration.
+        spec: the replica.
+        manifest: of the prepared data.
+        pilot: the arm that decides how long to train, see `pilot_arm`; default: the deployed arm.
     """
     arm_config = experiment.arm(spec.arm)
     features = {name: feature.model_dump(mode="json") for name, feature in arm_config.features.items()}
@@ -47,7 +55,7 @@ def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, A
         __version__,
     ]
     if auto:
-        parts.append(pilot_key(experiment, manifest))
+        parts.append(pilot_key(experiment, manifest, pilot))
     if arm_config.mitigation is not None:
         # A replica that learns with others is made from their seeds too.
         partner_seeds = [[s.seeds.init, s.seeds.shuffle] for s in together(experiment, spec)]
@@ -55,9 +63,32 @@ def content_key(experiment: Experiment, spec: ReplicaSpec, manifest: dict[str, A
     return fingerprint(*parts)
 
 
-def pilot_key(experiment: Experiment, manifest: Mapping[str, Any]) -> str:
-    """A fingerprint of everything that decides the number of epochs where it is `auto`; see `ranker.training.pilot`."""
-    arm = experiment.arm(experiment.deployed_arm)
+def pilot_arm(experiment: Experiment, manifest: Mapping[str, Any], run: Path) -> str:
+    """The arm whose pilot decides how long the replicas of a run train where `training.epochs` is `auto`.
+
+    The first arm with a pilot in this run, else the deployed arm: an arm that is added before the others, or another
+    order of arms, leaves the number of epochs, and with it what is trained, as it is.
+    """
+    for arm in experiment.arms:
+        if decision_path(run, pilot_key(experiment, manifest, arm)).exists():
+            return arm
+    return experiment.deployed_arm
+
+
+def decision_path(run: Path, key: str) -> Path:
+    """Where the decision of a pilot's key is kept."""
+    return layout.replicas_dir(run) / f".epochs-{key}.json"
+
+
+def pilot_key(experiment: Experiment, manifest: Mapping[str, Any], pilot: str | None = None) -> str:
+    """A fingerprint of everything that decides the number of epochs where it is `auto`; see `ranker.training.pilot`.
+
+    Args:
+        experiment: the whole configuration.
+        manifest: of the prepared data.
+        pilot: the arm that decides; default: the deployed arm.
+    """
+    arm = experiment.arm(pilot or experiment.deployed_arm)
     features = {name: feature.model_dump(mode="json") for name, feature in arm.features.items()}
     training = arm.training.model_dump(mode="json", exclude={*_NOT_LEARNT_FROM, "epochs"})
     split = [arm.data.split.model_dump(mode="json"), list(arm.data.request)]

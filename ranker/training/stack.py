@@ -8,7 +8,7 @@ another replica's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Stack(tf.Module):
     def __init__(self, programs: Sequence[Program], lanes: int = 1):
         super().__init__(name="stack")
         self._programs, self._lanes = list(programs), lanes
-        self.run = tf.function(self._run)
+        self._compiled: Callable[..., tf.Tensor] | None = None
 
     @property
     def programs(self) -> list[Program]:
@@ -65,14 +65,23 @@ class Stack(tf.Module):
             prefix = f"{i}/"
             program.restore({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
 
-    def _run(self, data: Examples, order: tf.Tensor, schedules: Sequence[Schedule]) -> tf.Tensor:
+    def run(self, data: Examples, order: tf.Tensor, schedules: Sequence[Schedule]) -> tf.Tensor:
         """As `Program.run`, with the towers of all programs along the order's second axis.
+
+        Traced once, for any number of rows and steps.
 
         Args:
             data: the rows.
-            order: int32 [steps, towers, batch].
+            order: int32 [steps, towers, batch]; of one batch size in all calls.
             schedules: one a program.
         """
+        arguments = data, order, list(schedules)
+        if self._compiled is None:
+            signature = tf.nest.map_structure(_of_any_length, arguments, expand_composites=False)
+            self._compiled = tf.function(self._run, input_signature=signature, autograph=False)
+        return self._compiled(*arguments)
+
+    def _run(self, data: Examples, order: tf.Tensor, schedules: Sequence[Schedule]) -> tf.Tensor:
         parts = tf.split(order, self.sizes, axis=1)
         losses: list[tf.Tensor] = []
         for program, part, schedule in zip(self._programs, parts, schedules, strict=True):
@@ -83,3 +92,11 @@ class Stack(tf.Module):
             with tf.control_dependencies(before):
                 losses.append(program.run(data, part, schedule))
         return tf.concat(losses, axis=1)
+
+
+def _of_any_length(value: tf.Tensor | Examples) -> tf.TypeSpec:
+    """The type of a tensor, or of rows, whose first axis may have any length."""
+    if isinstance(value, Examples):
+        columns = {"ids": value.ids, "dense": value.dense, "label": value.label, "weight": value.weight}
+        return Examples.Spec(**{name: _of_any_length(column) for name, column in columns.items()})
+    return tf.TensorSpec([None, *value.shape[1:]], value.dtype)

@@ -37,14 +37,9 @@ main()
 BOUNDARIES = [
     ("pipelines.run", "write_config", "before"),  # prepared, nothing says for what
     ("pipelines.run", "train", "before"),
-    (
-        "pipelines.train.fan_out",
-        "write_outcome",
-        "before",
-    ),  # the first replica stands, the second is not there
+    ("pipelines.train.together", "show", "before"),  # in training
     ("pipelines.run", "train", "after"),
-    ("pipelines.evaluate.stage", "build", "before"),  # all is scored, no report
-    ("pipelines.run", "evaluate", "after"),
+    ("pipelines.train.together", "forward", "before"),  # in the evaluation
     ("serving.run_directory", "deploy", "before"),
 ]
 

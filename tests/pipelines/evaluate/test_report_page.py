@@ -63,6 +63,33 @@ def test_names_are_escaped_wherever_they_stand(report):
         ET.fromstring(svg)
 
 
+def with_training(report, pilot=None):
+    """The report of replicas that were trained for three epochs."""
+    for i, summary in enumerate(report["arms"].values()):
+        summary["training"] = {"ended_by": f"why {NASTY}", "loss": [0.6, 0.5 + i / 10, 0.4], "pilot": pilot}
+    return report
+
+
+def test_the_training_is_drawn_with_the_pilot_that_chose_its_length(report):
+    assert "training" not in draw(report)  # one epoch is no curve
+    pilot = {
+        "epochs": 3,
+        "training": [0.6, 0.5, 0.4, 0.3],
+        "validation": [0.6, 0.5, 0.45, 0.5],
+        "rows": 1234,
+        "reason": "because",
+    }
+    svg = draw(with_training(report, pilot))["training"]
+    for text in ("smelu, training rows", "relu, training rows", "pilot, 1,234 held-out rows"):
+        assert text in svg
+    text = page(report)
+    assert "The dashed line is the number of epochs that the pilot chose." in text
+    assert "smelu: why &lt;b onmouseover" in text
+    without = with_training(report)
+    assert "pilot" not in draw(without)["training"]
+    assert "dashed line" not in page(without)
+
+
 def test_page_stands_alone(report):
     text = page(report)
     assert "<script" not in text

@@ -204,7 +204,10 @@ def can_mount():
 
 FAULTS = {
     # A real file system where this machine lets us mount one, else limits that any user may set.
-    ("full", True): "mount -t tmpfs -o size=400k tmpfs $DISK && cp -r $RUN $DISK/run",
+    ("full", True): (
+        "mount -t tmpfs -o size=400k tmpfs $DISK && cp -r $RUN $DISK/run"
+        " && head -c $(($(df --output=avail -k $DISK | tail -n 1) - 64))k /dev/zero > $DISK/filling"
+    ),
     ("full", False): "cp -r $RUN $DISK/run && ulimit -f 64",
     ("read-only", True): "mount -t tmpfs tmpfs $DISK && cp -r $RUN $DISK/run && mount -o remount,ro $DISK",
     ("read-only", False): "cp -r $RUN $DISK/run && chmod -R a-w $DISK/run",

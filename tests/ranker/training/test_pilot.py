@@ -13,7 +13,7 @@ from ranker.inputs import plan
 from ranker.training import pilot
 from ranker.training.examples import Examples
 from ranker.training.replica import train_replicas, with_decided_epochs
-from ranker.training.specs import content_key, pilot_key, read_manifest, replica_specs
+from ranker.training.specs import content_key, pilot_arm, pilot_key, read_manifest, replica_specs
 from tests.ranker.conftest import ROWS, tiny_tree
 
 pytestmark = pytest.mark.timeout(900)  # The first test trains a pilot and three replicas.
@@ -138,6 +138,27 @@ def test_what_the_pilot_depends_on_is_in_the_keys(run):
     number = AUTO | {"epochs": 3}
     assert keys(training=number)[1] == keys(training=number | {"patience": 9})[1]
     assert keys(training=AUTO | {"patience": 9})[1] != before[1]
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [{"wide": {"model.hidden": [16]}, **ARMS}, {"relu": ARMS["relu"], **ARMS}],
+    ids=["an arm before the others", "another order"],
+)
+def test_what_is_trained_outlives_another_first_arm(run, arms):
+    manifest, now = read_manifest(run), experiment(arms=arms)
+    pilot = pilot_arm(now, manifest, run)
+    assert pilot_key(now, manifest, pilot) == pilot_key(experiment(), manifest)
+    for spec in replica_specs(experiment()):
+        key = content_key(now, spec, manifest, pilot)
+        assert key == training_of(run, spec.arm)["key"]
+        assert key == content_key(experiment(), spec, manifest)
+
+
+def test_a_pilot_whose_arm_is_gone_decides_nothing(run):
+    manifest, now = read_manifest(run), experiment(arms={"relu": ARMS["relu"]})
+    assert pilot_arm(now, manifest, run) == "relu"
+    assert content_key(now, replica_specs(now)[0], manifest) != training_of(run, "relu")["key"]
 
 
 def test_several_workers_need_a_number():
