@@ -241,9 +241,11 @@ def _along(comparisons: Sequence[Row], bar: float, upper_bar: float) -> str:
 def _worst(comparisons: Sequence[Row]) -> str:
     missed = sum(row["smelu"] == "none" for row in comparisons)
     ratios = [(row["rpd_ratio"], row["ratio_high"]) for row in comparisons if row["smelu"] != "none"]
-    worst, high = (max(column) for column in zip(*ratios, strict=True)) if ratios else (float("inf"),) * 2
-    unmatched = f", {missed} of them unmatched in AUC" if missed else ""
     count = "1 recipe" if len(comparisons) == 1 else f"{len(comparisons)} recipes"
+    if not ratios:
+        return f"{count}, whose AUC no recipe of SmeLU reaches"
+    worst, high = (max(column) for column in zip(*ratios, strict=True))
+    unmatched = f", of which SmeLU does not reach the AUC of {missed}" if missed else ""
     return f"{count}{unmatched}, at most {worst:.2f} (upper bound {high:.2f})"
 
 

@@ -72,7 +72,11 @@ def matched(auc, ratio, high, smelu="smelu-1"):
         ),
         (
             [matched(0.70, 0.3, 0.4), matched(0.71, *[float("nan")] * 2, "none")],
-            "**Fails.** .* 1 of them unmatched",
+            "**Fails.** .* of which SmeLU does not reach the AUC of 1, at most 0.30",
+        ),
+        (
+            [matched(0.71, *[float("nan")] * 2, "none")],
+            "**Fails.** .* 1 recipe, whose AUC no recipe of SmeLU reaches",
         ),
         ([], "relu has no recipe of use"),
     ],
