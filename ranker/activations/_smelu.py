@@ -39,7 +39,9 @@ phi and Phi being the standard normal's density and distribution function. Where
 beside beta, as at the start of a tower without normalisation, every unit of a layer emits beta / 4
 whatever it is fed, and the next layer adds this up over its fan-in. The centred form emits
 s^2 / (4 beta), which is nearly nothing, and its output varies around zero. Behind a LayerNorm the inputs
-have s = 1 and the constant is a bias that the layer's own shift could learn.
+have s = 1 and the constant is a bias that the layer's own shift could learn. By experiment (docs/evidence.md,
+on the plane): without normalisation centred SmeLU 1 and Swish 1 are the same model in AUC and prediction
+difference, as their series at 0 agree up to the curvature, and SmeLU's offset costs AUC.
 
 How the centred form is computed. With u = clip(x / (2 beta), -1/2, 1/2) the parabola minus beta / 4 is
 beta u (u + 1): a product, which keeps the relative accuracy near the origin that a difference of two

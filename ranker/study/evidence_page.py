@@ -18,8 +18,8 @@ Written by `ranker study evidence` (`make evidence`); do not edit. Every number 
 ## At a glance
 
 Two replicas of one model, trained from the same initialisation on the same rows in a slightly different order: how much
-less do they differ with SmeLU than with ReLU, everything else as shipped (LayerNorm, beta 1, weights averaged over the last
-10% of the steps)?
+less do they differ with SmeLU of beta 1 than with ReLU, everything else equal (LayerNorm, weights averaged over the last 10%
+of the steps)?
 """
 _CLAIMS = """## The claims
 
@@ -77,6 +77,8 @@ def _glance(evidence: Mapping[str, Any]) -> dict[str, str]:
     relu, smelu = rows[RELU.label], rows[SMELU.label]
 
     def fall(key: str, places: int) -> str:
+        if key not in relu:  # an earlier run, which did not measure it
+            return "not measured"
         return f"{100 * _value(relu[key]):.{places}f}% to {100 * _value(smelu[key]):.{places}f}%"
 
     cells = [
