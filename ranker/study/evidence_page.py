@@ -23,8 +23,9 @@ of the steps)?
 """
 _CLAIMS = """## The claims
 
-A claim *holds* if its whole 95% interval meets the bar; one that does not says so. Intervals of divergence are a bootstrap
-over replicas and requests, of AUC over replicas (paired by their seeds) and requests.
+A claim *holds* if its whole 95% interval meets the bar; one that does not says so. Each claim gives the size of its run,
+which may be smaller than its log. The plane has one learning rate for each normalisation. Intervals of divergence are a
+bootstrap over replicas and requests, of AUC over replicas (paired by their seeds) and requests.
 """
 _DETAILS = """## The details
 
@@ -66,12 +67,8 @@ def write(page: Path, evidence_of_runs: Sequence[tuple[dict[str, Any], Path]]) -
 
 def _glance(evidence: Mapping[str, Any]) -> dict[str, str]:
     """One log's four numbers."""
-    rows = {
-        row["recipe"]: row
-        for claim in evidence["claims"]
-        if claim["number"] == 1
-        for row in _short(claim["rows"], digits=2)
-    }
+    claim_rows = [row for claim in evidence["claims"] if claim["number"] == 1 for row in claim["rows"]]
+    rows = {row["recipe"]: row for row in claim_rows}
     if RELU.label not in rows or SMELU.label not in rows:
         return dict.fromkeys(_GLANCE, "not tested") | {"log": evidence["name"]}
     relu, smelu = rows[RELU.label], rows[SMELU.label]
@@ -79,15 +76,11 @@ def _glance(evidence: Mapping[str, Any]) -> dict[str, str]:
     def fall(key: str, places: int) -> str:
         if key not in relu:  # an earlier run, which did not measure it
             return "not measured"
-        return f"{100 * _value(relu[key]):.{places}f}% to {100 * _value(smelu[key]):.{places}f}%"
+        return f"{100 * relu[key]:.{places}f}% to {100 * smelu[key]:.{places}f}%"
 
-    cells = [
-        evidence["name"],
-        smelu["rpd_ratio"],
-        fall("top1_swap", 1),
-        fall("consensus_regret", 3),
-        smelu["auc_gain"],
-    ]
+    short = _short([smelu], digits=2)[0]
+    changes = fall("top1_swap", 1), fall("consensus_regret", 3)
+    cells = [evidence["name"], short["rpd_ratio"], *changes, short["auc_gain"]]
     return dict(zip(_GLANCE, cells, strict=True))
 
 
@@ -98,10 +91,6 @@ _GLANCE = (
     "expected clicks lost, ReLU to SmeLU",
     "change of AUC",
 )
-
-
-def _value(cell: Any) -> float:
-    return float(cell.split()[0]) if isinstance(cell, str) else cell
 
 
 def _size(claim: Mapping[str, Any]) -> str:
