@@ -90,7 +90,7 @@ class StoreCollector(Collector):
             "Mirrored calls: seen; sampled for all replicas; dropped (lost, too large); unreadable, of the sampled.",
             labels=["outcome"],
         )
-        outcomes = dict.fromkeys(MIRRORED, 0)
+        outcomes, lost = dict.fromkeys(MIRRORED, 0), dict.fromkeys((PROBE, LIVE), 0)
         for row in counts:
             stream, kind = row.kind.split("/", 1)
             if row.replica != ALL_REPLICAS:
@@ -98,11 +98,13 @@ class StoreCollector(Collector):
             elif kind == "rounds":
                 rounds.add_metric([stream], row.count)
             elif kind == DROPPED:
-                dropped.add_metric([stream], row.count)
+                lost[stream] = row.count
             else:
                 outcomes[kind.removeprefix("mirrored_")] = row.count
         for outcome, count in outcomes.items():
             mirrored.add_metric([outcome], count)
+        for stream, count in lost.items():  # also 0: a counter that appears with its first loss shows no rise
+            dropped.add_metric([stream], count)
         yield from (requests, rounds, dropped, mirrored)
         sums = {}
         for kind, (name, labels) in _PLACES.items():
