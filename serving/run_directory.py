@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,47 @@ def identity(run: Path, arm: str, replica: int) -> dict[str, Any]:
         raise UserError(f"{directory}: assets.extra/replica.json is missing or not JSON") from None
 
 
-def deploy(run: Path, base_port: int | None = None) -> Deployment:
-    """Writes `deployment.yaml` from what stands in the run directory, and returns it. Raises as `deployment_of`."""
-    deployment = deployment_of(run, base_port)
-    dump(deployment, layout.deployment_path(run))
+def deploy(
+    run: Path, base_port: int | None = None, report: Callable[[str], None] = lambda line: None
+) -> Deployment:
+    """Writes `deployment.yaml` from what stands in the run directory, and returns it.
+
+    A file that is there says where replicas are: their targets stay, and so do replicas without a path, which
+    somebody added by hand. Only `base_port` moves the run's own replicas.
+
+    Args:
+        run: a run directory with trained replicas.
+        base_port: where they serve from now on; None: where the file, else the configuration says.
+        report: called with a line for each target that moves, or that the configuration has otherwise.
+
+    Raises:
+        UserError: as `deployment_of`; or there is a file that cannot be read.
+    """
+    deployment, path = deployment_of(run, base_port), layout.deployment_path(run)
+    if path.exists():
+        deployment = _joined(load_deployment(path), deployment, base_port is not None, report)
+    dump(deployment, path)
     return deployment
+
+
+def _joined(written: Deployment, made: Deployment, moves: bool, report: Callable[[str], None]) -> Deployment:
+    targets = {replica.name: replica.target for replica in written.replicas}
+    replicas = []
+    for replica in made.replicas:
+        target = targets.get(replica.name, replica.target)
+        if target != replica.target and moves:
+            report(
+                f"deployment.yaml: {replica.name} is at {replica.target} from now on, no longer at {target}"
+            )
+        elif target != replica.target:
+            report(
+                f"deployment.yaml: {replica.name} stays at {target}; the configuration says {replica.target}"
+            )
+            replica = replace(replica, target=target)
+        replicas.append(replica)
+    names = {replica.name for replica in replicas}
+    added = [replica for replica in written.replicas if not replica.path and replica.name not in names]
+    return replace(made, replicas=(*replicas, *added))
 
 
 def deployment_from(

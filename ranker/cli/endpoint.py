@@ -28,7 +28,9 @@ class Balance(str, Enum):
 
 def serve(
     run_dir: RunDir,
-    base_port: Annotated[int | None, typer.Option(help="First replica's port; the others follow.")] = None,
+    base_port: Annotated[
+        int | None, typer.Option(help="First replica's port from now on; the others follow.")
+    ] = None,
     rest_base_port: Annotated[
         int | None, typer.Option(help="First replica's REST port; the others follow. Without it: no REST.")
     ] = None,
@@ -39,15 +41,20 @@ def serve(
 ) -> None:
     """Serve the deployed arm's replicas over gRPC, one process each, until Ctrl-C.
 
+    Each serves where RUN/deployment.yaml says, or where --base-port puts it, which changes that file.
+
     Example: ranker serve --run-dir runs/ml --base-port 8500 --rest-base-port 8600 --flag=--enable_batching
     """
     import time
+    from dataclasses import replace
 
     from serving.processes import ReplicaServers
     from serving.run_directory import deploy
 
     reporter = Reporter(as_json)
-    deployment = deploy(run_dir, base_port)
+    deployment = deploy(run_dir, base_port, reporter.line)
+    # those without a path are served elsewhere
+    deployment = replace(deployment, replicas=tuple(r for r in deployment.replicas if r.path))
     flags = ["--strict", *(flag or ())]
     with ReplicaServers(deployment, run_dir, flags, reporter.line, rest_base_port) as servers:
         servers.wait_available()

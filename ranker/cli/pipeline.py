@@ -212,7 +212,7 @@ def _stages(
     from serving.run_directory import deploy
 
     if "evaluate" in stages:
-        deploy(run_dir)
+        deploy(run_dir, report=reporter.line)
         reporter.line(f"report: {layout.evaluation_dir(run_dir) / 'report.html'}")
         reporter.line(result["evaluate"]["sentence"])
     if as_json:

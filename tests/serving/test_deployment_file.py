@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from ranker import layout
 from ranker.errors import UserError
 from serving.deployment import Deployment, Replica, dump, from_targets, load
-from serving.run_directory import deployment_from
+from serving.run_directory import deploy, deployment_from
 
 GOOD = {
     "model_name": "ranker",
@@ -152,3 +154,68 @@ def test_replicas_of_the_command_line_have_the_runs_model_and_features(tmp_path)
     assert set(deployment.candidate) == {name for name in features if features[name]["role"] == "item"}
     assert deployment_from(tmp_path, ["a=127.0.0.1:8500"], "third").model_name == "third"
     assert deployment_from(None, ["a=127.0.0.1:8500"]).model_name == "ranker"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory with two replicas, as far as `deploy` looks."""
+    tree = yaml.safe_load((Path(__file__).parents[2] / "configs" / "quickstart.yaml").read_text())
+    tree["replicas"]["count"] = 2
+    layout.config_path(tmp_path).write_text(yaml.safe_dump(tree, sort_keys=False))
+    for index in range(2):
+        version = layout.replica_dir(tmp_path, next(iter(tree["arms"])), index) / "1"
+        (version / "assets.extra").mkdir(parents=True)
+        (version / "saved_model.pb").touch()
+        keys = ("arm", "init_seed", "shuffle_seed", "data", "feature_spec", "version")
+        description = dict.fromkeys(keys, "x") | {"replica": str(index)}
+        (version / "assets.extra" / "replica.json").write_text(json.dumps(description))
+    return tmp_path
+
+
+def targets(deployment):
+    return [replica.target for replica in deployment.replicas]
+
+
+def test_a_second_deploy_leaves_targets_and_replicas_added_by_hand(run):
+    lines = []
+    first = deploy(run, report=lines.append)
+    path = layout.deployment_path(run)
+    moved = replace(first.replicas[1], target="rack-7:8500")
+    by_hand = Replica("guest", "elsewhere:8500", labels={"arm": "theirs"})
+    dump(replace(first, replicas=(first.replicas[0], moved, by_hand)), path)
+    assert lines == []
+    again = deploy(run, report=lines.append)
+    assert targets(again) == [first.replicas[0].target, "rack-7:8500", "elsewhere:8500"]
+    assert load(path) == again
+    assert lines == [
+        f"deployment.yaml: {moved.name} stays at rack-7:8500; the configuration says {first.replicas[1].target}"
+    ]
+
+
+def test_a_base_port_moves_the_runs_own_replicas_and_says_so(run):
+    lines = []
+    first = deploy(run, 9100)
+    dump(
+        replace(first, replicas=(*first.replicas, Replica("guest", "elsewhere:8500"))),
+        layout.deployment_path(run),
+    )
+    again = deploy(run, 9200, lines.append)
+    assert targets(again) == ["127.0.0.1:9200", "127.0.0.1:9201", "elsewhere:8500"]
+    assert lines == [
+        f"deployment.yaml: {replica.name} is at 127.0.0.1:920{place} from now on, no longer at 127.0.0.1:910{place}"
+        for place, replica in enumerate(first.replicas)
+    ]
+    assert targets(deploy(run, report=lines.append)) == targets(again)
+
+
+def test_a_new_replica_of_the_run_is_added_where_the_configuration_says(run):
+    first = deploy(run, 9100)
+    dump(replace(first, replicas=first.replicas[:1]), layout.deployment_path(run))
+    assert targets(deploy(run)) == ["127.0.0.1:9100", "127.0.0.1:8501"]
+
+
+def test_a_file_that_cannot_be_read_stays_as_it_is(run):
+    layout.deployment_path(run).write_text("replicas: [")
+    with pytest.raises(UserError, match=r"deployment\.yaml"):
+        deploy(run)
+    assert layout.deployment_path(run).read_text() == "replicas: ["
