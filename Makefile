@@ -154,6 +154,23 @@ tests/browser/node_modules/.ready: tests/browser/package.json
 	@if command -v npm >/dev/null && (cd tests/browser && npm install --no-package-lock --no-audit --no-fund --loglevel=error >/dev/null); \
 	then touch $@; else echo "axe-core is not installed (npm needed): the tests of accessibility are skipped" >&2; fi
 
+# Figures of a busy machine are too low: run it alone.
+LIGHTHOUSE := build/lighthouse
+$(LIGHTHOUSE)/.ready:
+	mkdir -p $(LIGHTHOUSE)
+	npm install --prefix $(LIGHTHOUSE) --no-package-lock --no-audit --no-fund --loglevel=error \
+	  lighthouse@12.8.2 plotly.js-basic-dist-min@4.1.1 >/dev/null
+	@touch $@
+
+.PHONY: lighthouse
+lighthouse: .venv/.ready chromium $(LIGHTHOUSE)/.ready  ## Lighthouse over the dashboard, on desktop and phone (npm needed); ARGS=PAGE...
+	PYTHONPATH=. $(BIN)/python tests/browser/lighthouse.py $(LIGHTHOUSE)/node_modules/.bin/lighthouse \
+	  $(LIGHTHOUSE)/node_modules/plotly.js-basic-dist-min/plotly-basic.min.js $(ARGS)
+
+.PHONY: bare
+bare: .venv/.ready  ## every command in an environment with each extra alone (the network needed); ARGS=EXTRA...
+	$(BIN)/python tests/bare_environments.py $(ARGS)
+
 chromium:
 	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \

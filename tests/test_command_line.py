@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from ranker import cli
 from ranker.config import build, dump
+from tests.bare_environments import CALLS
 from tests.ranker.conftest import tiny_tree
 
 
@@ -153,15 +155,24 @@ def test_studies_without_data_draw_and_others_say_what_they_need(call, tmp_path)
     one_line(err, "not a run directory", "config.yaml")
 
 
+def test_every_command_names_the_extra_that_it_needs():
+    assert set(cli.EXTRAS) == set(typer.main.get_command(cli.app).commands)
+    assert set(cli.EXTRAS) == {*CALLS, "quickstart"}
+
+
 @pytest.mark.parametrize(
     ("command", "module", "extra", "code"),
     [
         ("dashboard", "dash", "dashboard", 1),
         ("monitor", "sqlalchemy", "monitor", 1),
         ("status", "sqlalchemy", "monitor", 4),
+        ("gate", "grpc", "monitor", 3),
+        ("init", "pyarrow", "all", 1),
     ],
 )
 def test_a_missing_extra_is_one_line(tmp_path, command, module, extra, code):
+    arguments = [argument.replace("RUN", str(tmp_path)) for argument in CALLS[command]]
+    (tmp_path / "log.csv").write_text("user,item,clicked\n1,2,0\n1,3,1\n")
     program = (
         "import sys\n"
         "class Bare:\n"
@@ -170,7 +181,7 @@ def test_a_missing_extra_is_one_line(tmp_path, command, module, extra, code):
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Bare())\n"
         "from ranker.cli import main\n"
-        f"sys.argv = ['ranker', {command!r}, '--run-dir', {str(tmp_path)!r}]\n"
+        f"sys.argv = {['ranker', command, *arguments]!r}\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -207,6 +207,19 @@ def test_dockerfiles(path):
         assert parse(command).model_name == "ranker"
 
 
+def test_the_small_bundle_of_plotly_has_the_librarys_version():
+    from plotly.offline import get_plotlyjs_version
+
+    for path in (DOCKER / "dashboard.Dockerfile", ROOT / "Makefile"):
+        text = path.read_text(encoding="utf-8")
+        assert set(re.findall(r"plotly\.js-basic-dist-min@([\d.]+)", text)) == {get_plotlyjs_version()}
+    for arguments in (
+        COMPOSE["services"]["dashboard"]["command"],
+        json.loads(dict(instructions(DOCKER / "dashboard.Dockerfile"))["CMD"]),
+    ):
+        assert "/opt/plotly-basic.min.js" in " ".join(arguments)
+
+
 def test_the_worker_image_is_the_pipelines_with_the_pinned_beam():
     found = instructions(WORKER)
     (pin,) = re.findall(r"^apache-beam==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)

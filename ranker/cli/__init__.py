@@ -26,14 +26,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_EXTRAS = {
-    **dict.fromkeys(("quickstart", "prepare", "train", "evaluate", "run", "study"), "all"),
+EXTRAS = {
+    **dict.fromkeys(("quickstart", "prepare", "train", "evaluate", "run", "config", "init", "study"), "all"),
     **dict.fromkeys(("monitor", "status", "gate"), "monitor"),
     **dict.fromkeys(("compare", "probe"), "compare"),
     **{name: name for name in ("dashboard", "gateway", "serve")},
     "rank": "client",
 }
 """Command -> the extra that brings what it imports."""
+_MISTAKES = {"status": 4, "gate": watch.CALL_MISTAKE, "compare": watch.CALL_MISTAKE}
+"""Exit codes of commands for which 1 is an answer."""
 
 _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
@@ -58,12 +60,12 @@ def main() -> None:
         print(f"ranker: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        command = next((word for word in sys.argv[1:] if word in _EXTRAS), "")
+        command = next((word for word in sys.argv[1:] if word in EXTRAS), "")
         if not command or (error.name or "").partition(".")[0] in ("ranker", "pipelines", "serving"):
             raise
-        needed = f"pip install 'steady-ranker[{_EXTRAS[command]}]'"
+        needed = f"pip install 'steady-ranker[{EXTRAS[command]}]'"
         print(f"ranker {command} needs: {needed} (no module {error.name})", file=sys.stderr)
-        sys.exit(4 if command == "status" else 1)  # 1 would say UNSTABLE
+        sys.exit(_MISTAKES.get(command, 1))
     except KeyboardInterrupt:
         print("ranker: stopped", file=sys.stderr)
         sys.exit(130)

@@ -330,9 +330,19 @@ def status(
 
 def dashboard(
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run directory; without it --store says where.")
+        list[Path] | None,
+        typer.Option(
+            "--run-dir",
+            help="The run directory, repeat for more deployments; without it --store says where.",
+        ),
     ] = None,
-    store: Store = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="RANKER_STORE",
+            help="The monitor's store: a SQLite file or a database URL; default RUN/monitor.db. One for each deployment.",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other than loopback, --token is needed.")
     ] = "127.0.0.1",
@@ -355,6 +365,19 @@ def dashboard(
         list[str] | None,
         typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
     ] = None,
+    gateway: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Metrics page of a gateway in front of the replicas; repeat for more, or one for each --run-dir.",
+        ),
+    ] = None,
+    plotly_js: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A smaller Plotly bundle for browsers, such as plotly-basic.min.js of npm."
+        ),
+    ] = None,
     environment: Annotated[
         str, typer.Option(help="Shown beside the experiment's name, e.g. production.")
     ] = "",
@@ -373,41 +396,81 @@ def dashboard(
     Of any model, without a run directory:
 
     Example: ranker dashboard --store monitor.db --deployment deployment.yaml --probe probe.parquet
+
+    Several deployments, with a choice in the header, and what the gateways say:
+
+    Example: ranker dashboard --run-dir runs/films --run-dir runs/books --gateway 127.0.0.1:8601 --gateway 127.0.0.1:8611
     """
     from serving.dashboard import DashboardSettings, run
     from serving.deployment import load
     from serving.run_directory import deployment_from, experiment_of
     from serving.watch import exemplars_of, monitor_settings, store_of
 
-    settings = monitor_settings(run_dir, budget=budget)
+    run_dirs, stores = list(run_dir or ()), list(store or ())
+    count = max(len(run_dirs), len(stores), 1)
+    for option, values in (("--store", stores), ("--gateway", gateway or ())):
+        if run_dirs and values and len(values) != count and not (count == 1 and option == "--gateway"):
+            raise UserError(
+                f"{option} must be given once for each --run-dir, or not at all. "
+                f"Received: {len(values)} for {len(run_dirs)} run directories"
+            )
     keys = _without_none(item=item)
     if deployment_file is not None and (replica or model_name or keys):
         raise UserError("give --deployment, or --replica with its options, not both: the file has these keys")
-    deployment = None
-    if deployment_file is not None:
-        deployment = load(deployment_file)
-    elif run_dir is not None or replica:
-        deployment = deployment_from(run_dir, replica, model_name, **keys)
-    if run_dir is not None:
-        title = experiment_of(run_dir).name
-    else:
-        title = deployment.model_name if deployment is not None else model_name or ""
-    where = store_of(run_dir, store)
+    of_one = {
+        "--replica": replica,
+        "--deployment": deployment_file,
+        "--probe": probe_file,
+        "--model-name": model_name,
+        "--item": item,
+        "--exemplars": exemplars,
+    }
+    for option, value in of_one.items():
+        if count > 1 and value:
+            raise UserError(f"{option} must be given with one deployment alone. Received: {count} deployments")
+    titles = []
+    for place in range(count):
+        directory = run_dirs[place] if run_dirs else None
+        title = experiment_of(directory).name if directory is not None else ""
+        titles.append(title or (Path(stores[place]).stem if count > 1 else ""))
+    # copies of one configuration have one name
+    titles = [
+        f"{title} ({run_dirs[place].resolve().name})" if run_dirs and titles.count(title) > 1 else title
+        for place, title in enumerate(titles)
+    ]
+    deployments = []
+    for place, title in enumerate(titles):
+        directory = run_dirs[place] if run_dirs else None
+        settings = monitor_settings(directory, budget=budget)
+        deployment = None
+        if deployment_file is not None:
+            deployment = load(deployment_file)
+        elif directory is not None or replica:
+            deployment = deployment_from(directory, replica, model_name, **keys)
+        if not title:
+            title = deployment.model_name if deployment is not None else model_name or ""
+        where = store_of(directory, stores[place] if stores else None)
+        gateways = tuple(gateway or ())
+        deployments.append(
+            DashboardSettings(
+                store=where,
+                run=directory,
+                probe=probe_file,
+                exemplars=exemplars or exemplars_of(directory, where),
+                deployment=deployment,
+                gateways=gateways[place : place + 1] if count > 1 else gateways,
+                plotly_js=plotly_js,
+                name=" · ".join(text for text in (title, environment) if text),
+                path_prefix=path_prefix.rstrip("/"),
+                trust_header=trust_header,
+                token=token,
+                budget=settings.budget,
+                k=settings.k,
+                refresh=min(30.0, settings.interval),
+            )
+        )
     run(
-        DashboardSettings(
-            store=where,
-            run=run_dir,
-            probe=probe_file,
-            exemplars=exemplars or exemplars_of(run_dir, where),
-            deployment=deployment,
-            name=" · ".join(name for name in (title, environment) if name),
-            path_prefix=path_prefix.rstrip("/"),
-            trust_header=trust_header,
-            token=token,
-            budget=settings.budget,
-            k=settings.k,
-            refresh=min(30.0, settings.interval),
-        ),
+        deployments,
         host=host,
         port=port,
         on_listen=lambda address: print(f"dashboard: {address}", flush=True),

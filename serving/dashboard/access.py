@@ -61,6 +61,9 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes an allowed request on, answers another with 401."""
+        if scope["type"] == "websocket":  # nothing here speaks it, and no token is asked on it
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

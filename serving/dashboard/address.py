@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timezone
 from urllib.parse import parse_qsl, urlencode
 
-from serving.dashboard.zone import seconds_of, shown_in, text_of, zone_name, zone_of
+from serving.dashboard.zone import iso_of, seconds_of, shown_in, text_of, zone_name, zone_of
 
 WINDOWS = {
     "1h": 3600,
@@ -83,7 +82,7 @@ class Address:
 
     def fix(self, start: float, end: float) -> Address:
         """This view of a range that stays: whoever opens the link tomorrow sees the same."""
-        return replace(self, start=_iso(start), end=_iso(end))
+        return replace(self, start=iso_of(start), end=iso_of(end))
 
     def to(self, page: str | None = None, **changes: str) -> Address:
         """This view with changes; on another page only stream, measure and times stay."""
@@ -143,7 +142,3 @@ def parse(path: str | None, query: str | None) -> Address:
         texts_by_name.pop("start", None)
         texts_by_name.pop("end", None)
     return Address(page, **texts_by_name)
-
-
-def _iso(time: float) -> str:
-    return datetime.fromtimestamp(int(time), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

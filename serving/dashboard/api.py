@@ -14,9 +14,11 @@ from pydantic import BaseModel, Field
 from ranker.errors import UserError
 from serving.dashboard.address import WINDOWS, Address, parse
 from serving.dashboard.context import Context, Panel, moment_shown
+from serving.dashboard.export import panel_csv
 from serving.dashboard.figures.picture import picture_of
 from serving.dashboard.figures.style import palette
 from serving.dashboard.pages import PAGES
+from serving.dashboard.queries.gateway import GatewayReader
 from serving.dashboard.settings import DashboardSettings
 from serving.monitor.alerts.keep import (
     LONGEST_SILENCE,
@@ -26,7 +28,7 @@ from serving.monitor.alerts.keep import (
     stored_silences,
 )
 from serving.monitor.alerts.rules import Silence
-from serving.monitor.plain import plain, to_csv
+from serving.monitor.plain import plain
 from serving.monitor.status import standing_alerts, summary_of
 from serving.monitor.store import Store, query
 
@@ -38,13 +40,15 @@ Window = Annotated[
 Replica = Annotated[str | None, Query(max_length=400, description="A replica's name.")]
 
 
-def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> APIRouter:
+def api_routes(
+    store: Store, settings: DashboardSettings, gateways: GatewayReader, clock: Callable[[], float]
+) -> APIRouter:
     """The routes under `/api`."""
     router = APIRouter(prefix="/api")
     window_default = settings.monitor_window
 
     def context(address: Address, theme: str = "light") -> Context:
-        return Context(store, settings, address, palette(theme), moment_shown(address, clock()))
+        return Context(store, settings, address, palette(theme), moment_shown(address, clock()), gateways)
 
     @router.get(
         "/summary", summary="The verdict, every measure, replicas, coverage, freshness, the odd one out"
@@ -148,6 +152,10 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         acknowledge(store, number, author, clock())
         return JSONResponse({"id": number, "acknowledged_by": author})
 
+    @router.get("/gateways", summary="Which replicas the gateways send calls to, calls and errors")
+    def gateway_states() -> JSONResponse:
+        return _json(gateways.states())
+
     @router.get("/events", summary="Refreshes and replicas that may not be compared, the newest first")
     def events(
         seconds: Annotated[float, Query(gt=0, le=400 * 86_400)] = 86_400,
@@ -172,7 +180,7 @@ def api_routes(store: Store, settings: DashboardSettings, clock: Callable[[], fl
         )
         panel_shown = _find(page_context, panel)
         if kind == "csv":
-            return PlainTextResponse(to_csv(panel_shown.rows), media_type="text/csv; charset=utf-8")
+            return PlainTextResponse(panel_csv(panel_shown), media_type="text/csv; charset=utf-8")
         if kind == "json":
             return _json(list(panel_shown.rows))
         return _json(picture_of(panel_shown, page_context.palette))

@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 
 from serving.dashboard.address import Address
 from serving.dashboard.figures.style import Figure, Palette
+from serving.dashboard.queries.gateway import GatewayReader
 from serving.dashboard.settings import DashboardSettings
 from serving.monitor.plain import Rows
 from serving.monitor.status import Status, read_status
@@ -28,6 +29,7 @@ class Context:
         address: what is looked at.
         palette: light or dark.
         now: seconds since 1970; the end of a fixed range, if that is past: all of a page is as of then.
+        gateways: what stands in front of the replicas; None: not known.
     """
 
     store: Store
@@ -35,6 +37,7 @@ class Context:
     address: Address
     palette: Palette
     now: float
+    gateways: GatewayReader | None = None
 
     @cached_property
     def status(self) -> Status:

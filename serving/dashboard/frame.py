@@ -72,7 +72,7 @@ def _header(context: Context) -> Component:
             html.Div(
                 [
                     html.Span("Steady Ranker", className="brand"),
-                    *([parts.name(context.settings.name, 40)] if context.settings.name else []),
+                    *_deployment(context),
                     live(
                         "freshness",
                         html.Span(age, className=label, title=f"{parts.clock(fresh.time)} {zone_name()}"),
@@ -83,6 +83,34 @@ def _header(context: Context) -> Component:
             live("navigation", html.Nav(entries, **parts.attributes(aria_label="Pages"))),
         ]
     )
+
+
+def _deployment(context: Context) -> list[Component]:
+    """The deployment's name; of several, a menu. Each is a dashboard of its own, so that a choice loads its page anew."""
+    settings, address = context.settings, context.address
+    if not settings.siblings:
+        return [parts.name(settings.name, 40)] if settings.name else []
+    # replicas, requests and slices are another deployment's own
+    view = address.to(a="", b="", request="", feature="", value="")
+    page = "" if view.page == "overview" else view.page
+    entries = [
+        html.A(
+            parts.name(name),
+            href=f"{path}{page}" + (f"?{view.query}" if view.query else ""),
+            className="entry chosen" if name == settings.name else "entry",
+            **(parts.attributes(aria_current="true") if name == settings.name else {}),
+        )
+        for name, path in settings.siblings
+    ]
+    menu = html.Details(
+        [
+            html.Summary([html.Span("Deployment: ", className="hidden"), parts.name(settings.name, 40)]),
+            html.Div(entries, className="entries"),
+        ],
+        className="menu",
+        id="menu-deployment",
+    )
+    return [live("deployment", menu)]
 
 
 def _controls(context: Context, page: Page) -> Component:
@@ -192,6 +220,8 @@ def _exports(context: Context, panel: Panel) -> Component:
         html.A(kind.upper(), href=f"{base}.{kind}{query_text}", download=f"{file}.{kind}")
         for kind in ("csv", "json")
     ]
+    if context.settings.plotly_js is not None and panel.figure is None:
+        return html.P(links, className="exports")  # a small bundle draws no tables
     picture = html.Button(
         "PNG",
         className="picture",

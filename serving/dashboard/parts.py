@@ -8,16 +8,40 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from ranker.divergence import definition
+from ranker.errors import UserError
 from ranker.wording import count
 from serving.dashboard.address import Address
 from serving.dashboard.figures.style import Figure
-from serving.dashboard.zone import text_of, zone_name
+from serving.dashboard.zone import iso_of, text_of, zone_name
 from serving.monitor.store.results import EventRow
 
 _LONGEST = 80
 _MOST_MARKS = 50
 MODE_BAR = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 """Buttons of a chart, by name: none of Plotly's that leave the browser for its cloud."""
+MEANINGS = {
+    "95%": "The interval that holds the value with a confidence of 95%; the request is the sampling unit.",
+    "95% interval": "The interval that holds the value with a confidence of 95%; the request is the sampling unit.",
+    "Above floor": "The value less the floor: what one replica differs from itself.",
+    "Between replicas": "What replicas of one version differ from one another, for comparison.",
+    "Churn": "How far a replica's new version differs from the one before.",
+    "Clicks lost": "Share of the expected clicks that this order costs against the consensus of the replicas.",
+    "Coverage": "Share of the requests asked that were answered well.",
+    "First rank": "The first place at which the two lists differ.",
+    "Floor": "What one replica differs from itself.",
+    "Newest round": "Share of the newest round's requests that were answered well.",
+    "Rule": "The alert's rule; Alerts in the documents has what each means.",
+}
+"""Headings of tables that are terms -> what they mean."""
+
+
+def measure_meaning(label: str) -> str:
+    """What a measure is, in one sentence of the catalogue; empty: it is none."""
+    try:
+        return definition(label).title.replace("`", "")
+    except UserError:
+        return ""
 
 
 def attributes(**values: str) -> dict[str, Any]:
@@ -91,13 +115,17 @@ def menu(legend: str, shown: str, choices: Iterable[tuple[str, Address, bool]], 
     )
 
 
+_MOST_COLUMNS = 3
+"""Columns that a table may have on a phone; with more of them its rows become cards."""
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numeric: Iterable[int] = (), caption: str = ""
 ) -> html.Div:
-    """A table that scrolls sideways in its own box.
+    """A table that scrolls sideways in its own box; on a phone one of many columns shows each row as a card.
 
     Args:
-        columns: headings.
+        columns: headings; one that is a term of the trade says on hover what it means.
         rows: cells: text, numbers as text, or components.
         numeric: positions of columns to align right.
         caption: for screen readers.
@@ -107,18 +135,48 @@ def table(
     def style(position: int) -> str:
         return "number" if position in right else ""
 
+    # the roles stand here because a card is no table to a browser
     head = html.Tr(
-        [html.Th(column, className=style(i), scope="col") for i, column in enumerate(columns)]  # type: ignore[arg-type]
+        [
+            html.Th(_heading(column), className=style(place), scope="col", role="columnheader")  # type: ignore[arg-type]
+            for place, column in enumerate(columns)
+        ],
+        role="row",
     )
-    body = [html.Tr([html.Td(cell, className=style(i)) for i, cell in enumerate(row)]) for row in rows]
+    body = [
+        html.Tr(
+            [
+                html.Td(cell, className=style(place), role="cell", **attributes(data_label=columns[place]))
+                for place, cell in enumerate(row)
+            ],
+            role="row",
+        )
+        for row in rows
+    ]
     content: list[Component] = [html.Caption(caption, className="hidden")] if caption else []
     return html.Div(
-        html.Table([*content, html.Thead(head), html.Tbody(body)]),
+        html.Table(
+            [*content, html.Thead(head, role="rowgroup"), html.Tbody(body, role="rowgroup")],
+            role="table",
+            className="cards" if len(columns) > _MOST_COLUMNS else "",
+        ),
         className="scroll",
         tabIndex=0,
         role="region",
         **attributes(aria_label=caption or "table"),
     )
+
+
+def _heading(text: str) -> Any:
+    meaning = MEANINGS.get(text)
+    return html.Abbr(text, title=meaning) if meaning else text
+
+
+def moment(time: float | None) -> Component | str:
+    """A time in the reader's zone for a table's cell; exports have it in UTC by ISO 8601."""
+    if time is None:
+        return "never"
+    return html.Time(text_of(time), dateTime=iso_of(time))
 
 
 def chart(key: str, figure: Figure, summary: str) -> html.Div:

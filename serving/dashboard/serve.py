@@ -5,19 +5,19 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from ipaddress import ip_address
 
 import uvicorn
 
 from ranker.errors import UserError
-from serving.dashboard.app import create_app
+from serving.dashboard.app import create_app_of_several
 from serving.dashboard.settings import DashboardSettings
 
 
 def run(
-    settings: DashboardSettings,
+    deployments: Sequence[DashboardSettings],
     host: str = "127.0.0.1",
     port: int = 8050,
     on_listen: Callable[[str], None] | None = None,
@@ -25,15 +25,16 @@ def run(
     """Serves the dashboard until SIGTERM or Ctrl-C; requests under way are answered first.
 
     Args:
-        settings: of the dashboard.
+        deployments: settings of each; who may look, and below which path, is the first one's.
         host: address to listen on; the default is for this machine alone.
         port: 0: any that is free.
         on_listen: called with the dashboard's address once it listens.
 
     Raises:
-        UserError: others than this machine could look without a token, the store cannot be opened, the port cannot be
-            listened on.
+        UserError: others than this machine could look without a token, a store cannot be opened, two
+            deployments have one name, the port cannot be listened on.
     """
+    settings = deployments[0]
     if not _is_loopback(host) and settings.token is None and settings.trust_header is None:
         raise UserError(
             "a dashboard that others can reach must have a token (--token or RANKER_DASHBOARD_TOKEN), or stand behind "
@@ -41,7 +42,7 @@ def run(
         )
     listener = _listen(host, port)
     with closing(listener):
-        app = create_app(settings)
+        app = create_app_of_several(deployments)
         if on_listen is not None:
             shown = f"[{host.strip('[]')}]" if ":" in host else host
             on_listen(f"http://{shown}:{listener.getsockname()[1]}{settings.path_prefix}/")

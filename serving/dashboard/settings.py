@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ranker import layout
+from ranker.address import parse_address
 from ranker.errors import UserError
 from serving.deployment import Deployment
 from serving.monitor.status import label_in_store
@@ -24,6 +25,9 @@ class DashboardSettings:
         probe: the file of probe requests, for the commands that replay one; None: the run directory's.
         exemplars: where the monitor keeps requests whole; None: `exemplars` in the run directory.
         deployment: what serves, for the commands that replay a request; None: without addresses.
+        gateways: `host:port` of the metrics page of each gateway in front of the replicas.
+        plotly_js: a Plotly bundle with scatter and bar charts, to be sent instead of the whole library; None: the whole.
+        siblings: name and path of every deployment of a dashboard of several; empty: it is the only one.
         name: of the deployment, as the header, titles and file names have it; empty: none.
         path_prefix: path below which a proxy shows the dashboard, such as `/ranker`; empty: none.
         trust_header: request header in which a proxy says who calls; None: people say it themselves.
@@ -35,7 +39,7 @@ class DashboardSettings:
         monitor_window: seconds that say how it is now.
 
     Raises:
-        UserError: a number out of range, an empty token.
+        UserError: a number out of range, an empty token, a gateway without a port, no such bundle.
     """
 
     store: str | Path
@@ -43,6 +47,9 @@ class DashboardSettings:
     probe: Path | None = None
     exemplars: Path | None = None
     deployment: Deployment | None = None
+    gateways: tuple[str, ...] = ()
+    plotly_js: Path | None = None
+    siblings: tuple[tuple[str, str], ...] = ()
     name: str = ""
     path_prefix: str = ""
     trust_header: str | None = None
@@ -68,6 +75,10 @@ class DashboardSettings:
                 "`path_prefix` must begin with `/`, not end with one, and hold letters, digits, `.`, `_`, `~`, `-`. "
                 f"Received: {self.path_prefix!r}"
             )
+        for gateway in self.gateways:
+            parse_address(gateway, "a gateway's metrics page")
+        if self.plotly_js is not None and not self.plotly_js.is_file():
+            raise UserError(f"`plotly_js` must be a file. Received: {self.plotly_js}")
         if self.token is not None and not self.token.strip():
             raise UserError("`token` must not be empty: leave it out to ask nobody. Received: ''")
         # the configuration may leave the depth out of a measure's name; the store never does

@@ -13,6 +13,7 @@ from anyio.to_thread import run_sync
 from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from fastapi import FastAPI
+from fastapi.responses import FileResponse
 
 from serving.dashboard import parts
 from serving.dashboard.address import parse
@@ -21,6 +22,7 @@ from serving.dashboard.figures.style import palette
 from serving.dashboard.frame import rendered
 from serving.dashboard.live import CHART, LIVE, Shown, changes
 from serving.dashboard.pages import PAGES
+from serving.dashboard.queries.gateway import GatewayReader
 from serving.dashboard.settings import DashboardSettings
 from serving.dashboard.zone import shown_in
 from serving.monitor.store import Store
@@ -33,8 +35,23 @@ _INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def add_pages(server: FastAPI, store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> None:
+def add_pages(
+    server: FastAPI,
+    store: Store,
+    settings: DashboardSettings,
+    gateways: GatewayReader,
+    clock: Callable[[], float],
+) -> None:
     """Adds the Dash application to a server."""
+    if settings.plotly_js is not None:  # before Dash's own route, so that it answers first
+        script = settings.plotly_js
+        # the address has the library's version
+        headers = {"cache-control": "public, max-age=31536000"}
+
+        @server.get("/_dash-component-suites/plotly/package_data/{name}", include_in_schema=False)
+        def plotly_bundle(name: str) -> FileResponse:
+            return FileResponse(script, media_type="text/javascript", headers=headers)
+
     app = dash.Dash(
         __name__,
         server=server,  # type: ignore[arg-type]  # annotated for Flask only
@@ -54,6 +71,8 @@ def add_pages(server: FastAPI, store: Store, settings: DashboardSettings, clock:
         include_pages_meta=False,
         suppress_callback_exceptions=True,  # charts and parts come with a page
     )
+    # callbacks go by HTTP; else each page load tries a WebSocket, which the server answers with a warning
+    app.backend.websocket_capability = False  # type: ignore[attr-defined]
     app.index_string = _INDEX.replace("BASE", f"{settings.path_prefix}/")
     app.layout = _layout(settings)
 
@@ -90,11 +109,12 @@ def add_pages(server: FastAPI, store: Store, settings: DashboardSettings, clock:
         keys: list[str],
     ) -> Any:
         address = parse((path or "").removeprefix(settings.path_prefix), search)
-        context = Context(store, settings, address, palette(theme), moment_shown(address, clock()))
+        moment = moment_shown(address, clock())
+        context = Context(store, settings, address, palette(theme), moment, gateways)
         with shown_in(address.zone):
             content, stale = rendered(context)
         look = "stale" if stale else ""
-        moment = moment_of(context)
+        state = moment_of(context)
         shown = Shown(
             tuple(chart_id[CHART] for chart_id in charts),
             dict(zip((part_id[LIVE] for part_id in parts_shown), keys, strict=True)),
@@ -102,9 +122,9 @@ def add_pages(server: FastAPI, store: Store, settings: DashboardSettings, clock:
         page_changes = changes(content, shown) if ctx.triggered_id == "tick" else None
         if page_changes is None:
             unchanged = [no_update] * len(keys)
-            return content, look, no_update, unchanged, unchanged, moment
+            return content, look, no_update, unchanged, unchanged, state
         figures = {parts.chart_id(name): figure for name, figure in page_changes.figures.items()}
-        return no_update, look, figures, page_changes.contents, page_changes.keys, moment
+        return no_update, look, figures, page_changes.contents, page_changes.keys, state
 
     app.clientside_callback(dash.ClientsideFunction("freshness", "take"), Input("moment", "data"))
     app.clientside_callback(dash.ClientsideFunction("charts", "update"), Input("figures", "data"))

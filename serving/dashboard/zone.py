@@ -56,6 +56,16 @@ def text_of(time: float) -> str:
     return datetime.fromtimestamp(time, _shown.get()).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def iso_of(time: float) -> str:
+    """A moment as exports have it: ISO 8601, UTC, to the second.
+
+    Example:
+        >>> iso_of(1_750_000_000)
+        '2025-06-15T15:06:40Z'
+    """
+    return datetime.fromtimestamp(int(time), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def seconds_of(text: str, name: str) -> float | None:
     """Seconds since 1970 of a date and time as text: with its own offset (`Z` too), else in a zone; None: it is neither.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 Rows = Sequence[Mapping[str, Any]]
+_NUMBER = re.compile(r"[+-]?[0-9][0-9.,]*%?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -61,10 +63,10 @@ def to_csv(rows: Rows) -> str:
     r"""Rows as CSV. The columns are those of all rows, in the order of their first row.
 
     Example:
-        >>> print(to_csv([{"item": "=1+1", "swap": 0.5}, {"item": "b", "n": 2}]).replace("\r", ""), end="")
+        >>> print(to_csv([{"item": "=1+1", "swap": 0.5}, {"item": "-1.5%", "n": 2}]).replace("\r", ""), end="")
         item,swap,n
         '=1+1,0.5,
-        b,,2
+        -1.5%,,2
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
@@ -77,6 +79,6 @@ def to_csv(rows: Rows) -> str:
 
 def _cell(value: Any) -> Any:
     value = plain(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
+    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
         return f"'{value}"  # a spreadsheet would compute it
     return "" if value is None else value

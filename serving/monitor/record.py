@@ -62,7 +62,7 @@ class SeriesKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened at a time: `kind` is `refresh` or `incompatible`; `key` makes it happen once."""
+    """Something that happened at a time: `kind` is `refresh` or `incompatible`; `key` says what happened."""
 
     key: str
     kind: str

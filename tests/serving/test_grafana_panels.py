@@ -210,7 +210,8 @@ def test_every_panel_shows_something_and_those_for_errors_do_after_one(system):
         }
 
     wait_until(lambda: not empty(False), reason=lambda: f"empty: {empty(False)}")
-    assert set(empty(True)) == EMPTY_UNTIL_AN_ERROR
+    # these models have no `describe`, so that the monitor's first question has failed already
+    assert set(empty(True)) == EMPTY_UNTIL_AN_ERROR - {"Calls that failed"}
     # the variables find their values by these series
     for variable in DASHBOARD["templating"]["list"]:
         if variable["type"] == "query":

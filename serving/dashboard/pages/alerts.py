@@ -65,7 +65,7 @@ def _table(context: Context, key: str, title: str, alerts: Sequence[AlertRow]) -
             alert.severity,
             parts.name(alert.rule, 40),
             parts.name(alert.summary, 300),
-            f"{parts.clock(alert.started)}",
+            parts.moment(alert.started),
             wording.duration((alert.resolved or context.now) - alert.started),
         ]
         for alert in alerts[:100]
@@ -135,7 +135,7 @@ def _silences(context: Context, silences: Sequence[StoredSilence]) -> Panel:
         [
             parts.name(entry.silence.rule, 40),
             parts.name(" ".join(f"{k}={v}" for k, v in entry.silence.labels.items()), 60),
-            parts.clock(entry.silence.end.timestamp()),
+            parts.moment(entry.silence.end.timestamp()),
             parts.name(entry.silence.author, 40),
             parts.name(entry.silence.comment, 120),
             html.Button(

@@ -50,6 +50,7 @@ def build(context: Context) -> Content:
             _course(context, lines_by_label[address.measure]),
             _odd_one_out(context),
             _health(context),
+            *_gateway(context),
         ],
     )
 
@@ -126,7 +127,12 @@ def _up_to_now(context: Context, label: str, points: Sequence[LinePoint]) -> lis
 
 def _tile(context: Context, label: str, points: Sequence[LinePoint]) -> Component:
     measured = context.snapshot.measures.get(label)
-    heading = parts.link(wording.title(label), context.address.to(measure=label), className="tile-title")
+    heading = parts.link(
+        wording.title(label),
+        context.address.to(measure=label),
+        className="tile-title",
+        title=parts.measure_meaning(label),
+    )
     chosen = " chosen" if context.address.measure == label else ""
     if measured is None:
         return html.Article([heading, html.P("n/a", className="figure")], className=f"tile{chosen}")
@@ -170,7 +176,7 @@ def _matrix(context: Context) -> Panel:
     budget = context.settings.budget.get(label)
     return Panel(
         "matrix",
-        f"{wording.title(label)} between replicas, above the floor",
+        f"{wording.title(label)} between replicas, above the floor{', in %' if wording.is_share(label) else ''}",
         matrix_table(matrix, context.address, enough=context.settings.enough, budget=budget),
         rows,
         note="Alike replicas stand together. Select a cell to see the pair.",
@@ -292,6 +298,82 @@ def _health(context: Context) -> Panel:
         note="Coverage: share of the requests asked that were answered well.",
         size="narrow",
     )
+
+
+def _gateway(context: Context) -> list[Panel]:
+    """Who gets calls, by the gateways' own account; nothing for a past moment, of which they say nothing."""
+    if context.gateways is None or context.address.fixed is not None:
+        return []
+    states = context.gateways.states()
+    if not states:
+        return []
+    several = len(states) > 1
+    body: list[Component] = []
+    for state in states:
+        if state.problem:
+            body.append(
+                parts.message(f"The gateway {state.address} does not say how it stands: {state.problem}.")
+            )
+            continue
+        counts = [
+            f"{state.healthy} of {len(state.replicas)}",
+            *(
+                f"{number} {word}"
+                for number, word in ((state.drained, "drained"), (state.ejected, "ejected"))
+                if number
+            ),
+        ]
+        failed = f", {_rate(state.failed_a_second)} fail" if state.failed_a_second else ""
+        body.append(
+            parts.facts(
+                [
+                    *([("Gateway", state.address)] if several else []),
+                    ("Replicas that get calls", ", ".join(counts)),
+                    ("Calls a second", f"{_rate(state.calls_a_second)}{failed}"),
+                    ("Calls since its start", f"{state.calls:,.0f}, {state.failed:,.0f} failed"),
+                    ("Second tries since its start", f"{state.retried:,.0f}"),
+                ]
+            )
+        )
+    rows = [
+        ({"gateway": state.address} if several else {}) | flat(replica)
+        for state in states
+        for replica in state.replicas
+    ]
+    if rows:
+        body.append(
+            parts.table(
+                [
+                    *(["Gateway"] if several else []),
+                    "Replica",
+                    "Address",
+                    "Gets calls",
+                    "Calls a second",
+                    "Tries",
+                    "Failed",
+                ],
+                [
+                    [
+                        *([row["gateway"]] if several else []),
+                        parts.name(row["name"], 30),
+                        row["address"],
+                        html.Span("yes") if row["gets_calls"] else html.Span("no", className="bad"),
+                        _rate(row["calls_a_second"]),
+                        f"{row['calls']:,.0f}",
+                        f"{row['errors']:,.0f}",
+                    ]
+                    for row in rows
+                ],
+                numeric=range(3 + several, 6 + several),
+                caption="Replicas as the gateway sees them",
+            )
+        )
+    note = "A replica that is drained, ejected or unhealthy gets no calls. Failed tries were made again elsewhere."
+    return [Panel("gateway", "Gateways" if several else "Gateway", body, rows, note=note)]
+
+
+def _rate(value: float | None) -> str:
+    return "\u2013" if value is None else f"{value:,.1f}"
 
 
 def _mirrored(context: Context) -> Component:

@@ -16,7 +16,7 @@ from serving.dashboard.figures.slices import slice_bars
 from serving.dashboard.queries.gaps import gaps
 from serving.dashboard.queries.kept import kept_requests, most_apart
 from serving.dashboard.queries.pairs import pair_measures
-from serving.dashboard.zone import zone_name
+from serving.dashboard.zone import iso_of, zone_name
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import PairEstimate
@@ -192,7 +192,7 @@ def _requests(context: Context, cell: PairEstimate) -> Panel:
     rows = [
         {
             "request": exemplar.request,
-            "time": parts.clock(exemplar.time),
+            "time": iso_of(exemplar.time),
             "first_difference": rank,
             "cost": exemplar.cost,
         }
@@ -225,7 +225,9 @@ def _measures(context: Context, cell: PairEstimate) -> Panel:
     rows = [{"measure": label, **flat(estimate.value)} for label, estimate in estimates.items()]
     cells = [
         [
-            parts.link(wording.title(label), context.address.to(measure=label)),
+            parts.link(
+                wording.title(label), context.address.to(measure=label), title=parts.measure_meaning(label)
+            ),
             wording.amount(label, estimate.value.value),
             wording.between(label, estimate.value),
             wording.amount(label, estimate.excess.value),

@@ -91,7 +91,7 @@ def _refused(context: Context) -> Panel:
         return Panel("refused", title, parts.message("None: features and vocabularies agree."), size="narrow")
     cells = [
         [
-            parts.clock(refusal.time),
+            parts.moment(refusal.time),
             parts.name(refusal.replica, 30),
             parts.name(str(refusal.detail.get("reason", "")), 120),
         ]

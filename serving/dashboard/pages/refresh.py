@@ -58,7 +58,7 @@ def _chart(context: Context, label: str, rows: Sequence[Refresh]) -> Panel:
 def _table(label: str, rows: Sequence[Refresh]) -> Panel:
     cells = [
         [
-            parts.clock(refresh.time),
+            parts.moment(refresh.time),
             parts.name(refresh.replica, 30),
             f"{refresh.old} → {refresh.new}",
             wording.amount(label, refresh.churn.value),
@@ -136,7 +136,7 @@ def _tone(answer: Mapping[str, Any]) -> str:
 def _history(answers: Sequence[Mapping[str, Any]]) -> Component:
     cells = [
         [
-            parts.clock(int(answer["time"])),
+            parts.moment(int(answer["time"])),
             parts.name(str(answer.get("candidate", {}).get("source", "?")), 30),
             str(answer.get("candidate", {}).get("version", "?")),
             html.Span(str(answer.get("verdict", "unknown")), className=_tone(answer)),
@@ -144,7 +144,9 @@ def _history(answers: Sequence[Mapping[str, Any]]) -> Component:
         for answer in answers
     ]
     return parts.table(
-        ["Time (UTC)", "Candidate", "Version", "Verdict"], cells, caption="Every answer of the gate"
+        [f"Time ({zone_name()})", "Candidate", "Version", "Verdict"],
+        cells,
+        caption="Every answer of the gate",
     )
 
 

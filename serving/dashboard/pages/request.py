@@ -14,7 +14,7 @@ from serving.dashboard.figures.bump import bump_chart
 from serving.dashboard.queries.kept import kept_requests
 from serving.dashboard.queries.replay import context_text, replay
 from serving.dashboard.rankings import Placed, SideBySide, side_by_side, swaps
-from serving.dashboard.zone import zone_name
+from serving.dashboard.zone import iso_of, zone_name
 from serving.monitor.exemplars import RequestExemplar
 from serving.monitor.plain import flat
 from serving.monitor.store import query
@@ -238,7 +238,7 @@ def _listing(context: Context, exemplars: Sequence[RequestExemplar], chosen: Req
     rows = [
         {
             "request": exemplar.request,
-            "time": parts.clock(exemplar.time),
+            "time": iso_of(exemplar.time),
             "cost": exemplar.cost,
             "why": exemplar.why,
             "level": exemplar.level,

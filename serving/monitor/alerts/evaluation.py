@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serving.monitor.alerts.conditions import findings
-from serving.monitor.alerts.keep import load_alerts, mark_sent, save_alerts, stored_silences
+from serving.monitor.alerts.keep import (
+    deliveries,
+    load_alerts,
+    mark_sent,
+    save_alerts,
+    save_deliveries,
+    stored_silences,
+)
 from serving.monitor.alerts.machine import FIRING, Alert, step
 from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
@@ -40,8 +47,8 @@ def evaluate_and_send(
 ) -> list[Alert]:
     """Evaluates every rule, saves the changed alerts, and sends them to every receiver.
 
-    Alerts that one receiver did not take are sent to all again at the next evaluation. A kill between sending and saving
-    sends them twice, never not at all.
+    What a receiver did not take is sent to it again at the next evaluation, and to it alone. A kill between sending
+    and saving sends an alert twice, never not at all.
 
     Args:
         store: the monitor's.
@@ -56,14 +63,30 @@ def evaluate_and_send(
     source = origin if isinstance(origin, Origin) else Origin(origin)
     before = load_alerts(store)
     after = save_alerts(store, before, evaluate(store, rules, budget, before, now))
-    due = [alert for alert in after.values() if alert.to_send]
+    due = {alert.id: alert for alert in after.values() if alert.to_send}
     firing = [
         alert
         for alert in after.values()
         if alert.state == FIRING and not alert.silenced and alert.acknowledged is None
     ]
     valid = max(4 * (freshness(store, now).interval or 0.0), _LEAST_VALID)
-    taken = [send(receiver, due, firing, source, now, valid) for receiver in rules.everyone()]
-    if due and all(taken):
-        mark_sent(store, due)
-    return due
+    states, taken = deliveries(store), {}
+    failed: set[int | None] = set()
+    for receiver in rules.everyone():
+        news = [
+            alert
+            for alert in after.values()
+            if alert.is_news_after(states.get((alert.id or 0, receiver.identity), alert.notified))
+        ]
+        due |= {alert.id: alert for alert in news}
+        if send(receiver, news, firing, source, now, valid):
+            taken |= {(alert.id or 0, receiver.identity): alert.state for alert in news}
+        else:
+            failed |= {alert.id for alert in news}
+    partly = {key: state for key, state in taken.items() if key[0] in failed}
+    if partly:
+        save_deliveries(store, partly)
+    everywhere = [alert for alert in due.values() if alert.id not in failed]
+    if everywhere:
+        mark_sent(store, everywhere)
+    return list(due.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 
@@ -12,7 +12,7 @@ from ranker.errors import UserError
 from serving.monitor.alerts.machine import PENDING, RESOLVED, Alert
 from serving.monitor.alerts.rules import Silence
 from serving.monitor.store import Store
-from serving.monitor.store.schema import AlertTable, SilenceEntry
+from serving.monitor.store.schema import AlertTable, Delivery, SilenceEntry
 
 LONGEST_SILENCE = 90 * 86_400
 """Seconds. What must be quiet for longer is a rule to be changed."""
@@ -56,12 +56,28 @@ def save_alerts(store: Store, before: dict[str, Alert], after: dict[str, Alert])
 
 
 def mark_sent(store: Store, alerts: Iterable[Alert]) -> None:
-    """Remembers that these alerts' states were sent on."""
+    """Remembers that everybody was told these alerts' states."""
     with store.write() as connection:
         for alert in alerts:
             connection.execute(
                 update(AlertTable).where(AlertTable.id == alert.id).values(notified=alert.state)
             )
+            connection.execute(delete(Delivery).where(Delivery.alert == alert.id))
+
+
+def deliveries(store: Store) -> dict[tuple[int, str], str]:
+    """(alert, receiver) -> the last state that the receiver took, of alerts that not everybody has taken."""
+    with store.read() as connection:
+        rows = connection.execute(select(Delivery.alert, Delivery.receiver, Delivery.state)).all()
+    return {(row.alert, row.receiver): row.state for row in rows}
+
+
+def save_deliveries(store: Store, taken: Mapping[tuple[int, str], str]) -> None:
+    """Remembers (alert, receiver) -> state."""
+    with store.write() as connection:
+        for (alert, receiver), state in taken.items():
+            connection.execute(delete(Delivery).where(Delivery.alert == alert, Delivery.receiver == receiver))
+            connection.execute(insert(Delivery).values(alert=alert, receiver=receiver, state=state))
 
 
 def acknowledge(store: Store, alert: int, author: str, now: float) -> None:

@@ -60,11 +60,15 @@ class Alert:
     @property
     def to_send(self) -> bool:
         """Whether its state is one that somebody should hear and has not."""
+        return self.is_news_after(self.notified)
+
+    def is_news_after(self, state: str) -> bool:
+        """Whether somebody should hear of it who was last told this state; empty: nothing yet."""
         if self.silenced:
             return False
         if self.state == FIRING:
-            return not self.notified and self.acknowledged is None
-        return self.state == RESOLVED and self.notified == FIRING
+            return not state and self.acknowledged is None
+        return self.state == RESOLVED and state == FIRING
 
 
 def key_of(rule: str, labels: Mapping[str, str]) -> str:

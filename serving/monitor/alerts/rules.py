@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from datetime import datetime
@@ -139,6 +140,12 @@ class Receiver(Section):
         if (self.kind == "pagerduty") != bool(self.routing_key):
             raise ValueError("`routing_key` belongs to pagerduty, which needs one")
         return self
+
+    @property
+    def identity(self) -> str:
+        """Names it in the store: a hash, since an address may be a secret."""
+        text = "\n".join((self.kind, self.url, self.routing_key))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Rules(Section):

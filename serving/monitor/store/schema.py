@@ -158,7 +158,7 @@ class Event(Base):
 
 
 class AlertTable(Base):
-    """One alert's life: pending, firing, resolved; `notified` is the last state that was sent on, or empty.
+    """One alert's life: pending, firing, resolved; `notified` is the last state that every receiver took, or empty.
 
     `acknowledged`: when somebody took it on, and `acknowledged_by` who.
     """
@@ -182,6 +182,15 @@ class AlertTable(Base):
     summary: Mapped[str] = mapped_column(Text)
     acknowledged: Mapped[int | None]
     acknowledged_by: Mapped[str | None]
+
+
+class Delivery(Base):
+    """The last state of an alert that one receiver took, while others have not; `receiver` is a hash of who it is."""
+
+    __tablename__ = "delivery"
+    alert: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    receiver: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
 
 
 class SilenceEntry(Base):

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ranker.config import fingerprint
 from ranker.divergence import Statistic
 from ranker.errors import UserError
-from serving.monitor.record import ALL_REPLICAS, RoundRecord, SeriesKey, Subject
+from serving.monitor.record import ALL_REPLICAS, Mark, RoundRecord, SeriesKey, Subject
 from serving.monitor.requests import Array
 from serving.monitor.store import packing
 from serving.monitor.store.database import Store
@@ -76,10 +76,13 @@ def write_round(store: Store, record: RoundRecord) -> bool:
         _add_cells(connection, TOTAL, 0, totals, elapsed=0)
         _add_counts(connection, record, minute)
         for mark in record.marks:
+            key = _mark_key(connection, record, mark)
+            if key is None:
+                continue
             _claim(
                 connection,
                 Event,
-                key=f"{record.stream}/{mark.key}"[:250],
+                key=key,
                 time=record.time,
                 kind=mark.kind,
                 replica=mark.replica,
@@ -90,6 +93,24 @@ def write_round(store: Store, record: RoundRecord) -> bool:
             connection.execute(update(Round).where(Round.key == record.key).values(everyone=everyone))
         reopen(connection, minute)
     return True
+
+
+def _mark_key(connection: Connection, record: RoundRecord, mark: Mark) -> str | None:
+    """The unique key of a mark; None: the newest mark of this replica says the same already.
+
+    A refresh that is rolled back and made again is one more mark, so that its key has the time; a second monitor of
+    the deployment sees the same refresh a little later, which is none.
+    """
+    key = f"{record.stream}/{mark.key}"[:230]
+    if mark.kind != "refresh":
+        return key
+    newest = connection.execute(
+        select(Event.key)
+        .where(Event.kind == mark.kind, Event.replica == mark.replica, Event.time <= record.time)
+        .order_by(Event.time.desc(), Event.id.desc())
+        .limit(1)
+    ).scalar()
+    return None if newest is not None and newest.startswith(f"{key}@") else f"{key}@{record.time}"
 
 
 def _check_age(connection: Connection, minute: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from serving.dashboard import DashboardSettings
 from serving.dashboard.address import Address, parse
 from serving.dashboard.clustering import clustered
 from serving.dashboard.context import Context, Panel
+from serving.dashboard.export import panel_csv
 from serving.dashboard.figures.picture import picture_of
 from serving.dashboard.figures.style import DARK, LIGHT
 from serving.dashboard.frame import rendered
@@ -26,9 +30,9 @@ from serving.dashboard.queries.pairs import pair_measures
 from serving.dashboard.queries.refreshes import held, refreshes
 from serving.dashboard.queries.replay import replay
 from serving.dashboard.queries.report import read_report
+from serving.dashboard.zone import seconds_of, shown_in
 from serving.deployment import Deployment, Replica
 from serving.monitor.exemplars import RequestExemplar
-from serving.monitor.plain import to_csv
 from serving.monitor.store import Store, open_store, query
 from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE
 
@@ -68,9 +72,11 @@ def test_every_panel_can_be_taken_away(store: Store, name: str, measure: str) ->
     content = PAGES[name].build(context(store, Address(name, measure=measure)))
     for panel in content.panels:
         if panel.rows:
-            lines = to_csv(panel.rows).splitlines()
-            assert len(lines) >= len(panel.rows)
-            assert "{" not in lines[0]
+            exported = list(csv.DictReader(io.StringIO(panel_csv(panel))))
+            assert len(exported) == len(panel.rows)
+            assert not any("{" in column for column in exported[0])
+            for row in exported:
+                assert not any(re.fullmatch(r"1\d{9}(\.\d+)?", value) for value in row.values()), panel.key
         figure = picture_of(panel, DARK)
         assert figure["data"], panel.key
 
@@ -276,3 +282,38 @@ def test_a_broken_report_is_no_report(tmp_path: Path) -> None:
 def test_a_table_of_any_rows_is_a_picture() -> None:
     panel = Panel("x", "<b>", [], [{"a": "<i>", "b": None}, {"c": float("nan")}])
     assert "<i>" not in str(picture_of(panel, LIGHT))
+
+
+def test_a_table_is_exported_as_it_looks_with_times_by_iso_8601(store: Store) -> None:
+    for zone in ("", "Europe/Zurich"):
+        shown = context(store, Address("refresh", zone=zone))
+        with shown_in(zone):
+            (panel,) = (panel for panel in PAGES["refresh"].build(shown).panels if panel.key == "refreshes")
+            rows = list(csv.DictReader(io.StringIO(panel_csv(panel))))
+        assert list(rows[0])[1:] == [
+            "Replica",
+            "Version",
+            "Churn",
+            "95%",
+            "Between replicas",
+            "Verdict",
+            "Requests",
+        ]
+        assert rows[0]["Version"].count("→") == 1
+        assert rows[0]["Churn"].endswith("%")
+        times = [value for row in rows for name, value in row.items() if name.startswith("Time")]
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time in times)
+        assert seconds_of(times[0], zone) == panel.rows[0]["time"]
+
+
+def test_a_charts_data_is_exported_whole(store: Store) -> None:
+    (panel,) = (p for p in PAGES["overview"].build(context(store, Address())).panels if p.key == "course")
+    rows = list(csv.DictReader(io.StringIO(panel_csv(panel))))
+    assert {"time", "value", "low", "high", "n"} <= set(rows[0])
+    assert [seconds_of(row["time"], "") for row in rows] == [int(row["time"]) for row in panel.rows]
+    assert float(rows[0]["value"]) == panel.rows[0]["value"]
+
+
+def test_headings_that_are_terms_say_what_they_mean(store: Store) -> None:
+    page = text(PAGES["refresh"].build(context(store, Address("refresh"))).panels[-1].body)
+    assert "What replicas of one version differ from one another" in page

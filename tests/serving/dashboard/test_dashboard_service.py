@@ -133,7 +133,7 @@ def test_an_unreachable_store_is_not_healthy(tmp_path: Path) -> None:
 
 def test_a_port_in_use_is_one_line(client: httpx.Client, quiet_store: Path) -> None:
     with pytest.raises(UserError, match="cannot listen") as caught:
-        run(DashboardSettings(quiet_store), port=client.base_url.port or 0)
+        run([DashboardSettings(quiet_store)], port=client.base_url.port or 0)
     assert "\n" not in str(caught.value)
 
 
@@ -155,7 +155,7 @@ def test_the_process_loads_no_tensorflow_and_ends_on_sigterm(quiet_store: Path) 
         "    print(found.getsockname()[1], flush=True)\n"
         "    return found\n"
         "serve._listen = told\n"
-        f"run(DashboardSettings({str(quiet_store)!r}), port=0)\n"
+        f"run([DashboardSettings({str(quiet_store)!r})], port=0)\n"
         "assert not {'tensorflow', 'apache_beam', 'pipelines'} & set(sys.modules)\n"
         "print('ended', flush=True)\n"
     )
@@ -308,7 +308,7 @@ def test_signing_in_says_what_is_wrong_and_goes_on_to_the_link(quiet_store: Path
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_others_may_not_look_without_a_token(quiet_store: Path, host: str) -> None:
     with pytest.raises(UserError, match="must have a token") as caught:
-        run(DashboardSettings(quiet_store), host=host, port=0)
+        run([DashboardSettings(quiet_store)], host=host, port=0)
     assert "\n" not in str(caught.value)
 
 

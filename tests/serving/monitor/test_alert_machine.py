@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,13 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranker.divergence import Settings as MeasureSettings
 from ranker.errors import UserError
 from serving.monitor.alerts.conditions import Finding
 from serving.monitor.alerts.evaluation import evaluate_and_send
+from serving.monitor.alerts.keep import deliveries
 from serving.monitor.alerts.machine import FIRING, PENDING, RESOLVED, step
 from serving.monitor.alerts.rules import Rules, load_rules
+from serving.monitor.measure import measure
 from serving.monitor.store import query
 from serving.monitor.store.results import EventRow
+from serving.monitor.store.write import write_round
 
 RULE = load_rules().named("coverage-low").model_copy(update={"wait": 120.0, "cooldown": 600.0})
 ON, OFF, BETWEEN = Finding(active=True, cleared=False, value=0.5), Finding(), Finding(cleared=False)
@@ -156,27 +161,39 @@ def test_a_missing_rule_file(tmp_path):
 
 
 @pytest.fixture
-def receiver():
-    """An HTTP server that keeps what is posted, and answers with `status`."""
-    kept: list[dict] = []
+def new_receiver():
+    """Starts HTTP servers that keep what is posted, and answer with `status`."""
+    servers = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            kept.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(server.status)
-            self.end_headers()
+    def start():
+        kept: list[dict] = []
 
-        def log_message(self, *arguments):
-            pass
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                kept.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(server.status)
+                self.end_headers()
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.status, server.kept = 200, kept
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+            def log_message(self, *arguments):
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        server.status, server.kept = 200, kept
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def receiver(new_receiver):
+    return new_receiver()
 
 
 def test_alerts_are_kept_and_posted_until_they_are_taken(sqlite_store, receiver, start):
@@ -200,3 +217,61 @@ def test_alerts_are_kept_and_posted_until_they_are_taken(sqlite_store, receiver,
     (row,) = query.alerts(sqlite_store)
     assert (row.state, row.notified, row.started) == ("firing", "firing", start)
     assert evaluate_and_send(sqlite_store, rules, {}, start + 300, "shop") == []  # said once
+
+
+class TwoReceivers:
+    """A rule whose alert fires, and ends once a round is stored; each look sends to both receivers."""
+
+    def __init__(self, store, new_receiver, start):
+        self.store, self.now = store, start
+        self.servers = [new_receiver(), new_receiver()]
+        receivers = [
+            {"kind": "webhook", "url": f"http://127.0.0.1:{server.server_port}/"} for server in self.servers
+        ]
+        rule = {"name": "quiet", "condition": "no_data", "window": "5m", "for": "0s"}
+        self.rules = Rules.model_validate({"receivers": receivers, "rules": [rule]})
+
+    def look(self, *statuses, seconds=60):
+        """Looks once; returns the states that each receiver took."""
+        self.now += seconds
+        for server, status in zip(self.servers, statuses, strict=True):
+            server.status = status
+            server.kept.clear()
+        evaluate_and_send(self.store, self.rules, {}, self.now, "shop")
+        return [[body["status"] for body in server.kept] for server in self.servers]
+
+    def end(self, simulate):
+        """Stores a round, so that the condition ends."""
+        write_round(
+            self.store, measure(simulate([0.1] * 3).round(self.now), MeasureSettings(), (), {}).record
+        )
+
+
+@pytest.fixture
+def two_receivers(sqlite_store, new_receiver, start):
+    return TwoReceivers(sqlite_store, new_receiver, start)
+
+
+def test_a_receiver_that_failed_is_told_later_and_the_other_not_twice(two_receivers, simulate):
+    assert two_receivers.look(200, 500) == [["firing"], ["firing"]]
+    assert two_receivers.look(200, 503) == [[], ["firing"]]
+    assert two_receivers.look(500, 200) == [[], ["firing"]]  # nothing is due to the first
+    assert two_receivers.look(200, 200) == [[], []]
+    two_receivers.end(simulate)
+    assert two_receivers.look(500, 200) == [["resolved"], ["resolved"]]
+    assert two_receivers.look(200, 200) == [["resolved"], []]
+    assert two_receivers.look(200, 200) == [[], []]
+
+
+def test_who_never_heard_that_it_fires_does_not_hear_that_it_ended(two_receivers, simulate):
+    assert two_receivers.look(200, 500) == [["firing"], ["firing"]]
+    two_receivers.end(simulate)
+    assert two_receivers.look(200, 200) == [["resolved"], []]
+    assert two_receivers.look(200, 200) == [[], []]
+
+
+def test_the_store_holds_no_address_of_a_receiver(two_receivers, sqlite_store):
+    two_receivers.look(200, 500)
+    (key,) = deliveries(sqlite_store)
+    assert key[1] == two_receivers.rules.receivers[0].identity
+    assert re.fullmatch("[0-9a-f]{32}", key[1])

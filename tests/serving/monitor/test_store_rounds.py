@@ -11,7 +11,7 @@ from sqlalchemy import func, inspect, select, text
 from ranker.divergence import Settings, Statistic, measure_interval
 from ranker.errors import UserError
 from serving.monitor.measure import measure
-from serving.monitor.record import RoundRecord, SeriesKey, Subject
+from serving.monitor.record import Mark, RoundRecord, SeriesKey, Subject
 from serving.monitor.slices import slices
 from serving.monitor.store import open_store, packing, query
 from serving.monitor.store.cells import load_window, read_cells, window_parts
@@ -271,3 +271,15 @@ def test_measured_rounds_come_back_whole(store, simulate, start):
         ("age", "30"),
     }
     assert [rung.level for rung in query.ladder(store, "rpd_sym", start + 10)] == ["L0", "L3"]
+
+
+def test_a_refresh_made_again_after_a_roll_back_is_a_mark_of_its_own(store, start):
+    forth = Mark("refresh/a/1/x/2/y", "refresh", "a", {"old": 1, "new": 2})
+    back = Mark("refresh/a/2/y/1/x", "refresh", "a", {"old": 2, "new": 1})
+    for minute, (mark, monitor) in enumerate(
+        [(forth, "one"), (forth, "another"), (back, "one"), (forth, "one"), (forth, "another")]
+    ):
+        record = record_at(start + 60 * minute, [1.0, 0.0], key=f"{monitor}/{minute}")
+        write_round(store, replace(record, marks=(mark,)))
+    marks = query.events(store, start, start + HOUR)
+    assert sorted((mark.time - start, mark.detail["new"]) for mark in marks) == [(0, 2), (120, 1), (180, 2)]
