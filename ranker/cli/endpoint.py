@@ -14,9 +14,7 @@ from ranker.errors import UserError
 from ranker.json_text import json_text
 from ranker.terminal import Reporter
 
-gateway = typer.Typer(
-    help="Run Envoy in front of the replicas; take one out, and back.", rich_markup_mode=None
-)
+gateway = typer.Typer(rich_markup_mode=None)  # its help is the callback's, with examples
 
 
 class Balance(str, Enum):

@@ -45,9 +45,7 @@ class GateCommand(TyperCommand):
             raise
 
 
-monitor = typer.Typer(
-    help="Ask every replica the same requests and measure how far they agree.", rich_markup_mode=None
-)
+monitor = typer.Typer(rich_markup_mode=None)  # its help is the callback's, with examples
 
 Replicas = Annotated[
     list[str] | None,

@@ -34,6 +34,36 @@ def test_every_page_answers_and_no_page_scrolls_sideways_on_a_phone(open_page: O
         assert page.locator("main .panel").count() > 0, name
 
 
+PHONE_LAYOUT = """() => {
+  const width = document.documentElement.clientWidth;
+  const inside = element => {
+    const box = element.getBoundingClientRect();
+    return box.left >= 0 && box.right <= width + 1;
+  };
+  return {
+    tabs: [...document.querySelectorAll("nav a")].filter(tab => !inside(tab)).map(tab => tab.textContent),
+    wide: [...document.querySelectorAll(".scroll")]
+      .filter(box => box.querySelector("table.cards") && box.scrollWidth > box.clientWidth + 1)
+      .map(box => box.getAttribute("aria-label")),
+    cut: [...document.querySelectorAll(".verdict .sentence, table.cards td")]
+      .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.textContent),
+  };
+}"""
+
+
+def test_on_a_phone_every_tab_is_in_sight_and_wide_tables_are_cards(open_page: Open, site: Site) -> None:
+    page = open_page("/", **PHONE)
+    for path in ("/", "/pair", "/request", "/items", "/refresh", "/arms", "/alerts"):
+        page.goto(site.address + path)
+        settled(page)
+        assert page.evaluate(PHONE_LAYOUT) == {"tabs": [], "wide": [], "cut": []}, path
+    cells = page.locator("#panel-standing tbody tr").first.locator("td")
+    summary = "smelu-3 is the odd one out: its noise is 18.0 times the median of 5 replicas"
+    assert summary in cells.all_inner_texts()  # the alert's sentence, whole
+    labels = cells.evaluate_all("cells => cells.map(cell => getComputedStyle(cell, '::before').content)")
+    assert labels[:4] == ['"State"', '"Severity"', '"Rule"', '"What"']
+
+
 def test_from_the_matrix_to_a_pair_to_a_request_and_back(open_page: Open) -> None:
     page = open_page("/")
     assert "UNSTABLE" in page.locator("#verdict .state").inner_text()
