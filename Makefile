@@ -167,6 +167,10 @@ lighthouse: .venv/.ready chromium $(LIGHTHOUSE)/.ready  ## Lighthouse over the d
 	PYTHONPATH=. $(BIN)/python tests/browser/lighthouse.py $(LIGHTHOUSE)/node_modules/.bin/lighthouse \
 	  $(LIGHTHOUSE)/node_modules/plotly.js-basic-dist-min/plotly-basic.min.js $(ARGS)
 
+.PHONY: pictures
+pictures: .venv/.ready chromium  ## the pictures of the README in docs/images, of the dashboard as it is
+	RANKER_SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k test_pictures_for_the_readme
+
 .PHONY: bare
 bare: .venv/.ready  ## every command in an environment with each extra alone (the network needed); ARGS=EXTRA...
 	$(BIN)/python tests/bare_environments.py $(ARGS)

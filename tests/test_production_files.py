@@ -160,6 +160,21 @@ def test_compose_names_only_what_exists():
             assert re.search(r":v?\d+\.\d+", service["image"]), f"{name}: the image must be pinned"
 
 
+def test_the_steps_of_a_roll_out_use_ports_that_compose_publishes():
+    """`ranker serve --base-port 8500 --rest-base-port 8510` has the same, on one machine."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    published = {
+        re.fullmatch(r"127\.0\.0\.1:(\d+):\d+", port)[1]: name
+        for name, service in COMPOSE["services"].items()
+        for port in service.get("ports", ())
+    }
+    roll_out = page[page.index("## Roll out a refresh") : page.index("## Roll back")]
+    named = set(re.findall(r"127\.0\.0\.1:(\d+)", roll_out))
+    assert {published[port] for port in named} == {"smelu-0", "smelu-1", "smelu-2"}
+    assert "--base-port 8500 --rest-base-port 8510" in page
+    assert len(published) == sum(len(service.get("ports", ())) for service in COMPOSE["services"].values())
+
+
 def test_compose_variables_are_in_the_example():
     text = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
     example = (DOCKER / "env.example").read_text(encoding="utf-8")

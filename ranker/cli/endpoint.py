@@ -41,7 +41,7 @@ def serve(
 
     Each serves where RUN/deployment.yaml says, or where --base-port puts it, which changes that file.
 
-    Example: ranker serve --run-dir runs/ml --base-port 8500 --rest-base-port 8600 --flag=--enable_batching
+    Example: ranker serve --run-dir runs/ml --base-port 8500 --rest-base-port 8510 --flag=--enable_batching
     """
     import time
     from dataclasses import replace
