@@ -20,7 +20,8 @@ _TIMES = frozenset(
 def panel_csv(panel: Panel) -> str:
     """What a panel shows as CSV.
 
-    A panel that is a table gives the table's own headings and cells, as many rows as it shows; any other gives its rows.
+    A panel that is a table gives the table's own headings and cells, as many rows as it shows (its JSON has them
+    all, with every digit); any other gives its rows.
     Times are in UTC by ISO 8601, to the second.
     """
     table = _first(panel.body, html.Table) if panel.figure is None else None

@@ -130,7 +130,7 @@ def _interface() -> Panel:
         {"path": "/api/summary", "what": "the verdict and every measure"},
         {"path": "/api/matrix", "what": "one measure between all pairs"},
         {"path": "/api/series", "what": "one measure over time"},
-        {"path": "/api/views/PAGE/PANEL.csv", "what": "what a panel shows; also .json and .figure"},
+        {"path": "/api/views/PAGE/PANEL.csv", "what": "what a panel shows; .json has every row and digit, .figure the chart"},
         {"path": "/api/openapi.json", "what": "all of them, described"},
         {"path": "/metrics", "what": "for Prometheus"},
         {"path": "/healthz", "what": "whether the store answers, and how old the newest round is"},
