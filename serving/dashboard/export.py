@@ -57,11 +57,11 @@ def _text(part: Any) -> str:
     if isinstance(part, (list, tuple)):
         return "".join(map(_text, part))
     if isinstance(part, html.Time):
-        return str(part.dateTime)
+        return str(part.dateTime)  # type: ignore[attr-defined]
     if isinstance(part, html.Br):
         return " "
     if isinstance(part, html.Bdi) and getattr(part, "title", None):
-        return str(part.title)
+        return str(part.title)  # type: ignore[attr-defined]
     return _text(getattr(part, "children", "")) if isinstance(part, Component) else str(part)
 
 

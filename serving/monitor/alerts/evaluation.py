@@ -70,7 +70,8 @@ def evaluate_and_send(
         if alert.state == FIRING and not alert.silenced and alert.acknowledged is None
     ]
     valid = max(4 * (freshness(store, now).interval or 0.0), _LEAST_VALID)
-    states, taken = deliveries(store), {}
+    states = deliveries(store)
+    taken: dict[tuple[int, str], str] = {}
     failed: set[int | None] = set()
     for receiver in rules.everyone():
         news = [
