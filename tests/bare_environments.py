@@ -36,8 +36,8 @@ COMMANDS_OF = {
     "": set(),
     "client": {"rank"},
     "gateway": {"rank", "gateway"},
-    "compare": {"compare"},
-    "monitor": {"rank", "monitor", "status", "gate", "probe"},
+    "compare": {"compare", "probe"},
+    "monitor": {"rank", "monitor", "status", "gate"},
     "dashboard": {"status", "dashboard"},
     "serve": {"rank", "serve"},
 }

@@ -48,6 +48,7 @@ SERVERS = {
     "ranker dashboard --run-dir runs/ml": "dashboard: http://127.0.0.1:",
     "ranker dashboard --run-dir runs/films --run-dir runs/books --gateway 127.0.0.1:8601 "
     "--gateway 127.0.0.1:8611": "dashboard: http://127.0.0.1:",
+    "ranker dashboard --store monitor.db --deployment deployment.yaml --probe probe.parquet": "dashboard: http://127.0.0.1:",
     "ranker gateway --run-dir runs/ml --mirror 0.05": "listening on 127.0.0.1:",
 }
 """Example -> what it says once it serves. They are started on free ports, and ended by SIGTERM."""
@@ -145,7 +146,9 @@ def workshop(tmp_path_factory):
         simulate(
             run / "monitor.db", Simulation(STABLE_NOISE, requests=20, candidates=5), hours=0.5, refreshes={}
         ).close()
-    shutil.copy(directory / "runs" / "ml" / "monitor.db", directory / "monitor.db")
+    for name in ("monitor.db", "deployment.yaml"):
+        shutil.copy(directory / "runs" / "ml" / name, directory / name)
+    shutil.copy(directory / "log.parquet", directory / "probe.parquet")
     return directory
 
 

@@ -425,7 +425,9 @@ def dashboard(
     }
     for option, value in of_one.items():
         if count > 1 and value:
-            raise UserError(f"{option} must be given with one deployment alone. Received: {count} deployments")
+            raise UserError(
+                f"{option} must be given with one deployment alone. Received: {count} deployments"
+            )
     titles = []
     for place in range(count):
         directory = run_dirs[place] if run_dirs else None

@@ -130,7 +130,10 @@ def _interface() -> Panel:
         {"path": "/api/summary", "what": "the verdict and every measure"},
         {"path": "/api/matrix", "what": "one measure between all pairs"},
         {"path": "/api/series", "what": "one measure over time"},
-        {"path": "/api/views/PAGE/PANEL.csv", "what": "what a panel shows; .json has every row and digit, .figure the chart"},
+        {
+            "path": "/api/views/PAGE/PANEL.csv",
+            "what": "what a panel shows; .json: every row and digit",
+        },
         {"path": "/api/openapi.json", "what": "all of them, described"},
         {"path": "/metrics", "what": "for Prometheus"},
         {"path": "/healthz", "what": "whether the store answers, and how old the newest round is"},
