@@ -115,7 +115,7 @@ def menu(legend: str, shown: str, choices: Iterable[tuple[str, Address, bool]], 
     )
 
 
-_MOST_COLUMNS = 3
+_MOST_COLUMNS = 2
 """Columns that a table may have on a phone; with more of them its rows become cards."""
 
 
