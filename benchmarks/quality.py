@@ -3,9 +3,9 @@
     STEADY_RANKER_DATA=DIRECTORY python benchmarks/quality.py [--set NAME ...] [--replicas N] [--json FILE]
 
 Every set is prepared by the pipeline, and all models read the raw columns of that run's train and eval splits. SmeLU is
-trained by the configuration's defaults: only columns, label and split are written down. The others have their libraries'
-defaults, but for early stopping and the iterations of the logistic regression. Bars: not below the MLP, above the logistic
-regression, within 0.01 of LightGBM.
+trained as `ranker init` writes it: only columns, label, split and `training.reshuffle` are written down. The others have
+their libraries' defaults, but for early stopping and the iterations of the logistic regression. Bars: not below the MLP,
+above the logistic regression, within 0.01 of LightGBM.
 """
 
 from __future__ import annotations
@@ -123,7 +123,12 @@ def prepare(name: str, data: Path, work: Path) -> Path:
     run = work / "run"
     if not (run / "data" / "manifest.json").exists():
         tree = SETS[name](data, work)
-        tree |= {"name": name, "arms": {"smelu": {}}, "replicas": {"count": 1}}
+        tree |= {
+            "name": name,
+            "arms": {"smelu": {}},
+            "replicas": {"count": 1},
+            "training": {"reshuffle": True},
+        }
         (work / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         ranker("prepare", "--config", str(work / "config.yaml"), "--run-dir", str(run))
     return run

@@ -125,8 +125,12 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Training.validation": ("Share of the training rows on which `epochs: auto` measures the loss.", 0.1),
     "Training.batch_size": ("Rows of one step.", 1024),
     "Training.shuffle_window": (
-        "How many rows a row may move from the fixed base order; 1 keeps the order, `full` is any permutation.",
+        "How many rows a row may move from the base order; 1 keeps the order, `full` is any permutation.",
         "full",
+    ),
+    "Training.reshuffle": (
+        "Whether each epoch after the first has another base order, the same for all replicas and arms.",
+        True,
     ),
     "Training.average_last": (
         "The weights served are the mean over this last share of the steps; 0: the last step's.",

@@ -48,9 +48,10 @@ class Training(Section):
     those rows. The epoch with the lowest loss is the number of epochs of every replica of every arm, each on all
     training rows.
 
-    `shuffle_window`: how far (in rows) a row may move from the fixed base order; 1 keeps the order, `full`
-    is a uniform permutation. `average_last`: the weights served are the mean over this last share of the
-    steps (0: the last step's). `ema`: an exponential moving average's decay instead, 0 for none.
+    `shuffle_window`: how far (in rows) a row may move from the base order; 1 keeps the order, `full` is a uniform
+    permutation. `reshuffle`: each epoch after the first has another base order, the same for all replicas and arms.
+    `average_last`: the weights served are the mean over this last share of the steps (0: the last step's). `ema`: an
+    exponential moving average's decay instead, 0 for none.
     `segment_rows`: up to so many training rows are held in memory; more are read in segments of this size while the
     trainer works, to the same result. `threads`: of one training process; the same number on the same kind of processor
     gives the same bytes.
@@ -62,6 +63,7 @@ class Training(Section):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_size: Annotated[int, Field(ge=1)] = 256
     shuffle_window: Annotated[int, Field(ge=1)] | Literal["full"] = 256
+    reshuffle: bool = False
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.1
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     optimizer: Optimizer = Optimizer()

@@ -8,6 +8,7 @@ import numpy as np
 
 from ranker.config import Training
 from ranker.seeds import Seeds
+from ranker.training import order as row_order
 from ranker.training.feed import Part
 from ranker.training.order import windowed_order
 
@@ -18,7 +19,7 @@ def batches(part: Part, rows: int, trainings: Sequence[Training], orders: Sequen
     Args:
         part: what is trained on.
         rows: of an epoch.
-        trainings: each tower's batch size (equal for all) and shuffle window.
+        trainings: each tower's batch size (equal for all), shuffle window and whether epochs have base orders of their own.
         orders: the seeds that shuffle each tower's rows.
 
     Returns:
@@ -26,14 +27,16 @@ def batches(part: Part, rows: int, trainings: Sequence[Training], orders: Sequen
     """
     batches_of = {}
     keys = [
-        (seeds.shuffle, training.shuffle_window) for seeds, training in zip(orders, trainings, strict=True)
+        (seeds.shuffle, training.shuffle_window, training.reshuffle)
+        for seeds, training in zip(orders, trainings, strict=True)
     ]
     for key, seeds, training in zip(keys, orders, trainings, strict=True):
         if key not in batches_of:
             generator = seeds.order(part.epoch)
-            order = (
-                windowed_order(rows, training.shuffle_window, generator, part.start, part.stop) - part.first
-            )
+            order = windowed_order(rows, training.shuffle_window, generator, part.start, part.stop)
+            if training.reshuffle:
+                order = row_order.epoch_rows(order, part.epoch, rows, row_order.EPOCH_BLOCK)
+            order -= part.first
             padding = np.full(-len(order) % training.batch_size, -1)
             filled = np.concatenate([order, padding]).astype(np.int32)
             batches_of[key] = filled.reshape(-1, training.batch_size)

@@ -1,8 +1,9 @@
 """Rows on their way to the trainer: all in memory, or a segment at a time, read ahead by a thread.
 
 A windowed shuffle (see `ranker.training.order`) needs for the places [start, stop) of an epoch only rows within a window of
-them. So rows larger than memory are trained on in segments, each with a window's rows carried over from the one before,
-and a training from segments sees the same rows in the same batches as one from memory: the same bytes.
+them, and of the blocks in which an epoch permutes its base order. So rows larger than memory are trained on in segments,
+each with a window's rows carried over from the one before, and a training from segments sees the same rows in the same
+batches as one from memory: the same bytes.
 """
 
 from __future__ import annotations
@@ -46,15 +47,18 @@ class Feed(Protocol):
     def rows(self) -> int:
         """How many an epoch has."""
 
-    def parts(self, epochs: int, window: int, unit: int, epoch: int = 0, start: int = 0) -> Iterator[Part]:
+    def parts(
+        self, epochs: int, window: int, unit: int, epoch: int = 0, start: int = 0, block: int = 1
+    ) -> Iterator[Part]:
         """All parts of a training, from a place of an epoch on, in order.
 
         Args:
             epochs: how many there are.
-            window: no row moves this far.
+            window: no row moves this far from its place in the epoch's base order.
             unit: every part starts at a multiple of so many places (the first one: at `start`).
             epoch: the first one wanted.
             start: the first place wanted of that epoch.
+            block: rows within which an epoch after the first permutes the base order; 1 if it does not.
         """
 
 
@@ -69,7 +73,9 @@ class Memory:
         """How many an epoch has."""
         return int(self._examples.label.shape[0])
 
-    def parts(self, epochs: int, window: int, unit: int, epoch: int = 0, start: int = 0) -> Iterator[Part]:
+    def parts(
+        self, epochs: int, window: int, unit: int, epoch: int = 0, start: int = 0, block: int = 1
+    ) -> Iterator[Part]:
         """As `Feed.parts`."""
         for this in range(epoch, epochs):
             yield Part(this, start if this == epoch else 0, self.rows, 0, self._examples)
@@ -89,7 +95,9 @@ class Stream:
     def __init__(self, blocks: Callable[[], Iterator[dict[str, np.ndarray]]], rows: int, segment: int):
         self._blocks, self.rows, self._segment = blocks, rows, segment
 
-    def parts(self, epochs: int, window: int, unit: int, epoch: int = 0, start: int = 0) -> Iterator[Part]:
+    def parts(
+        self, epochs: int, window: int, unit: int, epoch: int = 0, start: int = 0, block: int = 1
+    ) -> Iterator[Part]:
         """As `Feed.parts`.
 
         Raises:
@@ -98,18 +106,20 @@ class Stream:
 
         def assemble() -> Iterator[Part]:
             for this in range(epoch, epochs):
-                yield from self._epoch(this, start if this == epoch else 0, window, unit)
+                yield from self._epoch(this, start if this == epoch else 0, window, unit, block)
 
         return ahead(assemble())
 
-    def _epoch(self, epoch: int, start: int, window: int, unit: int) -> Iterator[Part]:
+    def _epoch(self, epoch: int, start: int, window: int, unit: int, block: int) -> Iterator[Part]:
         size = -(-self._segment // unit) * unit
         reader = _Reader(self._blocks())
         while start < self.rows:
             stop = min((start // size + 1) * size, self.rows)
-            first, last = max(0, start - window), min(self.rows, stop + window)
+            # Whole blocks, whose rows stand anywhere in them.
+            first = max(0, start - window) // block * block
+            last = min(self.rows, -(-(stop + window) // block) * block)
             # One size for all, so that the compiled program is the same for every part.
-            yield Part(epoch, start, stop, first, reader.rows(first, last, size + 2 * window))
+            yield Part(epoch, start, stop, first, reader.rows(first, last, size + 2 * (window + block - 1)))
             start = stop
         reader.finish(self.rows)
 

@@ -23,6 +23,7 @@ from ranker.errors import UserError
 from ranker.model import RankingModel
 from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
+from ranker.training import order as row_order
 from ranker.training.batches import batches
 from ranker.training.feed import Feed
 from ranker.training.finite import Health
@@ -182,8 +183,9 @@ def _rows(
     index, workers = share
     epoch, at = divmod(step, math.ceil(feed.rows / training.batch_size))
     window = feed.rows if training.shuffle_window == "full" else training.shuffle_window
+    block = row_order.EPOCH_BLOCK if training.reshuffle else 1
     for part in feed.parts(
-        training.count_of_epochs, window, training.batch_size, epoch, at * training.batch_size
+        training.count_of_epochs, window, training.batch_size, epoch, at * training.batch_size, block
     ):
         examples = part.examples
         ids, dense = np.asarray(examples.ids), np.asarray(examples.dense)

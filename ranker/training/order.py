@@ -1,4 +1,4 @@
-"""The order in which a replica sees the rows: a windowed shuffle over the fixed base order."""
+"""The order in which a replica sees the rows: a windowed shuffle over the epoch's base order, which all replicas share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Literal
 import numpy as np
 
 Window = int | Literal["full"]
+EPOCH_BLOCK = 1 << 18
+"""Rows within which the base order of an epoch is a permutation of the one of the first epoch."""
+_EPOCH = 0xE90C
 
 
 def windowed_order(
@@ -51,3 +54,35 @@ def windowed_order(
     keys = np.arange(first, last) + window * generator.random(last - first)
     order = first + np.argsort(keys, kind="stable")
     return order[start - first : stop - first]
+
+
+def epoch_rows(places: np.ndarray, epoch: int, rows: int, block: int) -> np.ndarray:
+    """The rows that stand at some places of an epoch's base order.
+
+    The first epoch has the order of the files. Each later one has another: in every block of consecutive rows a permutation
+    that follows from the epoch alone. So all replicas and arms have the same, and what a windowed shuffle adds still tells
+    them apart by no more than the window.
+
+    Args:
+        places: int64, any places below `rows`.
+        epoch: counted from 0.
+        rows: how many rows there are.
+        block: rows of a block, which a place never leaves.
+
+    Returns:
+        int64 of the same shape; a permutation of 0..rows-1 if `places` are all of them.
+
+    >>> epoch_rows(np.arange(6), 0, 6, block=3).tolist()
+    [0, 1, 2, 3, 4, 5]
+    >>> epoch_rows(np.arange(6), 1, 6, block=3).tolist()
+    [2, 0, 1, 3, 4, 5]
+    """
+    if epoch == 0:
+        return places
+    result = np.empty_like(places)
+    for index in np.unique(places // block).tolist():
+        start = index * block
+        permutation = np.random.default_rng([_EPOCH, epoch, index]).permutation(min(block, rows - start))
+        is_inside = places // block == index
+        result[is_inside] = start + permutation[places[is_inside] - start]
+    return result

@@ -16,6 +16,7 @@ from ranker.backend import tf
 from ranker.config import Training
 from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
+from ranker.training import order as row_order
 from ranker.training.batches import batches
 from ranker.training.examples import Examples
 from ranker.training.feed import Feed, Memory
@@ -144,7 +145,8 @@ def train(
     ended = False
     loss = (math.nan,) * stack.towers
     epoch, at = divmod(step, per_epoch)
-    for part in feed.parts(epochs, window, batch * _STEPS_A_CALL, epoch, at * batch):
+    block = row_order.EPOCH_BLOCK if any(settings.reshuffle for settings in each) else 1
+    for part in feed.parts(epochs, window, batch * _STEPS_A_CALL, epoch, at * batch, block):
         order = batches(part, rows, each, orders)
         if validation is not None:
             place = np.minimum(np.maximum(order, 0) + part.first, rows - 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ranker.config import Optimizer, Training
 from ranker.seeds import derive
 from ranker.training.averaging import coefficients
-from ranker.training.order import windowed_order
+from ranker.training.order import epoch_rows, windowed_order
 from ranker.training.schedule import schedule
 
 
@@ -31,6 +31,22 @@ def test_no_row_leaves_its_window(rows, window, seed):
     assert sorted(order) == list(range(rows))
     if window < rows:
         assert np.all(np.abs(order - np.arange(rows)) < window)
+
+
+@given(st.integers(1, 400), st.integers(1, 500), st.integers(0, 9), st.integers(0, 400))
+def test_an_epoch_permutes_the_base_order_within_blocks(rows, block, epoch, start):
+    order = epoch_rows(np.arange(rows), epoch, rows, block)
+    assert sorted(order) == list(range(rows))
+    np.testing.assert_array_equal(order // block, np.arange(rows) // block)
+    np.testing.assert_array_equal(
+        order[start:], epoch_rows(np.arange(start, max(start, rows)), epoch, rows, block)
+    )
+
+
+def test_epochs_have_orders_of_their_own_and_the_first_has_the_files():
+    orders = [epoch_rows(np.arange(1000), epoch, 1000, 700) for epoch in range(4)]
+    np.testing.assert_array_equal(orders[0], np.arange(1000))
+    assert all((orders[a] == orders[b]).mean() < 0.05 for a in range(4) for b in range(a))
 
 
 def test_windows_mix_and_full_is_uniform():

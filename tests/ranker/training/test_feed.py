@@ -47,14 +47,16 @@ def numbered(rows, block):
     window=st.integers(1, 40),
     unit=st.integers(1, 20),
     begin=st.integers(0, 199),
+    permuted=st.integers(1, 60),
 )
-def test_segments_hold_every_row_that_a_place_may_need(rows, block, segment, window, unit, begin):
+def test_segments_hold_every_row_that_a_place_may_need(rows, block, segment, window, unit, begin, permuted):
     stream = feed.Stream(lambda: numbered(rows, block), rows, segment)
     begin = begin % rows
     places, sizes = [], set()
-    for part in stream.parts(2, window, unit, 0, begin):
+    for part in stream.parts(2, window, unit, 0, begin, permuted):
         ids = part.examples.ids.numpy()[:, 0]
-        low, high = max(0, part.start - window), min(rows, part.stop + window)
+        low = max(0, part.start - window) // permuted * permuted
+        high = min(rows, -(-(part.stop + window) // permuted) * permuted)
         np.testing.assert_array_equal(ids[low - part.first : high - part.first], np.arange(low, high))
         places += [(part.epoch, place) for place in range(part.start, part.stop)]
         sizes.add(len(ids))
@@ -84,7 +86,8 @@ def test_training_from_segments_gives_the_same_bytes(
     paths = shard_paths(prepared, "train")
     memory = read(paths, tiny_inputs, weighted=False)
     stream = feed.Stream(lambda: blocks(paths, tiny_inputs, False), len(memory.label), 130)
-    training = Training(batch_size=32, shuffle_window=64, epochs=2, checkpoint_minutes=1e-9)
+    monkeypatch.setattr("ranker.training.order.EPOCH_BLOCK", 50)
+    training = Training(batch_size=32, shuffle_window=64, epochs=2, reshuffle=True, checkpoint_minutes=1e-9)
     seeds = [derive(5, replica, ["shuffle"]) for replica in range(2)]
     architecture = design(tiny_inputs, tiny.model)
 
