@@ -138,7 +138,8 @@ def _short(rows: Sequence[Mapping[str, Any]], digits: int = 3) -> list[dict[str,
             if key in bounds:
                 continue
             if low in row:
-                form = "+.4f" if key == "auc_gain" else f".{digits}f"
+                tiny = 0 < abs(value) < 10**-digits
+                form = "+.4f" if key == "auc_gain" else ".1e" if tiny else f".{digits}f"
                 cells[key] = f"{value:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
             elif key in ("set_churn@10", "consensus_regret"):
                 cells[key] = f"{value:.2g}"
