@@ -143,7 +143,7 @@ def read_split(experiment, run: Path, split: str) -> tuple[dict[str, np.ndarray]
     from ranker.training.examples import parse_block
 
     encoder = FeatureEncoder(plan(experiment, run))
-    parse = parse_block(encoder, weighted=False)
+    parse = parse_block(encoder)
     blocks = [parse(r) for r in tf.data.TFRecordDataset([str(p) for p in layout.shard_paths(run, split)])]
     whole = {name: np.concatenate([b[name].numpy() for b in blocks]) for name in blocks[0]}
     label = whole.pop(layout.LABEL)

@@ -2,7 +2,7 @@
 
 The Keras model that is served and the program that trains are both built from this list of weights, by name:
 
-    embedding/<feature>                            [size, dim]
+    embedding/<table>                              [size, dim]; a table is named after its first feature
     dense/<i>/{kernel,bias,scale,offset}           the tower over dense numbers
     cross/<i>/{kernel,bias}                        DCN-v2 cross layers
     hidden/<i>/{kernel,bias,scale,offset}          the tower; scale and offset are LayerNorm's, of RMSNorm scale alone
@@ -55,14 +55,26 @@ class Architecture:
     @property
     def tower_input(self) -> int:
         """Width of what enters the first hidden layer."""
+        width = self.dense_output
+        if self.passes_embeddings:
+            width += sum(column.embedding_dim for column in self.inputs.embedded)
         if self.model.interaction == "dot":
-            return self.dense_output + self.vectors * (self.vectors - 1) // 2
-        return self.dense_output + sum(column.embedding_dim for column in self.inputs.embedded)
+            width += self.vectors * (self.vectors - 1) // 2
+        return width
+
+    @property
+    def passes_embeddings(self) -> bool:
+        """Whether the embeddings themselves enter the first hidden layer.
+
+        With `dot` the dense tower's output stands there instead. Without numbers there is none, and products of embeddings
+        that begin near 0 alone have next to no gradient: the model would not train.
+        """
+        return self.model.interaction != "dot" or not self.inputs.dense_width
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every weight's shape, embeddings first, in the order of the computation."""
         shapes: dict[str, tuple[int, ...]] = {
-            f"embedding/{c.name}": (c.size, c.embedding_dim) for c in self.inputs.embedded
+            f"embedding/{c.table}": (c.size, c.embedding_dim) for c in self.inputs.embedded
         }
         shapes |= self._tower("dense", self.inputs.dense_width, self.dense_sizes)
         if self.model.interaction == "cross":

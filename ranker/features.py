@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ranker.backend import tf
+from ranker.config import TimeFeature
 from ranker.inputs import Column, Inputs
 
 _HIDDEN_EVERY = 10
@@ -25,7 +26,7 @@ class FeatureEncoder(tf.Module):
     def __init__(self, inputs: Inputs):
         super().__init__(name="features")
         self.inputs = inputs
-        self._tables = {c.name: _table(c) for c in inputs.columns if c.is_text}
+        self._tables = {c.table: _table(c) for c in inputs.columns if c.is_token}
 
     def stored_signature(self) -> dict[str, tf.TensorSpec]:
         """The columns of an example by name: float32 [batch] for numbers, text [batch] for the rest."""
@@ -72,9 +73,11 @@ class FeatureEncoder(tf.Module):
             if name in raw or name not in self.raw_signature()
         }
         for column in self.inputs.columns:
-            value = raw[column.name]
-            if column.is_text:
-                ids.append(self._categorical(column, value))
+            value = raw[column.source]
+            if column.is_token:
+                ids.append(self._tokens(column, value))
+            elif isinstance(column.feature, TimeFeature):
+                ids.append(time_part(column.part, value, column.feature.utc_offset))
             elif column.is_dense:
                 dense.append(_number(column, value))
             else:
@@ -84,18 +87,20 @@ class FeatureEncoder(tf.Module):
             "dense": tf.concat(dense, axis=1) if dense else tf.zeros([rows, 0], tf.float32),
         }
 
-    def _categorical(self, column: Column, value: tf.Tensor) -> tf.Tensor:
-        separator = getattr(column.feature, "multivalued", None)
+    def _tokens(self, column: Column, value: tf.Tensor) -> tf.Tensor:
+        separator = column.separator
         if separator is None:
             return tf.where(tf.equal(value, ""), 0, self._lookup(column, value))[:, tf.newaxis]
         # Splitting leaves empty strings for "", "|" and "a||b": they are no values.
         parts = tf.strings.split(value, separator)
         parts = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+        if column.feature.kind == "sequence":  # the last ones, where others have the first
+            parts = parts[:, -column.width :]
         indices = parts.with_flat_values(self._lookup(column, parts.flat_values))
         return indices.to_tensor(default_value=0, shape=[None, column.width])
 
     def _lookup(self, column: Column, tokens: tf.Tensor) -> tf.Tensor:
-        table = self._tables[column.name]
+        table = self._tables[column.table]
         if table is None:
             return 1 + tf.cast(tf.strings.to_hash_bucket_fast(tokens, column.size - 1), tf.int32)
         return 1 + tf.cast(table.lookup(tokens), tf.int32)
@@ -106,9 +111,8 @@ def _missing(dtype: tf.DType) -> tf.Tensor:
 
 
 def _table(column: Column) -> tf.lookup.StaticVocabularyTable | None:
-    buckets = getattr(column.feature, "oov_buckets", 1)
-    # An empty vocabulary (a column that is missing everywhere) has no table: all values are unknown.
-    if column.size == 1 + buckets:
+    # Without a vocabulary, or with an empty one (a column that is missing everywhere), all values are hashed.
+    if column.vocabulary is None or column.size == 1 + column.unknown:
         return None
     initializer = tf.lookup.TextFileInitializer(
         str(column.vocabulary),
@@ -117,7 +121,7 @@ def _table(column: Column) -> tf.lookup.StaticVocabularyTable | None:
         tf.int64,
         tf.lookup.TextFileIndex.LINE_NUMBER,
     )
-    return tf.lookup.StaticVocabularyTable(initializer, num_oov_buckets=buckets)
+    return tf.lookup.StaticVocabularyTable(initializer, num_oov_buckets=column.unknown)
 
 
 def _number(column: Column, value: tf.Tensor) -> tf.Tensor:
@@ -126,6 +130,61 @@ def _number(column: Column, value: tf.Tensor) -> tf.Tensor:
         value = tf.sign(value) * tf.math.log1p(tf.abs(value))
     value = (value - tf.constant(column.mean, tf.float32)) / tf.constant(column.std, tf.float32)
     return tf.stack([tf.where(missing, 0.0, value), tf.cast(missing, tf.float32)], axis=1)
+
+
+_ISO = r"^(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2})(?::(\d{2}))?(?::(\d{2})(?:\.\d+)?)?)?(?:Z|([+-])(\d{2}):?(\d{2}))?$"
+_SECONDS = r"^[+-]?\d{1,11}(?:\.\d*)?$"
+
+
+def time_part(part: str, value: tf.Tensor, utc_offset: float = 0.0) -> tf.Tensor:
+    """A part of times as ids.
+
+    Args:
+        part: `hour` or `weekday`.
+        value: text [batch]: seconds since 1970, or ISO 8601 (UTC without an offset); anything else is missing.
+        utc_offset: hours that are added.
+
+    Returns:
+        int32 [batch, 1]: 0 for missing, then 1 + hour, or 1 + days after Monday.
+    """
+    is_number, is_date = (
+        tf.strings.regex_full_match(value, _SECONDS),
+        tf.strings.regex_full_match(value, _ISO),
+    )
+    numbers = tf.strings.to_number(tf.where(is_number, value, "0"), tf.float64)
+    dates = _iso_seconds(tf.where(is_date, value, "1970-01-01"))
+    seconds = tf.where(is_number, numbers, tf.cast(dates, tf.float64)) + 3600.0 * utc_offset
+    if part == "hour":
+        index = tf.math.floormod(tf.math.floor(seconds / 3600.0), 24.0)
+    else:  # 1970 began on a Thursday
+        index = tf.math.floormod(tf.math.floor(seconds / 86400.0) + 3.0, 7.0)
+    return tf.where(is_number | is_date, 1 + tf.cast(index, tf.int32), 0)[:, tf.newaxis]
+
+
+def _iso_seconds(text: tf.Tensor) -> tf.Tensor:
+    """Seconds since 1970 of texts that match `_ISO`, int64 [batch]."""
+
+    def field(group: int) -> tf.Tensor:
+        digits = tf.strings.regex_replace(text, _ISO, rf"0\{group}")
+        return tf.strings.to_number(digits, tf.int64)
+
+    sign = tf.where(tf.equal(tf.strings.regex_replace(text, _ISO, r"\7"), "-"), -1, 1)
+    offset = tf.cast(sign, tf.int64) * (3600 * field(8) + 60 * field(9))
+    days = _days(field(1), field(2), field(3))
+    return 86400 * days + 3600 * field(4) + 60 * field(5) + field(6) - offset
+
+
+def _days(year: tf.Tensor, month: tf.Tensor, day: tf.Tensor) -> tf.Tensor:
+    """Days since 1970 in the Gregorian calendar: years are counted from March, so that a leap day is the last one.
+
+    Source: Hinnant, "chrono-Compatible Low-Level Date Algorithms", 2013.
+    """
+    year -= tf.cast(month <= 2, tf.int64)
+    era, month = year // 400, (month + 9) % 12
+    year_of_era = year - era * 400
+    day_of_year = (153 * month + 2) // 5 + day - 1
+    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
+    return era * 146097 + day_of_era - 719468
 
 
 def _bucket(column: Column, value: tf.Tensor) -> tf.Tensor:

@@ -1,40 +1,49 @@
 """What the model sees after encoding: the plan of its input columns. Loads no TensorFlow.
 
-Raw columns become two matrices: integer ids (one column for a categorical or bucketed feature, several for
-a multi-valued one) and dense numbers (a value and a missing indicator for each numeric feature). Id 0 means
-missing everywhere. `ranker.features` does the encoding; the model and the trainer are built from this plan.
+Raw columns become two matrices: integer ids (one column for a categorical or bucketed feature or a part of a time, several
+for a multi-valued feature or a sequence) and dense numbers (a value and a missing indicator for each numeric feature).
+Id 0 means missing everywhere. `ranker.features` does the encoding; the model and the trainer are built from this plan.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ranker import layout
-from ranker.config import Experiment, Feature, fingerprint
+from ranker.config import Categorical, Experiment, Feature, SequenceFeature, TimeFeature, fingerprint
 from ranker.errors import UserError
+
+TIME_PARTS = {"hour": 24, "weekday": 7}
+"""How many values each part of a time has."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One feature's place among the inputs.
+    """The place of a feature, or of a part of one, among the inputs.
 
     Attributes:
-        name: the feature.
-        feature: its configuration.
+        name: the feature, or the feature and its part (`time.hour`).
+        feature: the feature's configuration.
         width: id columns it occupies (0 for a dense number).
         size: rows of its embedding table (0 for a dense number): missing, then either out-of-vocabulary
             buckets after the vocabulary, or quantile buckets.
         embedding_dim: length of its embedding vectors (0 for a dense number).
-        vocabulary: the vocabulary file, for categorical features.
+        vocabulary: the vocabulary file; None where texts are hashed.
+        unknown: embeddings that texts outside the vocabulary share.
         mean: subtracted from a standardised number, and
         std: what it is divided by.
         boundaries: inner cut points of a bucketed number, increasing.
+        source: the raw column.
+        table: the name of the embedding table, that of another column where both share one.
+        part: which part of a time it is.
     """
 
     name: str
@@ -43,9 +52,17 @@ class Column:
     size: int
     embedding_dim: int
     vocabulary: Path | None = None
+    unknown: int = 0
     mean: float = 0.0
     std: float = 1.0
     boundaries: tuple[float, ...] = ()
+    source: str = ""
+    table: str = ""
+    part: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", self.source or self.name)
+        object.__setattr__(self, "table", self.table or self.name)
 
     @property
     def is_dense(self) -> bool:
@@ -53,9 +70,25 @@ class Column:
         return self.width == 0
 
     @property
-    def is_text(self) -> bool:
-        """Whether the raw column is text (categorical) rather than float32 (numeric)."""
-        return self.feature.kind == "categorical"
+    def is_token(self) -> bool:
+        """Whether it holds texts that are looked up or hashed."""
+        return self.feature.kind in ("categorical", "sequence")
+
+    @property
+    def separator(self) -> str | None:
+        """What joins several texts; None where it holds one."""
+        feature = self.feature
+        return (
+            feature.separator
+            if isinstance(feature, SequenceFeature)
+            else getattr(feature, "multivalued", None)
+        )
+
+    @property
+    def attends_to(self) -> str | None:
+        """The column whose embedding weighs this one's several; None for their plain mean."""
+        feature = self.feature
+        return feature.of if isinstance(feature, SequenceFeature) and feature.pool == "attention" else None
 
 
 @dataclass(frozen=True)
@@ -74,6 +107,42 @@ class StoredColumn:
 
 
 @dataclass(frozen=True)
+class TrainingTarget:
+    """What is learnt from a row.
+
+    Attributes:
+        label: the expression whose column is learnt, `label` or `grade`.
+        compares_rows: whether the loss compares the rows of a request.
+        is_value: whether the model gives the label's value (a regression) and not its probability.
+        mean: of the label in the training rows; a regression learns (label - mean) / std.
+        std: of the label in the training rows.
+        low: the least label in the training rows.
+        high: the greatest label in the training rows.
+    """
+
+    label: str = "label"
+    compares_rows: bool = False
+    is_value: bool = False
+    mean: float = 0.0
+    std: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def scale(self) -> str:
+        """What predictions are, as `ranker.scored.scale` reads it."""
+        return f"range:{self.low:g}:{self.high:g}" if self.is_value else "probability"
+
+    def prediction(self, output: Any) -> Any:
+        """The model's prediction from the output of its last layer, a tensor of the same shape."""
+        if self.is_value:
+            return self.mean + self.std * output
+        from ranker.backend import tf
+
+        return tf.sigmoid(output)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """All columns, in the configuration's order.
 
@@ -85,6 +154,7 @@ class Inputs:
         vocabulary_hash: of all vocabulary files.
         encoding_hash: of how raw values are transformed: settings, means, deviations, cut points. It and the
             vocabulary are other ones after a refresh on newer rows, which is part of why such a refresh churns.
+        target: what is learnt.
     """
 
     columns: tuple[Column, ...]
@@ -92,6 +162,7 @@ class Inputs:
     spec_hash: str
     vocabulary_hash: str
     encoding_hash: str
+    target: TrainingTarget = TrainingTarget()
 
     @cached_property
     def embedded(self) -> tuple[Column, ...]:
@@ -125,29 +196,40 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
         UserError: the run has no statistics, or they lack a feature of the configuration.
     """
     try:
-        statistics = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["features"]
+        described = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{layout.statistics_path(run)}: not there; run `ranker prepare` first") from None
+    statistics = described["features"]
     columns, vocabularies = [], {}
     for name, feature in experiment.features.items():
         if name not in statistics:
             raise UserError(
                 f"{layout.statistics_path(run)}: has no feature '{name}'; run `ranker prepare` again"
             )
-        if feature.kind == "categorical":
-            path = layout.vocabulary_path(run, name)
-            content = path.read_bytes()
-            vocabularies[name] = hashlib.sha256(content).hexdigest()
-            size = 1 + content.count(b"\n") + feature.oov_buckets
-            width = feature.max_values if feature.multivalued else 1
+        if isinstance(feature, Categorical):
+            columns.append(_categorical(experiment, run, name, feature))
+            vocabulary = columns[-1].vocabulary
+            if vocabulary is not None:
+                vocabularies[name] = hashlib.sha256(vocabulary.read_bytes()).hexdigest()
+        elif isinstance(feature, SequenceFeature):
+            shared = experiment.features[feature.of]
+            assert isinstance(shared, Categorical)
+            own = _categorical(experiment, run, feature.of, shared)
+            columns.append(replace(own, name=name, feature=feature, width=feature.last, source=name))
+        elif isinstance(feature, TimeFeature):
             dim = feature.embedding_dim or experiment.model.embedding_dim
-            columns.append(Column(name, feature, width, size, dim, vocabulary=path))
+            columns += [
+                Column(f"{name}.{part}", feature, 1, 1 + TIME_PARTS[part], dim, source=name, part=part)
+                for part in feature.parts
+            ]
         else:
             columns.append(_numeric(experiment, name, feature, statistics[name]))
-    transforms = {c.name: [c.mean, c.std, list(c.boundaries)] for c in columns if not c.is_text}
+    _check_names(columns)
+    transforms = {c.name: [c.mean, c.std, list(c.boundaries)] for c in columns if c.feature.kind == "numeric"}
     settings = {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns}
+    separators = experiment.separators
     schema = {
-        name: [column.kind, column.role, getattr(column, "multivalued", None)]
+        name: [column.kind, column.role, separators.get(name)]
         for name, column in experiment.served_columns.items()
     }
     stored = [
@@ -160,7 +242,37 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
         fingerprint(dict(sorted(schema.items())), experiment.item),
         fingerprint(vocabularies),
         fingerprint(settings, transforms),
+        _target(experiment, described),
     )
+
+
+def _check_names(columns: Iterable[Column]) -> None:
+    names = [column.name for column in columns]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise UserError(
+            f"features: a feature and a part of a time must not have one name. Received: {repeated[0]!r}"
+        )
+
+
+def _categorical(experiment: Experiment, run: Path, name: str, feature: Categorical) -> Column:
+    width = feature.max_values if feature.multivalued else 1
+    dim = feature.embedding_dim or experiment.model.embedding_dim
+    if feature.hash_buckets is not None:
+        return Column(name, feature, width, 1 + feature.hash_buckets, dim)
+    path = layout.vocabulary_path(run, name)
+    size = 1 + path.read_bytes().count(b"\n") + feature.oov_buckets
+    return Column(name, feature, width, size, dim, vocabulary=path, unknown=feature.oov_buckets)
+
+
+def _target(experiment: Experiment, described: Mapping[str, Any]) -> TrainingTarget:
+    if experiment.task == "regression":
+        label = described["label"]
+        return TrainingTarget(
+            is_value=True, mean=label["mean"], std=label["std"], low=label["min"], high=label["max"]
+        )
+    compares_rows = experiment.training.compares_rows
+    return TrainingTarget("grade" if compares_rows and experiment.data.grade else "label", compares_rows)
 
 
 def _numeric(experiment: Experiment, name: str, feature: Feature, statistics: dict) -> Column:

@@ -9,9 +9,13 @@ import re
 from pathlib import Path
 
 LABEL = "__label__"
-"""Examples: the label, 0 or 1 (float list)."""
+"""Examples: the label, 0 or 1, or a soft one between (float list)."""
+GRADE = "__grade__"
+"""Examples: how good the row is, >= 0 (float list); only with `data.grade`."""
 WEIGHT = "__weight__"
 """Examples: the sample weight, finite and >= 0 (float list); only with `data.weight`."""
+EXPRESSIONS = {"label": LABEL, "grade": GRADE, "weight": WEIGHT}
+"""Examples: the column that each expression of the configuration fills."""
 REQUEST = "__request__"
 """Examples: the values of the `data.request` columns, joined by `REQUEST_SEPARATOR` (bytes list)."""
 REQUEST_SEPARATOR = "\x1f"

@@ -38,7 +38,7 @@ class RMSNormalization(keras.layers.Layer):
 
 
 class RankingModel(tfrs.models.Model):
-    """Embeddings, interaction, tower; predicts the probability of the label.
+    """Embeddings, interaction, tower; predicts the probability of the label, or a regression's value.
 
     `tfrs.experimental.models.Ranking` is not used: it squeezes a batch of one to a scalar, and ignores or
     refuses sample weights. Predictions here are [batch, 1] for every batch.
@@ -52,11 +52,11 @@ class RankingModel(tfrs.models.Model):
         self.architecture = architecture
         model, inputs = architecture.model, architecture.inputs
         self.embeddings = {
-            c.name: keras.layers.Embedding(
+            c.table: keras.layers.Embedding(
                 c.size,
                 c.embedding_dim,
                 embeddings_initializer=keras.initializers.RandomNormal(0.0, model.embedding_stddev),
-                name=f"embedding_{c.name}",
+                name=f"embedding_{c.table}",
             )
             for c in inputs.embedded
         }
@@ -67,9 +67,12 @@ class RankingModel(tfrs.models.Model):
         self.dots = tfrs.layers.feature_interaction.DotInteraction(name="dot")
         self.tower = self._tower("hidden", model.hidden)
         self.logit = keras.layers.Dense(1, name="output")
+        is_value = inputs.target.is_value
         self.task = tfrs.tasks.Ranking(
-            loss=keras.losses.BinaryCrossentropy(),
-            metrics=[keras.metrics.AUC(name="auc")],
+            loss=keras.losses.MeanSquaredError() if is_value else keras.losses.BinaryCrossentropy(),
+            metrics=[
+                keras.metrics.RootMeanSquaredError(name="rmse") if is_value else keras.metrics.AUC(name="auc")
+            ],
         )
         # One call on a batch builds every weight; a model saved before its first call has none.
         self(
@@ -88,17 +91,18 @@ class RankingModel(tfrs.models.Model):
             training: whether the model's dropout is on.
 
         Returns:
-            float32 [batch, 1], the probability of the label.
+            float32 [batch, 1], the probability of the label, or its value.
         """
-        return tf.sigmoid(self.logits(inputs, training=training))
+        return self.architecture.inputs.target.prediction(self.logits(inputs, training=training))
 
     def logits(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """The log-odds of the label, float32 [batch, 1]. Arguments as `call`."""
+        """The last layer's output, float32 [batch, 1]: log-odds, or a value less the mean. Arguments as `call`."""
         vectors = self._embed(inputs["ids"])
         dense = _through(self.dense_tower, inputs["dense"])
         if self.architecture.model.interaction == "dot":
             together = [*vectors, dense] if self.architecture.inputs.dense_width else vectors
-            x = tf.concat([dense, self.dots(together)], axis=1)
+            passed = vectors if self.architecture.passes_embeddings else []
+            x = tf.concat([*passed, dense, self.dots(together)], axis=1)
         else:
             x = tf.concat([*vectors, dense], axis=1)
         start = x
@@ -107,7 +111,7 @@ class RankingModel(tfrs.models.Model):
         return self.logit(_through(self.tower, x, training))
 
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """The mean cross-entropy of a batch, each row times its weight.
+        """The mean cross-entropy (of a regression: squared error) of a batch, each row times its weight.
 
         Args:
             inputs: (encoded inputs, label [batch] or [batch, 1]), or these and weights of the label's shape.
@@ -161,16 +165,32 @@ class RankingModel(tfrs.models.Model):
         return layers
 
     def _embed(self, ids: tf.Tensor) -> list[tf.Tensor]:
-        vectors, start = [], 0
+        parts: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
+        start = 0
         for column in self.architecture.inputs.embedded:
             part = ids[:, start : start + column.width]
-            vectors.append(_pool(column, part, self.embeddings[column.name](part)))
+            parts[column.name] = part, self.embeddings[column.table](part)
             start += column.width
-        return vectors
+        return [
+            _pool(
+                column,
+                *parts[column.name],
+                None if column.attends_to is None else parts[column.attends_to][1][:, 0],
+            )
+            for column in self.architecture.inputs.embedded
+        ]
 
 
-def _pool(column: Column, ids: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-    """[batch, width, dim] to [batch, dim]: the mean over present values; the missing row where there are none."""
+def _pool(column: Column, ids: tf.Tensor, vectors: tf.Tensor, query: tf.Tensor | None) -> tf.Tensor:
+    """[batch, width, dim] to [batch, dim]: the mean over present values; the missing row where there are none.
+
+    With a `query` [batch, dim] values are weighted by the softmax of their products with it.
+    """
+    if query is not None:
+        scores = tf.einsum("bwd,bd->bw", vectors, query) / column.embedding_dim**0.5
+        scores = tf.where(ids > 0, scores, scores.dtype.min)
+        mean = tf.einsum("bw,bwd->bd", tf.nn.softmax(scores, axis=1), vectors)
+        return tf.where(tf.reduce_any(ids > 0, axis=1, keepdims=True), mean, vectors[:, 0])
     if column.width == 1:
         return vectors[:, 0]
     present = tf.cast(ids > 0, vectors.dtype)

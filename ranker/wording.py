@@ -38,6 +38,8 @@ _TITLES = {
     "tie_share": "Ties",
     "auc": "AUC",
     "logloss": "Log loss",
+    "rmse": "RMSE",
+    "mae": "MAE",
     "ranking_loss": "Ranking loss",
     "gauc": "GAUC",
     "ndcg@k": "NDCG@{k}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, field_validator
@@ -15,6 +15,7 @@ from ranker.config.validation import explain, read_yaml
 from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.text import text
+from serving.targets.scoring import check_scale
 from serving.targets.target import parse_target
 
 
@@ -23,6 +24,14 @@ def _target_text(value: object) -> str:
         return str(parse_target(value))
     except UserError as error:
         raise ValueError(str(error)) from None
+
+
+def _scale_text(value: object) -> object:
+    try:
+        check_scale(str(value))
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 def _label_texts(labels: object) -> object:
@@ -66,7 +75,8 @@ class Deployment:
       context, candidate: the features of a request's context and of its candidates.
       signature: the signature that scores rows.
       output: its output with the scores, `NAME` or `NAME[COLUMN]`; empty: `score`, else the only one.
-      scale: what the output holds: probabilities, logits, or scores that only order.
+      scale: what the output holds: `probability`, `logit`, `order` (scores that only order), or `range:LOW:HIGH` (values of
+        a regression).
       json_request, json_scores: of servers that take plain JSON: the request's template, and the path to the scores.
 
     Raises:
@@ -81,7 +91,7 @@ class Deployment:
     candidate: tuple[Text, ...] = ()
     signature: NonEmpty = "serving_default"
     output: Text = ""
-    scale: Literal["probability", "logit", "order"] = "probability"
+    scale: Annotated[str, BeforeValidator(_scale_text)] = "probability"
     json_request: NonEmpty = '{"instances": "$rows"}'
     json_scores: NonEmpty = "predictions"
 

@@ -71,6 +71,7 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
             "model_name": experiment.serving.model_name,
             "feature_spec": identities[0]["feature_spec"],
             "item": deployed.item,
+            "scale": identities[0].get("scale", "probability"),
             "context": deployed.context_features,
             "candidate": deployed.item_features,
             "replicas": replicas,

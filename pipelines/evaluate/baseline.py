@@ -64,7 +64,7 @@ def fit(sizes: Sequence[int], ids: np.ndarray, dense: np.ndarray, label: np.ndar
             given as a size and then zeros.
         ids: encoded ids [R, id_width], 0 where missing.
         dense: encoded numbers [R, dense_width].
-        label: 0 or 1 [R].
+        label: in [0, 1] [R].
         weight: >= 0 [R].
 
     Returns:
@@ -94,9 +94,7 @@ def fit(sizes: Sequence[int], ids: np.ndarray, dense: np.ndarray, label: np.ndar
         by_row = np.bincount(row, weights=theta[place], minlength=len(label))
         linear = by_row + numbers @ theta[total:-1] + theta[-1]
         probability = _sigmoid(linear)
-        # -ln of the right class's probability, from the log-odds against it.
-        against = np.where(label > 0, -linear, linear)
-        loss = np.maximum(against, 0) - np.log(_sigmoid(np.abs(against)))
+        loss = np.maximum(linear, 0) - label * linear - np.log(_sigmoid(np.abs(linear)))
         shrunk = point * penalised
         residual = weight * (probability - label)
         by_id = np.bincount(place, weights=residual[row], minlength=total)

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from pipelines.evaluate.pictures import colour, draw
-from pipelines.evaluate.quality import MEASURES
+from pipelines.evaluate.quality import MEASURES, VALUE_MEASURES
 from ranker.divergence import definition
 from ranker.layout import REQUEST_SEPARATOR
 
@@ -34,13 +34,19 @@ def page(report: Mapping[str, Any]) -> str:
     return environment.from_string(template).render(
         report=report,
         measures=[(label, definition(label)) for label in measures],
-        quality=[(label, definition(label)) for label in MEASURES],
+        quality=[(label, definition(label)) for label in _quality_measures(report)],
         weighted=any("quality_unweighted" in arm for arm in report["arms"].values()),
         headlines=[label for label in HEADLINES if label in measures],
         colours={arm: colour(position) for position, arm in enumerate(report["arms"])},
         # Drawn by us, not taken from the data; text in them is escaped by the SVG writer.
         pictures={name: Markup(svg) for name, svg in draw(report).items()},
     )
+
+
+def _quality_measures(report: Mapping[str, Any]) -> list[str]:
+    """What is measured of every model's quality."""
+    measured = next(iter(report["arms"].values()))["quality"]
+    return [label for label in (*VALUE_MEASURES, *MEASURES) if label in measured]
 
 
 def number(value: float | None, digits: int = 4) -> str:

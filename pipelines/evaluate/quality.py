@@ -11,12 +11,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ranker.divergence import auc, calibration, ece, gauc, logloss, ranking_loss
+from ranker.divergence import auc, calibration, ece, gauc, logloss, mae, ranking_loss, rmse
 from ranker.divergence.quality import request_ndcg
+from ranker.scored.scale import ValueRange
 
 K = 10
 """How deep the top of a list is, in `ndcg` and in the measures of the tops of two lists."""
 MEASURES = ("auc", "logloss", "gauc", f"ndcg@{K}", "ranking_loss")
+VALUE_MEASURES = ("rmse", "mae")
+"""What is measured besides of a regression, in the label's unit."""
 CALIBRATION = ("calibration", "ece")
 """What is said of the level of predictions, beside their quality."""
 Means = dict[str, tuple[float, float]]
@@ -24,41 +27,56 @@ Means = dict[str, tuple[float, float]]
 
 
 def shard_quality(
-    label: np.ndarray, score: np.ndarray, request: np.ndarray, weight: np.ndarray | None = None
+    label: np.ndarray,
+    score: np.ndarray,
+    request: np.ndarray,
+    weight: np.ndarray | None = None,
+    gain: np.ndarray | None = None,
 ) -> Means:
     """Quality of one model on whole requests.
 
     Args:
-        label: 0 or 1 [R].
+        label: 0 or 1, or soft ones between [R].
         score: probabilities [R].
         request: group of each row [R], integers from 0.
         weight: of each row [R], >= 0; None: 1. Rows of weight 0 take no part.
+        gain: of each row in NDCG [R], >= 0; None: the label.
 
     Returns:
         Every measure but `auc`, `calibration` and `ece`, with its weight: that of the rows, or of the requests that
         have what the measure needs.
     """
     rows = np.ones(len(label)) if weight is None else weight
-    gains, weights = request_ndcg(label, score, request, k=K, weight=weight)
-    ranked = ~np.isnan(gains)  # requests with both classes: what GAUC and the ranking loss need too
+    values, weights = request_ndcg(label if gain is None else gain, score, request, k=K, weight=weight)
+    ranked = ~np.isnan(values)
     included = rows > 0
-    impressions = np.bincount(np.unique(request[included], return_inverse=True)[1], weights=rows[included])
-    ndcg = float(np.average(gains[ranked], weights=weights[ranked])) if ranked.any() else math.nan
+    owner = np.unique(request[included], return_inverse=True)[1]
+    impressions = np.bincount(owner, weights=rows[included])
+    positives = np.bincount(owner, weights=rows[included] * label[included])
+    both = (positives > 0) & (positives < impressions)  # what GAUC needs
+    differing = _differing(label[included], owner)  # what the ranking loss needs
+    ndcg = float(np.average(values[ranked], weights=weights[ranked])) if ranked.any() else math.nan
     return {
         "logloss": (logloss(label, score, weight=weight), float(rows.sum())),
-        "gauc": (gauc(label, score, request, weight=weight), float(impressions[ranked].sum())),
+        "gauc": (gauc(label, score, request, weight=weight), float(impressions[both].sum())),
         f"ndcg@{K}": (ndcg, float(weights[ranked].sum())),
-        "ranking_loss": (ranking_loss(label, score, request, weight=weight), float(weights[ranked].sum())),
+        "ranking_loss": (ranking_loss(label, score, request, weight=weight), float(weights[differing].sum())),
     }
 
 
+def _differing(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Whether the values of each group, numbered from 0, are not all equal, bool [groups]."""
+    count = int(owner.max(initial=-1)) + 1
+    low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(low, owner, values)
+    np.maximum.at(high, owner, values)
+    return low < high
+
+
 def unranked_requests(label: np.ndarray, request: np.ndarray, weight: np.ndarray | None = None) -> int:
-    """Requests that GAUC, NDCG and the ranking loss leave out: one candidate, or one class, or no weight at all."""
+    """Requests that GAUC, NDCG and the ranking loss leave out: one candidate, or one label, or no weight at all."""
     included = np.ones(len(label), bool) if weight is None else weight > 0
-    count = int(request.max(initial=-1)) + 1
-    rows = np.bincount(request[included], minlength=count)
-    positives = np.bincount(request[included], weights=label[included], minlength=count)
-    return int(((positives == 0) | (positives == rows)).sum())
+    return int(request.max(initial=-1)) + 1 - int(_differing(label[included], request[included]).sum())
 
 
 def merge_quality(shards: Iterable[Means]) -> Means:
@@ -73,18 +91,29 @@ def merge_quality(shards: Iterable[Means]) -> Means:
 
 
 def quality_values(
-    means: Means, label: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None
+    means: Means,
+    label: np.ndarray,
+    score: np.ndarray,
+    weight: np.ndarray | None = None,
+    value_range: ValueRange | None = None,
 ) -> dict[str, float]:
     """Every measure of one model; nan where the data do not define it.
+
+    Of a regression's values those of probabilities are measured as shares of the label's range.
 
     Args:
         means: of all shards.
         label: of all rows [R].
         score: of all rows [R].
         weight: of all rows [R]; None: 1.
+        value_range: of a regression's values; None: scores are probabilities.
     """
     values = {measure: means.get(measure, (math.nan, 0.0))[0] for measure in MEASURES}
-    return values | {"auc": auc(label, score, weight=weight)}
+    if value_range is None:
+        return values | {"auc": auc(label, score, weight=weight)}
+    order = auc(value_range.share(label), value_range.share(score), weight=weight)
+    errors = {"rmse": rmse(label, score, weight=weight), "mae": mae(label, score, weight=weight)}
+    return errors | values | {"auc": order, "logloss": math.nan}
 
 
 def calibration_values(

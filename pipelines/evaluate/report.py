@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluate.quality import CALIBRATION, MEASURES, K
+from pipelines.evaluate.quality import CALIBRATION, MEASURES, VALUE_MEASURES, K
 from pipelines.evaluate.replicas import TrainedReplica
 from pipelines.evaluate.sentence import sentence
 from pipelines.evaluate.shard import ShardResult
@@ -35,12 +35,13 @@ def arm_report(
     """
     arm = replicas[0].arm
     compared = result.comparisons[arm]
+    measures = [m for m in (*VALUE_MEASURES, *MEASURES) if m in quality[replicas[0].name]]
     coverage = compared.coverage
     return {
         "replicas": [
             {
                 **replica.as_dict(),
-                "quality": {m: quality[replica.name][m] for m in MEASURES},
+                "quality": {m: quality[replica.name][m] for m in measures},
                 "calibration": {m: quality[replica.name].get(m, math.nan) for m in CALIBRATION},
                 **({"quality_unweighted": dict(unweighted[replica.name])} if unweighted else {}),
                 "coverage": _coverage(coverage, replica.name),
@@ -51,11 +52,11 @@ def arm_report(
             for replica in replicas
         ],
         "training": _training(replicas),
-        "quality": {m: _mean_and_std([quality[replica.name][m] for replica in replicas]) for m in MEASURES},
+        "quality": {m: _mean_and_std([quality[replica.name][m] for replica in replicas]) for m in measures},
         **(
             {
                 "quality_unweighted": {
-                    m: _mean_and_std([unweighted[replica.name][m] for replica in replicas]) for m in MEASURES
+                    m: _mean_and_std([unweighted[replica.name][m] for replica in replicas]) for m in measures
                 }
             }
             if unweighted

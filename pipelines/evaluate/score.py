@@ -21,6 +21,7 @@ from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.json_text import json_text
+from ranker.scored.scale import ValueRange
 
 if TYPE_CHECKING:
     from ranker.features import FeatureEncoder
@@ -76,6 +77,7 @@ class ScoreShard(beam.DoFn):
         run: the run directory.
         replicas: whose predictions are wanted.
         baseline: the logistic regression, if there is one.
+        value_range: of a regression's values; None: scores are probabilities.
         directory: where both files go.
     """
 
@@ -86,7 +88,9 @@ class ScoreShard(beam.DoFn):
         replicas: Sequence[TrainedReplica],
         baseline: LogisticRegression | None,
         directory: Path,
+        value_range: ValueRange | None = None,
     ):
+        self._value_range = value_range
         self._experiment, self._run, self._replicas = experiment, run, list(replicas)
         self._baseline, self._directory = baseline, directory
         self._shared = Shared()
@@ -103,7 +107,7 @@ class ScoreShard(beam.DoFn):
             for replica in self._replicas:
                 arms.setdefault(replica.arm, []).append(replica.name)
             baseline_columns = [COLUMN] if self._baseline else []
-            statistics = {"result": measure_shard(table, arms, baseline_columns).as_dict()}
+            statistics = {"result": measure_shard(table, arms, baseline_columns, self._value_range).as_dict()}
             pq.write_table(table, predictions_path(self._directory, name), compression="zstd")
             beam.metrics.Metrics.counter("evaluate", "rows").inc(table.num_rows)
             beam.metrics.Metrics.counter("evaluate", "shards").inc()
@@ -112,17 +116,13 @@ class ScoreShard(beam.DoFn):
         write_whole(statistics_path(self._directory, name), json_text(statistics))
 
     def _score(self, shard: Path, models: Models, done: Path) -> pa.Table:
-        weighted = self._experiment.data.weight is not None
-        columns = _schema(self._replicas, weighted, self._baseline is not None)
+        stored = {"request": layout.REQUEST, "item": self._experiment.item}
+        values_stored = self._experiment.data.stored_values
+        stored |= {key: layout.EXPRESSIONS[key] for key in values_stored}
+        columns = _schema(self._replicas, list(stored), self._baseline is not None)
         batches: list[pa.RecordBatch] = []
-        for raw, rows in read_blocks(shard, models.encoder, weighted):
-            values = {
-                "request": raw[layout.REQUEST],
-                "item": raw[self._experiment.item],
-                "label": raw[layout.LABEL],
-            }
-            if weighted:
-                values["weight"] = raw[layout.WEIGHT]
+        for raw, rows in read_blocks(shard, models.encoder, values_stored):
+            values = {name: raw[column] for name, column in stored.items()}
             values = {key: tensor.numpy()[:rows] for key, tensor in values.items()}
             scores = {name: score[:rows] for name, score in models.scores(raw).items()}
             if self._baseline is not None:
@@ -138,15 +138,18 @@ class ScoreShard(beam.DoFn):
     def _check(self, table: pa.Table) -> None:
         for replica in self._replicas:
             score = table[replica.name].to_numpy()
-            bad = int((~((score >= 0) & (score <= 1))).sum())
+            is_value = self._value_range is not None
+            bad = int((~np.isfinite(score) if is_value else ~((score >= 0) & (score <= 1))).sum())
             if bad:
                 raise UserError(
-                    f"replica {replica.name}: {replica.path} gives {bad} of {len(score)} scores that are no"
-                    " probability; its training has diverged"
+                    f"replica {replica.name}: {replica.path} gives {bad} of {len(score)} scores that are"
+                    f" {'not finite' if is_value else 'no probability'}; its training has diverged"
                 )
 
 
-def read_blocks(shard: Path, encoder: FeatureEncoder, weighted: bool) -> Iterator[tuple[Raw, int]]:
+def read_blocks(
+    shard: Path, encoder: FeatureEncoder, expressions: Sequence[str]
+) -> Iterator[tuple[Raw, int]]:
     """The raw columns of one shard, a block of exactly `BLOCK_ROWS` rows at a time.
 
     A short block is filled with its own rows: float results depend on the batch size in their last digits, so
@@ -161,7 +164,7 @@ def read_blocks(shard: Path, encoder: FeatureEncoder, weighted: bool) -> Iterato
     from ranker.backend import tf
     from ranker.training.examples import parse_block
 
-    parse = parse_block(encoder, weighted, requests=True)
+    parse = parse_block(encoder, expressions, requests=True)
     records = tf.data.TFRecordDataset([str(shard)])
     dataset = records.map(tf.autograph.experimental.do_not_convert(parse)).prefetch(2)
     try:
@@ -190,8 +193,7 @@ def rows_path(directory: Path, shard: str) -> Path:
     return directory / ".work" / f"{shard}.rows"
 
 
-def _schema(replicas: Sequence[TrainedReplica], weighted: bool, baseline: bool) -> pa.Schema:
-    fields = [("request", pa.string()), ("item", pa.string()), ("label", pa.float32())]
-    fields += [("weight", pa.float32())] if weighted else []
+def _schema(replicas: Sequence[TrainedReplica], stored: Sequence[str], baseline: bool) -> pa.Schema:
+    fields = [(name, pa.string() if name in ("request", "item") else pa.float32()) for name in stored]
     fields += [(replica.name, pa.float32()) for replica in replicas]
     return pa.schema(fields + ([(COLUMN, pa.float32())] if baseline else []))

@@ -57,13 +57,16 @@ def agreement(arm: str, summary: Mapping[str, Any], budget: Mapping[str, float],
     if count < 2:
         return f"There is one replica of {arm}: nothing to compare it with."
     swap, difference = summary["divergence"]["top1_swap"], summary["divergence"]["rpd_sym"]
-    if swap["value"] != swap["value"]:
-        return f"No request has two candidates, so that the {count} replicas of {arm} cannot be compared by their lists."
     verdict = {
         "within": "agree within the budget",
         "over": "disagree more than the budget allows",
         "open": "may or may not agree within the budget, more requests would tell",
     }[budget_verdict(summary["divergence"], budget)]
+    if swap["value"] != swap["value"]:
+        return (
+            f"The predictions of the {count} replicas of {arm} differ by {_percent(difference)} between two of them; no"
+            " request has two candidates, so that they cannot be compared by their lists."
+        )
     return (
         f"The {count} replicas of {arm} {verdict}: between two of them the first item changes in "
         f"{_percent(swap)} of {requests:,} requests, and their predictions differ by {_percent(difference)}."

@@ -27,6 +27,7 @@ from ranker.divergence import (
 )
 from ranker.divergence.near_ties import EDGES
 from ranker.divergence.ranked import logit
+from ranker.scored.scale import ValueRange
 
 CHUNK = 8192
 """Requests whose values, a number a pair and measure, are in memory at a time."""
@@ -122,23 +123,31 @@ def merge_shards(shards: Sequence[ShardResult]) -> ShardResult:
 
 
 def measure_shard(
-    table: pa.Table, arms: Mapping[str, Sequence[str]], further_models: Sequence[str] = ()
+    table: pa.Table,
+    arms: Mapping[str, Sequence[str]],
+    further_models: Sequence[str] = (),
+    value_range: ValueRange | None = None,
 ) -> ShardResult:
     """Everything the report needs to know of one shard.
 
     Args:
-        table: `request`, `item` (text), `label`, `weight` where rows have one, and a column of probabilities a
+        table: `request`, `item` (text), `label`, `grade` and `weight` where rows have them, and a column of probabilities a
             model; whole requests.
         arms: arm -> the columns of its replicas.
         further_models: columns of models beside the replicas, whose quality alone is measured.
+        value_range: of a regression's labels and predictions, which are measured as shares of it.
     """
     request, ids = _codes(table["request"])
     item, names = _codes(table["item"])
     label = table["label"].to_numpy().astype(np.float64)
     weight = table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
+    gain = 2.0 ** table["grade"].to_numpy().astype(np.float64) - 1 if "grade" in table.column_names else None
     scores = {
         name: table[name].to_numpy().astype(np.float64) for name in chain(*arms.values(), further_models)
     }
+    if value_range is not None:
+        label = value_range.share(label)
+        scores = {name: value_range.share(values) for name, values in scores.items()}
     order = np.lexsort((item, request))
     repeated = np.zeros(len(order), bool)
     repeated[order[1:]] = (np.diff(request[order]) == 0) & (np.diff(item[order]) == 0)
@@ -146,7 +155,7 @@ def measure_shard(
     result = ShardResult(
         {
             "rows": len(label),
-            "positives": int(label.sum()),
+            "positives": int((label > 0).sum()),
             "requests": int(request.max(initial=-1)) + 1,
             "rankable": int((np.bincount(request[rows]) > 1).sum()),
             "repeated": int(repeated.sum()),
@@ -157,9 +166,13 @@ def measure_shard(
         result.counts["weightless"] = int((weight == 0).sum())
     if not len(label):
         return result
-    result.quality = {name: shard_quality(label, score, request, weight) for name, score in scores.items()}
+    result.quality = {
+        name: shard_quality(label, score, request, weight, gain) for name, score in scores.items()
+    }
     if weight is not None:
-        result.unweighted = {name: shard_quality(label, score, request) for name, score in scores.items()}
+        result.unweighted = {
+            name: shard_quality(label, score, request, None, gain) for name, score in scores.items()
+        }
     batches = {
         arm: RequestBatch.from_rows(
             request[rows], item[rows], np.stack([scores[name][rows] for name in columns]), replicas=columns

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ from ranker import __version__, layout
 from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.files import explained, staging
+from ranker.inputs import TrainingTarget, plan
 from ranker.json_text import json_text
+from ranker.scored.scale import ValueRange
 from ranker.training.specs import read_manifest
 
 
@@ -76,7 +79,8 @@ def evaluate(
         (fresh / ".work").mkdir()
         progress("evaluate: fitting a logistic regression for comparison")
         model = fit_baseline(experiment, run)
-        score = ScoreShard(experiment, run, replicas, model, fresh)
+        value_range = ValueRange.parse(plan(experiment, run).target.scale)
+        score = ScoreShard(experiment, run, replicas, model, fresh, value_range)
         graph = options.pipeline()
         _ = (
             graph
@@ -91,10 +95,14 @@ def evaluate(
         if not result.counts["rows"]:
             raise UserError(f"{layout.split_dir(run, 'eval')}: has no rows; data.split must hold some out")
         weighted = experiment.data.weight is not None
-        quality = measure_quality(fresh / "predictions", replicas, result.quality, model, weighted)
+        quality = measure_quality(
+            fresh / "predictions", replicas, result.quality, model, weighted, value_range
+        )
         unweighted = {}
         if weighted:
-            unweighted = measure_quality(fresh / "predictions", replicas, result.unweighted, model, False)
+            unweighted = measure_quality(
+                fresh / "predictions", replicas, result.unweighted, model, False, value_range
+            )
         arms: dict[str, list[TrainedReplica]] = {
             arm: [r for r in replicas if r.arm == arm] for arm in experiment.arms
         }
@@ -119,11 +127,15 @@ def evaluate(
 
 
 def fit_baseline(experiment: Experiment, run: Path) -> LogisticRegression | None:
-    """Fits the logistic regression on the training split, or on a sample of it; None with one class only."""
-    from ranker.inputs import plan
+    """Fits the logistic regression on the training split, or on a sample of it; None with one class only.
+
+    It learns the label, whatever the replicas learn; of a regression there is none.
+    """
     from ranker.training.examples import blocks
 
-    inputs = plan(experiment, run)
+    if experiment.task == "regression":
+        return None
+    inputs = replace(plan(experiment, run), target=TrainingTarget())
     weighted = experiment.data.weight is not None
     rows = linear.take_rows([blocks([path], inputs, weighted) for path in layout.shard_paths(run, "train")])
     if not rows:
@@ -138,6 +150,7 @@ def measure_quality(
     means: Mapping[str, Means],
     model: LogisticRegression | None,
     weighted: bool,
+    value_range: ValueRange | None = None,
 ) -> dict[str, dict[str, float]]:
     """Quality of every model, one column of predictions in memory at a time; `means` are those of all shards."""
     paths = sorted(predictions.glob("*.parquet"))
@@ -147,8 +160,13 @@ def measure_quality(
 
     label, weight = read("label"), read("weight") if weighted else None
     columns = [replica.name for replica in replicas] + ([COLUMN] if model is not None else [])
+
+    def share(values: np.ndarray) -> np.ndarray:
+        return values if value_range is None else value_range.share(values)
+
     return {
-        name: quality_values(means[name], label, score, weight) | calibration_values(label, score, weight)
+        name: quality_values(means[name], label, score, weight, value_range)
+        | calibration_values(share(label), share(score), weight)
         for name in columns
         for score in [read(name)]
     }
@@ -165,7 +183,8 @@ def _describe_baseline(
     model: LogisticRegression | None, quality: Mapping[str, Mapping[str, float]], manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
     if model is None:
-        return {"model": None, "reason": "the training split has no rows or one class only"}
+        reason = "the label has values and no classes, or the training split has no rows or one class only"
+        return {"model": None, "reason": reason}
     train_rows = manifest.get("counts", {}).get("train", model.rows)
     return {
         "model": "logistic regression",

@@ -16,7 +16,14 @@ from pipelines.prepare.clean.join import ReadTable
 from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan
 from pipelines.prepare.read import reading
-from pipelines.prepare.remarks import Limits, Remark, feature_remarks, join_remark, rejected_remark
+from pipelines.prepare.remarks import (
+    Limits,
+    Remark,
+    feature_remarks,
+    join_remark,
+    no_request_remark,
+    rejected_remark,
+)
 from pipelines.prepare.rows import PLACE
 from pipelines.prepare.stages import Directories, Tally, read_batch
 from pipelines.prepare.write import statistics
@@ -27,9 +34,9 @@ from pipelines.prepare.write.vocabulary import TokenSummary
 from ranker.config import Categorical, fingerprint
 from ranker.errors import UserError
 from ranker.json_text import json_text
-from ranker.layout import LABEL, REQUEST, WEIGHT
+from ranker.layout import GRADE, LABEL, REQUEST, WEIGHT
 
-_NOT_BINARY_SHARE = 0.1
+_NO_LABEL_SHARE = 0.1
 
 
 def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -> Manifest:
@@ -51,7 +58,7 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
     results = pickle.loads((work / "results.pickle").read_bytes())
     tally: Tally = Counter()
     for counted in results:
-        if isinstance(counted, Counter):
+        if isinstance(counted, dict):  # some engines hand a Counter on as a plain dict
             tally.update(counted)
     shards = sorted((r for r in results if isinstance(r, Shard)), key=lambda s: (s.split, s.index))
     tokens = [result for result in results if isinstance(result, TokenSummary)]
@@ -65,8 +72,15 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
     remarks = [rejected_remark("events", counts["read"], rejections, split)]
     remarks += [table.remark for table in tables.values()]
     remarks += join_remarks(tables, tally, locator)
-    _check(plan, counts, positives, tally, remarks, limits)
+    train = [shard.label for shard in shards if shard.split == "train" and shard.rows]
+    labels = (
+        min((label.low for label in train), default=0.0),
+        max((label.high for label in train), default=0.0),
+    )
+    _check(plan, counts, labels, tally, remarks, limits)
     described = _write_statistics(plan, counts, shards, tokens, data)
+    if not plan.experiment.data.has_requests:
+        remarks.append(no_request_remark(counts["eval"]))
     remarks += _feature_remarks(plan, described, tally, shards)
     probe_requests = write_probe(list(work.glob("probe-*.parquet")), plan.experiment, data / "probe.parquet")
     manifest = Manifest(
@@ -103,9 +117,11 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
 def _counts(tally: Tally, shards: list[Shard], rejections: Rejections) -> dict[str, int]:
     rows = {split: sum(s.rows for s in shards if s.split == split) for split in ("train", "eval")}
     counts = {"read": tally["good",] + tally["rejected",], **rows, "rejected": tally["rejected",]}
+    if tally["sampled",]:
+        counts["sampled"] = tally["sampled",]
     written = rejections.rows
     if (
-        counts["read"] != counts["train"] + counts["eval"] + counts["rejected"]
+        counts["read"] + tally["sampled",] != counts["train"] + counts["eval"] + counts["rejected"]
         or written != counts["rejected"]
     ):
         raise RuntimeError(f"rows were lost or doubled: {counts}, {written} rejected rows were written")
@@ -115,16 +131,16 @@ def _counts(tally: Tally, shards: list[Shard], rejections: Rejections) -> dict[s
 def _check(
     plan: Plan,
     counts: dict[str, int],
-    positives: dict[str, int],
+    labels: tuple[float, float],
     tally: Tally,
     remarks: list[Remark],
     limits: Limits,
 ) -> None:
     data, path = plan.experiment.data, plan.events[0].file.path
-    if tally["not_binary",] > _NOT_BINARY_SHARE * counts["read"]:
+    if tally["no_label",] > _NO_LABEL_SHARE * counts["read"]:
         raise UserError(
-            f"data.label: must give 0 or 1, for example 'rating >= 4'; {tally['not_binary',]:,} of {counts['read']:,}"
-            f" rows have another value. Received: {data.label!r}"
+            "data.label: must give 0 or 1, or a number between, for example 'rating >= 4' or 'rating / 5';"
+            f" {tally['no_label',]:,} of {counts['read']:,} rows have another value. Received: {data.label!r}"
         )
     if counts["read"] == 0:
         raise UserError(f"{path}: no rows")
@@ -136,10 +152,17 @@ def _check(
     for split in ("train", "eval"):
         if counts[split] == 0:
             raise UserError(f"data.split: no row of {counts['read']:,} fell into the {split} split")
-    if positives["train"] in (0, counts["train"]):
-        value = int(positives["train"] > 0)
+    negatives, items = data.negatives, tally["items",]
+    if negatives is not None and items <= max(negatives.count, negatives.candidates):
         raise UserError(
-            f"data.label: all {counts['train']:,} training rows have label {value}; a model needs both classes."
+            f"data.negatives: the training rows must have more items with a positive than count and candidates. Received:"
+            f" {items:,} items, count={negatives.count}, candidates={negatives.candidates}"
+        )
+    low, high = labels
+    if low == high:
+        raise UserError(
+            f"data.label: all {counts['train']:,} training rows have label {low:g}; a model needs both classes,"
+            " or different soft labels."
             f" Received: {data.label!r}"
         )
 
@@ -196,18 +219,23 @@ def _write_statistics(
     train = [shard for shard in shards if shard.split == "train"]
     features: dict[str, Any] = {}
     for name, feature in plan.experiment.features.items():
-        if isinstance(feature, Categorical):
+        missing = sum(shard.missing.get(name, 0) for shard in train)
+        if isinstance(feature, Categorical) and feature.has_vocabulary:
             (data / "vocabulary" / f"{name}.txt").touch()  # a feature without any value has an empty one
             summary = summaries.get(name, TokenSummary(name, 0, (), 0))
-            missing = sum(shard.missing.get(name, 0) for shard in train)
             features[name] = {
                 "kind": "categorical", "count": counts["train"] - missing, "missing": missing,
                 "cardinality": summary.cardinality, "vocabulary": summary.size,
                 "top": [list(entry) for entry in summary.top],
             }  # fmt: skip
+        elif feature.kind != "numeric":
+            features[name] = {
+                "kind": feature.kind, "count": counts["train"] - missing, "missing": missing, "top": [],
+            }  # fmt: skip
         else:
             features[name] = statistics.merge([s.numeric[name] for s in train if name in s.numeric]).result()
-    described = {"rows": counts["train"], "features": features}
+    label = statistics.merge([shard.label for shard in train]).result()
+    described = {"rows": counts["train"], "label": label, "features": features}
     text = json_text(described, indent=1, ensure_ascii=False)
     (data / "statistics.json").write_text(text + "\n", encoding="utf-8")
     return described
@@ -215,6 +243,8 @@ def _write_statistics(
 
 def _schema(plan: Plan) -> dict[str, str]:
     schema = {LABEL: "float", REQUEST: "bytes"}
+    if plan.experiment.data.grade is not None:
+        schema[GRADE] = "float"
     if plan.experiment.data.weight is not None:
         schema[WEIGHT] = "float"
     for name, column in plan.experiment.columns.items():

@@ -15,8 +15,9 @@ class Manifest:
     """The prepared data.
 
     Attributes:
-        counts: `read`, `train`, `eval`, `rejected`; read = train + eval + rejected.
-        positives: rows with label 1, by split.
+        counts: `read`, `train`, `eval`, `rejected`; read = train + eval + rejected. With `data.negatives` also
+            `sampled`, the negatives that were added: read + sampled = train + eval + rejected.
+        positives: rows with a label above 0, by split.
         fingerprint: of the contents.
         inputs: of the configuration and files they were made from.
         schema: the key of each list in an Example, and its type (`bytes` or `float`).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.prepare.clean import label
+from pipelines.prepare.clean import expressions
 from ranker.config import Experiment, expression
 
 
@@ -45,14 +45,13 @@ def needs(experiment: Experiment) -> Needs:
     numbers: dict[str, str] = {}
     for name, stored in experiment.columns.items():
         key = "data.item" if stored.kind == "identifier" else f"features.{name}"
-        (numbers if stored.kind == "numeric" else text)[name] = key
-    numeric = label.reads_numbers(data.label)
-    for column in expression.columns(data.label):
-        (numbers if column in numeric else text).setdefault(column, "data.label")
-    for name in data.request:
+        (numbers if stored.kind in ("numeric", "time") else text)[name] = key
+    for key, expression_text in data.expressions.items():
+        numeric = expressions.reads_numbers(expression_text)
+        for column in expression.columns(expression_text):
+            (numbers if column in numeric else text).setdefault(column, f"data.{key}")
+    for name in data.request or ():
         text.setdefault(name, "data.request")
-    if data.weight is not None:
-        numbers.setdefault(data.weight, "data.weight")
     if data.split.by == "time":
         numbers.setdefault(str(data.timestamp), "data.timestamp")
     elif data.split.by != "file":

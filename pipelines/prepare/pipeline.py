@@ -1,4 +1,4 @@
-"""The story of `prepare`, top to bottom: read, clean, split, learn the vocabularies, sort, write."""
+"""The story of `prepare`, top to bottom: read, clean, split, learn the vocabularies, draw negatives, sort, write."""
 
 from __future__ import annotations
 
@@ -47,6 +47,10 @@ def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Di
         | "Write vocabulary"
         >> beam.ParDo(stages.WriteVocabulary(experiment, directories.data / "vocabulary"))
     )
+    tallies = [raw.tally, clean.tally, rejected, tokens]
+    if experiment.data.negatives is not None:
+        rows, sampled = rows | "Negatives" >> stages.DrawNegatives(experiment, work)
+        tallies.append(sampled)
     shards = (
         rows
         | "Sort into runs" >> beam.ParDo(stages.WriteRun(experiment, work / "runs"))
@@ -54,7 +58,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, cleaner: Cleaner, directories: Di
         | "Write shard" >> beam.ParDo(stages.WriteShard(experiment, directories))
     )
     (
-        (raw.tally, clean.tally, rejected, tokens, shards)
+        (*tallies, shards)
         | "All results" >> beam.Flatten()
         | "Collect" >> stages.Collect(work / "results.pickle")
     )

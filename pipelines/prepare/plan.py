@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from pipelines.prepare.clean import derive, expectations, label
+from pipelines.prepare.clean import derive, expectations, expressions
 from pipelines.prepare.needs import Needs, needs
 from pipelines.prepare.read import reading, sources
 from pipelines.prepare.read.sources import Opened
@@ -65,10 +65,11 @@ def make_plan(experiment: Experiment) -> Plan:
         UserError: a file or a column is missing, a key joins nothing, or the label can never be computed.
     """
     data, needed = experiment.data, needs(experiment)
-    try:
-        label.check(data.label)
-    except ValueError as error:
-        raise UserError(f"data.label: {error}. Received: {data.label!r}") from None
+    for key, text in data.expressions.items():
+        try:
+            expressions.check(text)
+        except ValueError as error:
+            raise UserError(f"data.{key}: {error}. Received: {text!r}") from None
     expectations.check_config(experiment)
     events = _open_all(experiment, "data.events")
     tables = {
@@ -102,6 +103,7 @@ def make_plan(experiment: Experiment) -> Plan:
     fingerprinted = fingerprint(
         FORMAT, data.model_dump(mode="json", exclude={"root"}), experiment.monitor.requests,
         {name: feature.model_dump(mode="json") for name, feature in experiment.features.items()},
+        experiment.keeps_requests_together, experiment.task,
         [[file.name, file.size, file.stamp] for file in files],
     )  # fmt: skip
     return Plan(experiment, needed, tuple(events), tuple(plans), on_rows, fingerprinted)

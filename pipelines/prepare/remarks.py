@@ -33,7 +33,7 @@ class Remark:
     """One line about the data.
 
     Attributes:
-        subject: `events`, `tables.<name>`, `joins.<name>` or `features.<name>`.
+        subject: `events`, `tables.<name>`, `joins.<name>`, `features.<name>` or a key of the configuration.
         level: `count` or `warning`.
         text: the line, without the subject.
         rows: rows it is about (rejected, unmatched, ...).
@@ -109,6 +109,16 @@ def join_remark(
     return Remark(
         subject, "warning", text + (f"; {hint}" if hint else ""), unmatched, rows, None, example, hint
     )
+
+
+def no_request_remark(rows: int) -> Remark:
+    """Why measures of lists are left out, where nothing tells requests apart; `rows` are the held-out ones."""
+    hint = "name the columns that tell requests apart in data.request"
+    text = (
+        "not set: every row is a request of its own; predictions are compared, and measures of lists (swaps, NDCG, GAUC)"
+        f" are left out; {hint}"
+    )
+    return Remark("data.request", "count", text, rows, rows, None, None, hint)
 
 
 def feature_remarks(
@@ -193,11 +203,8 @@ def suggestion(key: str, example: Mapping[str, Any]) -> str | None:
     kind, _, value = reason.partition(": ")
     value = value[1:-1] if len(value) > 1 and value[0] == value[-1] in "'\"" else value
     value = value.replace("\\\\", "\\")
-    if (
-        kind.endswith(("is not a finite number", "cannot be computed", "is not a time"))
-        or "is not a weight" in kind
-    ):
-        values = re.findall(r"='(.*?)'", value) if kind.startswith("label") else [value]
+    if kind.endswith(("is not a finite number", "cannot be computed", "is not a time")):
+        values = re.findall(r"='(.*?)'", value) if kind.endswith("cannot be computed") else [value]
         for text_value in (text_value.replace("\\\\", "\\") for text_value in values):
             if text_value.strip() in NULL_MARKERS:
                 return f"if that means missing, set {key}.null_values: ['{text_value}']"
@@ -257,7 +264,7 @@ def _constant(entry: Mapping[str, Any]) -> Any:
     """The only value of a feature, or None."""
     if entry["kind"] == "numeric":
         return entry["min"] if entry["count"] and entry["min"] == entry["max"] else None
-    return entry["top"][0][0] if entry["cardinality"] == 1 else None
+    return entry["top"][0][0] if entry.get("cardinality") == 1 else None
 
 
 def _is_coarse(entry: Mapping[str, Any]) -> bool:

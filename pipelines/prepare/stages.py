@@ -16,6 +16,13 @@ import pyarrow as pa
 
 from pipelines.prepare.clean.cleaner import Cleaned, Cleaner
 from pipelines.prepare.clean.expectations import count_violations
+from pipelines.prepare.clean.negatives import (
+    MergeItems,
+    positive_items,
+    read_items,
+    with_negatives,
+    write_items,
+)
 from pipelines.prepare.order import runs
 from pipelines.prepare.order.threshold import is_held_out, threshold
 from pipelines.prepare.plan import Plan
@@ -182,6 +189,51 @@ class WriteVocabulary(beam.DoFn):
             summary = write_vocabulary(name, counts, feature, self._directory / f"{name}.txt")
             count("tokens", summary.size)
             yield summary
+
+
+class AddNegatives(beam.DoFn):
+    """Example rows, and the negatives of the positives among them; counts go to `tally`."""
+
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
+
+    def process(self, rows: pa.RecordBatch, items: str) -> Iterator[Any]:
+        """Adds those of one batch; `items` is the file with the items of all training rows."""
+        if not items:  # the end of the run says that there are too few
+            yield rows
+            return
+        total = 0
+        for batch in with_negatives(rows, read_items(items), self._experiment):
+            total += batch.num_rows
+            yield batch
+        count("sampled", total - rows.num_rows)
+        yield beam.pvalue.TaggedOutput("tally", Counter({("sampled",): total - rows.num_rows}))
+
+
+class DrawNegatives(beam.PTransform):
+    """Adds negatives to example rows; gives the rows, and tallies."""
+
+    def __init__(self, experiment: Experiment, directory: Path):
+        super().__init__()
+        self._experiment = experiment
+        self._path = directory / "items.arrow"
+
+    def expand(self, rows: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+        """Gathers the items of all training rows, then draws."""
+        experiment = self._experiment
+        items = (
+            rows
+            | "Positive items" >> beam.Map(positive_items, experiment)
+            | "Merge items" >> beam.CombineGlobally(MergeItems(experiment.item))
+            | "Write items" >> beam.Map(write_items, self._path)
+        )
+        drawn = rows | "Draw" >> beam.ParDo(
+            AddNegatives(experiment), beam.pvalue.AsSingleton(items)
+        ).with_output_types(pa.RecordBatch, tally=Counter).with_outputs("tally", main="rows")
+        counted = items | "Count items" >> beam.Map(
+            lambda path: Counter({("items",): len(read_items(path)) if path else 0})
+        )
+        return drawn.rows, (drawn.tally, counted) | "Tallies" >> beam.Flatten()
 
 
 class WriteRun(beam.DoFn):

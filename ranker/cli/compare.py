@@ -33,7 +33,9 @@ def compare(
         typer.Option(help="The column of scores; with one file, repeat it: a column a model."),
     ] = None,
     label: Annotated[str | None, typer.Option(help="The column of labels, 0 or 1.")] = None,
-    scale: Annotated[str, typer.Option(help="What scores are: probability, logit, order, or auto.")] = "auto",
+    scale: Annotated[
+        str, typer.Option(help="What scores are: probability, logit, range:LOW:HIGH, order, or auto.")
+    ] = "auto",
     k: Annotated[int, typer.Option(min=1, help="How deep the top of a list is.")] = 10,
     budget: Annotated[
         list[str] | None,

@@ -63,7 +63,9 @@ ModelName = Annotated[str | None, typer.Option(help="The model's name on its ser
 Item = Annotated[str | None, typer.Option(help="The feature that identifies a candidate.")]
 Signature = Annotated[str | None, typer.Option(help="The signature that scores rows.")]
 OutputName = Annotated[str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")]
-Scale = Annotated[str | None, typer.Option(help="What scores are: probability, logit or order.")]
+Scale = Annotated[
+    str | None, typer.Option(help="What scores are: probability, logit, range:LOW:HIGH or order.")
+]
 JsonRequest = Annotated[
     str | None,
     typer.Option(metavar="JSON", help='Of json+http: the request; default {"instances": "$rows"}.'),
@@ -214,14 +216,17 @@ def _without_none(**options: str | None) -> dict[str, str]:
 
 def _model_call(run_dir: Path | None, model_name: str | None, call: dict[str, str]) -> ModelCall:
     """How the gate's models are asked: as the run directory says, with what is given instead."""
-    from serving.run_directory import experiment_of
+    from serving.run_directory import experiment_of, identity
     from serving.targets.scoring import ModelCall
 
     options = call | _without_none(model_name=model_name)
     if run_dir is None:
         return ModelCall(**options)
     experiment = experiment_of(run_dir)
-    return ModelCall(**{"model_name": experiment.serving.model_name, "item": experiment.item} | options)
+    defaults = {"model_name": experiment.serving.model_name, "item": experiment.item}
+    if experiment.task == "regression":
+        defaults["scale"] = identity(run_dir, experiment.deployed_arm, 0)["scale"]
+    return ModelCall(**(defaults | options))
 
 
 def _probe_path(run_dir: Path | None, probe_file: Path | None) -> Path:

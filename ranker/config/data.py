@@ -268,6 +268,19 @@ class Item(Section):
     """Whether it is one of the features. `false`: an id that nothing is learnt from."""
 
 
+class Negatives(Section):
+    """Rows with label 0 for a log of positives, made of the items of the training rows."""
+
+    count: Annotated[int, Field(ge=1, le=10_000, examples=[4])]
+    """How many for each positive to train on."""
+    candidates: Annotated[int, Field(ge=1, le=100_000, examples=[100])] = 100
+    """How many for each held-out positive, which they share a list with."""
+    by: Annotated[Literal["uniform", "popularity"], Field(examples=["popularity"])] = "uniform"
+    """Whether each item is as likely as any other, or in proportion to its positives."""
+    seed: Annotated[int, Field(ge=0, examples=[1])] = 0
+    """Another number gives other draws."""
+
+
 class Expectation(Section):
     """What a feature's values must satisfy, or `prepare` refuses the log."""
 
@@ -309,13 +322,20 @@ class Data(Section):
         Field(examples=[{"year": {"extract": "date", "pattern": "^([0-9]{4})"}}]),
     ] = {}
     """Columns to make from others, after the joins."""
-    label: Annotated[str, Field(examples=["rating >= 4"])]
-    """An expression over columns that gives 0 or 1, or true or false: comparisons, `and`, `or`, `not`, `in`, `+ - * /`.
-    A column whose name is no plain word stands in backticks."""
-    weight: Annotated[Column | None, Field(examples=["weight"])] = None
-    """A column of sample weights, finite and at least 0."""
-    request: Annotated[tuple[Column, ...], Field(min_length=1, examples=[["session_id"]])]
-    """The columns that tell requests apart: rows of one request are ranked against each other."""
+    label: Annotated[str | None, Field(examples=["rating >= 4"])] = None
+    """An expression over columns that gives 0 or 1, or true or false, or (a soft label) a number between: comparisons,
+    `and`, `or`, `not`, `in`, `+ - * /`. A column whose name is no plain word stands in backticks. With `negatives` it may be
+    missing: every row is a positive then."""
+    grade: Annotated[str | None, Field(examples=["rating"])] = None
+    """An expression that gives how good a row is, from 0 to 30: NDCG then has the gains 2^grade - 1, while all other
+    measures keep to `label`."""
+    weight: Annotated[str | None, Field(examples=["1 / propensity"])] = None
+    """An expression that gives a row's weight, finite and at least 0."""
+    negatives: Annotated[Negatives | None, Field(examples=[{"count": 4, "by": "popularity"}])] = None
+    """Negatives to draw for the rows with a label above 0, each of which becomes a request of its own with its negatives."""
+    request: Annotated[tuple[Column, ...] | None, Field(min_length=1, examples=[["session_id"]])] = None
+    """The columns that tell requests apart: rows of one request are ranked against each other. Without it every row is a
+    request of its own: predictions are compared, measures of lists (swaps, NDCG, GAUC) are left out."""
     item: Annotated[Item | None, Field(examples=[{"column": "doc", "feature": False}])] = None
     """What identifies a candidate: a feature by its name (`item: item_id`), or a column that is none. Without it, the first
     single-valued categorical feature with role `item`."""
@@ -343,11 +363,23 @@ class Data(Section):
     def _item_by_name(cls, value: Any) -> Any:
         return {"column": value} if isinstance(value, str) else value
 
-    @field_validator("label")
+    @field_validator("label", "grade", "weight")
     @classmethod
-    def _label_parses(cls, value: str) -> str:
-        expression.parse(value)
+    def _expression_parses(cls, value: str | None) -> str | None:
+        if value is not None:
+            expression.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> Data:
+        if self.label is None and self.negatives is None:
+            raise ValueError("label: required key is missing; a log of positives needs negatives")
+        return self
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether several rows may belong to one request."""
+        return self.request is not None or self.negatives is not None
 
     @model_validator(mode="after")
     def _time_split_has_timestamp(self) -> Data:
@@ -356,6 +388,17 @@ class Data(Section):
         if self.time_format is not None:
             _check_time_format(self.time_format)
         return self
+
+    @property
+    def stored_values(self) -> tuple[str, ...]:
+        """What an example holds of a row's values: `label`, and `grade` and `weight` where they are set."""
+        return ("label", *(key for key in self.expressions if key != "label"))
+
+    @property
+    def expressions(self) -> dict[str, str]:
+        """The expressions over columns by their keys: `label`, `grade` and `weight` where they are set."""
+        texts = {"label": self.label, "grade": self.grade, "weight": self.weight}
+        return {key: text for key, text in texts.items() if text is not None}
 
     def locate(self, path: str) -> str:
         """A source's path as the filesystem knows it: URIs and absolute paths as they are, others from `root`."""

@@ -28,9 +28,12 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("data.split (by: column)", data.ColumnSplit),
     ("data.split (by: file)", data.FileSplit),
     ("data.item", data.Item),
+    ("data.negatives", data.Negatives),
     ("data.expectations.NAME", data.Expectation),
     ("features.NAME (kind: categorical)", features.Categorical),
     ("features.NAME (kind: numeric)", features.Numeric),
+    ("features.NAME (kind: time)", features.TimeFeature),
+    ("features.NAME (kind: sequence)", features.SequenceFeature),
     ("model", model.Model),
     ("model.activation", model.ActivationSpec),
     ("training", training.Training),
@@ -46,6 +49,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
 )
 """Where a section stands in the file, and its model."""
 
+_ROLE = "`context` if a request has one value, `item` if each candidate has its own."
 _TRAINING_ONLY = (
     "The model learns from the column but is served, and evaluated, without it, as the position in a list shown; every"
     " tenth training row has it missing, so that the model knows that case."
@@ -53,6 +57,10 @@ _TRAINING_ONLY = (
 
 MEANINGS: dict[str, tuple[str, Any]] = {
     "Experiment.name": ("The experiment's name; reports and deployments carry it.", "movielens-100k"),
+    "Experiment.task": (
+        "`classification`: the model gives the label's probability. `regression`: it gives its value (squared error).",
+        "regression",
+    ),
     "Experiment.data": ("Where the rows come from and what they mean.", {"events": {"path": "events.csv"}}),
     "Experiment.features": (
         "The columns that the model sees, by name. A range of numbers stands for one feature each (`f1..f300`).",
@@ -72,10 +80,7 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Experiment.serving": ("Where the replicas serve.", {"base_port": 8500}),
     "Experiment.monitor": ("How closely they are watched.", {"interval": "60s"}),
     "Categorical.kind": ("The kind of feature: an identity, embedded.", "categorical"),
-    "Categorical.role": (
-        "`context` if a request has one value, `item` if each candidate has its own.",
-        "item",
-    ),
+    "Categorical.role": (_ROLE, "item"),
     "Categorical.training_only": (_TRAINING_ONLY, True),
     "Categorical.multivalued": (
         "What separates the values of a column that holds several; null for one value.",
@@ -88,12 +93,14 @@ MEANINGS: dict[str, tuple[str, Any]] = {
         100000,
     ),
     "Categorical.oov_buckets": ("Embeddings that unknown values share.", 8),
+    "Categorical.hash_buckets": (
+        "Values are hashed to so many embeddings (FarmHash, as `tf.strings.to_hash_bucket_fast`) instead of being listed in"
+        " a vocabulary; null for a vocabulary.",
+        100000,
+    ),
     "Categorical.embedding_dim": ("Length of its embeddings; null for `model.embedding_dim`.", 8),
     "Numeric.kind": ("The kind of feature: a number.", "numeric"),
-    "Numeric.role": (
-        "`context` if a request has one value, `item` if each candidate has its own.",
-        "context",
-    ),
+    "Numeric.role": (_ROLE, "context"),
     "Numeric.training_only": (_TRAINING_ONLY, True),
     "Numeric.transform": (
         "`standardize`: (x - mean) / deviation. `log1p`: sign(x) log(1 + abs(x)), then standardised. `buckets`: an"
@@ -102,6 +109,29 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     ),
     "Numeric.buckets": ("Buckets of `transform: buckets`.", 20),
     "Numeric.embedding_dim": ("Length of the buckets' embeddings; null for `model.embedding_dim`.", 8),
+    "TimeFeature.kind": ("The kind of feature: a time.", "time"),
+    "TimeFeature.role": (_ROLE, "context"),
+    "TimeFeature.training_only": (_TRAINING_ONLY, True),
+    "TimeFeature.parts": (
+        "What is embedded of it: the hour of the day, the day of the week.",
+        ["hour", "weekday"],
+    ),
+    "TimeFeature.utc_offset": ("Hours that are added before the parts are taken; times are UTC.", 1),
+    "TimeFeature.embedding_dim": ("Length of the parts' embeddings; null for `model.embedding_dim`.", 4),
+    "SequenceFeature.kind": (
+        "The kind of feature: a list of another feature's values, oldest first.",
+        "sequence",
+    ),
+    "SequenceFeature.role": (_ROLE, "context"),
+    "SequenceFeature.training_only": (_TRAINING_ONLY, True),
+    "SequenceFeature.of": ("The feature whose embeddings it shares.", "item_id"),
+    "SequenceFeature.separator": ("What stands between the values.", "|"),
+    "SequenceFeature.last": ("So many of the last values count.", 20),
+    "SequenceFeature.pool": (
+        "`mean` of the values' embeddings, or `attention`: their mean weighted by the softmax of their products with the"
+        " candidate's embedding, over the root of its length.",
+        "attention",
+    ),
     "Model.embedding_dim": ("Length of the embeddings.", 32),
     "Model.embedding_stddev": (
         "Standard deviation of the embeddings' initial values; 0 starts them at zero.",
@@ -123,6 +153,11 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Training.max_epochs": ("The most epochs that `epochs: auto` may choose.", 20),
     "Training.patience": ("Epochs without a lower loss after which `epochs: auto` stops looking.", 3),
     "Training.validation": ("Share of the training rows on which `epochs: auto` measures the loss.", 0.1),
+    "Training.loss": (
+        "`pointwise`: cross-entropy of each row. `pairwise`: logistic loss of pairs of a request's rows (RankNet)."
+        " `listwise`: cross-entropy of the softmax over a request's rows.",
+        "pairwise",
+    ),
     "Training.batch_size": ("Rows of one step.", 1024),
     "Training.shuffle_window": (
         "How many rows a row may move from the base order; 1 keeps the order, `full` is any permutation.",

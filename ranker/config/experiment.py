@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from ranker.config.base import Name, Section
 from ranker.config.data import Data
 from ranker.config.deployment import Monitor, Serving
-from ranker.config.features import Categorical, Feature, Identifier, RawColumn
+from ranker.config.features import Categorical, Feature, Identifier, RawColumn, SequenceFeature
 from ranker.config.mitigation import Mitigation
 from ranker.config.model import Model
 from ranker.config.training import Replicas, Training
@@ -23,6 +23,7 @@ class Experiment(Section):
     """A validated experiment. `arms` are recipes under comparison, as overrides; the first is deployed."""
 
     name: Name
+    task: Literal["classification", "regression"] = "classification"
     data: Data
     features: dict[Name, Feature]
     model: Model = Model()
@@ -58,10 +59,45 @@ class Experiment(Section):
         if not self.arms:
             raise ValueError("arms: must name at least one arm, for example {smelu: {}}")
         self._check_item()
+        self._check_loss()
+        self._check_sequences()
         for column in self.monitor.slices:
             if column not in self.features or self.features[column].training_only:
                 raise ValueError(f"monitor.slices: must name features that are served. Received: {column!r}")
         return self
+
+    def _check_sequences(self) -> None:
+        for name, feature in self.features.items():
+            if not isinstance(feature, SequenceFeature):
+                continue
+            shared = self.features.get(feature.of)
+            if not isinstance(shared, Categorical) or shared.multivalued or shared.training_only:
+                raise ValueError(
+                    f"features.{name}.of: must name a single-valued categorical feature that is served."
+                    f" Received: {feature.of!r}"
+                )
+
+    def _check_loss(self) -> None:
+        training, is_regression = self.training, self.task == "regression"
+        loss = "regression" if is_regression else training.loss
+        if is_regression and self.data.negatives is not None:
+            raise ValueError("data.negatives: have label 0, and are no rows of a regression")
+        if is_regression and training.compares_rows:
+            raise ValueError(f"training.loss: must be pointwise for a regression. Received: {training.loss}")
+        if is_regression and training.distribution != "none":
+            raise ValueError(
+                f"training.distribution: must be none for a regression. Received: {training.distribution}"
+            )
+        if training.compares_rows and not self.data.has_requests:
+            raise ValueError(
+                f"training.loss: {loss} compares the rows of a request, and data.request is not set"
+            )
+        mitigation = None if self.mitigation is None else self.mitigation.name
+        if loss != "pointwise" and mitigation not in (None, "ensemble", "self_ensemble"):
+            raise ValueError(
+                f"mitigation: {mitigation} mixes labels with probabilities, which {loss} has none of; it must be ensemble"
+                f" or self_ensemble. Received: {mitigation}"
+            )
 
     def _check_item(self) -> None:
         if self.data.item is not None and not self.data.item.feature:
@@ -88,6 +124,11 @@ class Experiment(Section):
         return ""
 
     @property
+    def keeps_requests_together(self) -> bool:
+        """Whether the rows of a request stand together in the training rows: an arm's loss compares them."""
+        return any(self.arm(name).training.compares_rows for name in self.arms)
+
+    @property
     def columns(self) -> dict[str, RawColumn]:
         """What an example holds of a row beside its label: the features, and the item where it is none."""
         columns: dict[str, RawColumn] = dict(self.features)
@@ -99,6 +140,17 @@ class Experiment(Section):
     def served_columns(self) -> dict[str, RawColumn]:
         """What a client sends: the columns but those that are for training only."""
         return {name: column for name, column in self.columns.items() if not column.training_only}
+
+    @property
+    def separators(self) -> dict[str, str]:
+        """What joins the values of the served columns that hold several."""
+        texts = {
+            name: column.separator
+            if isinstance(column, SequenceFeature)
+            else getattr(column, "multivalued", None)
+            for name, column in self.served_columns.items()
+        }
+        return {name: text for name, text in texts.items() if text}
 
     @property
     def context_features(self) -> tuple[str, ...]:

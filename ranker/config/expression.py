@@ -1,7 +1,7 @@
-"""The label expression: a small, safe language over columns.
+"""Expressions of labels, grades and weights: a small, safe language over columns.
 
-A label is written as one would say it: `rating >= 4`, `clicked`, `rating >= 4 and not skipped`,
-`(watched / length) > 0.5`, `event in ("click", "buy")`. It is Python's expression syntax restricted to columns, numbers,
+One is written as one would say it: `rating >= 4`, `clicked`, `rating >= 4 and not skipped`, `(watched / length) > 0.5`,
+`event in ("click", "buy")`, `rating / 5`, `1 / propensity`. It is Python's expression syntax restricted to columns, numbers,
 strings, `true`/`false`, comparisons, `and`/`or`/`not`, `in` and the four operations; nothing is ever executed. A column
 whose name is no plain word stands in backticks: `` `Item rating` >= 4``. This module parses and checks; `pipelines`
 evaluates the tree on Arrow columns.
@@ -23,7 +23,7 @@ _QUOTED_NAME = re.compile(r"`([^`]+)`")
 
 
 def parse(text: str) -> ast.expr:
-    """Parses a label expression into a tree of allowed nodes.
+    """Parses an expression into a tree of allowed nodes.
 
     Args:
         text: the expression, for example `rating >= 4`.
@@ -44,7 +44,10 @@ def parse(text: str) -> ast.expr:
         tree = _Names(names).visit(ast.parse(_QUOTED_NAME.sub(plain, text).strip(), mode="eval"))
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ValueError(f"must be an expression over columns such as 'rating >= 4' ({reason})") from None
+        raise ValueError(
+            f"must be an expression over columns such as 'rating >= 4' ({reason}); a column whose name is no plain"
+            " word stands in backticks"
+        ) from None
     for node in ast.walk(tree):
         if not isinstance(node, _ALLOWED):
             raise ValueError(

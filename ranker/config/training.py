@@ -8,6 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from ranker.config.base import Section
 
+MAX_COMPARED_ROWS = 4096
+"""Rows of a batch in which a loss compares rows: its memory grows with their square."""
+
 
 class Optimizer(Section):
     """An optimizer by name, with Keras' formulas.
@@ -43,6 +46,10 @@ class Optimizer(Section):
 class Training(Section):
     """One replica's training.
 
+    `loss`: `pointwise`, the cross-entropy of each row; `pairwise`, the logistic loss of pairs of a request's rows
+    (RankNet); `listwise`, the cross-entropy of the softmax over a request's rows. The last two learn `data.grade` where it
+    is set, keep the rows of a request together, and give scores that order and are no probabilities of the label.
+
     `epochs: auto`: before the replicas, a pilot of the deployed arm trains with seeds of its own on all training rows
     but the share `validation` of them, for at most `max_epochs`, until `patience` epochs have not lowered the loss of
     those rows. The epoch with the lowest loss is the number of epochs of every replica of every arm, each on all
@@ -61,6 +68,7 @@ class Training(Section):
     max_epochs: Annotated[int, Field(ge=1)] = 50
     patience: Annotated[int, Field(ge=1)] = 3
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    loss: Literal["pointwise", "pairwise", "listwise"] = "pointwise"
     batch_size: Annotated[int, Field(ge=1)] = 256
     shuffle_window: Annotated[int, Field(ge=1)] | Literal["full"] = 256
     reshuffle: bool = False
@@ -79,6 +87,28 @@ class Training(Section):
                 "epochs must be a number where distribution is 'multi_worker'. Received: epochs=auto"
             )
         return self
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Training:
+        if self.compares_rows and self.distribution != "none":
+            raise ValueError(
+                f"loss must be pointwise where distribution is 'multi_worker'. Received: {self.loss}"
+            )
+        if self.compares_rows and self.reshuffle:
+            raise ValueError(
+                f"reshuffle must be false where the loss is {self.loss}: the rows of a request stand together. Received: true"
+            )
+        if self.compares_rows and self.batch_size > MAX_COMPARED_ROWS:
+            raise ValueError(
+                f"batch_size must be at most {MAX_COMPARED_ROWS} where the loss is {self.loss}: each row meets all of its"
+                f" batch. Received: {self.batch_size}"
+            )
+        return self
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether the loss compares the rows of a request."""
+        return self.loss != "pointwise"
 
     @property
     def count_of_epochs(self) -> int:

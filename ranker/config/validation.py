@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from ranker.errors import UserError
 
 _CLOSE = 0.75  # from which two keys are taken for one with a slip
+_TABLES_BY_NAME = frozenset({"features", "tables", "derive", "expectations", "arms"})
+"""Keys whose entries have names that the user chose."""
 _UNION_TAGS = frozenset({
-    "categorical", "numeric", "time", "hash", "column", "file", "Flags", "Extract",
+    "categorical", "numeric", "sequence", "time", "hash", "column", "file", "Flags", "Extract",
     "ensemble", "self_ensemble", "codistillation", "distillation", "anchor",
 })  # fmt: skip
 
@@ -54,11 +56,12 @@ def explain(error: ValidationError, keys: Collection[str] = ()) -> str:
 
 def _mistake(details: Any, keys: Collection[str]) -> str:
     location = ""
-    for part in details["loc"]:
+    for before, part in zip(("", *details["loc"]), details["loc"], strict=False):
         if isinstance(part, int):
             location += f"[{part}]"
-        # pydantic puts the branch it tried ('delimited', 'Flags', 'time', ...) into the path; a user never wrote it.
-        elif part not in _UNION_TAGS and "[" not in part:
+        # pydantic puts the branch it tried ('delimited', 'Flags', 'time', ...) into the path; a user never wrote it. A name
+        # that the user chose may be the same word.
+        elif before in _TABLES_BY_NAME or (part not in _UNION_TAGS and "[" not in part):
             location += f".{part}" if location else part
     prefix = f"{location}: " if location else ""
     if details["type"] == "missing":

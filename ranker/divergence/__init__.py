@@ -11,7 +11,7 @@ Two models, one function a measure, on scores [K] or [n, K]:
     swap rates: top1_swap, set_churn, pair_inversion, visible_inversion, adjacent_swap, slot_change, rbo_ext,
         kendall_topk, med_dcg, tie_share
     cost: consensus_regret, replica_regret, consensus
-Ranking quality with labels, weighted or not: auc, logloss, ranking_loss, gauc, ndcg, calibration, ece.
+Ranking quality with labels, weighted or not: auc, logloss, ranking_loss, gauc, ndcg, calibration, ece; of values rmse, mae.
 What a measure is: `CATALOGUE`, `definition`, `Definition`.
 
 Uncertainty: `Interval`, wilson, measure_interval, `PairedDifference`, `RatioDifference`, difference, standing (an interval
@@ -68,7 +68,7 @@ from ranker.divergence.prediction import (
     rpd_ratio,
     rpd_sym,
 )
-from ranker.divergence.quality import auc, calibration, ece, gauc, logloss, ndcg, ranking_loss
+from ranker.divergence.quality import auc, calibration, ece, gauc, logloss, mae, ndcg, ranking_loss, rmse
 from ranker.divergence.regret import consensus, consensus_regret, replica_regret
 from ranker.divergence.requests import RequestBatch
 from ranker.divergence.sequence import confidence_sequence
@@ -139,6 +139,7 @@ __all__ = [
     "kendall_topk",
     "level",
     "logloss",
+    "mae",
     "measure_design",
     "measure_interval",
     "measure_requests",
@@ -160,6 +161,7 @@ __all__ = [
     "replica_effects",
     "replica_regret",
     "replicas_then_pairs",
+    "rmse",
     "rpd_ratio",
     "rpd_sym",
     "set_churn",

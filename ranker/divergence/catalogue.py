@@ -314,13 +314,35 @@ _ALL = (
         source='Good, "Rational decisions", 1952.',
     ),
     _quality(
+        "rmse",
+        quality.rmse,
+        "label's unit",
+        bounds=(0.0, math.inf),
+        title="Root of the mean squared error of values that a regression predicts, in the label's unit.",
+        formula="rmse = sqrt(mean (p - y)^2); with weights the weighted mean",
+        range=(
+            "[0, infinity). 0: every value is right. The label's standard deviation: no better than its mean."
+        ),
+        source="TFRS' ranking tutorial, `RootMeanSquaredError`.",
+    ),
+    _quality(
+        "mae",
+        quality.mae,
+        "label's unit",
+        bounds=(0.0, math.inf),
+        title="Mean absolute error of values that a regression predicts, in the label's unit.",
+        formula="mae = mean |p - y|; with weights the weighted mean",
+        range="[0, infinity). 0: every value is right.",
+        source="Willmott and Matsuura, 2005.",
+    ),
+    _quality(
         "ranking_loss",
         quality.ranking_loss,
         "nats",
         bounds=(0.0, 32.3),
-        title="Pairwise logistic loss over (positive, negative) pairs, the mean over requests that have both.",
+        title="Pairwise logistic loss over pairs of a higher and a lower label, the mean over requests that have one.",
         formula=(
-            "ranking_loss = mean_n mean_(i positive, j negative of n) ln(1 + exp(l_j - l_i)), l "
+            "ranking_loss = mean_n mean_(i, j of n with y_i > y_j) ln(1 + exp(l_j - l_i)), l "
             "log-odds; with weights a pair counts w_i w_j, a request the mean weight of its rows"
         ),
         range="[0, 32.3]. 0: positives far above negatives. ln 2 = 0.693: all equal.",

@@ -1,11 +1,12 @@
 """Ranking quality of one model against labels. Report mean and deviation over replicas, never one run.
 
-Labels are 0 or 1 (for `ndcg` any gain >= 0), scores are probabilities, one entry a row [R]; `request` groups
-rows. `weight` (finite, >= 0, default 1) says how much a row counts; rows of weight 0 take no part. Only the ratios of
-weights matter. All are nan where undefined (one class only).
+Labels are 0 or 1, or soft: a label y between counts as y of a positive and 1 - y of a negative with one score (for `ndcg`
+any gain >= 0). Scores are probabilities, one entry a row [R]; `request` groups rows. `weight` (finite, >= 0, default 1)
+says how much a row counts; rows of weight 0 take no part. Only the ratios of weights matter. All are nan where undefined
+(one class only).
 
 Raises:
-    UserError: (all) lengths differ, a label is not 0 or 1, a score is not a probability, a weight is not finite or < 0.
+    UserError: (all) lengths differ, a label is outside [0, 1], a score is not a probability, a weight is not finite or < 0.
 """
 
 import math
@@ -53,6 +54,8 @@ def auc_components(labels: ArrayLike, scores: ArrayLike, request: ArrayLike) -> 
         [0.25, -0.25]
     """
     y, p, _, code = _checked(labels, scores, None, request)
+    if ((y != 0) & (y != 1)).any():
+        raise UserError(f"`labels` must be 0 or 1. Received: {y[(y != 0) & (y != 1)][0]}")
     count = int(code.max(initial=-1)) + 1
     positive = y > 0
     high, low = np.sort(p[positive]), np.sort(p[~positive])
@@ -86,11 +89,50 @@ def logloss(labels: ArrayLike, scores: ArrayLike, *, weight: ArrayLike | None = 
     return float(np.average(row_logloss(y, p), weights=w)) if len(y) else math.nan
 
 
+def rmse(labels: ArrayLike, scores: ArrayLike, *, weight: ArrayLike | None = None) -> float:
+    """Root of the mean squared error of values that a regression predicts, in the label's unit.
+
+    Formula: rmse = sqrt(mean (p - y)^2); with weights the weighted mean
+    Range: [0, infinity). 0: every value is right. The label's standard deviation: no better than its mean.
+    Source: TFRS' ranking tutorial, `RootMeanSquaredError`.
+
+    Example:
+        >>> rmse([1, 5], [2, 5])
+        0.7071067811865476
+    """
+    errors, w = _errors(labels, scores, weight)
+    return math.sqrt(np.average(np.square(errors), weights=w)) if w.any() else math.nan
+
+
+def mae(labels: ArrayLike, scores: ArrayLike, *, weight: ArrayLike | None = None) -> float:
+    """Mean absolute error of values that a regression predicts, in the label's unit.
+
+    Formula: mae = mean |p - y|; with weights the weighted mean
+    Range: [0, infinity). 0: every value is right.
+    Source: Willmott and Matsuura, 2005.
+
+    Example:
+        >>> mae([1, 5], [2, 5])
+        0.5
+    """
+    errors, w = _errors(labels, scores, weight)
+    return float(np.average(np.abs(errors), weights=w)) if w.any() else math.nan
+
+
+def _errors(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None) -> tuple[Array, Array]:
+    y, p = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if y.ndim != 1 or y.shape != p.shape or not (np.isfinite(y).all() and np.isfinite(p).all()):
+        raise UserError(
+            f"`labels` and `scores` must be [R] each, finite. Received: shapes {y.shape} and {p.shape}"
+        )
+    return p - y, np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
+
+
 def row_logloss(labels: ArrayLike, scores: ArrayLike) -> Array:
     """Negative log-likelihood of each row, in nats, float64 [R]; see `logloss`."""
     y, p, _, _ = _checked(labels, scores, None)
     p = np.clip(p, LOGIT_LIMIT, 1 - LOGIT_LIMIT)
-    return np.asarray(-np.log(np.where(y > 0, p, 1 - p)))
+    return np.asarray(-(y * np.log(p) + (1 - y) * np.log(1 - p)))
 
 
 def calibration(labels: ArrayLike, scores: ArrayLike, *, weight: ArrayLike | None = None) -> float:
@@ -135,9 +177,9 @@ def ece(labels: ArrayLike, scores: ArrayLike, *, weight: ArrayLike | None = None
 def ranking_loss(
     labels: ArrayLike, scores: ArrayLike, request: ArrayLike, *, weight: ArrayLike | None = None
 ) -> float:
-    """Pairwise logistic loss over (positive, negative) pairs, the mean over requests that have both.
+    """Pairwise logistic loss over pairs of a higher and a lower label, the mean over requests that have one.
 
-    Formula: ranking_loss = mean_n mean_(i positive, j negative of n) ln(1 + exp(l_j - l_i)), l log-odds; with weights
+    Formula: ranking_loss = mean_n mean_(i, j of n with y_i > y_j) ln(1 + exp(l_j - l_i)), l log-odds; with weights
         a pair counts w_i w_j, a request the mean weight of its rows
     Range: [0, 32.3]. 0: positives far above negatives. ln 2 = 0.693: all equal.
     Source: RankNet, Burges et al., "Learning to rank using gradient descent", 2005.
@@ -148,21 +190,25 @@ def ranking_loss(
     """
     y, p, w, code = _checked(labels, scores, weight, request)
     count = int(code.max(initial=-1)) + 1
-    order = np.lexsort((-y, code))  # a request's positives first
+    order = np.lexsort((-y, code))  # a request's highest labels first
     y, code, logits, w = y[order], code[order], logit(p[order]), w[order]
-    positives = np.bincount(code, weights=y, minlength=count).astype(np.int64)
     sizes = np.bincount(code, minlength=count)
-    first_negative = np.cumsum(sizes) - sizes + positives
-    rivals = (sizes - positives)[code] * (y > 0)  # negatives that each positive meets
+    is_new = np.ones(len(y), dtype=bool)
+    is_new[1:] = (y[1:] != y[:-1]) | (code[1:] != code[:-1])
+    ends = np.append(np.flatnonzero(is_new)[1:], len(y))
+    first_rival = (
+        ends[np.cumsum(is_new) - 1] if len(y) else np.zeros(0, np.int64)
+    )  # the first of a lower label
+    rivals = np.cumsum(sizes)[code] - first_rival
     loss, pairs = np.zeros(count), np.zeros(count)
     for rows in _runs(rivals):
-        positive = np.repeat(rows, rivals[rows])
-        step = np.arange(len(positive)) - np.repeat(np.cumsum(rivals[rows]) - rivals[rows], rivals[rows])
-        negative = first_negative[code[positive]] + step
-        pair_weight = w[positive] * w[negative]
-        gap = np.logaddexp(0.0, logits[negative] - logits[positive])
-        loss += np.bincount(code[positive], weights=gap * pair_weight, minlength=count)
-        pairs += np.bincount(code[positive], weights=pair_weight, minlength=count)
+        higher = np.repeat(rows, rivals[rows])
+        step = np.arange(len(higher)) - np.repeat(np.cumsum(rivals[rows]) - rivals[rows], rivals[rows])
+        lower = first_rival[higher] + step
+        pair_weight = w[higher] * w[lower]
+        gap = np.logaddexp(0.0, logits[lower] - logits[higher])
+        loss += np.bincount(code[higher], weights=gap * pair_weight, minlength=count)
+        pairs += np.bincount(code[higher], weights=pair_weight, minlength=count)
     both = pairs > 0
     weights = np.bincount(code, weights=w, minlength=count) / np.maximum(sizes, 1)
     return float(np.average(loss[both] / pairs[both], weights=weights[both])) if both.any() else math.nan
@@ -274,7 +320,7 @@ def _group_auc(y: Array, p: Array, w: Array, code: Array, count: int) -> Array:
     new = np.ones(len(y), dtype=bool)
     new[1:] = (p[1:] != p[:-1]) | (code[1:] != code[:-1])
     tied = np.cumsum(new) - 1
-    negative, positive = w * (y == 0), w * (y > 0)
+    negative, positive = w * (1 - y), w * y
     at = np.bincount(tied, weights=negative) if len(y) else np.zeros(0)
     total = np.bincount(code, weights=negative, minlength=count)
     before = (np.cumsum(at) - at / 2)[tied] - (np.cumsum(total) - total)[code]
@@ -311,10 +357,10 @@ def _checked(
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if y.ndim != 1 or y.shape != p.shape:
         raise UserError(f"`labels` and `scores` must be [R] each. Received: shapes {y.shape} and {p.shape}")
-    wrong = ~(np.isfinite(y) & (y >= 0)) if gains else (y != 0) & (y != 1)
+    wrong = ~(np.isfinite(y) & (y >= 0)) if gains else ~((y >= 0) & (y <= 1))
     if wrong.any():
         raise UserError(
-            f"`labels` must be {'finite and >= 0' if gains else '0 or 1'}. Received: {y[wrong][0]}"
+            f"`labels` must be {'finite and >= 0' if gains else 'in [0, 1]'}. Received: {y[wrong][0]}"
         )
     wrong = ~((p >= 0) & (p <= 1))
     if wrong.any():

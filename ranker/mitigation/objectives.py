@@ -8,8 +8,8 @@ from ranker.backend import tf
 from ranker.training.objective import Objective, cross_entropy
 
 
-def anti_distillation(strength: float) -> Objective:
-    """Cross-entropy of every component, plus `strength` times the mean squared correlation of their log-odds.
+def anti_distillation(strength: float, base: Objective = cross_entropy) -> Objective:
+    """The loss `base` of every component, plus `strength` times the mean squared correlation of their log-odds.
 
     With z_i the log-odds of component i centred over the batch, the second term is the mean over pairs i < j of
     (sum z_i z_j)^2 / (sum z_i^2 sum z_j^2): 0 for components that agree in nothing but the mean, 1 for copies.
@@ -28,7 +28,7 @@ def anti_distillation(strength: float) -> Objective:
         squared_correlations = squared * (1.0 - tf.eye(towers))
         # Each unordered pair stands in two rows; the sum over towers counts it twice, hence the half.
         correlation = tf.reduce_sum(squared_correlations, axis=1) / (2 * max(1, towers - 1)) * 2 / towers
-        return cross_entropy(logits, rows) + strength * correlation
+        return base(logits, rows) + strength * correlation
 
     return objective
 

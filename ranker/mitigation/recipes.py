@@ -25,6 +25,7 @@ from ranker.mitigation.teachers import anchor_predictions, mixed
 from ranker.seeds import Seeds, derive
 from ranker.training.examples import Examples
 from ranker.training.feed import Feed, Memory
+from ranker.training.objective import objective_of
 from ranker.training.program import Program
 from ranker.training.stack import Stack
 from ranker.training.stacking import Member, stack
@@ -156,7 +157,9 @@ def _ensembles(
 def _self_ensembles(
     setting: Setting, replicas: Sequence[Seeds], recipe: SelfEnsemble, checkpoint: Path | None
 ) -> list[Learned]:
-    objective = anti_distillation(recipe.decorrelation)
+    objective = anti_distillation(
+        recipe.decorrelation, objective_of(setting.training, setting.architecture.inputs.target)
+    )
     programs: list[Program] = []
     for replica in replicas:
         starts = [

@@ -57,7 +57,7 @@ def anchor_predictions(run: Path, replica: str, experiment: Experiment) -> np.nd
             f"mitigation.replica: the anchor must take this experiment's features. Received: {path}, "
             f"which needs {', '.join(sorted(missing))}"
         )
-    parse = parse_block(encoder, weighted=False)
+    parse = parse_block(encoder)
     records = tf.data.TFRecordDataset([str(p) for p in layout.shard_paths(run, "train")])
     return np.concatenate(
         [

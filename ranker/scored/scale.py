@@ -12,7 +12,52 @@ from ranker.errors import UserError
 Floats = NDArray[np.float64]
 
 SCALES = ("auto", "probability", "logit", "order")
-"""`auto`: probabilities if every finite score is within [0, 1], else order."""
+"""`auto`: probabilities if every finite score is within [0, 1], else order. Beside these there is `range:LOW:HIGH`."""
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The least and the greatest value of what a regression predicts: the scale `range:LOW:HIGH`.
+
+    Predictions are measured as shares of the range, so that a prediction difference is in units of it.
+
+    Raises:
+        UserError: the ends are not finite, or not in order.
+
+    Example:
+        >>> ValueRange.parse("range:1:5").share(np.array([1.0, 4.0, 6.0])).tolist()
+        [0.0, 0.75, 1.0]
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
+            raise UserError(
+                f"a range must have finite ends, LOW < HIGH. Received: range:{self.low:g}:{self.high:g}"
+            )
+
+    @staticmethod
+    def parse(scale: str) -> ValueRange | None:
+        """The range that a scale names; None for a scale of another kind.
+
+        Raises:
+            UserError: it begins as a range and is none.
+        """
+        kind, *ends = scale.split(":")
+        if kind != "range":
+            return None
+        try:
+            low, high = map(float, ends)
+        except ValueError:
+            raise UserError(f"`scale` must read range:LOW:HIGH, two numbers. Received: {scale!r}") from None
+        return ValueRange(low, high)
+
+    def share(self, values: Floats) -> Floats:
+        """Where values lie in the range, in [0, 1]; what is beyond an end counts as the end. NaN where they are."""
+        return np.clip((np.asarray(values, np.float64) - self.low) / (self.high - self.low), 0.0, 1.0)
+
 
 NEEDS_PROBABILITIES = "it needs probabilities, and the scores are an order"
 """Why a measure is left out where scores only order."""
@@ -24,7 +69,7 @@ class ScaledScores:
 
     Attributes:
         scores: float64 [M, R], in the order of the scores given; NaN where they were.
-        scale: probability, logit or order.
+        scale: probability, logit, range or order.
         note: why measures of the prediction difference are left out, or where the scale was decided; empty if there is
             nothing to say.
     """
@@ -44,8 +89,9 @@ def to_probabilities(scores: Floats, scale: str = "auto") -> ScaledScores:
 
     Args:
         scores: float64 [M, R], NaN where a model has none.
-        scale: one of `SCALES`. `logit`: log-odds, mapped by the logistic function. `order`: each distinct score of a
-            model becomes its rank among the model's distinct scores, between 0 and 1.
+        scale: one of `SCALES`, or `range:LOW:HIGH` for values of a regression. `logit`: log-odds, mapped by the logistic
+            function. `order`: each distinct score of a model becomes its rank among the model's distinct scores, between 0
+            and 1.
 
     Raises:
         UserError: another scale, or `probability` with a score outside [0, 1].
@@ -54,8 +100,13 @@ def to_probabilities(scores: Floats, scale: str = "auto") -> ScaledScores:
         >>> to_probabilities(np.array([[0.0, 2.0], [1.0, -1.0]])).scores.tolist()
         [[0.3333333333333333, 0.6666666666666666], [0.6666666666666666, 0.3333333333333333]]
     """
+    value_range = ValueRange.parse(scale)
+    if value_range is not None:
+        return ScaledScores(
+            value_range.share(scores), "range", f"in units of the range {scale.partition(':')[2]}"
+        )
     if scale not in SCALES:
-        raise UserError(f"`scale` must be one of {', '.join(SCALES)}. Received: {scale!r}")
+        raise UserError(f"`scale` must be one of {', '.join(SCALES)} or range:LOW:HIGH. Received: {scale!r}")
     low, high = _extremes(scores)
     within = low >= 0 and high <= 1
     if scale == "probability" and not within:

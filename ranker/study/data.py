@@ -138,12 +138,13 @@ def load(
             dense=train.dense[:rows],
             label=train.label[:rows],
             weight=train.weight[:rows],
+            request=None if train.request is None else train.request[:rows],
         )
         key = fingerprint(key, rows)
     if change != UNCHANGED:
         key = fingerprint(key, asdict(change))
     encoder = FeatureEncoder(inputs)
-    parse = parse_block(encoder, weighted=False, requests=True)
+    parse = parse_block(encoder, requests=True)
     parts: dict[str, list[np.ndarray]] = {n: [] for n in ("ids", "dense", "label", "request", "item")}
     for record in tf.data.TFRecordDataset([str(p) for p in layout.shard_paths(run, "eval")]):
         block = parse(record)

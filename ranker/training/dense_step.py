@@ -109,19 +109,19 @@ class DenseStep:
         vectors: dict[str, tf.Tensor] = {}
         widths = {column.name: column.width for column in self._architecture.inputs.embedded}
         for group, value in zip(self._packing.groups, looked_up, strict=True):
-            parts = tf.split(value, [widths[name] for name in group.names], axis=2)
-            vectors |= dict(zip(group.names, parts, strict=True))
+            parts = tf.split(value, [widths[name] for name in group.features], axis=2)
+            vectors |= dict(zip(group.features, parts, strict=True))
         return vectors
 
     def _from_whole(self, weights: Mapping[str, tf.Tensor], ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """The pooled embeddings [T, batch, dim] of the features whose tables are dense weights."""
         vectors, start = {}, 0
         for column in self._architecture.inputs.embedded:
-            if column.name in self._packing.whole:
+            if column.table in self._packing.whole:
                 part = ids[:, :, start : start + column.width]
                 # A product, since XLA's gather has a scatter for gradient, which crawls.
                 vectors[column.name] = tf.matmul(
-                    _mixture(part, column.size), weights[f"embedding/{column.name}"]
+                    _mixture(part, column.size), weights[f"embedding/{column.table}"]
                 )
             start += column.width
         return vectors

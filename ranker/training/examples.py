@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -20,20 +21,24 @@ class Examples(tf.experimental.ExtensionType):
     Attributes:
         ids: int32 [rows, id_width].
         dense: float32 [rows, dense_width].
-        label: float32 [rows], 0 or 1.
+        label: float32 [rows], in [0, 1], or of a regression's label its distance from the mean in standard deviations.
         weight: float32 [rows], >= 0.
+        request: int32 [rows], a hash of each row's request; None where no loss compares rows.
     """
 
     ids: tf.Tensor
     dense: tf.Tensor
     label: tf.Tensor
     weight: tf.Tensor
+    request: Optional[tf.Tensor] = None  # noqa: UP045  (TensorFlow reads the annotation)
 
     def take(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         """The rows at `positions` (any shape; -1 is no row), and each one's `share` in its batch's mean."""
         is_row = tf.cast(positions >= 0, tf.float32)
         at = tf.maximum(positions, 0)
+        requests = {} if self.request is None else {"request": tf.gather(self.request, at)}
         return {
+            **requests,
             "ids": tf.gather(self.ids, at),
             "dense": tf.gather(self.dense, at),
             "label": tf.gather(self.label, at),
@@ -43,12 +48,17 @@ class Examples(tf.experimental.ExtensionType):
         }
 
 
-def parse_block(encoder: FeatureEncoder, weighted: bool, requests: bool = False):
-    """A function from one serialized block of rows to its raw columns (see `ranker.layout`)."""
+def parse_block(encoder: FeatureEncoder, expressions: Sequence[str] = ("label",), requests: bool = False):
+    """A function from one serialized block of rows to its raw columns (see `ranker.layout`).
+
+    Args:
+        encoder: says which columns the examples hold.
+        expressions: which of `label`, `grade` and `weight` are wanted.
+        requests: whether the rows' requests are.
+    """
     columns = {name: tf.TensorSpec([None], spec.dtype) for name, spec in encoder.stored_signature().items()}
-    columns[layout.LABEL] = tf.TensorSpec([None], tf.float32)
-    if weighted:
-        columns[layout.WEIGHT] = tf.TensorSpec([None], tf.float32)
+    for key in expressions:
+        columns[layout.EXPRESSIONS[key]] = tf.TensorSpec([None], tf.float32)
     if requests:
         columns[layout.REQUEST] = tf.TensorSpec([None], tf.string)
     features = {
@@ -86,19 +96,26 @@ def blocks(
     `as_served`: as a served model sees them, without the columns for training only.
     """
     encoder = FeatureEncoder(inputs)
-    parse = parse_block(encoder, weighted)
+    target = inputs.target
+    expressions = (target.label, "weight") if weighted else (target.label,)
+    parse = parse_block(encoder, expressions, requests=target.compares_rows)
 
     @tf.autograph.experimental.do_not_convert  # its source has nothing to rewrite
     def encode(block: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = parse(block)
-        label = raw.pop(layout.LABEL)
+        label = (raw.pop(layout.EXPRESSIONS[target.label]) - target.mean) / target.std
         weight = raw.pop(layout.WEIGHT) if weighted else tf.ones_like(label)
+        requests = {}
+        if target.compares_rows:
+            requests["request"] = tf.cast(
+                tf.strings.to_hash_bucket_fast(raw.pop(layout.REQUEST), 2**31 - 1), tf.int32
+            )
         columns = (
             {name: raw[name] for name in encoder.raw_signature()}
             if as_served
             else encoder.training_columns(raw)
         )
-        return {**encoder(columns), "label": label, "weight": weight}
+        return {**encoder(columns), "label": label, "weight": weight, **requests}
 
     records = tf.data.TFRecordDataset([str(path) for path in paths])
     dataset = records.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4)

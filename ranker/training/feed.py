@@ -137,6 +137,11 @@ def of_shards(paths: Sequence[Path], inputs: Inputs, weighted: bool, rows: int, 
     Raises:
         UserError: the window does not fit into a segment.
     """
+    if rows > training.segment_rows and training.compares_rows:
+        raise UserError(
+            f"training.segment_rows must be at least the {rows} training rows where training.loss compares the rows of a"
+            f" request, which are kept together. Received: {training.segment_rows}"
+        )
     if rows <= training.segment_rows:
         return Memory(read(paths, inputs, weighted))
     window = training.shuffle_window

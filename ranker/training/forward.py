@@ -49,7 +49,8 @@ class Forward:
         dense = self._tower("dense", len(architecture.dense_sizes), weights, dense)
         if architecture.model.interaction == "dot":
             together = [*pooled, dense] if architecture.inputs.dense_width else pooled
-            x = tf.concat([dense, _dots(together)], axis=-1)
+            passed = pooled if architecture.passes_embeddings else []
+            x = tf.concat([*passed, dense, _dots(together)], axis=-1)
         else:
             x = tf.concat([*pooled, dense], axis=-1)
         if architecture.model.interaction == "cross":
@@ -60,7 +61,7 @@ class Forward:
         return _affine(weights, "output", x)[..., 0]
 
     def pool(self, vectors: Mapping[str, tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
-        """One embedding a feature and row: of several values their mean, of none the missing row.
+        """One embedding a feature and row: of several values their mean (plain or by attention), of none the missing row.
 
         Args:
             vectors: feature name to looked-up embeddings [T, batch, width, dim], or to pooled ones [T, batch, dim].
@@ -69,14 +70,22 @@ class Forward:
         pooled, start = [], 0
         for column in self._architecture.inputs.embedded:
             value = vectors[column.name]
-            if value.shape.rank == 3:
+            present = ids[:, :, start : start + column.width] > 0
+            if column.attends_to is not None:
+                query = vectors[column.attends_to]
+                query = query if query.shape.rank == 3 else query[:, :, 0]
+                scores = tf.einsum("tbwd,tbd->tbw", value, query) / column.embedding_dim**0.5
+                shares = tf.nn.softmax(tf.where(present, scores, scores.dtype.min), axis=-1)
+                mean = tf.reduce_sum(shares[..., tf.newaxis] * value, axis=2)
+                pooled.append(tf.where(tf.reduce_any(present, axis=-1, keepdims=True), mean, value[:, :, 0]))
+            elif value.shape.rank == 3:
                 pooled.append(value)
             elif column.width == 1:
                 pooled.append(value[:, :, 0])
             else:
-                present = tf.cast(ids[:, :, start : start + column.width] > 0, value.dtype)
-                count = tf.reduce_sum(present, axis=-1, keepdims=True)
-                mean = tf.reduce_sum(present[..., tf.newaxis] * value, axis=2) / tf.maximum(count, 1.0)
+                shares = tf.cast(present, value.dtype)
+                count = tf.reduce_sum(shares, axis=-1, keepdims=True)
+                mean = tf.reduce_sum(shares[..., tf.newaxis] * value, axis=2) / tf.maximum(count, 1.0)
                 pooled.append(tf.where(count > 0, mean, value[:, :, 0]))
             start += column.width
         return pooled

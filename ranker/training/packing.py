@@ -20,15 +20,17 @@ class Group:
 
     Attributes:
         dim: the embeddings' length.
-        names: the features.
+        names: the tables.
+        features: the features that are looked up in them; several may share a table.
         columns: int [ids], which columns of the id matrix belong to the group.
-        offsets: int32 [ids], where in the table each such column's feature starts.
-        rows: of the table of one replica.
-        starts: where each feature starts.
+        offsets: int32 [ids], where each such column's table starts.
+        rows: of all tables of one replica.
+        starts: where each table starts.
     """
 
     dim: int
     names: tuple[str, ...]
+    features: tuple[str, ...]
     columns: np.ndarray
     offsets: np.ndarray
     rows: int
@@ -45,11 +47,16 @@ class Packing:
 
     def __init__(self, architecture: Architecture, whole: int = 0):
         self.shapes = architecture.shapes()
-        self.whole = tuple(c.name for c in architecture.inputs.embedded if c.size <= whole)
+        embedded = architecture.inputs.embedded
+        # Attention needs each value's embedding, and not a mixture of them.
+        singly = {c.table for c in embedded if c.attends_to is not None}
+        self.whole = tuple(
+            dict.fromkeys(c.table for c in embedded if c.size <= whole and c.table not in singly)
+        )
         packed = {f"embedding/{name}" for name in self.whole}
         self.dense = {n: s for n, s in self.shapes.items() if not n.startswith("embedding/") or n in packed}
         self.sizes = [int(np.prod(shape)) for shape in self.dense.values()]
-        self.groups = _groups(architecture, whole)
+        self.groups = _groups(architecture, self.whole)
 
     def kernels(self) -> np.ndarray:
         """1 where the packed dense vector holds a kernel of a tower, else 0, float32 [n]."""
@@ -76,23 +83,25 @@ class Packing:
         return {name: np.ascontiguousarray(weights[name]) for name in self.shapes}
 
 
-def _groups(architecture: Architecture, whole: int) -> list[Group]:
+def _groups(architecture: Architecture, whole: tuple[str, ...]) -> list[Group]:
     embedded = architecture.inputs.embedded
     firsts = np.cumsum([0, *(column.width for column in embedded)])
     groups = []
-    for dim in dict.fromkeys(column.embedding_dim for column in embedded if column.size > whole):
-        members = [i for i, c in enumerate(embedded) if c.embedding_dim == dim and c.size > whole]
-        starts = np.cumsum([0, *(embedded[i].size for i in members)])
+    for dim in dict.fromkeys(column.embedding_dim for column in embedded if column.table not in whole):
+        members = [i for i, c in enumerate(embedded) if c.embedding_dim == dim and c.table not in whole]
+        sizes = {embedded[i].table: embedded[i].size for i in members}
+        starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
         groups.append(
             Group(
                 dim=dim,
-                names=tuple(embedded[i].name for i in members),
+                names=tuple(sizes),
+                features=tuple(embedded[i].name for i in members),
                 columns=np.concatenate([np.arange(firsts[i], firsts[i + 1]) for i in members]),
                 offsets=np.concatenate(
-                    [np.full(embedded[i].width, start) for i, start in zip(members, starts[:-1], strict=True)]
+                    [np.full(embedded[i].width, starts[embedded[i].table]) for i in members]
                 ).astype(np.int32),
-                rows=int(starts[-1]),
-                starts=tuple(int(start) for start in starts[:-1]),
+                rows=sum(sizes.values()),
+                starts=tuple(starts.values()),
             )
         )
     return groups

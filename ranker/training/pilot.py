@@ -24,7 +24,7 @@ import numpy as np
 from ranker import layout
 from ranker.architecture import Architecture, Weights, design
 from ranker.backend import tf
-from ranker.config import Experiment
+from ranker.config import Experiment, Training
 from ranker.config.data import Split
 from ranker.errors import UserError
 from ranker.features import FeatureEncoder
@@ -35,6 +35,7 @@ from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
 from ranker.training.examples import Examples, blocks, parse_block
 from ranker.training.feed import Feed
+from ranker.training.objective import held_out_loss
 from ranker.training.predict import predict
 from ranker.training.program import Program
 from ranker.training.specs import decision_path, pilot_arm, pilot_key
@@ -131,7 +132,7 @@ def _train_pilot(
     held_out = hold_out(arm, run, inputs, feed.rows)
     rows = _rows(run, arm, inputs, held_out)
     seeds = _seeds(arm.replicas.seed)
-    stopping = EarlyStopping(architecture, rows, held_out, training.patience)
+    stopping = EarlyStopping(architecture, rows, held_out, training)
     pilot = stack([Member(architecture, training, seeds)], compiled=compiled)
     trained = train(
         pilot,
@@ -160,12 +161,12 @@ class EarlyStopping:
         architecture: of the model.
         rows: the held-out rows.
         held_out: which of all training rows they are, bool.
-        patience: epochs without a new lowest loss.
+        training: its loss, and its patience, epochs without a new lowest loss.
     """
 
-    def __init__(self, architecture: Architecture, rows: Examples, held_out: np.ndarray, patience: int):
+    def __init__(self, architecture: Architecture, rows: Examples, held_out: np.ndarray, training: Training):
         self.held_out, self.losses = held_out, list[float]()
-        self._architecture, self._rows, self._patience = architecture, rows, patience
+        self._architecture, self._rows, self._training = architecture, rows, training
 
     @property
     def best(self) -> int:
@@ -174,9 +175,13 @@ class EarlyStopping:
 
     def measure(self, weights: Weights) -> bool:
         """Measures the loss of the held-out rows; returns whether to train another epoch."""
-        scores = predict(self._architecture, weights, self._rows)
-        self.losses.append(_weighted_logloss(self._rows, scores))
-        return len(self.losses) - self.best < self._patience
+        rows = self._rows
+        scores = predict(self._architecture, weights, rows)
+        request = None if rows.request is None else rows.request.numpy()
+        target = self._architecture.inputs.target
+        loss = held_out_loss(self._training, target, rows.label.numpy(), rows.weight.numpy(), scores, request)
+        self.losses.append(loss)
+        return len(self.losses) - self.best < self._training.patience
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed training needs, by name."""
@@ -188,9 +193,10 @@ class EarlyStopping:
 
 
 def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarray:
-    """Which training rows are held out: by a hash of their place, or of their request where whole requests are eval rows.
+    """Which training rows are held out: by a hash of their place or of their request.
 
-    So held-out rows are as new to the pilot as eval rows are to a replica: with a split by users they are of new users.
+    By their request where whole requests are eval rows, or where the loss compares the rows of one. So held-out rows are as
+    new to the pilot as eval rows are to a replica: with a split by users they are of new users.
 
     Returns:
         bool [rows], by place in the base order.
@@ -199,9 +205,9 @@ def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarra
         UserError: none or all rows are held out.
     """
     share = min(arm.training.validation, _ROWS / rows)
-    if _by_request(arm.data.split, arm.data.request):
+    if arm.training.compares_rows or _by_request(arm.data.split, arm.data.request):
         encoder = FeatureEncoder(inputs)
-        parse = parse_block(encoder, weighted=False, requests=True)
+        parse = parse_block(encoder, requests=True)
         records = tf.data.TFRecordDataset([str(path) for path in layout.shard_paths(run, "train")])
         hashes = np.concatenate(
             [tf.strings.to_hash_bucket_fast(parse(r)[layout.REQUEST], 2**31 - 1).numpy() for r in records]
@@ -216,9 +222,9 @@ def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarra
     return held_out
 
 
-def _by_request(split: Split, request: Sequence[str]) -> bool:
+def _by_request(split: Split, request: Sequence[str] | None) -> bool:
     """Whether the split sends whole requests to one side."""
-    if split.by != "hash":
+    if split.by != "hash" or request is None:
         return False
     columns = (split.of,) if isinstance(split.of, str) else split.of
     return set(columns) <= set(request)
@@ -244,13 +250,6 @@ def _rows(run: Path, arm: Experiment, inputs: Inputs, held_out: np.ndarray) -> E
         parts.append({name: values[chosen] for name, values in block.items()})
         start += size
     return Examples(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
-def _weighted_logloss(rows: Examples, scores: np.ndarray) -> float:
-    label, weight = rows.label.numpy().astype(np.float64), rows.weight.numpy().astype(np.float64)
-    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    each = -(label * np.log(clipped) + (1 - label) * np.log1p(-clipped))
-    return float((weight * each).sum() / max(weight.sum(), 1e-12))
 
 
 def _seeds(seed: int) -> Seeds:

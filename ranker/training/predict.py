@@ -17,10 +17,10 @@ _ROWS = 1024
 
 
 def predict(architecture: Architecture, weights: Weights, examples: Examples) -> np.ndarray:
-    """The probability of the label for every row, float32 [rows]."""
+    """The prediction for every row, float32 [rows]."""
     rows = int(examples.label.shape[0])
     dense = {n: tf.constant(w[np.newaxis]) for n, w in weights.items() if not n.startswith("embedding/")}
-    tables = {c.name: tf.constant(weights[f"embedding/{c.name}"]) for c in architecture.inputs.embedded}
+    tables = {c.table: tf.constant(weights[f"embedding/{c.table}"]) for c in architecture.inputs.embedded}
     # The last places once more rather than a shape of their own to compile.
     places = np.minimum(np.arange(-(-rows // _ROWS) * _ROWS), rows - 1).astype(np.int32)
     probabilities = _compiled(architecture)(dense, tables, examples, places.reshape(-1, 1, _ROWS))
@@ -34,7 +34,7 @@ def _compiled(architecture: Architecture) -> Callable[..., tf.Tensor]:
 
     @tf.function(jit_compile=True, autograph=False)
     def score(dense, vectors, ids, numbers):
-        return tf.sigmoid(forward(dense, forward.pool(vectors, ids), numbers)[0])
+        return architecture.inputs.target.prediction(forward(dense, forward.pool(vectors, ids), numbers)[0])
 
     @tf.function(autograph=False)
     def scores(dense, tables, examples, places):
@@ -44,7 +44,7 @@ def _compiled(architecture: Architecture) -> Callable[..., tf.Tensor]:
             rows, vectors, first = examples.take(places[i]), {}, 0
             for column in architecture.inputs.embedded:
                 ids = rows["ids"][..., first : first + column.width]
-                vectors[column.name] = tf.gather(tables[column.name], ids)
+                vectors[column.name] = tf.gather(tables[column.table], ids)
                 first += column.width
             return i + 1, result.write(i, score(dense, vectors, rows["ids"], rows["dense"]))
 

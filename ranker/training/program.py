@@ -18,7 +18,7 @@ from ranker.training import optimizers
 from ranker.training.dense_step import DenseState, DenseStep
 from ranker.training.examples import Examples
 from ranker.training.forward import Forward
-from ranker.training.objective import Objective, cross_entropy
+from ranker.training.objective import Objective, objective_of
 from ranker.training.packing import Group, Packing
 from ranker.training.schedule import Schedule
 from ranker.training.tables import EmbeddingTable
@@ -35,7 +35,7 @@ class Program(tf.Module):
         training: optimizer and batch size.
         weights: initial weights, one a tower. Towers that share tables take them from the first of them.
         tables: for each tower the index of its tables, counting from 0 without gaps; default: its own.
-        objective: the loss.
+        objective: the loss; default: the training's.
         averages: of how many averages a correction is kept; the schedule has a column for each.
         together: every tower sees the batches of all, [T, T * batch] rows, tower t's own at t * batch.
         noise: each tower's seed of the dropout; default: 0.
@@ -50,7 +50,7 @@ class Program(tf.Module):
         training: Training,
         weights: Sequence[Weights],
         tables: Sequence[int] | None = None,
-        objective: Objective = cross_entropy,
+        objective: Objective | None = None,
         averages: int = 1,
         together: bool = False,
         noise: Sequence[int] | None = None,
@@ -65,6 +65,7 @@ class Program(tf.Module):
         whole = len(owners) == len(weights) and optimizers.leaves_rows_without_gradient(optimizer)
         self._packing = Packing(architecture, _WHOLE if whole else 0)
         self._noise = np.array([0] * len(weights) if noise is None else noise, np.int32)
+        objective = objective or objective_of(training, architecture.inputs.target)
         self._step: DenseStep = (
             DenseStep(architecture, optimizer, self._packing, objective, forward)
             if like is None

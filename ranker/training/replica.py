@@ -14,7 +14,7 @@ import numpy as np
 from ranker import layout
 from ranker.architecture import Architecture, Weights, design
 from ranker.backend import tf
-from ranker.config import Categorical, Experiment, Training, fingerprint
+from ranker.config import Experiment, Training, fingerprint
 from ranker.errors import UserError
 from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
@@ -143,7 +143,8 @@ def _job(experiment: Experiment, run: Path, spec: ReplicaSpec, manifest: dict[st
     sweep(base)
     arm_config = experiment.arm(spec.arm)
     features = {name: feature.model_dump(mode="json") for name, feature in arm_config.features.items()}
-    shared_settings = [features, arm_config.training.epochs, arm_config.training.batch_size]
+    training = arm_config.training
+    shared_settings = [features, training.epochs, training.batch_size, training.loss]
     alone = None if arm_config.mitigation is None else spec.arm
     if arm_config.training.distribution == "multi_worker":
         alone = spec.name
@@ -357,11 +358,8 @@ def describe(
         "versions": versions(),
         # What a client needs to ask: who the candidates are, and what joins the items of a list.
         "item": experiment.item,
-        "multivalued": {
-            name: feature.multivalued
-            for name, feature in experiment.features.items()
-            if isinstance(feature, Categorical) and feature.multivalued
-        },
+        "scale": inputs.target.scale,
+        "multivalued": experiment.separators,
     }
 
 
@@ -424,26 +422,25 @@ class PredictionsError(ValueError):
     """Predictions that are no probabilities."""
 
 
-def check_predictions(served: ServedRanker, rows: dict[str, list]) -> None:
+def check_predictions(served: ServedRanker, rows: dict[str, list], are_values: bool = False) -> None:
     """Scores some raw rows as a client would.
 
     Raises:
-        PredictionsError: a score is not finite, or not in [0, 1].
+        PredictionsError: a score is not finite, or not in [0, 1] where scores are no values of a regression.
     """
     columns = {
         name: tf.constant(rows[name], spec.dtype) for name, spec in served.encoder.raw_signature().items()
     }
     scores = served.score(columns)
-    wrong = ~((scores >= 0) & (scores <= 1))
+    wrong = ~np.isfinite(scores) if are_values else ~((scores >= 0) & (scores <= 1))
     if wrong.any():
-        raise PredictionsError(
-            f"{wrong.sum()} of its predictions on {len(scores)} training rows are no numbers in [0, 1]"
-        )
+        rule = "not finite" if are_values else "no numbers in [0, 1]"
+        raise PredictionsError(f"{wrong.sum()} of its predictions on {len(scores)} training rows are {rule}")
 
 
 def first_rows(run: Path, encoder: FeatureEncoder, rows: int) -> dict[str, list]:
     """The first raw rows of the training split by feature, for warm-up."""
-    parse = parse_block(encoder, weighted=False)
+    parse = parse_block(encoder)
     for record in tf.data.TFRecordDataset([str(p) for p in layout.shard_paths(run, "train")]).take(1):
         block = parse(record)
         return {name: block[name][:rows].numpy().tolist() for name in encoder.raw_signature()}

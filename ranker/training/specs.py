@@ -46,6 +46,7 @@ def content_key(
     training = arm_config.training.model_dump(mode="json", exclude=excluded)
     seeds = [spec.seeds.init, spec.seeds.shuffle]
     parts = [
+        arm_config.task,
         arm_config.model,
         training,
         features,
@@ -91,8 +92,17 @@ def pilot_key(experiment: Experiment, manifest: Mapping[str, Any], pilot: str | 
     arm = experiment.arm(pilot or experiment.deployed_arm)
     features = {name: feature.model_dump(mode="json") for name, feature in arm.features.items()}
     training = arm.training.model_dump(mode="json", exclude={*_NOT_LEARNT_FROM, "epochs"})
-    split = [arm.data.split.model_dump(mode="json"), list(arm.data.request)]
-    parts = [arm.model, training, features, arm.replicas.seed, split, manifest["fingerprint"], __version__]
+    split = [arm.data.split.model_dump(mode="json"), list(arm.data.request or ())]
+    parts = [
+        arm.task,
+        arm.model,
+        training,
+        features,
+        arm.replicas.seed,
+        split,
+        manifest["fingerprint"],
+        __version__,
+    ]
     return fingerprint(*parts)
 
 

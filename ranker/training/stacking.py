@@ -41,7 +41,7 @@ def stack(members: Sequence[Member], lanes: int = 1, compiled: dict[str, Program
             averaging.average_last > 0 or averaging.ema > 0 for averaging in averages or (training,)
         )
         rule = training.optimizer.model_dump_json(exclude={"learning_rate", "decay", "final", "warmup"})
-        shape = f"{architecture.model.model_dump_json()} {rule} {training.batch_size} {average_count}"
+        shape = f"{architecture.model.model_dump_json()} {rule} {training.loss} {training.batch_size} {average_count}"
         start = [architecture.initialise(seeds)]
         noise = [seeds.noise]
         program = Program(

@@ -41,7 +41,7 @@ from ranker.divergence.quality import auc_components, request_ndcg, row_logloss
 from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.json_text import json_text
-from ranker.scored.scale import NEEDS_PROBABILITIES, to_probabilities
+from ranker.scored.scale import NEEDS_PROBABILITIES, ValueRange, to_probabilities
 from serving.deployment import Replica
 from serving.monitor.collect import Answers, Expected, RoundLimits, collect
 from serving.monitor.measure import request_batch
@@ -69,7 +69,7 @@ class Options:
 
     Attributes:
         measures: names or labels of measures where lower is steadier, and of quality measures; none: `CHURN`, and
-            `QUALITY` where the probe has labels.
+            `QUALITY` where the probe has labels of two classes (a soft one counts as that it is nearer to).
         margin: how much more churn than the baseline's is tolerated, as a share of it.
         allowance: what an intended change may add, in the measures' unit.
         quality_margin: how much worse than the baselines' a quality measure may be, in its unit.
@@ -437,7 +437,7 @@ def _quality_decisions(
     y = probe.labels[answered.rows]
     labelled = np.isfinite(y)
     owner = np.repeat(np.arange(len(answered)), answered.sizes)[labelled]
-    y, scores = (y[labelled] > 0).astype(np.float64), answered.scores[:, labelled]
+    y, scores = (y[labelled] >= 0.5).astype(np.float64), answered.scores[:, labelled]
     decisions = []
     for label in labels:
         if options.call.scale == "order" and label == "logloss":
@@ -573,7 +573,8 @@ def _described(key: str, sources: Sequence[str], answers: Sequence[Answers]) -> 
 def _labels(options: Options, probe: ProbeSet) -> tuple[list[str], list[str]]:
     """Labels of the churn measures and of the quality measures that are asked for."""
     settings = Settings(k=options.k)
-    names = options.measures or (*CHURN, *(QUALITY if probe.labels is not None else ()))
+    has_classes = probe.labels is not None and ValueRange.parse(options.call.scale) is None
+    names = options.measures or (*CHURN, *(QUALITY if has_classes else ()))
     churn, quality = [], []
     for name in dict.fromkeys(names):
         stem, _, depth = name.partition("@")
@@ -583,6 +584,11 @@ def _labels(options: Options, probe: ProbeSet) -> tuple[list[str], list[str]]:
             quality.append(f"ndcg@{int(depth) if depth.isdecimal() else options.k}")
         else:
             churn.append(_churn_label(name, settings))
+    if quality and probe.labels is not None and not has_classes:
+        raise UserError(
+            f"quality measures of the gate are of labels with two classes, and a regression has values. Received:"
+            f" {', '.join(quality)}"
+        )
     if quality and probe.labels is None:
         raise UserError(f"the probe must have labels for {', '.join(quality)}. Received: none")
     return churn, quality

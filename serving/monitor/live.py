@@ -52,6 +52,8 @@ def live_requests(calls: Sequence[MirroredCall], model_name: str, item: str, pro
         item: the feature that identifies a candidate.
         probe: says which features are text and which are numbers.
     """
+    # A model of rows without requests is probed by single rows, and asked for them.
+    least = 1 if len(probe) and int(np.diff(probe.offsets).max()) == 1 else 2
     unreadable: Counter[str] = Counter()
     decoded: list[Columns] = []
     ids: list[str] = []
@@ -60,7 +62,7 @@ def live_requests(calls: Sequence[MirroredCall], model_name: str, item: str, pro
         try:
             columns = _columns(call.body, model_name, item, probe)
             rows = _first_positions(columns[item])
-            if len(rows) < 2:
+            if len(rows) < least:
                 raise ValueError("there is nothing to rank: fewer than two candidates")
             elements += len(rows) * len(columns)
             if elements > MAX_SAMPLE_ELEMENTS:

@@ -10,14 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from ranker.errors import UserError
-from ranker.scored.scale import logistic, order_codes
+from ranker.scored.scale import ValueRange, logistic, order_codes
 from serving.client import Prediction, RankerClient, Tls
 from serving.targets.http import JsonClient, JsonConnection, OpenInferenceClient, TfServingRestClient
 from serving.targets.open_inference_grpc import GrpcDocumentConnection
 from serving.targets.target import Target, parse_target
 
 SCALES = ("probability", "logit", "order")
-"""What outputs are: probabilities, log-odds (made probabilities by the logistic function), or scores that only order."""
+"""What outputs are: probabilities, log-odds (made probabilities by the logistic function), or scores that only order.
+Beside these there is `range:LOW:HIGH`, values of a regression, which become shares of their range."""
 
 
 class ScoringClient(Protocol):
@@ -51,7 +52,7 @@ class ModelCall:
         item: the feature that identifies a candidate.
         signature: of TF Serving: the signature that scores rows.
         output: the output with the scores, `NAME` or `NAME[COLUMN]`; empty: `score`, else the only one.
-        scale: one of `SCALES`.
+        scale: one of `SCALES`, or `range:LOW:HIGH`.
         json_request, json_scores: of plain JSON: the request's template and the path to the scores, as
             `serving.targets.http.JsonClient` reads them.
 
@@ -68,8 +69,13 @@ class ModelCall:
     json_scores: str = "predictions"
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise UserError(f"`scale` must be one of {', '.join(SCALES)}. Received: {self.scale!r}")
+        check_scale(self.scale)
+
+
+def check_scale(scale: str) -> None:
+    """Raises UserError unless it is one of `SCALES`, or `range:LOW:HIGH`."""
+    if ValueRange.parse(scale) is None and scale not in SCALES:
+        raise UserError(f"`scale` must be one of {', '.join(SCALES)} or range:LOW:HIGH. Received: {scale!r}")
 
 
 def connect(
@@ -117,8 +123,11 @@ def _over_http(target: Target, call: ModelCall, connection: JsonConnection) -> S
 
 
 def within_unit(scores: np.ndarray, scale: str) -> np.ndarray:
-    """Scores of any of `SCALES` as numbers within [0, 1], float64; their order stays."""
+    """Scores of any scale as numbers within [0, 1], float64; their order stays, but beyond the ends of a range."""
     values = scores.astype(np.float64)  # in float32 log-odds above 17 would tie at 1
+    value_range = ValueRange.parse(scale)
+    if value_range is not None:
+        return value_range.share(values)
     if scale == "order":
         return order_codes(values)
     return logistic(values) if scale == "logit" else values

@@ -13,24 +13,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.prepare.clean import derive
+from pipelines.prepare.clean.expressions import evaluate, flag_values
 from pipelines.prepare.clean.faults import Faults
-from pipelines.prepare.clean.label import flag_values, label
+from pipelines.prepare.clean.negatives import LOW_BITS
 from pipelines.prepare.clean.tables import SideTable, look_up
 from pipelines.prepare.needs import needs
-from pipelines.prepare.order.hashing import hash_columns, mix
+from pipelines.prepare.order.hashing import hash_columns, hash_text, mix
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, as_times, decode
 from pipelines.prepare.read.conventions import POSITION
 from pipelines.prepare.rows import EVAL, FILE_SHIFT, LINE, ORDER, PLACE, TEXT, TIME, rejected
 from ranker import layout
-from ranker.config import Categorical, Experiment, expression
+from ranker.config import Experiment, SequenceFeature, TimeFeature, expression
 from ranker.config.data import ColumnSplit, FileSplit, HashSplit
 from ranker.json_text import json_text
 from ranker.text import refused_lists
 
-NOT_BINARY = "label is not 0 or 1"
+MAX_GRADE = 30.0
+"""The gain of a grade is 2^grade - 1."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _FLOAT32_WHOLE = 2.0**24  # float32 holds every whole number up to here
+_LATEST = 1e11
+"""Seconds since 1970, in the year 5138: what is later was written in milliseconds."""
 _SPLIT_SEED = 0x5EED
+_BOUNDS = {"label": (0.0, 1.0), "grade": (0.0, MAX_GRADE), "weight": (0.0, _FLOAT32_MAX)}
+"""The least and the greatest value that an expression may give."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Cleaned:
         rejected: the bad rows, or None.
         unmatched: rows without a match, by side table.
         first_unmatched: of these the first, by side table: its place, its line and its key.
-        not_binary: rows whose label is a number other than 0 and 1.
+        no_label: rows whose label is a number outside [0, 1].
         inexact: whole numbers that float32 changes, by numeric feature.
     """
 
@@ -51,12 +57,12 @@ class Cleaned:
     rejected: pa.RecordBatch | None
     unmatched: dict[str, int]
     first_unmatched: dict[str, tuple[int, int, str]]
-    not_binary: int
+    no_label: int
     inexact: dict[str, int]
 
     def tally(self) -> Counter[tuple[Any, ...]]:
         """Its counts under tuple keys, to be added up with those of other batches."""
-        tally: Counter[tuple[Any, ...]] = Counter({("not_binary",): self.not_binary})
+        tally: Counter[tuple[Any, ...]] = Counter({("no_label",): self.no_label})
         tally.update({("unmatched", name): rows for name, rows in self.unmatched.items()})
         tally.update({("first_unmatched", name, *key): 1 for name, key in self.first_unmatched.items()})
         tally.update({("inexact", name): numbers for name, numbers in self.inexact.items()})
@@ -116,9 +122,12 @@ class Cleaner:
             position = columns[POSITION].to_numpy().astype(np.uint64)
             order = np.where(position > 0, mix(order ^ position), order)
         out: dict[str, pa.Array] = {ORDER: pa.array(order)}
-        not_binary = self._label(columns, rows, out, faults)
-        self._weight(columns, out, faults)
+        no_label = self._label(columns, rows, out, faults)
         self._request(columns, out, faults)
+        if self._keeps_requests_together:
+            out[ORDER] = pa.array(
+                (hash_text(out[layout.REQUEST], data.order_seed) & ~LOW_BITS) | (order & LOW_BITS)
+            )
         self._split(raw, columns, out, faults)
         inexact = self._features(columns, out, faults)
         rows_out = pa.RecordBatch.from_pydict(out)
@@ -126,7 +135,15 @@ class Cleaner:
         if faults.any:
             good = rows_out.take(pa.array(faults.good)) if len(faults.good) else None
             bad = _rejected(raw, faults)
-        return Cleaned(good, bad, unmatched, first_unmatched, not_binary, inexact)
+        return Cleaned(good, bad, unmatched, first_unmatched, no_label, inexact)
+
+    def _bounds(self, key: str) -> tuple[float, float]:
+        is_value = key == "label" and self.experiment.task == "regression"
+        return (-_FLOAT32_MAX, _FLOAT32_MAX) if is_value else _BOUNDS[key]
+
+    @cached_property
+    def _keeps_requests_together(self) -> bool:
+        return self.experiment.keeps_requests_together
 
     @cached_property
     def _formats(self) -> dict[str, NumberFormat]:
@@ -142,32 +159,28 @@ class Cleaner:
     def _label(
         self, columns: dict[str, pa.Array], rows: int, out: dict[str, pa.Array], faults: Faults
     ) -> int:
-        text = self.experiment.data.label
-        values = label(text, columns, rows, self._formats)
-        missing = np.isnan(values)
-        wrong = ~missing & (values != 0) & (values != 1)
-        names = expression.columns(text)
-
-        def inputs(row: int) -> str:
-            shown = ", ".join(f"{name}={str(columns[name][row].as_py() or '')[:40]!r}" for name in names)
-            return f"label cannot be computed: {shown}"
-
-        faults.add(missing, inputs)
-        faults.add(wrong, lambda row: f"{NOT_BINARY}: {values[row]:g}")
-        out[layout.LABEL] = pa.array(values.astype(np.float32))
-        return int(wrong.sum())
-
-    def _weight(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
-        name = self.experiment.data.weight
-        if name is None:
-            return
-        values, _ = as_numbers(columns[name], self._formats.get(name, NumberFormat()))
-        wrong = ~((values >= 0) & (values <= _FLOAT32_MAX))
-        faults.add(wrong, _shown(columns[name], f"{name} is not a weight (finite and >= 0)"))
-        out[layout.WEIGHT] = pa.array(np.where(wrong, 0, values).astype(np.float32))
+        """Label, grade and weight, each by its expression; returns how many labels are numbers out of range."""
+        out_of_range = {"label": 0}
+        if self.experiment.data.label is None:  # a log of positives
+            out[layout.LABEL] = pa.array(np.ones(rows, np.float32))
+        for key, text in self.experiment.data.expressions.items():
+            lowest, highest = self._bounds(key)
+            values = evaluate(text, columns, rows, self._formats)
+            missing = np.isnan(values)
+            wrong = ~missing & ~((values >= lowest) & (values <= highest))
+            faults.add(missing, _computed_from(key, expression.columns(text), columns))
+            faults.add(wrong, _not_within(key, lowest, highest, values))
+            out[layout.EXPRESSIONS[key]] = pa.array(np.where(missing | wrong, 0, values).astype(np.float32))
+            out_of_range[key] = int(wrong.sum())
+        return out_of_range["label"]
 
     def _request(self, columns: dict[str, pa.Array], out: dict[str, pa.Array], faults: Faults) -> None:
         names = self.experiment.data.request
+        if names is None:
+            out[layout.REQUEST] = pa.array(
+                [f"{order:016x}" for order in out[ORDER].to_pylist()]
+            ).dictionary_encode()
+            return
         parts = [as_text(columns[name]) for name in names]
         if len(parts) == 1:
             request, plain = parts[0], None
@@ -206,8 +219,15 @@ class Cleaner:
     ) -> dict[str, int]:
         inexact = {}
         for name, feature in self.experiment.columns.items():
+            if isinstance(feature, TimeFeature):
+                out[name] = self._seconds(name, columns[name], faults)
+                continue
             if feature.kind != "numeric":
-                separator = feature.multivalued if isinstance(feature, Categorical) else None
+                separator = (
+                    feature.separator
+                    if isinstance(feature, SequenceFeature)
+                    else getattr(feature, "multivalued", None)
+                )
                 refused = refused_lists(columns[name], separator)
                 faults.add(refused, _shown(columns[name], _list_rule(name, separator)))
                 out[name] = as_text(columns[name], separator or "|")
@@ -225,6 +245,30 @@ class Cleaner:
             inexact[name] = int(np.count_nonzero(single[whole] != values[whole]))
             out[name] = pa.array(single)
         return inexact
+
+    def _seconds(self, name: str, column: pa.Array, faults: Faults) -> pa.Array:
+        """Times as the text of whole seconds since 1970; empty for missing ones."""
+        values, bad = as_times(column, self.experiment.data.time_format)
+        missing = _is_empty(as_text(column))
+        bad = (bad | (np.abs(values) > _LATEST)) & ~missing
+        faults.add(bad, _shown(column, f"{name} is not a time (seconds since 1970, or a date)"))
+        usable = ~(bad | missing)
+        seconds = np.floor(np.where(usable, values, 0)).astype(np.int64)
+        texts = [str(number) if is_usable else "" for number, is_usable in zip(seconds, usable, strict=True)]
+        return pa.array(texts, pa.string()).dictionary_encode()
+
+
+def _computed_from(key: str, names: tuple[str, ...], columns: dict[str, pa.Array]) -> Callable[[int], str]:
+    def reason(row: int) -> str:
+        shown = ", ".join(f"{name}={str(columns[name][row].as_py() or '')[:40]!r}" for name in names)
+        return f"{key} cannot be computed: {shown}"
+
+    return reason
+
+
+def _not_within(key: str, lowest: float, highest: float, values: np.ndarray) -> Callable[[int], str]:
+    rule = f"finite and >= {lowest:g}" if highest == _FLOAT32_MAX else f"within [{lowest:g}, {highest:g}]"
+    return lambda row: f"{key} is not {rule}: {values[row]:g}"
 
 
 def _shown(column: pa.Array, rule: str) -> Callable[[int], str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.prepare.clean.label import flag_values
+from pipelines.prepare.clean.expressions import flag_values
 from pipelines.prepare.read.columns import as_numbers, as_text
 from ranker.config import Extract, Flags
 

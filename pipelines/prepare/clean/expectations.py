@@ -23,10 +23,12 @@ def check_config(experiment: Experiment) -> None:
                 f"data.expectations.{name}: no such feature; there is: {', '.join(experiment.features)}"
             )
         bounded = expected.min is not None or expected.max is not None
-        if (feature.kind == "categorical" and bounded) or (
-            feature.kind == "numeric" and expected.allowed is not None
+        if (feature.kind != "numeric" and bounded) or (
+            feature.kind != "categorical" and expected.allowed is not None
         ):
-            has = "allowed and max_missing" if feature.kind == "categorical" else "min, max and max_missing"
+            has = {"categorical": "allowed and max_missing", "numeric": "min, max and max_missing"}.get(
+                feature.kind, "max_missing"
+            )
             raise UserError(f"data.expectations.{name}: a {feature.kind} feature has {has}")
 
 

@@ -1,4 +1,4 @@
-"""Probe requests: a frozen uniform sample of eval requests with at least two candidates."""
+"""Probe requests: a frozen uniform sample of eval requests with at least two candidates (of rows, without requests)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ class Sample:
     def __init__(self, experiment: Experiment):
         self._columns = tuple(experiment.served_columns)
         self._requests = max(REQUESTS, experiment.monitor.requests)
+        self._candidates = 2 if experiment.data.has_requests else 1
         self._kept: pa.Table | None = None
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Adds whole requests, the rows of each together."""
         encoded = rows.column(REQUEST).dictionary_encode()
         candidates = np.bincount(encoded.indices.to_numpy(), minlength=len(encoded.dictionary))
-        hashes = np.where(candidates > 1, hash_text(encoded.dictionary, _SEED), np.uint64(2**64 - 1))
+        hashes = np.where(
+            candidates >= self._candidates, hash_text(encoded.dictionary, _SEED), np.uint64(2**64 - 1)
+        )
         chosen = np.argsort(hashes, kind="stable")[: self._requests]
-        chosen = chosen[candidates[chosen] > 1]
+        chosen = chosen[candidates[chosen] >= self._candidates]
         keep = np.isin(encoded.indices.to_numpy(), chosen)
         table = pa.Table.from_batches([rows.filter(pa.array(keep))])
         table = table.select([REQUEST, LABEL, ORDER, *self._columns])

@@ -29,7 +29,8 @@ class Shard:
         index: its number.
         name: its file, relative to the data directory.
         rows: rows in it.
-        positives: of them, with label 1.
+        positives: of them, with a label above 0.
+        label: statistics of the label.
         records: Examples in it.
         bytes: size of the file.
         sha256: of the file.
@@ -44,6 +45,7 @@ class Shard:
     name: str
     rows: int = 0
     positives: int = 0
+    label: NumericStatistics = field(default_factory=NumericStatistics)
     records: int = 0
     bytes: int = 0
     sha256: str = ""
@@ -117,7 +119,9 @@ def _write(rows: pa.RecordBatch, shard: Shard, writer: Writer, experiment: Exper
     wire = rows.set_column(request, layout.REQUEST, wire_text(rows.column(request)))
     writer.write(encode(wire))
     shard.rows += rows.num_rows
-    shard.positives += int(np.count_nonzero(rows.column(layout.LABEL).to_numpy()))
+    label = rows.column(layout.LABEL).to_numpy()
+    shard.positives += int(np.count_nonzero(label > 0))
+    shard.label.add(label)
     if shard.split != "train":
         return
     for name, feature in experiment.features.items():

@@ -27,7 +27,7 @@ def count_tokens(rows: pa.RecordBatch, experiment: Experiment) -> Iterator[tuple
     """
     train = pc.invert(rows.column(EVAL)).to_numpy(zero_copy_only=False)
     for name, feature in experiment.features.items():
-        if not isinstance(feature, Categorical):
+        if not isinstance(feature, Categorical) or not feature.has_vocabulary:
             continue
         column = rows.column(name)
         size = len(column.dictionary)

@@ -223,7 +223,7 @@ def test_the_steadier_arm_wins_only_where_the_interval_leaves_zero_out():
 
 def test_one_replica_or_requests_of_one_candidate_have_no_verdict():
     assert "nothing to compare" in agreement("smelu", found(0, 0, 0, count=1), {}, 10)
-    assert "No request has two candidates" in agreement("smelu", found(math.nan, math.nan, math.nan), {}, 0)
+    assert "no request has two candidates" in agreement("smelu", found(math.nan, math.nan, math.nan), {}, 0)
 
 
 def test_numbers_for_people():

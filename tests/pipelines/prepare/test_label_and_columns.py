@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.prepare.clean.label import check, label, reads_numbers
+from pipelines.prepare.clean.expressions import check, evaluate, reads_numbers
 from pipelines.prepare.read.columns import as_numbers, as_text, as_times
 
 COLUMNS = {
@@ -46,7 +46,7 @@ NAN = math.nan
 )
 def test_expressions(text, expected):
     for columns in (COLUMNS, {name: as_text(column) for name, column in COLUMNS.items()}):
-        np.testing.assert_array_equal(label(text, columns, 6), np.array(expected, float))
+        np.testing.assert_array_equal(evaluate(text, columns, 6), np.array(expected, float))
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=1), st.sampled_from([
@@ -56,7 +56,7 @@ def test_whole_numbers_are_compared_as_python_compares_them(rows, text):
     a, b = zip(*rows, strict=True)
     columns = {"a": pa.array(a).cast(pa.string()), "b": pa.array(b)}
     expected = [float(bool(eval(text, {"a": x, "b": y}))) for x, y in rows]
-    assert label(text, columns, len(rows)).tolist() == expected
+    assert evaluate(text, columns, len(rows)).tolist() == expected
 
 
 def test_which_columns_are_numbers_only():

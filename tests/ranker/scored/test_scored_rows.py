@@ -197,5 +197,8 @@ def test_scales():
     assert math.isnan(logits.scores[0, 2])
     with pytest.raises(UserError, match=r"within \[0, 1\].*Received: 0 to 1.5"):
         to_probabilities(np.array([[0.0, 1.5]]), "probability")
-    with pytest.raises(UserError, match=r"must be one of auto, probability, logit, order\. Received: 'odds'"):
+    with pytest.raises(
+        UserError,
+        match=r"must be one of auto, .* order or range:LOW:HIGH\. Received: 'odds'",
+    ):
         to_probabilities(np.array([[0.0]]), "odds")

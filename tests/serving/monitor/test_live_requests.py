@@ -84,6 +84,14 @@ def test_text_that_is_not_utf_8_is_asked_and_shown():
     assert live.requests.items.tolist() == ["\ufffd", "b"]
 
 
+def test_single_rows_are_asked_of_a_model_that_is_probed_by_single_rows():
+    columns = {name: values[::2] for name, values in PROBE.columns.items()}
+    single = probe_set(["p0", "p1", "p2"], columns, "item_id")
+    call = MirroredCall(body({"user_id": ["u"], "age": floats(1), "item_id": ["x"]}))
+    assert live_requests([call], "ranker", "item_id", single).requests.items.tolist() == ["x"]
+    assert live_requests([call], "ranker", "item_id", PROBE).requests is None
+
+
 UNREADABLE = [
     (b"\xff\xff\xff\xff", "no PredictRequest"),
     (b"", "model ''"),

@@ -1,8 +1,8 @@
-"""The label expression on Arrow columns, vectorised.
+"""Expressions (label, grade, weight) on Arrow columns, vectorised.
 
 Values have one of three kinds. A column is a number where it meets a number, arithmetic or an order, text where it meets
 text (two columns compared by `==` or `!=` are text), and a 0/1 flag where a truth value is asked for. Text is never
-missing (it is the empty text); a missing or unreadable number makes the whole row's label missing.
+missing (it is the empty text); a missing or unreadable number makes the row's whole value missing.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _ORDER = {ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: n
 _ARITHMETIC = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide}
 
 
-def label(
+def evaluate(
     text: str, columns: Mapping[str, pa.Array], rows: int, formats: Mapping[str, NumberFormat] | None = None
 ) -> np.ndarray:
     """Evaluates an expression.
 
     Args:
-        text: a checked label expression.
+        text: a checked expression.
         columns: the columns it reads, by name.
         rows: how many.
         formats: how numbers are written in columns of text, where not plainly.
 
     Returns:
-        float64 [rows]: 0 or 1 for a truth value, the number itself for a numeric expression (the caller
-        requires 0 or 1), NaN where it cannot be computed.
+        float64 [rows]: 0 or 1 for a truth value, the number itself for a numeric expression, NaN where it cannot be
+        computed or is not finite.
     """
     tree = expression.parse(text)
-    evaluate = _Evaluate(columns, rows, formats or {})
+    evaluation = _Evaluate(columns, rows, formats or {})
     with np.errstate(all="ignore"):
-        value = evaluate.truth(tree) if _is_truth(tree) else evaluate.flag_or_number(tree)
+        value = evaluation.truth(tree) if _is_truth(tree) else evaluation.flag_or_number(tree)
     return np.where(np.isfinite(value), value, np.nan)
 
 
@@ -153,7 +153,7 @@ def check(text: str) -> None:
     columns = {name: pa.array(["1"]) for name in expression.columns(text)}
     if not columns:
         raise ValueError("must read at least one column")
-    label(text, columns, 1)
+    evaluate(text, columns, 1)
 
 
 def reads_numbers(text: str) -> set[str]:
