@@ -378,15 +378,16 @@ class ServedReplicas:
         self._served = ServedRanker(self._model, FeatureEncoder(inputs), arm_config.item)
         self._rows = first_rows(run, self._served.encoder, rows=layout.BLOCK_ROWS)
         self._components = learned.components
+        self._are_values = inputs.target.is_value
 
     def export(self, components: list[Weights], identity: dict[str, Any], directory: Path) -> None:
         """Writes the SavedModel of a replica into `directory`, which must not exist.
 
         Raises:
-            PredictionsError: its scores are no probabilities.
+            PredictionsError: its scores are no probabilities, or no finite values of a regression.
         """
         self._assign(components)
-        check_predictions(self._served, self._rows)
+        check_predictions(self._served, self._rows, self._are_values)
         warm_up = {name: values[:8] for name, values in self._rows.items()}
         save(self._served, directory, warm_up, identity)
 
