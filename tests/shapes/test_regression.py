@@ -14,8 +14,7 @@ from ranker.config import Training, build
 from ranker.divergence import mae, pd_abs, rmse
 from ranker.errors import UserError
 from ranker.inputs import TrainingTarget, plan
-from ranker.scored import to_probabilities
-from ranker.scored.scale import ValueRange
+from ranker.scored.scale import ValueRange, to_probabilities
 from ranker.training.objective import held_out_loss, squared_error
 from serving.deployment import dump, load
 from serving.monitor import gate
