@@ -98,5 +98,8 @@ def _of_any_length(value: tf.Tensor | Examples) -> tf.TypeSpec:
     """The type of a tensor, or of rows, whose first axis may have any length."""
     if isinstance(value, Examples):
         columns = {"ids": value.ids, "dense": value.dense, "label": value.label, "weight": value.weight}
-        return Examples.Spec(**{name: _of_any_length(column) for name, column in columns.items()})
+        specs = {name: _of_any_length(column) for name, column in columns.items()}
+        return Examples.Spec(
+            **specs, request=None if value.request is None else _of_any_length(value.request)
+        )
     return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
