@@ -96,7 +96,7 @@ class Training(Section):
             )
         if self.compares_rows and self.reshuffle:
             raise ValueError(
-                f"reshuffle must be false where the loss is {self.loss}: the rows of a request stand together. Received: true"
+                f"reshuffle must be false where the loss is {self.loss}, whose requests stay whole. Received: true"
             )
         if self.compares_rows and self.batch_size > MAX_COMPARED_ROWS:
             raise ValueError(
