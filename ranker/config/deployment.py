@@ -38,7 +38,8 @@ class Serving(Section):
 class Monitor(Section):
     """One round every `interval`: `requests` probe requests to every replica, measured to depth `k`.
 
-    `budget` bounds measures by name; `slices` names features to break the measures down by.
+    `budget` bounds measures by name; `slices` names features to break the measures down by. Up to `all_pairs_up_to`
+    replicas are compared in all pairs; of more replicas each round measures a random design of pairs.
     """
 
     interval: Duration = 60.0
@@ -47,6 +48,7 @@ class Monitor(Section):
     k: Annotated[int, Field(ge=1, le=1000)] = 10
     budget: dict[str, Annotated[float, Field(ge=0)]] = {"top1_swap": 0.05, "consensus_regret": 0.005}
     slices: tuple[Name, ...] = ()
+    all_pairs_up_to: Annotated[int, Field(ge=2, le=64)] = 16
 
     @field_validator("budget")
     @classmethod

@@ -233,6 +233,10 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Monitor.requests": ("Probe requests of a round.", 500),
     "Monitor.k": ("Depth to which rankings are measured.", 10),
     "Monitor.budget": ("What each measure may be at most, by its name.", {"top1_swap": 0.05}),
+    "Monitor.all_pairs_up_to": (
+        "Replicas up to which all pairs are compared. Of more, each round measures a random design of 8 pairs a replica.",
+        16,
+    ),
     "Monitor.slices": ("Features by which the measures are broken down.", ["device"]),
 }
 """Meaning and example of the keys whose models do not say them beside the field, as `Class.key`."""

@@ -29,6 +29,7 @@ from ranker.divergence.compare import RequestMeasures, compare_batch, measure_re
 from ranker.divergence.comparison import Comparison, Coverage, merge
 from ranker.divergence.coverage import AnswerCoverage, LeftOut, answer_coverage
 from ranker.divergence.fleet import (
+    COMPONENT,
     Design,
     FleetEstimate,
     estimate_fleet,
@@ -88,6 +89,7 @@ from ranker.divergence.swaps import (
 
 __all__ = [
     "CATALOGUE",
+    "COMPONENT",
     "FLOOR",
     "LEVELS",
     "AnswerCoverage",

@@ -254,10 +254,12 @@ class _Weights:
 
 
 def _components(measured: RequestMeasures, chosen: Array) -> dict[str, Statistic]:
-    """Each replica's noise variance, from the requests that every live replica answered well."""
+    """Each replica's noise variance, from all pairs and the requests that every live replica answered well."""
     batch = measured.batch
     live = np.flatnonzero(batch.valid[:, chosen].any(axis=1))
-    if len(live) < 3 or "pd_logit_squared" not in measured.values:
+    replicas = len(batch.replicas)
+    all_pairs = len(measured.pairs) >= replicas * (replicas - 1) // 2
+    if len(live) < 3 or not all_pairs or "pd_logit_squared" not in measured.values:
         return {}
     complete = batch.valid[live].all(axis=0) & chosen
     size = batch.sizes[complete].astype(np.float64)

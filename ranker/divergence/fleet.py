@@ -16,6 +16,7 @@ h_ij = r_i + r_j + e_ij, with r from least squares over the design's pairs. Thre
 Statements are about these replicas: an interval holds the mean over all pairs of this fleet over all requests.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ from functools import cached_property
 import numpy as np
 
 from ranker.divergence.bits import Array
-from ranker.divergence.catalogue import Settings
+from ranker.divergence.catalogue import Settings, measure_interval
 from ranker.divergence.compare import RequestMeasures, measure_requests
 from ranker.divergence.histogram import Histogram, count_buckets
 from ranker.divergence.requests import RequestBatch
@@ -211,13 +212,24 @@ class FleetEstimate:
         means: label -> statistic of the mean over all pairs; its variance includes what the design leaves open.
         effects: label -> the six sums of each replica, float64 [M, 6]: `component`, and of `REPLICA_MEASURES` the
             replica's mean over its pairs with all others. Variances as in `means`.
-        pairs: measured pairs.
+        spread: label -> smallest and largest value of the measured pairs.
     """
 
     replicas: tuple[str, ...]
     means: Mapping[str, Statistic]
     effects: Mapping[str, Array]
-    pairs: int
+    spread: Mapping[str, tuple[float, float]]
+
+    def summary(self, confidence: float = 0.95) -> dict[str, dict[str, float]]:
+        """Label -> {value, low, high, min, max}: the mean with its interval, and the range over the measured pairs."""
+        return {
+            label: {
+                **measure_interval(label, statistic, confidence)._asdict(),
+                "min": self.spread[label][0],
+                "max": self.spread[label][1],
+            }
+            for label, statistic in self.means.items()
+        }
 
     def replica(self, label: str) -> dict[str, Statistic]:
         """Replica -> statistic of one of `effects`."""
@@ -256,7 +268,8 @@ def estimate_fleet(
     size = batch.sizes[chosen].astype(np.float64)
     means: dict[str, Statistic] = {}
     by_replica: dict[str, Array] = {}
-    for label, (definition, _) in settings.measures.items():
+    spread: dict[str, tuple[float, float]] = {}
+    for label, (definition, _) in settings.measures.items() if measured.pairs else ():
         if definition.better == "zero":  # signed: pairs cancel in the mean
             continue
         usable = measured.paired[:, chosen] & (size >= definition.at_least)
@@ -266,13 +279,18 @@ def estimate_fleet(
         y = usable * weight
         x = np.where(usable, measured.values[label][:, chosen], 0.0) * y
         means[label] = _mean_over_pairs(design, x, y, usable)
+        has_weight = y.sum(axis=1) > 0
+        of_pairs = x[has_weight].sum(axis=1) / y[has_weight].sum(axis=1)
+        spread[label] = (
+            (float(of_pairs.min()), float(of_pairs.max())) if len(of_pairs) else (math.nan, math.nan)
+        )
         if not effects:
             continue
         if label == "pd_logit_squared":
             by_replica[COMPONENT] = _components(design, x, y, usable)
         elif label.partition("@")[0] in REPLICA_MEASURES:
             by_replica[label] = _replica_means(design, x, y, usable)
-    return FleetEstimate(batch.replicas, means, by_replica, len(design.pairs))
+    return FleetEstimate(batch.replicas, means, by_replica, spread)
 
 
 def _mean_over_pairs(design: Design, x: Array, y: Array, usable: Array) -> Statistic:
@@ -281,12 +299,12 @@ def _mean_over_pairs(design: Design, x: Array, y: Array, usable: Array) -> Stati
     mean_x, mean_y = (part.sum(axis=0) / np.maximum(count, 1) for part in (x, y))
     values = np.divide(mean_x, mean_y, out=np.zeros_like(mean_x), where=mean_y > 0)
     (row,) = sum_rows(mean_x[None], mean_y[None], included[None])
-    variance = (_remainder(design, x, y) ** 2).sum() / max(len(x), 1) ** 2
+    variance = (remainder(design, x, y) ** 2).sum() / max(len(x), 1) ** 2
     widened = _with_variance(row[None], np.array([variance]))[0]
     return Statistic.from_row(widened, Histogram(count_buckets(values[None], included[None])[0]))
 
 
-def _remainder(design: Design, x: Array, y: Array) -> Array:
+def remainder(design: Design, x: Array, y: Array) -> Array:
     """What each pair differs from the sum of its replicas' effects, in the measure's unit, float64 [P].
 
     Scaled so that its mean square is that of a pair that was not measured, times the share of such pairs.
@@ -302,7 +320,7 @@ def _remainder(design: Design, x: Array, y: Array) -> Array:
     return residual * np.sqrt((1 - min(design.share, 1.0)) * pairs / freedom)
 
 
-def _effect_variances(design: Design, remainder: Array, scale: Array) -> Array:
+def effect_variances(design: Design, remainders: Array, scale: Array) -> Array:
     """Variance of each replica's effect from the design's choice of pairs, float64 [M].
 
     The remainder of a pair has the variance c s_i s_j, with c from all pairs and s from `scale` [M]. In a random
@@ -312,7 +330,7 @@ def _effect_variances(design: Design, remainder: Array, scale: Array) -> Array:
     product = scale[design.pairs[:, 0]] * scale[design.pairs[:, 1]]
     if product.sum() <= 0:
         product = np.ones(len(product))
-    constant = (remainder**2).sum() / product.sum()
+    constant = (remainders**2).sum() / product.sum()
     degree = np.maximum(design.degrees, 3)
     nearby = design.sum_by_replica((constant * product)[:, None])[:, 0] / np.maximum(design.degrees, 1)
     return nearby * (degree - 1) / (degree * (degree - 2))
@@ -326,7 +344,7 @@ def _components(design: Design, x: Array, y: Array, usable: Array) -> Array:
     value = np.divide(sums[:, 1], sums[:, 3], out=np.zeros(len(sums)), where=sums[:, 3] > 0)
     # the cross term of two independent noises has a variance in proportion to the product of their variances
     scale = np.maximum(value, 0.1 * max(float(np.median(value)), float(value.mean()), 0.0))
-    return _with_variance(sums, _effect_variances(design, _remainder(design, x, y), scale))
+    return _with_variance(sums, effect_variances(design, remainder(design, x, y), scale))
 
 
 def _replica_means(design: Design, x: Array, y: Array, usable: Array) -> Array:
@@ -342,7 +360,7 @@ def _replica_means(design: Design, x: Array, y: Array, usable: Array) -> Array:
     one_weight = bool(((y == weight) | ~usable).all())
     mean_y = np.broadcast_to(weight, mean_x.shape) if one_weight else mean_of(y)[0]
     sums = sum_rows(np.where(determined, mean_x, 0.0), np.where(determined, mean_y, 0.0), determined)
-    return _with_variance(sums, _effect_variances(design, _remainder(design, x, y), np.ones(design.count)))
+    return _with_variance(sums, effect_variances(design, remainder(design, x, y), np.ones(design.count)))
 
 
 def _with_variance(sums: Array, variance: Array) -> Array:

@@ -62,6 +62,8 @@ _KINDS: tuple[tuple[type[ServingError], str], ...] = (
 )
 
 
+_REPLICAS_AT_ONCE = 64
+"""Each has threads of its own. One that is away holds its place for `RoundLimits.patience` at most."""
 _LISTENS_WITHIN = 2.0
 """Seconds."""
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -176,7 +178,7 @@ def collect(
     limits: RoundLimits,
     preferred: Expected | None = None,
 ) -> Collected:
-    """Asks every replica every request, all replicas at once.
+    """Asks every replica every request, up to `_REPLICAS_AT_ONCE` replicas at a time.
 
     Args:
         replicas: whom to ask.
@@ -187,13 +189,16 @@ def collect(
         preferred: where `expected` does not say, most replicas decide who may be compared; this one wins a tie.
     """
     started, clock = time.time(), time.monotonic()
-    with ThreadPoolExecutor(max_workers=max(len(replicas), 1), thread_name_prefix="replica") as pool:
-        answers = tuple(
-            pool.map(lambda replica: _ask_replica(replica, probe, connect, expected, limits), replicas)
-        )
-    for replica, answer in zip(replicas, answers, strict=True):
+
+    def ask(replica: Replica) -> Answers:
+        answer = _ask_replica(replica, probe, connect, expected, limits)
         if answer.errors.get("down") and _accepts_but_is_silent(replica.target):
             answer.errors["deadline"] += answer.errors.pop("down")
+        return answer
+
+    workers = min(max(len(replicas), 1), _REPLICAS_AT_ONCE)
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="replica") as pool:
+        answers = tuple(pool.map(ask, replicas))
     majority = _majority(answers, expected, preferred or Expected())
     answers = tuple(_refuse_unexpected(majority, answer, probe) for answer in answers)
     return Collected(probe, started, time.monotonic() - clock, answers)

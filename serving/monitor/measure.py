@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ranker.config import fingerprint
 from ranker.divergence import (
     Comparison,
+    FleetEstimate,
     RequestBatch,
     RequestMeasures,
     Settings,
@@ -21,10 +22,13 @@ from ranker.divergence import (
     measure_requests,
     near_ties,
 )
+from ranker.divergence.statistics import COLUMNS
 from ranker.slices import Slice
 from serving.monitor.collect import Answers, Collected
+from serving.monitor.fleet import compare_with_themselves, fleet_record, measure_fleet, to_show
 from serving.monitor.record import (
     PROBE,
+    FleetRecord,
     Mark,
     RoundRecord,
     SeriesKey,
@@ -70,11 +74,21 @@ class Served:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredRound:
-    """A measured round: the record for the store, the measures of each request, and the served versions."""
+    """A measured round.
+
+    Attributes:
+        record: for the store.
+        requests: the measures of each request, of all pairs; of a fleet of the pairs of its noisiest replicas.
+        served: the served versions.
+        levels: pair of replicas -> level, of the pairs in `requests`.
+        summary: label -> value, low, high: the mean over pairs with its interval; min and max over the measured pairs.
+    """
 
     record: RoundRecord
     requests: RequestMeasures | None
     served: dict[str, Served]
+    levels: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    summary: Mapping[str, dict[str, float]] = field(default_factory=dict)
 
 
 def measure(
@@ -87,6 +101,8 @@ def measure(
     stream: str = PROBE,
     mirrored: Mapping[str, int] | None = None,
     interval: float | None = None,
+    all_pairs_up_to: int = 16,
+    members: Mapping[str, Subject] | None = None,
 ) -> MeasuredRound:
     """Measures a round.
 
@@ -100,6 +116,8 @@ def measure(
         stream: `probe` or `live`.
         mirrored: outcome -> mirrored calls since the last live round.
         interval: seconds to the next round; None: there is none.
+        all_pairs_up_to: of more replicas a random design of pairs is measured.
+        members: replica -> what it served last, of those that need not answer this round; None: by `before`.
     """
     probe = collected.probe
     # by name: a pair is the same series whatever the order of the deployment
@@ -108,15 +126,26 @@ def measure(
     )
     served = {answer.replica: _served_by(answer) for answer in usable}
     statistics: Series = {}
-    measured = None
-    if served:
+    measured: RequestMeasures | None = None
+    summary: Mapping[str, dict[str, float]] = {}
+    fleet: FleetRecord | None = None
+    is_fleet = len(collected.answers) > all_pairs_up_to
+    if served and is_fleet:
+        if members is None:
+            members = {name: state.subject for name, state in before.items()}
+        measured, summary, fleet, statistics = _measure_fleet(
+            collected, served, members, settings, slices, stream
+        )
+    elif served:
         batch = _batch(probe, served)
         measured = measure_requests(batch, settings)
         for feature, value, comparison in by_slice(measured, settings, slices):
             statistics.update(series_of(comparison, served, stream, probe.hash, feature, value))
+            if not feature and comparison.pairs:
+                summary = comparison.summary()
             if gaps and not feature and not settings.order_only:
                 statistics.update(_count_inversions_by_gap(measured.batch, comparison, served, probe))
-    marks = []
+    marks, replaced = [], []
     for answer in collected.answers:
         if answer.refused and stream == PROBE:  # once is enough
             key = f"incompatible/{answer.replica}/{answer.version}/{answer.refused}"
@@ -128,11 +157,13 @@ def measure(
         now, old = served.get(answer.replica), before.get(answer.replica)
         if now is None:
             continue
-        statistics.update(_measure_floor(answer, now, probe, settings, stream))
+        if not is_fleet:
+            statistics.update(_measure_floor(answer, now, probe, settings, stream))
         if old is not None and old.subject != now.subject:
             marks.append(_refresh_mark(old.subject, now.subject))
             if len(old.scores) == len(now.scores):
-                statistics.update(_compare_refresh(old, served, probe, settings))
+                replaced.append(old)
+    statistics.update(_compare_refreshes(replaced, served, probe, settings))
     record = RoundRecord(
         key=f"{stream}/{probe.hash}/{collected.started:.3f}",
         stream=stream,
@@ -145,8 +176,81 @@ def measure(
         counts=_counts(collected) | mirrored_counts(mirrored or {}),
         marks=tuple(marks),
         interval=interval,
+        fleet=fleet,
     )
-    return MeasuredRound(record, measured, {**before, **served})
+    levels = _levels(measured, served) if measured is not None else {}
+    return MeasuredRound(record, measured, {**before, **served}, levels, summary)
+
+
+def _levels(measured: RequestMeasures, served: Mapping[str, Served]) -> dict[tuple[str, str], str]:
+    names = measured.batch.replicas
+    return {
+        (names[i], names[j]): level(_provenance(served[names[i]]), _provenance(served[names[j]]))
+        for i, j in measured.pairs
+    }
+
+
+def _measure_fleet(
+    collected: Collected,
+    served: Mapping[str, Served],
+    last_members: Mapping[str, Subject],
+    settings: Settings,
+    slices: Sequence[Slice],
+    stream: str,
+) -> tuple[RequestMeasures, dict[str, dict[str, float]], FleetRecord, Series]:
+    """The pairs to show, the summary, each replica's sums, and the series of the whole and of the slices."""
+    probe = collected.probe
+    answering = {answer.replica for answer in collected.answers}
+    members = {name: subject for name, subject in last_members.items() if name in answering}
+    members.update((name, state.subject) for name, state in served.items())
+    everyone = group(list(members.values()))
+    # another design each round: two rounds of one monitor never begin at the same time
+    seed = round(collected.started * 1000)
+    measured, estimates = measure_fleet(_batch(probe, served), settings, slices, seed)
+    statistics: Series = {}
+    whole: FleetEstimate | None = None
+    for feature, value, estimate in estimates:
+        whole = whole or estimate
+        key = SeriesKey(stream, "all", everyone, everyone, feature=feature, value=value, probe=probe.hash)
+        if measured.pairs:
+            statistics[key] = _measures_to_store(estimate.means, feature)
+    assert whole is not None  # the first is of all requests
+    floors: dict[str, dict[str, Array]] = {}
+    for kind in ("again", "batch"):
+        comparison = _fleet_against_itself(collected, served, kind, settings)
+        if not comparison.pairs:
+            continue
+        totals: dict[str, Statistic] = {}
+        for (name, _), of_replica in comparison.pairs.items():
+            for label, statistic in of_replica.items():
+                totals[label] = totals[label].merge(statistic) if label in totals else statistic
+                row = floors.setdefault(name, {}).setdefault(label, np.zeros(len(COLUMNS)))
+                row += [getattr(statistic, column) for column in COLUMNS]
+        statistics[SeriesKey(stream, kind, everyone, everyone, "L0", probe=probe.hash)] = totals
+    record = fleet_record([members[name] for name in sorted(members)], whole, floors)
+    return to_show(measured, whole), whole.summary() if measured.pairs else {}, record, statistics
+
+
+def _fleet_against_itself(
+    collected: Collected, served: Mapping[str, Served], kind: str, settings: Settings
+) -> Comparison:
+    """Each replica's answers against those that it gave when it was asked again, or inside a batch."""
+    alone, repeated = {}, {}
+    for answer in collected.answers:
+        scores, answered = (
+            (answer.again, answer.again_answered)
+            if kind == "again"
+            else (answer.batched, answer.batched_answered)
+        )
+        if answer.replica in served and answered.any():
+            state = served[answer.replica]
+            alone[answer.replica] = (state.scores, state.answered & answered)
+            repeated[f"{answer.replica} {kind}\0"] = (scores, answered)
+    if not alone:
+        return Comparison.empty()
+    batch = request_batch(collected.probe, alone | repeated)
+    batch = batch.take(batch.answered.any(axis=0))
+    return compare_with_themselves(batch, [(m, len(alone) + m) for m in range(len(alone))], settings)
 
 
 def _provenance(served: Served) -> dict[str, object]:
@@ -268,18 +372,26 @@ def _measure_floor(answer: Answers, now: Served, probe: ProbeSet, settings: Sett
     return floors
 
 
-def _compare_refresh(
-    old: Served, served: Mapping[str, Served], probe: ProbeSet, settings: Settings
+def _compare_refreshes(
+    replaced: Sequence[Served], served: Mapping[str, Served], probe: ProbeSet, settings: Settings
 ) -> Series:
-    """Compares a refreshed replica with its old version.
+    """Compares refreshed replicas with their old versions.
 
     All served replicas take part, so that the consensus is the one that the pairs are measured against.
     """
-    name, now = old.subject.replica, served[old.subject.replica]
-    answers = {replica: (state.scores, state.answered) for replica, state in served.items()}
-    measured = measure_requests(request_batch(probe, {"": (old.scores, old.answered), **answers}), settings)
-    (statistics,) = measured.select(["", name]).summarise().pairs.values()
-    return {SeriesKey(PROBE, "refresh", old.subject, now.subject, "L6", probe=probe.hash): statistics}
+    if not replaced:
+        return {}
+    answers = {f"{old.subject.replica} before\0": (old.scores, old.answered) for old in replaced}
+    answers |= {replica: (state.scores, state.answered) for replica, state in served.items()}
+    position = {name: place for place, name in enumerate(answers)}
+    pairs = [(place, position[old.subject.replica]) for place, old in enumerate(replaced)]
+    compared = compare_with_themselves(request_batch(probe, answers), pairs, settings)
+    return {
+        SeriesKey(
+            PROBE, "refresh", old.subject, served[old.subject.replica].subject, "L6", probe=probe.hash
+        ): statistics
+        for old, statistics in zip(replaced, compared.pairs.values(), strict=True)
+    }
 
 
 def _refresh_mark(old: Subject, new: Subject) -> Mark:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ranker.config import fingerprint
 from ranker.divergence import Statistic
+from serving.monitor.requests import Array
 
 PROBE, LIVE = "probe", "live"
 
@@ -22,6 +23,10 @@ class Subject(NamedTuple):
 
 ALL_REPLICAS = "*"
 """The replica name of the group of all replicas of a round."""
+
+
+EACH_REPLICA = "(each other replica)"
+"""The replica name of counts that every replica of a fleet has which has none under its own name."""
 
 
 DROPPED = "rounds_dropped"
@@ -70,6 +75,26 @@ class Mark:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class FleetRecord:
+    """What a round says of each replica of a fleet. A fleet's pairs change from round to round and are not kept.
+
+    Attributes:
+        everyone: the group of the members.
+        members: the replicas as they were last seen, those that are silent in this round too.
+        sums: label -> the six sums of each member, float64 [M, 6]; zeros of one that is silent. `FLOOR_OF` and a
+            measure's label: the replica against itself.
+    """
+
+    everyone: Subject
+    members: tuple[Subject, ...]
+    sums: Mapping[str, Array]
+
+
+FLOOR_OF = "floor of "
+"""Before a measure's label: how a replica of a fleet differs from itself."""
+
+
 @dataclass(frozen=True)
 class RoundRecord:
     """One round, measured.
@@ -87,6 +112,7 @@ class RoundRecord:
             replicas the mirrored calls by outcome.
         marks: what happened.
         interval: seconds from round to round; None: unknown, or there is no next one.
+        fleet: of many replicas: what is measured of each of them.
     """
 
     key: str
@@ -100,6 +126,7 @@ class RoundRecord:
     counts: Mapping[tuple[str, str], int]
     marks: tuple[Mark, ...] = ()
     interval: float | None = None
+    fleet: FleetRecord | None = None
 
     @property
     def outcomes(self) -> dict[str, dict[str, int]]:

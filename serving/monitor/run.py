@@ -133,7 +133,11 @@ class DeploymentMonitor:
         streams = 1 if reservoir is None else 2
         asking = max(settings.interval * 0.75 / streams, settings.deadline)
         self.limits = RoundLimits(settings.deadline, asking, patience=min(_PATIENCE, asking / 3))
-        self._served_path = exemplars.directory / "served.npz" if exemplars is not None else None
+        # a fleet's scores are too many to be written whenever a replica changes
+        is_fleet = len(deployment.replicas) > settings.all_pairs_up_to
+        self._served_path = (
+            exemplars.directory / "served.npz" if exemplars is not None and not is_fleet else None
+        )
         self.served: dict[str, Served] = (
             load_served(self._served_path, probe) if self._served_path is not None else {}
         )
@@ -163,7 +167,15 @@ class DeploymentMonitor:
         # the probe is frozen: once an hour says as much as every minute
         hour = int(collected.started) // 3600
         gaps, self._gaps_hour = hour != self._gaps_hour, hour
-        measured = measure(collected, self.measures, self.slices, self.served, gaps=gaps, interval=interval)
+        measured = measure(
+            collected,
+            self.measures,
+            self.slices,
+            self.served,
+            gaps=gaps,
+            interval=interval,
+            all_pairs_up_to=self.settings.all_pairs_up_to,
+        )
         self.pending.add(measured.record)
         self._save_served(measured.served)
         for answer in collected.answers:
@@ -205,6 +217,8 @@ class DeploymentMonitor:
                 stream=LIVE,
                 mirrored=outcomes,
                 interval=self.settings.interval,
+                all_pairs_up_to=self.settings.all_pairs_up_to,
+                members={name: state.subject for name, state in self.served.items()},
             )
             self.pending.add(measured.record)
             self._keep_exemplars(LIVE, live.requests, measured)
@@ -262,17 +276,17 @@ class DeploymentMonitor:
             or not len(measured.requests.pairs)
         ):
             return
-        levels = {
-            (key.a.replica, key.b.replica): key.level
-            for key in measured.record.statistics
-            if key.kind == "pair" and not key.feature
-        }
         versions = {subject.replica: subject.version for subject in measured.record.subjects}
         context = self.deployment.context
         # the probe's candidates are in the run directory
         candidates = requests.candidates(context) if stream == LIVE else {}
         names = Names(
-            requests.requests, requests.items, requests.contexts(context), versions, levels, candidates
+            requests.requests,
+            requests.items,
+            requests.contexts(context),
+            versions,
+            measured.levels,
+            candidates,
         )
         with _logged("example requests cannot be kept", OSError):
             self.exemplars.add(stream, measured.record.time, measured.requests, names)
@@ -305,7 +319,6 @@ def summarise(
     live: Collected | None,
 ) -> Summary:
     """A round in a few numbers."""
-    comparison = measured.requests.summarise() if measured.requests is not None else None
     return Summary(
         replicas={
             answer.replica: answer.version
@@ -313,7 +326,7 @@ def summarise(
             if answer.version and not answer.refused
         },
         requests=len(collected.probe),
-        measures=comparison.summary() if comparison is not None and comparison.pairs else {},
+        measures=dict(measured.summary),
         errors={answer.replica: dict(answer.errors) for answer in collected.answers if answer.errors},
         refused={answer.replica: answer.refused for answer in collected.answers if answer.refused},
         coverage=collected.coverage,

@@ -69,12 +69,19 @@ def read_status(
     odd = query.odd_one_out(store, now, stream=stream, window=window)
     limits = {label_in_store(name, k): limit for name, limit in budget.items()}
     alerts = standing_alerts(store, now)
+    pairs = query.pairs(store, tuple(limits), now, stream=stream, window=window)
+    replica_means = (
+        {}
+        if any(pairs.values())
+        else query.replica_means(store, tuple(limits), now, stream=stream, window=window)
+    )
     facts = Facts(
         freshness=fresh,
         alerts=[alert for alert in alerts if alert.state == "firing" and alert.id is not None],
         odd=odd_replicas(odd),
         means=snapshot.measures,
-        pairs=query.pairs(store, tuple(limits), now, stream=stream, window=window),
+        pairs=pairs,
+        replica_means=replica_means,
         budget=limits,
         last_answers={replica.replica: replica.last_seen for replica in snapshot.replicas},
         compared_since=query.compared_since(store, now, stream),

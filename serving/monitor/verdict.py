@@ -14,7 +14,14 @@ from typing import Literal
 
 from ranker import wording
 from ranker.divergence import standing
-from serving.monitor.store.results import AlertRow, EventRow, Freshness, MeasureEstimate, PairEstimate
+from serving.monitor.store.results import (
+    AlertRow,
+    EventRow,
+    Freshness,
+    MeasureEstimate,
+    PairEstimate,
+    ReplicaEstimate,
+)
 
 State = Literal["STABLE", "NOT ENOUGH DATA", "UNSTABLE", "STALE"]
 STATES: tuple[State, ...] = ("STABLE", "NOT ENOUGH DATA", "UNSTABLE", "STALE")
@@ -34,6 +41,7 @@ ORDER_ONLY = (
 _REFRESH_MATTERS = 3600
 """Seconds after a refresh in which what begins is said to follow it."""
 _MOST_REASONS = 2
+_MOST_NAMED = 10
 
 KINDS = {
     "down": "nothing listens at its address, or its server says that it is unavailable",
@@ -66,7 +74,8 @@ class Facts:
         alerts: those that fire.
         odd: replicas that stand out, the noisiest first.
         means: measure's label -> mean over all pairs, with its excess over the floor.
-        pairs: measure's label -> every pair; intervals hold for all of a measure's pairs together.
+        pairs: measure's label -> every pair; intervals hold for all of a measure's pairs together. Empty of a fleet.
+        replica_means: measure's label -> every replica of a fleet against all others; intervals hold together.
         budget: measure's label -> how much excess over the floor is tolerated; the first leads.
         last_answers: replica -> when it last answered, seconds since 1970.
         compared_since: first round of the versions that serve now, seconds since 1970; None: nothing is compared.
@@ -80,6 +89,7 @@ class Facts:
     odd: Sequence[OddReplica] = ()
     means: Mapping[str, MeasureEstimate] = field(default_factory=dict)
     pairs: Mapping[str, Sequence[PairEstimate]] = field(default_factory=dict)
+    replica_means: Mapping[str, Sequence[ReplicaEstimate]] = field(default_factory=dict)
     budget: Mapping[str, float] = field(default_factory=dict)
     last_answers: Mapping[str, int] = field(default_factory=dict)
     compared_since: int | None = None
@@ -277,6 +287,9 @@ def _over_budget(facts: Facts) -> list[Reason]:
         if measured.n < facts.enough:
             continue
         over = [pair for pair in facts.pairs.get(label, ()) if standing(pair.excess, limit) == "above"]
+        of_fleet = [
+            row for row in facts.replica_means.get(label, ()) if standing(row.excess, limit) == "above"
+        ]
         if standing(measured.excess, limit) == "above":
             since = _fired(facts, measure=label)
             text = _describe(measured, limit)
@@ -287,12 +300,21 @@ def _over_budget(facts: Facts) -> list[Reason]:
                 f"{worst.a} and {worst.b}: {wording.title(label).lower()} of "
                 f"{wording.with_interval(label, worst.value)}, budget {wording.limit(label, limit)}"
             )
+        elif of_fleet:
+            since = None
+            text = (
+                f"{of_fleet[0].replica} against all other replicas: {wording.title(label).lower()} of "
+                f"{wording.with_interval(label, of_fleet[0].value)}, budget {wording.limit(label, limit)}"
+            )
+            text += f" ({len(of_fleet)} replicas are over it)" if len(of_fleet) > 1 else ""
         else:
             continue
         # one name in every pair that is over the budget is the one to look at
         common = set.intersection(*({pair.a, pair.b} for pair in over)) if over else set()
         culprit = tuple(sorted(common)) if len(common) == 1 and len(over) > 1 else ()
         named = culprit or (tuple(sorted({over[0].a, over[0].b})) if len(over) == 1 else ())
+        if of_fleet and not measured.excess.low > limit:
+            named = tuple(row.replica for row in of_fleet[:_MOST_NAMED])
         text += f" ({culprit[0]} is in each of {len(over)} such pairs)" if culprit else ""
         if len(facts.freshness.outcomes) == 2:
             text += f"; {TWO_REPLICAS}"
@@ -348,6 +370,10 @@ def _agreement(facts: Facts) -> Reason:
     if len(pairs) > 1:
         worst = max(pairs, key=lambda pair: pair.value.value)
         text += f"; most between {worst.a} and {worst.b}, {wording.amount(lead.label, worst.value.value)}"
+    of_fleet = facts.replica_means.get(lead.label, ())
+    if of_fleet:
+        most = max(of_fleet, key=lambda row: row.value.value)
+        text += f"; most by {most.replica}, {wording.amount(lead.label, most.value.value)}"
     return Reason("STABLE", text, measure=lead.label)
 
 

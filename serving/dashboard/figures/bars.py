@@ -8,18 +8,23 @@ from statistics import median
 from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short, whiskers
 from serving.monitor.store.results import OddOneOut
 
+_MOST_BARS = 32
+
 
 def component_bars(noise: OddOneOut, colors: Palette, *, factor: float = 3.0) -> Figure:
-    """Each replica's own noise, the noisiest on top; those that stand out in the warning colour."""
+    """Each replica's own noise, the noisiest on top; those that stand out in the warning colour.
+
+    Of many replicas the noisiest `_MOST_BARS` are shown; the limit is of all.
+    """
     odd = {component.replica for component in noise.odd}
-    shown = sorted(noise.components, key=lambda component: component.value.value)
+    shown = sorted(noise.components, key=lambda component: component.value.value)[-_MOST_BARS:]
     figure = interval_bars(
         [component.replica for component in shown],
         [component.value for component in shown],
         [colors.warning if component.replica in odd else colors.accent for component in shown],
         colors,
     )
-    limit = factor * median(component.value.value for component in shown)
+    limit = factor * median(component.value.value for component in noise.components)
     if limit > 0:
         figure["layout"]["shapes"].append(across(limit, colors, vertical=True))
     return figure

@@ -10,13 +10,14 @@ from dash import html
 from dash.development.base_component import Component
 
 from ranker import wording
-from ranker.divergence import standing
+from ranker.divergence import COMPONENT, standing
 from serving.dashboard import parts
 from serving.dashboard.address import WINDOWS
 from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bars import component_bars
 from serving.dashboard.figures.course import course
 from serving.dashboard.figures.sparkline import sparkline
+from serving.dashboard.fleet import MATRIX_UP_TO, fleet_list
 from serving.dashboard.matrix import matrix_table
 from serving.dashboard.queries.courses import courses, floor_course, joined
 from serving.dashboard.zone import zone_name
@@ -165,6 +166,8 @@ def _tile(context: Context, label: str, points: Sequence[LinePoint]) -> Componen
 
 def _matrix(context: Context) -> Panel:
     label = context.address.measure
+    if context.verdict.asked > MATRIX_UP_TO:
+        return _ranked_list(context, label)
     matrix = query.matrix(
         context.store,
         label,
@@ -180,6 +183,31 @@ def _matrix(context: Context) -> Panel:
         matrix_table(matrix, context.address, enough=context.settings.enough, budget=budget),
         rows,
         note="Alike replicas stand together. Select a cell to see the pair.",
+        size="narrow",
+    )
+
+
+def _ranked_list(context: Context, label: str) -> Panel:
+    by_label = query.replica_means(
+        context.store,
+        (label, COMPONENT),
+        context.now,
+        stream=context.address.stream,
+        window=context.settings.monitor_window,
+    )
+    shown = label if by_label.get(label) else COMPONENT
+    title = (
+        f"{wording.title(label)} of each replica against all others"
+        if shown == label
+        else "Each replica's own noise (variance of log-odds)"
+    )
+    estimates = by_label.get(shown, ())
+    return Panel(
+        "matrix",
+        title,
+        fleet_list(shown, estimates, budget=context.settings.budget.get(label) if shown == label else None),
+        [flat(row) for row in estimates],
+        note="Those that differ most first. Replicas whose intervals touch are one cluster.",
         size="narrow",
     )
 

@@ -9,7 +9,13 @@ from ranker.divergence import Statistic
 from serving.monitor.alerts.rules import Rule
 from serving.monitor.record import LIVE
 from serving.monitor.store import Store, query
-from serving.monitor.store.cells import group_members, load_window, newest_group
+from serving.monitor.store.cells import (
+    floor_rows,
+    load_window,
+    newest_group,
+    past_floor_rows,
+    replica_rows,
+)
 from serving.monitor.store.results import EventRow
 from serving.monitor.store.schema import DAY, MINUTE, Series
 
@@ -67,21 +73,13 @@ def situation(store: Store, rule: Rule, now: float) -> Situation:
         everyone = newest_group(connection, rule.stream, now)
         if everyone is None:
             return Situation(now, fresh.age, events=marks)
-        members = group_members(connection, rule.stream, everyone)
-        rows = load_window(
-            connection, rule.stream, now + 1, rule.window, Series.kind == "replica", Series.b == everyone
-        )
+        rows = replica_rows(connection, rule.stream, now + 1, rule.window, everyone)
         versions = {row.a: row.a_version for row in rows}
         if rule.condition == "version_skew":
             return Situation(now, fresh.age, versions=versions, events=marks)
-        is_floor = (Series.kind.in_(("again", "batch")), Series.a.in_(members))
-        floors = _by_replica(
-            load_window(connection, rule.stream, now + 1, rule.window, *is_floor), rule.stream
-        )
+        floors = _by_replica(floor_rows(connection, rule.stream, now + 1, rule.window, everyone), rule.stream)
         if rule.condition == "floor_jump":
-            past = load_window(
-                connection, rule.stream, now - rule.window, DAY, Series.kind.in_(("again", "batch"))
-            )
+            past = past_floor_rows(connection, rule.stream, now - rule.window, DAY)
             return Situation(
                 now,
                 fresh.age,
@@ -114,8 +112,10 @@ def situation(store: Store, rule: Rule, now: float) -> Situation:
 def _components(store: Store, rule: Rule, now: float) -> Statistics:
     with store.read() as connection:
         everyone = newest_group(connection, rule.stream, now)
-        rows = load_window(
-            connection, rule.stream, now + 1, rule.window, Series.kind == "replica", Series.b == everyone
+        rows = (
+            replica_rows(connection, rule.stream, now + 1, rule.window, everyone)
+            if everyone is not None
+            else []
         )
     return {row.a: row.statistic("component", rule.stream) for row in rows if "component" in row.labels}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from sqlalchemy.orm import aliased
 from ranker.divergence import Statistic
 from ranker.divergence.statistics import COLUMNS
 from ranker.errors import UserError
-from serving.monitor.record import PROBE
+from serving.monitor.record import ALL_REPLICAS, FLOOR_OF, PROBE
 from serving.monitor.requests import Array
 from serving.monitor.store import packing
 from serving.monitor.store.rollup import Retention, elapsed_since
 from serving.monitor.store.schema import (
     DAY,
+    FLEET,
     HOUR,
+    MEMBERS,
     MINUTE,
     TEN_MINUTES,
     TOTAL,
@@ -60,6 +63,7 @@ class Row:
 
     def __init__(self, row: Any, time: int) -> None:
         self.series, self.stream, self.kind, self.level = row.series, row.stream, row.kind, row.level
+        self.group = row.group
         self.a, self.b, self.a_version, self.b_version = row.a_name, row.b_name, row.a_version, row.b_version
         self.feature, self.value, self.labels = row.feature, row.value, row.labels
         self.time, self.rounds, self.elapsed = time, 0, 0
@@ -73,7 +77,8 @@ class Row:
 
     def add(self, sums: Array, rounds: int, elapsed: int, counts: Array | None = None) -> None:
         """Adds another cell of the series; `elapsed` adds up the seconds from `time` to each of its rounds."""
-        self.sums, self.rounds, self.elapsed = self.sums + sums, self.rounds + rounds, self.elapsed + elapsed
+        self.sums = self.sums + sums if self.rounds else sums
+        self.rounds, self.elapsed = self.rounds + rounds, self.elapsed + elapsed
         if counts is not None:
             self.counts = counts if self.counts is None else self.counts + counts
 
@@ -183,6 +188,7 @@ def _read(
                 Series.stream,
                 Series.kind,
                 Series.level,
+                Series.b.label("group"),
                 Series.feature,
                 Series.value,
             ),
@@ -214,7 +220,7 @@ def _read(
             rows[time, cell.series] = row  # now the last
             counts = packing.unpack_histograms(cell.histogram, len(row.labels)) if histograms else None
             row.add(
-                packing.unpack_sums([cell.sums], len(row.labels))[0],
+                packing.unpack_sums([cell.sums])[0],
                 cell.rounds,
                 elapsed_since(time, cell, step),
                 counts,
@@ -247,13 +253,84 @@ def newest_group(connection: Connection, stream: str, now: float) -> int | None:
 
 
 def group_members(connection: Connection, stream: str, everyone: int) -> list[int]:
-    """The subjects of a group."""
+    """The subjects of a group; a fleet's group is among them, since its floors are of the group."""
+    members = fleet_members(connection, everyone)
+    if members:
+        return [*members, everyone]
     rows = (
         select(Series.a)
         .where(Series.stream == stream, Series.kind == "replica", Series.b == everyone)
         .distinct()
     )
     return list(connection.execute(rows).scalars())
+
+
+def fleet_members(connection: Connection, everyone: int) -> list[int]:
+    """The subjects of a fleet, in the order of its cells; empty if the group is none."""
+    labels = connection.execute(select(SubjectTable.labels).where(SubjectTable.id == everyone)).scalar()
+    return list((labels or {}).get(MEMBERS, ()))
+
+
+def replica_rows(connection: Connection, stream: str, end: float, window: float, everyone: int) -> list[Row]:
+    """The window's sums of each replica of a group: its noise, and its means over its pairs with the others."""
+    kinds = Series.kind.in_(("replica", FLEET))
+    rows = load_window(connection, stream, end, window, Series.b == everyone, kinds, Series.feature == "")
+    of_fleet = [row for row in rows if row.kind == FLEET]
+    return [row for row in rows if row.kind != FLEET] + fleet_rows(connection, of_fleet)
+
+
+def floor_rows(connection: Connection, stream: str, end: float, window: float, everyone: int) -> list[Row]:
+    """The window's sums of each replica of a group against itself, asked again and inside a batch."""
+    if not fleet_members(connection, everyone):
+        members = group_members(connection, stream, everyone)
+        is_floor = (Series.kind.in_(("again", "batch")), Series.a.in_(members))
+        return load_window(connection, stream, end, window, *is_floor)
+    rows = load_window(connection, stream, end, window, Series.b == everyone, Series.kind == FLEET)
+    return fleet_rows(connection, rows, floors=True)
+
+
+def past_floor_rows(connection: Connection, stream: str, end: float, window: float) -> list[Row]:
+    """`floor_rows` of all groups of the window."""
+    kinds = Series.kind.in_(("again", "batch", FLEET))
+    rows = load_window(connection, stream, end, window, kinds, Series.feature == "")
+    of_fleets = fleet_rows(connection, [row for row in rows if row.kind == FLEET], floors=True)
+    return [row for row in rows if row.kind != FLEET and row.a != ALL_REPLICAS] + of_fleets
+
+
+def fleet_rows(connection: Connection, rows: Sequence[Row], *, floors: bool = False) -> list[Row]:
+    """Rows of the kind `FLEET` as rows of its replicas, without those that were silent.
+
+    Args:
+        connection: to the store.
+        rows: of fleets.
+        floors: each replica against itself, in place of its noise and its means over pairs.
+    """
+    result = []
+    members: dict[int, list[int]] = {}
+    for row in rows:
+        if row.group not in members:
+            members[row.group] = fleet_members(connection, row.group)
+    subjects = {
+        row.id: row
+        for row in connection.execute(
+            select(SubjectTable.id, SubjectTable.replica, SubjectTable.version).where(
+                SubjectTable.id.in_({member for of_group in members.values() for member in of_group})
+            )
+        )
+    }
+    for row in rows:
+        sums = row.sums.reshape(len(row.labels), len(members[row.group]), len(COLUMNS))
+        places = [place for place, label in enumerate(row.labels) if label.startswith(FLOOR_OF) == floors]
+        labels = [row.labels[place].removeprefix(FLOOR_OF) for place in places]
+        for position, member in enumerate(members[row.group]):
+            if not sums[places, position, 0].any():
+                continue
+            of_replica = copy(row)
+            of_replica.kind, of_replica.labels = "again" if floors else "replica", labels
+            of_replica.a, of_replica.a_version = subjects[member].replica, subjects[member].version
+            of_replica.sums = sums[places, position]
+            result.append(of_replica)
+    return result
 
 
 def merge(parts: Iterable[Mapping[str, Statistic]]) -> dict[str, Statistic]:

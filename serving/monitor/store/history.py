@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from ranker.divergence import Statistic
-from serving.monitor.record import ALL_REPLICAS, DROPPED, PROBE
-from serving.monitor.store.cells import MOST_POINTS, merge, read_cells, resolution_for, stretches
+from serving.monitor.record import ALL_REPLICAS, DROPPED, EACH_REPLICA, PROBE
+from serving.monitor.store.cells import (
+    MOST_POINTS,
+    fleet_members,
+    merge,
+    newest_group,
+    read_cells,
+    resolution_for,
+    stretches,
+)
 from serving.monitor.store.database import Store
 from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshness, ReplicaNow
 from serving.monitor.store.schema import (
@@ -23,6 +32,7 @@ from serving.monitor.store.schema import (
     SubjectTable,
 )
 
+_FOREVER = 2**53
 WINDOW = 15 * MINUTE
 """Default look-back, in seconds, of every query about the present."""
 
@@ -41,6 +51,10 @@ def freshness(store: Store, now: float, stream: str = PROBE) -> Freshness:
             .select_from(Round)
             .where(Round.stream == stream, Round.time > now - HOUR, Round.time <= now)
         ).scalar_one()
+        outcomes = dict(row.outcomes or {}) if row is not None else {}
+        shared = outcomes.pop(EACH_REPLICA, None)
+        if row is not None and shared is not None:
+            outcomes = dict.fromkeys(_member_names(connection, row.everyone), shared) | outcomes
     if row is None:
         return Freshness(stream, None, None, 0.0, 0, "", 0)
     return Freshness(
@@ -52,8 +66,17 @@ def freshness(store: Store, now: float, stream: str = PROBE) -> Freshness:
         row.probe,
         rounds,
         row.interval_seconds,
-        row.outcomes or {},
+        outcomes,
     )
+
+
+def _member_names(connection: Connection, everyone: int | None) -> list[str]:
+    """The replicas of a fleet."""
+    members = fleet_members(connection, everyone) if everyone is not None else []
+    rows = connection.execute(
+        select(SubjectTable.replica).where(SubjectTable.id.in_(members)).order_by(SubjectTable.replica)
+    )
+    return list(rows.scalars())
 
 
 def replicas(store: Store, now: float, since: float = DAY) -> tuple[ReplicaNow, ...]:
@@ -85,18 +108,47 @@ def coverage(store: Store, now: float, *, stream: str = PROBE, window: float = W
 
 def error_kinds(store: Store, start: float, end: float, *, stream: str = PROBE) -> tuple[CountRow, ...]:
     """Sums of the counts by replica and kind over [start, end), to the cell; `time` is the start."""
-    totals: dict[tuple[str, str], int] = {}
-    for row in count_course(store, start, end, stream=stream, points=800):
-        totals[row.replica, row.kind] = totals.get((row.replica, row.kind), 0) + row.count
+    totals: Counter[tuple[str, str]] = Counter()
+    for (_, replica, kind), count in _counts(store, start, end, stream, points=800).items():
+        totals[replica, kind] += count
+    shared = {
+        kind: totals.pop((EACH_REPLICA, kind)) for replica, kind in list(totals) if replica == EACH_REPLICA
+    }
+    if shared:
+        with store.read() as connection:
+            names = _member_names(connection, newest_group(connection, stream, end))
+        for name in names:
+            for kind, count in shared.items():
+                totals[name, kind] += count
     return tuple(
-        CountRow(int(start), replica, kind, count) for (replica, kind), count in sorted(totals.items())
+        CountRow(int(start), replica, kind, count)
+        for (replica, kind), count in sorted(totals.items())
+        if count
     )
 
 
 def count_course(
     store: Store, start: float, end: float, *, stream: str = PROBE, points: int = 400
 ) -> tuple[CountRow, ...]:
-    """Counts over time, at the finest resolution of at most `points` points."""
+    """Counts over time, at the finest resolution of at most `points` points.
+
+    Of a fleet those that its members share stand under `EACH_REPLICA`; a replica that had others has rows of its own.
+    """
+    counts = _counts(store, start, end, stream, points)
+    with store.read() as connection:
+        members = set(_member_names(connection, newest_group(connection, stream, end)))
+    own = {replica for _, replica, _ in counts} & members
+    for (time, replica, kind), count in list(counts.items()):
+        if replica == EACH_REPLICA:
+            for name in own:
+                counts[time, name, kind] = counts.get((time, name, kind), 0) + count
+    return tuple(CountRow(*key, count) for key, count in sorted(counts.items()) if count)
+
+
+def _counts(
+    store: Store, start: float, end: float, stream: str, points: int
+) -> dict[tuple[int, str, str], int]:
+    """Time, replica and kind -> count, as stored: a fleet's members have differences from `EACH_REPLICA`."""
     resolution = resolution_for(start, end, points, end)
     bucket = Count.time - Count.time % resolution
     totals: dict[tuple[int, str, str], int] = {}
@@ -111,7 +163,7 @@ def count_course(
             for row in connection.execute(statement):
                 key = (int(row.time), row.replica, row.kind)
                 totals[key] = totals.get(key, 0) + int(row.total)
-    return tuple(CountRow(*key, count) for key, count in sorted(totals.items()))
+    return totals
 
 
 def totals(
@@ -119,7 +171,21 @@ def totals(
 ) -> tuple[tuple[CountRow, ...], tuple[tuple[str, str, str, str, dict[str, Statistic], int], ...]]:
     """Running totals since the store began: counts, and (stream, kind, a, b, statistics, rounds) a pair of replicas."""
     with store.read() as connection:
-        counts = connection.execute(select(Count.__table__).where(Count.resolution == 0)).all()
+        counts = {
+            (row.stream, row.replica, row.kind): row._mapping["count"]
+            for row in connection.execute(select(Count.__table__).where(Count.resolution == TOTAL))
+        }
+        for stream in {stream for stream, replica, _ in counts if replica == EACH_REPLICA}:
+            members = set(_member_names(connection, newest_group(connection, stream, _FOREVER)))
+            own = {replica for _, replica, _ in counts} & members
+            shared = {
+                kind: n
+                for (of, replica, kind), n in counts.items()
+                if (of, replica) == (stream, EACH_REPLICA)
+            }
+            for name in own:
+                for kind, count in shared.items():
+                    counts[stream, name, kind] = counts.get((stream, name, kind), 0) + count
         rows = read_cells(connection, None, TOTAL, 0, 1, ())
     merged: dict[tuple[str, str, str, str], tuple[dict[str, Statistic], int]] = {}
     for row in rows:
@@ -127,7 +193,10 @@ def totals(
         before, rounds = merged.get(key, ({}, 0))
         merged[key] = (merge((before, row.statistics(""))), rounds + row.rounds)
     return (
-        tuple(CountRow(0, row.replica, f"{row.stream}/{row.kind}", row._mapping["count"]) for row in counts),
+        tuple(
+            CountRow(0, replica, f"{stream}/{kind}", n)
+            for (stream, replica, kind), n in sorted(counts.items())
+        ),
         tuple((*key, statistics, rounds) for key, (statistics, rounds) in sorted(merged.items())),
     )
 

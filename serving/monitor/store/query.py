@@ -17,11 +17,14 @@ from serving.monitor.record import PROBE
 from serving.monitor.store import packing
 from serving.monitor.store.cells import (
     Row,
+    fleet_rows,
+    floor_rows,
     group_members,
     load_window,
     merge,
     newest_group,
     read_cells,
+    replica_rows,
     resolution_for,
 )
 from serving.monitor.store.database import Store
@@ -47,11 +50,13 @@ from serving.monitor.store.results import (
     MeasureEstimate,
     OddOneOut,
     PairEstimate,
+    ReplicaEstimate,
     Rung,
     SliceRow,
     Snapshot,
 )
 from serving.monitor.store.schema import (
+    FLEET,
     Layout,
     Round,
     Series,
@@ -61,7 +66,7 @@ from serving.monitor.store.schema import (
 __all__ = [
     "WINDOW", "alerts", "alerts_at", "compared_since", "count_course", "coverage", "dropped_rounds", "error_kinds",
     "events", "freshness", "ladder", "lines", "matrix", "measures", "mirrored", "odd_one_out", "pairs",
-    "quantiles", "replicas", "resolution_for", "slices", "snapshot", "totals",
+    "quantiles", "replica_means", "replicas", "resolution_for", "slices", "snapshot", "totals",
 ]  # fmt: skip
 
 
@@ -197,6 +202,46 @@ def pairs(
     return result
 
 
+def replica_means(
+    store: Store,
+    labels: Sequence[str],
+    now: float,
+    *,
+    stream: str = PROBE,
+    window: float = WINDOW,
+    confidence: float = 0.95,
+) -> dict[str, tuple[ReplicaEstimate, ...]]:
+    """Some measures of each replica against all others: label -> replicas, those that differ most first.
+
+    The intervals of one label hold together at `confidence`. The label `component` is a replica's own noise.
+    """
+    end = _end(store, now, stream)
+    with store.read() as connection:
+        everyone = newest_group(connection, stream, now)
+        if everyone is None:
+            return {}
+        rows = replica_rows(connection, stream, end, window, everyone)
+        floors = {row.a: row for row in floor_rows(connection, stream, end, window, everyone)}
+    confidence = 1 - (1 - confidence) / max(len(rows), 1)
+    result: dict[str, tuple[ReplicaEstimate, ...]] = {}
+    for label in labels:
+        estimates = []
+        for row in rows:
+            if label not in row.labels:
+                continue
+            statistic = row.statistic(label, stream)
+            value = measure_interval(label, statistic, confidence)
+            floor = floors.get(row.a)
+            excess = value
+            if floor is not None and label in floor.labels:
+                against_itself = floor.statistic(label, stream)
+                if against_itself.n:
+                    excess = difference(value, measure_interval(label, against_itself, confidence))
+            estimates.append(ReplicaEstimate(row.a, row.a_version, value, excess, statistic.n))
+        result[label] = tuple(sorted(estimates, key=lambda row: -row.value.value))
+    return result
+
+
 def compared_since(store: Store, now: float, stream: str = PROBE) -> int | None:
     """When the versions that serve now were first compared without another set of them since; None: nothing was."""
     with store.read() as connection:
@@ -249,10 +294,13 @@ def lines(
         where.append(or_(side_a.replica == (a or b), side_b.replica == (a or b)))
     with store.read() as connection:
         rows = read_cells(connection, stream, resolution, start, end, where, sides=(side_a, side_b))
-    rows_by_series: dict[int, list[Row]] = {}
+        if kind == "replica" and not feature:
+            of_fleets = read_cells(connection, stream, resolution, start, end, [Series.kind == FLEET])
+            rows += [row for row in fleet_rows(connection, of_fleets) if a is None or row.a == a]
+    rows_by_series: dict[tuple[int, str], list[Row]] = {}
     for row in rows:
         if label in row.labels:
-            rows_by_series.setdefault(row.series, []).append(row)
+            rows_by_series.setdefault((row.series, row.a), []).append(row)
     result = []
     for series_rows in rows_by_series.values():
         series_points = [
@@ -345,15 +393,7 @@ def odd_one_out(
         everyone = newest_group(connection, stream, now)
         if everyone is None:
             return OddOneOut((), ())
-        rows = load_window(
-            connection,
-            stream,
-            end,
-            window,
-            Series.kind == "replica",
-            Series.b == everyone,
-            Series.feature == "",
-        )
+        rows = replica_rows(connection, stream, end, window, everyone)
     statistics = {row.a: row.statistic("component", stream) for row in rows if "component" in row.labels}
     components = tuple(
         Component(row.a, row.a_version, statistics[row.a].interval(confidence), statistics[row.a].n)

@@ -106,6 +106,17 @@ class PairEstimate:
 
 
 @dataclass(frozen=True)
+class ReplicaEstimate:
+    """A replica's mean over its pairs with all others (`component`: its own noise). `excess` is over its floor."""
+
+    replica: str
+    version: int
+    value: Interval
+    excess: Interval
+    n: int
+
+
+@dataclass(frozen=True)
 class Matrix:
     """One measure between all pairs of replicas; `values`, `excess` and `n` are [M, M], nan (0) where nothing is known."""
 

@@ -136,8 +136,8 @@ def _roll_cell(connection: Connection, fine: int, coarse: int, start: int) -> No
     cells = []
     for series, group in groupby(rows, key=lambda row: row.series):
         parts = list(group)
+        sums = packing.unpack_sums([part.sums for part in parts]).sum(axis=0)
         measures = len(parts[0].labels)
-        sums = packing.unpack_sums([part.sums for part in parts], measures).sum(axis=0)
         histograms = [
             packing.unpack_histograms(part.histogram, measures)
             for part in parts

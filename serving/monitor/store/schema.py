@@ -26,6 +26,12 @@ TOTAL = 0
 """Resolution of the running total since the store began: what Prometheus's counters are made of."""
 
 
+FLEET = "fleet"
+"""The kind of a series whose cells hold the sums of every replica of a fleet: labels times members rows."""
+MEMBERS = "members"
+"""The label of a fleet's group that holds the ids of its subjects, in the order of its cells."""
+
+
 class Base(DeclarativeBase):
     """The tables' registry."""
 
@@ -65,8 +71,8 @@ class Series(Base):
 
     `kind` is `pair`; `all` (the mean over pairs of a group); `replica` (a's mean over its pairs within group b); `again`
     (a asked twice) and `batch` (a alone against inside a batch); `refresh` (b against a, which it replaced); `gaps`
-    (a pair's inversions by gap). `feature` and `value` are empty for all requests. `probe` is the hash of the frozen
-    requests, empty for live traffic.
+    (a pair's inversions by gap); `fleet` (each replica of a large group). `feature` and `value` are empty for all
+    requests. `probe` is the hash of the frozen requests, empty for live traffic.
     """
 
     __tablename__ = "series"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ranker.config import fingerprint
-from ranker.divergence import Statistic
 from ranker.errors import UserError
-from serving.monitor.record import ALL_REPLICAS, Mark, RoundRecord, SeriesKey, Subject
+from serving.monitor.record import ALL_REPLICAS, EACH_REPLICA, Mark, RoundRecord, SeriesKey, Subject
 from serving.monitor.requests import Array
 from serving.monitor.store import packing
 from serving.monitor.store.database import Store
 from serving.monitor.store.rollup import reopen
 from serving.monitor.store.schema import (
     DAY,
+    FLEET,
+    MEMBERS,
     MINUTE,
     TEN_MINUTES,
     TOTAL,
@@ -32,6 +35,7 @@ from serving.monitor.store.schema import (
 )
 
 _KEEP_HISTOGRAM = frozenset({"all", "pair", "refresh"})
+_NO_COUNTS: Array = np.zeros((0, 0), dtype=np.int64)
 _COUNTED = frozenset({"all", "pair", "again", "batch", "replica"})
 
 
@@ -58,20 +62,23 @@ def write_round(store: Store, record: RoundRecord) -> bool:
             probe=record.probe,
             everyone=None,
             interval_seconds=record.interval,
-            outcomes=record.outcomes,
+            outcomes=_outcomes(record),
         ):
             return False
         subjects = _subjects(connection, record)
-        series = _series(connection, record, subjects)
-        _add_cells(
-            connection,
-            MINUTE,
-            minute,
-            {series[key]: (key, s) for key, s in record.statistics.items()},
-            elapsed=record.time - minute,
-        )
+        layouts = {key: tuple(statistics) for key, statistics in record.statistics.items()}
+        arrays = {key: packing.to_arrays(statistics) for key, statistics in record.statistics.items()}
+        fleet = record.fleet
+        if fleet is not None and fleet.sums:
+            key = SeriesKey(record.stream, FLEET, fleet.everyone, fleet.everyone, probe=record.probe)
+            layouts[key], arrays[key] = tuple(fleet.sums), (packing.fleet_sums(fleet.sums), _NO_COUNTS)
+        series = _series(connection, record.stream, layouts, subjects)
+        cells = {series[key]: (key, *of_series) for key, of_series in arrays.items()}
+        _add_cells(connection, MINUTE, minute, cells, elapsed=record.time - minute)
         totals = {
-            series[k]: (k, s) for k, s in record.statistics.items() if k.kind in _COUNTED and not k.feature
+            position: cell
+            for position, cell in cells.items()
+            if cell[0].kind in _COUNTED and not cell[0].feature
         }
         _add_cells(connection, TOTAL, 0, totals, elapsed=0)
         _add_counts(connection, record, minute)
@@ -133,6 +140,11 @@ def _subjects(connection: Connection, record: RoundRecord) -> dict[Subject, int]
     for key in record.statistics:
         labels_by_subject.setdefault(key.a, {})
         labels_by_subject.setdefault(key.b, {})
+    fleet = record.fleet
+    if fleet is not None:
+        for member in fleet.members:
+            labels_by_subject.setdefault(member, {})
+        labels_by_subject[fleet.everyone] = labels_by_subject.pop(fleet.everyone, {})  # after its members
     replicas = {subject.replica for subject in labels_by_subject}
     ids = {
         Subject(row.replica, row.version, row.fingerprint): row.id
@@ -142,8 +154,13 @@ def _subjects(connection: Connection, record: RoundRecord) -> dict[Subject, int]
     }
     for subject, labels in labels_by_subject.items():
         if subject not in ids:
+            of_group = (
+                {MEMBERS: [ids[member] for member in fleet.members]}
+                if fleet is not None and subject == fleet.everyone
+                else {}
+            )
             values = subject._asdict() | {
-                "labels": dict(labels),
+                "labels": dict(labels) | of_group,
                 "first_seen": record.time,
                 "last_seen": record.time,
             }
@@ -160,12 +177,14 @@ def _subjects(connection: Connection, record: RoundRecord) -> dict[Subject, int]
 
 
 def _series(
-    connection: Connection, record: RoundRecord, subjects: Mapping[Subject, int]
+    connection: Connection,
+    stream: str,
+    labels_by_key: Mapping[SeriesKey, tuple[str, ...]],
+    subjects: Mapping[Subject, int],
 ) -> dict[SeriesKey, int]:
     layouts: dict[tuple[str, ...], int] = {}
     keys: dict[tuple[Any, ...], SeriesKey] = {}
-    for key, statistics in record.statistics.items():
-        labels = tuple(statistics)
+    for key, labels in labels_by_key.items():
         if labels not in layouts:
             layouts[labels] = _layout(connection, labels)
         a, b = subjects[key.a], subjects[key.b]
@@ -181,10 +200,8 @@ def _series(
         table.probe,
         table.layout,
     )
-    firsts = {subjects[key.a] for key in record.statistics}
-    rows = connection.execute(
-        select(table.id, *identity).where(table.stream == record.stream, table.a.in_(firsts))
-    )
+    firsts = {subjects[key.a] for key in labels_by_key}
+    rows = connection.execute(select(table.id, *identity).where(table.stream == stream, table.a.in_(firsts)))
     ids = {tuple(row[1:]): row[0] for row in rows}
     series = {}
     for values, key in keys.items():
@@ -205,7 +222,7 @@ def _add_cells(
     connection: Connection,
     resolution: int,
     time: int,
-    cells: Mapping[int, tuple[SeriesKey, Mapping[str, Statistic]]],
+    cells: Mapping[int, tuple[SeriesKey, Array, Array]],
     *,
     elapsed: int,
 ) -> None:
@@ -214,13 +231,12 @@ def _add_cells(
     if stored_cells:
         connection.execute(delete(Cell).where(*where))
     rows = []
-    for series, (key, statistics) in cells.items():
-        sums, counts = packing.to_arrays(statistics)
+    for series, (key, sums, counts) in cells.items():
         keep = key.kind in _KEEP_HISTOGRAM and not key.feature and resolution != TOTAL
         rounds, total_elapsed = 1, elapsed
         if series in stored_cells:
             old = stored_cells[series]
-            sums = sums + packing.unpack_sums([old.sums], len(sums))[0]
+            sums = sums + packing.unpack_sums([old.sums])[0]
             counts = counts + packing.unpack_histograms(old.histogram, len(sums)) if keep else counts
             rounds += old.rounds
             total_elapsed += old.elapsed or 0
@@ -251,7 +267,40 @@ def cell_row(
     }
 
 
+def _shared_outcomes(record: RoundRecord) -> dict[str, int]:
+    """The counts that most members of a fleet have; empty if they did not answer everything, or there is no fleet."""
+    if record.fleet is None:
+        return {}
+    outcomes = record.outcomes
+    of_members = Counter(
+        tuple(sorted(outcomes.get(member.replica, {}).items())) for member in record.fleet.members
+    )
+    shared = dict(of_members.most_common(1)[0][0])
+    return shared if set(shared) == {"asked", "answered"} else {}
+
+
+def _outcomes(record: RoundRecord) -> dict[str, dict[str, int]]:
+    """The counts by replica. Of a fleet those that most members share stand once, under `EACH_REPLICA`."""
+    shared = _shared_outcomes(record)
+    if not shared:
+        return record.outcomes
+    own = {replica: kinds for replica, kinds in record.outcomes.items() if kinds != shared}
+    return {EACH_REPLICA: shared, **own}
+
+
 def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> None:
+    counts = dict(record.counts)
+    shared = _shared_outcomes(record)
+    if shared:
+        # a member has its own counts as differences, so that both may be added up over rounds
+        counts = {key: count for key, count in counts.items() if key[0] == ALL_REPLICAS}
+        counts.update(((EACH_REPLICA, kind), count) for kind, count in shared.items())
+        members = {member.replica for member in record.fleet.members} if record.fleet is not None else set()
+        for replica, kinds in record.outcomes.items():
+            for kind in {*kinds, *shared}:
+                difference = kinds.get(kind, 0) - (shared.get(kind, 0) if replica in members else 0)
+                if difference:
+                    counts[replica, kind] = difference
     rows = [
         {
             "resolution": resolution,
@@ -261,7 +310,7 @@ def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> Non
             "kind": kind,
             "count": count,
         }
-        for (replica, kind), count in {**record.counts, (ALL_REPLICAS, "rounds"): 1}.items()
+        for (replica, kind), count in {**counts, (ALL_REPLICAS, "rounds"): 1}.items()
         for resolution, time in ((MINUTE, minute), (TOTAL, 0))
     ]
     add_counts(connection, rows)

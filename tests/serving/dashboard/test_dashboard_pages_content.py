@@ -34,7 +34,7 @@ from serving.dashboard.zone import seconds_of, shown_in
 from serving.deployment import Deployment, Replica
 from serving.monitor.exemplars import RequestExemplar
 from serving.monitor.store import Store, open_store, query
-from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE
+from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE, Simulation, simulate
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,35 @@ def test_every_page_says_something_about_an_empty_store(empty: Store, name: str)
     page, stale = rendered(context(empty, Address(name)))
     assert PAGES[name].title in text(page)
     assert not stale
+
+
+@pytest.fixture(scope="module")
+def fleet_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Forty replicas, one of them odd."""
+    noise = {f"m{number:02d}": 0.9 if number == 7 else 0.2 for number in range(40)}
+    simulation = Simulation(noise, requests=60, candidates=8, slices=())
+    path = tmp_path_factory.mktemp("fleet") / "monitor.db"
+    opened = simulate(path, simulation, hours=0.1, every=120)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_a_fleet_says_something(fleet_store: Store, name: str) -> None:
+    page, _ = rendered(context(fleet_store, Address(name)))
+    assert PAGES[name].title in text(page)
+
+
+@pytest.mark.parametrize(
+    ("measure", "title"), [("top1_swap", "against all others"), ("pd_logit", "own noise")]
+)
+def test_a_fleet_is_a_ranked_list_in_place_of_a_matrix(fleet_store: Store, measure: str, title: str) -> None:
+    content = PAGES["overview"].build(context(fleet_store, Address("overview", measure=measure)))
+    (panel,) = [panel for panel in content.panels if panel.key == "matrix"]
+    assert title in panel.title
+    assert panel.rows[0]["replica"] == "m07"
+    assert len(panel.rows) == 40
+    assert "Cluster 1: 1 replica" in text(panel.body)
 
 
 @pytest.mark.parametrize("name", PAGES)

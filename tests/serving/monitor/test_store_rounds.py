@@ -46,7 +46,7 @@ def sums_at(store, resolution, start, end):
             row.series,
             row.time,
             row.rounds,
-            packing.unpack_sums([row.sums], 2)[0],
+            packing.unpack_sums([row.sums])[0],
             packing.unpack_histograms(row.histogram, 2),
         )
         for row in rows
