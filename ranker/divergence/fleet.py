@@ -31,6 +31,8 @@ from ranker.divergence.requests import RequestBatch
 from ranker.divergence.statistics import Statistic, sum_rows
 from ranker.errors import UserError
 
+ALL_PAIRS_UP_TO = 16
+"""Replicas up to which all pairs are worth their time."""
 DEGREE = 8
 """Pairs a replica is in."""
 COMPONENT = "component"

@@ -29,11 +29,10 @@ _MIRRORED_SECONDS, _MIRRORED_CALLS = 5, 256
 # A body larger than this is still forwarded, but neither tried again nor mirrored.
 _REPEATABLE_BYTES = 64 << 20
 _RETRIES = 4
-# What one replica alone may answer: that it has lost the model, has other inputs, or is broken. A mistake of the
-# caller's is answered so by every replica, and comes back after the retries.
+# What one replica alone may answer: that it has lost the model, or is broken. INVALID_ARGUMENT is not among them: nearly
+# always it is the caller's mistake, which every replica answers so.
 _RETRIED_STATUS = (
     ("2", "UNKNOWN"),
-    ("3", "INVALID_ARGUMENT"),
     ("5", "NOT_FOUND"),
     ("9", "FAILED_PRECONDITION"),
 )

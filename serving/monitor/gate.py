@@ -21,6 +21,7 @@ from ranker.divergence import (
     AnswerCoverage,
     Comparison,
     Decision,
+    Design,
     GateOutcome,
     PairedDifference,
     RequestBatch,
@@ -33,10 +34,12 @@ from ranker.divergence import (
     decide_coverage,
     decide_quality,
     definition,
+    estimate_fleet,
     logloss,
     measure_requests,
     overall_verdict,
 )
+from ranker.divergence.fleet import ALL_PAIRS_UP_TO
 from ranker.divergence.quality import auc_components, request_ndcg, row_logloss
 from ranker.errors import UserError
 from ranker.files import write_whole
@@ -257,8 +260,9 @@ def gate(
 ) -> GateResult:
     """Compares a candidate with what serves.
 
-    Every side must answer the requests. With two baselines or more the limit of churn is what they differ by; with one
-    it is what it differs by from itself, asked twice. Quality must not be worse than the baselines' by more than a margin.
+    Every side must answer the requests. With two baselines or more the limit of churn is what they differ by; many are
+    compared by a design of pairs. With one it is what it differs by from itself, asked twice. Quality must not be worse
+    than the baselines' by more than a margin.
 
     Args:
         candidate: `HOST:PORT` or URL of a server as `serving.targets.target` reads it, or a SavedModel's directory (or a
@@ -381,11 +385,19 @@ def _churn_decisions(
     options: Options,
 ) -> list[Decision]:
     settings = Settings(k=options.k)
-    measured = measure_requests(batch, settings)
-    versus = measured.summarise()
+    versus = measure_requests(
+        batch, settings, pairs=[(0, place) for place in range(1, len(batch.replicas))]
+    ).summarise()
     if len(baseline) > 1:
         # against the same consensus: that of fewer models would be nearer to each of them, and the limit too low
-        among = measured.select(batch.replicas[1:]).summarise().means
+        design = (
+            Design.complete(len(baseline))
+            if len(baseline) <= ALL_PAIRS_UP_TO
+            else Design.regular(len(baseline), int(probe.hash, 16))
+        )
+        between = [(int(i) + 1, int(j) + 1) for i, j in design.pairs]
+        measured = measure_requests(batch, settings, pairs=between)
+        among = estimate_fleet(measured.select(batch.replicas[1:]), effects=False).means
     else:
         entry = answers[1]
         if not entry.again_answered.any() and _is_path(baseline[0]):

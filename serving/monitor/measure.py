@@ -22,6 +22,7 @@ from ranker.divergence import (
     measure_requests,
     near_ties,
 )
+from ranker.divergence.fleet import ALL_PAIRS_UP_TO
 from ranker.divergence.statistics import COLUMNS
 from ranker.slices import Slice
 from serving.monitor.collect import Answers, Collected
@@ -101,7 +102,7 @@ def measure(
     stream: str = PROBE,
     mirrored: Mapping[str, int] | None = None,
     interval: float | None = None,
-    all_pairs_up_to: int = 16,
+    all_pairs_up_to: int = ALL_PAIRS_UP_TO,
     members: Mapping[str, Subject] | None = None,
 ) -> MeasuredRound:
     """Measures a round.

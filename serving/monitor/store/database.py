@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,17 +17,20 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, SQLAlchemyError
 
 from ranker.errors import UserError
+from serving.monitor.store.watchdog import Watchdog
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _SQLITE_BUSY = 10_000
 """Milliseconds to wait for another process's transaction."""
+_LONGEST_USE = 30.0
+"""Seconds that one transaction on PostgreSQL may take before its connection is shut down."""
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 # A store that does not answer must fail, not hang. A URL may say otherwise.
 # Connecting is in seconds, the rest in milliseconds.
 _POSTGRESQL_TIMEOUTS = {
     "connect_timeout": "10",
     "tcp_user_timeout": "30000",
-    "options": "-c lock_timeout=10000 -c statement_timeout=60000",
+    "options": "-c lock_timeout=10000 -c statement_timeout=25000",
 }
 # PostgreSQL only: two processes that open a new store at once must not both create the tables
 _MIGRATION_LOCK = 7_246_315
@@ -40,10 +43,12 @@ class Store:
     Attributes:
         engine: the SQLAlchemy engine, with the newest schema in place.
         url: the address without a password, for messages.
+        watchdog: of a server's connections; None: of SQLite.
     """
 
     engine: Engine
     url: str
+    watchdog: Watchdog | None = None
     writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -56,14 +61,17 @@ class Store:
         """One transaction: committed at the end, nothing of it kept after an error."""
         # SQLite: a transaction that reads first and then writes fails at once if another process wrote in between
         engine = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
-        with self.writing, engine.begin() as connection:
+        with self.writing, self._watching(), engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one state of the store."""
-        with self.engine.connect() as connection:
+        with self._watching(), self.engine.connect() as connection:
             yield connection
+
+    def _watching(self) -> AbstractContextManager[None]:
+        return self.watchdog.watching() if self.watchdog is not None else nullcontext()
 
     def close(self) -> None:
         """Closes every pooled connection."""
@@ -123,7 +131,7 @@ def open_store(target: str | Path, *, create: bool = True) -> Store:
         ) from None
     except SQLAlchemyError as error:
         raise UserError(f"the store cannot be opened. Received: {display_url} ({_one_line(error)})") from None
-    return Store(engine, display_url)
+    return Store(engine, display_url, None if is_sqlite else Watchdog(engine, _LONGEST_USE))
 
 
 def _one_line(error: BaseException) -> str:

@@ -73,7 +73,7 @@ def test_a_slow_replica_is_overtaken_and_ejected_and_comes_back(fake_replica, ga
 
 
 @pytest.mark.parametrize(
-    "code", ["NOT_FOUND", "INTERNAL", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "UNKNOWN"]
+    "code", ["NOT_FOUND", "INTERNAL", "FAILED_PRECONDITION", "UNKNOWN", "RESOURCE_EXHAUSTED", "UNAVAILABLE"]
 )
 def test_an_error_of_one_replica_alone_is_made_up_for(fake_replica, gateway, code):
     wrong, well = fake_replica(name="wrong"), fake_replica(name="well")
@@ -84,6 +84,20 @@ def test_an_error_of_one_replica_alone_is_made_up_for(fake_replica, gateway, cod
     assert not callers.errors
     assert callers.replicas.keys() == {"well"}
     assert wrong.requests()
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "OUT_OF_RANGE", "PERMISSION_DENIED", "UNIMPLEMENTED"])
+def test_a_callers_mistake_is_asked_of_one_replica(fake_replica, gateway, code):
+    replicas = [fake_replica(name=name) for name in "abc"]
+    running = gateway(replicas)
+    for replica in replicas:
+        replica.predict_error = (grpc.StatusCode[code], "the input has the wrong shape")
+    before = sum(len(replica.requests()) for replica in replicas)
+    for _ in range(20):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(running.target)
+        assert caught.value.code() == grpc.StatusCode[code]
+    assert sum(len(replica.requests()) for replica in replicas) - before == 20
 
 
 def test_a_replica_without_the_model_gets_no_calls(fake_replica, gateway):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections import Counter
@@ -133,6 +134,7 @@ class PostgresServer:
         if BINARIES is None or not (BINARIES / "initdb").exists():
             pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
         self._as_user: list[str] = []
+        self._frozen: list[int] = []
         self._directory = Path(tempfile.mkdtemp(prefix="ranker-postgres-"))
         if os.geteuid() == 0:  # the server refuses root; Debian's package made a user for it
             if shutil.which("runuser") is None:
@@ -154,6 +156,22 @@ class PostgresServer:
     def stop(self) -> None:
         """Ends it at once, with all connections."""
         self._control("-m", "immediate", "-w", "stop")
+
+    def freeze(self) -> None:
+        """Stops all its processes with SIGSTOP: connections stay, and nothing answers."""
+        main = int((self._directory / "data" / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        # the first process first, so that it starts no other
+        self._frozen = [main, *map(int, children)]
+        for process in self._frozen:
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets its processes go on."""
+        for process in self._frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+        self._frozen = []
 
     def remove(self) -> None:
         """Removes its files."""
@@ -189,6 +207,7 @@ def own_postgres() -> Iterator[PostgresServer]:
     try:
         yield server
     finally:
+        server.thaw()
         with contextlib.suppress(RuntimeError):
             server.stop()
         server.remove()

@@ -44,6 +44,16 @@ def test_a_candidate_that_differs_as_replicas_do_passes(fake_replica, noisy):
     assert result.more_requests is None
 
 
+def test_many_baselines_are_compared_by_a_design_of_pairs(fake_replica, noisy):
+    fakes = [fake_replica(name=str(seed), mangle=noisy(seed, 0.1)) for seed in range(19)]
+    baselines = [fake.target for fake in fakes[1:]]
+    options = Options(margin=2.0, measures=("pair_inversion",))
+    result = gate(fakes[0].target, baselines, PROBE, options)
+    assert (result.exit_code, result.baseline_kind) == (0, "replicas")
+    fakes[0].mangle = noisy(77, 0.6)
+    assert gate(fakes[0].target, baselines, PROBE, options).exit_code == 1
+
+
 def test_a_candidate_of_another_kind_fails(fake_replica, noisy, tmp_path):
     serving = [fake_replica(name=str(seed), mangle=noisy(seed, 0.01)) for seed in range(3)]
     candidate = fake_replica(name="new", version=4, mangle=noisy(77, 0.4))

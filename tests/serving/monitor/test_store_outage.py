@@ -262,6 +262,33 @@ def test_a_database_that_is_stopped_and_started_loses_no_round(replicas, probe, 
 
 
 @pytest.mark.postgres
+def test_a_frozen_database_costs_the_round_in_flight_and_loses_none(
+    replicas, probe, own_postgres, caplog, monkeypatch
+):
+    monkeypatch.setattr(database, "_LONGEST_USE", 2.0)
+    store = open_store(own_postgres.url % "postgres" + "&connect_timeout=2")
+    monitor = DeploymentMonitor(deployment(replicas), SETTINGS, probe, store, rules=load_rules())
+    assert monitor.round().verdict is not None
+    own_postgres.freeze()
+    rounds = []
+    # in a thread, so that a monitor that hangs fails this test and not all that follow
+    frozen = threading.Thread(target=lambda: rounds.extend(monitor.round() for _ in range(2)), daemon=True)
+    frozen.start()
+    frozen.join(300)
+    assert not frozen.is_alive()
+    assert [summary.verdict for summary in rounds] == [None, None]
+    assert [summary.replicas for summary in rounds] == [{"a": 3, "b": 3}] * 2
+    assert len(monitor.pending) == 2
+    assert "takes no rounds" in caplog.text
+    own_postgres.thaw()
+    assert monitor.round().verdict is not None
+    assert "takes rounds again" in caplog.text
+    assert query.freshness(store, time.time()).rounds == 4
+    assert query.dropped_rounds(store) == 0
+    store.close()
+
+
+@pytest.mark.postgres
 def test_a_table_that_another_session_locks_does_not_hang_the_monitor(replicas, probe, postgres_url):
     store = open_store(f"{postgres_url}&options=-c%20lock_timeout%3D300")
     monitor = DeploymentMonitor(deployment(replicas), SETTINGS, probe, store)
