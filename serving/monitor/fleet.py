@@ -25,6 +25,8 @@ from serving.monitor.slices import Slice
 _SHOWN = 16
 """Replicas whose lists an example request shows: the noisiest, and those that they were paired with."""
 _NOISIEST = 4
+_FLOORS = ("rpd_sym", "top1_swap", "consensus_regret")
+"""Measures that are kept of each replica against itself."""
 
 
 def measure_fleet(
@@ -77,7 +79,7 @@ def fleet_record(
     for label, rows in estimate.effects.items():
         sums[label] = np.zeros((len(members), rows.shape[1]))
         sums[label][places] = rows
-        if label != COMPONENT:
+        if label in _FLOORS:
             sums[FLOOR_OF + label] = np.zeros_like(sums[label])
     for replica, by_label in floors.items():
         for label, row in by_label.items():

@@ -82,8 +82,8 @@ class FleetRecord:
     Attributes:
         everyone: the group of the members.
         members: the replicas as they were last seen, those that are silent in this round too.
-        sums: label -> the six sums of each member, float64 [M, 6]; zeros of one that is silent. `FLOOR_OF` and a
-            measure's label: the replica against itself.
+        sums: label -> the six sums of each member, float64 [M, 6]; zeros of one that is silent. A label after
+            `FLOOR_OF` is of the replica against itself.
     """
 
     everyone: Subject

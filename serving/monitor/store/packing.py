@@ -33,8 +33,10 @@ def unpack_sums(data: Sequence[bytes]) -> Array:
 def fleet_sums(sums: Mapping[str, Array]) -> Array:
     """Label -> sums [M, 6] of a fleet's replicas as rows [labels M, 6] of small entropy.
 
-    A measure is kept as the mean of values of weight 1 with the same value and standard error, and to the 24 bits of a
-    float32: two of six sums differ from replica to replica, and half of their bytes are zeros, which deflate finds.
+    A measure is kept with one weight for all of its requests, with the same value and standard error: 1 where it is of
+    requests, else 2, so that zeros of a mean over examples are not taken for events that were never seen. Two of the six
+    sums differ from replica to replica, and of these the 24 bits of a float32 are kept: half of their bytes are zeros,
+    which deflate finds.
     """
     result = []
     for rows in sums.values():
@@ -42,10 +44,15 @@ def fleet_sums(sums: Mapping[str, Array]) -> Array:
         value = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
         squares = np.maximum(total_sq - 2 * value * cross + value**2 * weight_sq, 0.0)
         scale = np.divide(n, weight, out=np.zeros_like(total), where=weight > 0)
-        mean, second = (part.astype(np.float32).astype(np.float64) for part in (value, squares * scale**2))
-        # to the bits that are kept, sums of squares must not come out below those of a constant
-        result.append(np.stack([n, n * mean, second + n * mean**2, n, n, n * mean], axis=1))
+        each = 1.0 if (weight == n).all() else 2.0
+        mean = _to_float32_bits(each * n * value)
+        second = _to_float32_bits(each**2 * (squares * scale**2 + n * value**2))
+        result.append(np.stack([n, mean, second, each * n, each**2 * n, each * mean], axis=1))
     return np.concatenate(result)
+
+
+def _to_float32_bits(values: Array) -> Array:
+    return values.astype(np.float32).astype(np.float64)
 
 
 def pack_histograms(counts: Array) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from serving.monitor.measure import measure
 from serving.monitor.slices import slices
 from serving.monitor.status import read_status
 from serving.monitor.store import query
-from serving.monitor.store.rollup import roll_up
+from serving.monitor.store.rollup import Retention, roll_up
 from serving.monitor.store.schema import Cell, Count, Round, SubjectTable
 from serving.monitor.store.write import write_round
 
@@ -195,3 +196,42 @@ def test_a_fleet_of_which_one_replica_answers_has_nothing_to_compare(fleet, stor
     measured, _ = write(store, fleet, [start + 60], **{f"m{n}": silent for n in range(1, FLEET)})
     assert measured.summary == {}
     assert read_status(store, BUDGET, start + 61).verdict.state == "UNSTABLE"  # who does not answer is named
+
+
+def test_thirty_days_of_a_thousand_replicas_fit_into_a_gigabyte(simulate, sqlite_store, start):
+    replicas = 200
+    simulation = simulate(np.full(replicas, 0.2), requests=30)
+    served, records = {}, []
+    for number in range(5):
+        collected = simulation.round(start + number)
+        # inside a batch the scores are others by some roundings: no floor is exactly zero
+        answers = tuple(
+            replace(
+                answer, batched=answer.scores * (1 + simulation.random.normal(0, 1e-6, len(answer.scores)))
+            )
+            for answer in collected.answers
+        )
+        measured = measure(replace(collected, answers=answers), Settings(), (), served, interval=60.0)
+        served = measured.served
+        records.append(measured.record)
+    for minute in range(61):
+        moment = start + 60 * minute
+        write_round(sqlite_store, replace(records[minute % 5], key=f"round/{minute}", time=moment))
+    roll_up(sqlite_store, start + 86_400)
+    size = func.sum(func.length(Cell.sums) + func.coalesce(func.length(Cell.histogram), 0))
+    with sqlite_store.read() as connection:
+        totals = connection.execute(
+            select(Cell.resolution, size, func.count(Cell.time.distinct())).group_by(Cell.resolution)
+        )
+        bytes_by_resolution = {resolution: int(total) / times for resolution, total, times in totals}
+        outcomes = connection.execute(select(func.max(func.length(Round.outcomes)))).scalar()
+        counts = connection.execute(
+            select(func.count()).select_from(Count).where(Count.resolution == 60)
+        ).scalar()
+    kept = Retention()
+    # cells that are kept at once after 30 days, with the step from day to day after which old ones are dropped
+    cells = {60: kept.minute / 60, 600: kept.ten_minutes / 600, 3600: 30 * 24, 86_400: 30}
+    total = sum(cells[resolution] * bytes_by_resolution[resolution] for resolution in cells)
+    total += 14 * 24 * 60 * outcomes + (counts / 61) * sum(cells.values()) * 80
+    # a thousand replicas are five times as many; a cell's last page of SQLite is half empty
+    assert 5 * total + 4096 * sum(cells.values()) < 0.8e9, bytes_by_resolution
