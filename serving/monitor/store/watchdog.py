@@ -35,7 +35,7 @@ class Watchdog:
             self._thread.connection = connection
             return ping(connection)
 
-        engine.dialect.do_ping = watched_ping  # type: ignore[method-assign]
+        engine.dialect.do_ping = watched_ping  # type: ignore[method-assign, assignment]
         event.listen(engine, "checkout", self._on_checkout)
 
     def _on_checkout(self, connection: Any, _record: Any, _proxy: Any) -> None:
