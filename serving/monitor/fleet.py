@@ -99,7 +99,8 @@ def to_show(measured: RequestMeasures, estimate: FleetEstimate) -> RequestMeasur
     """The pairs of the noisiest replicas, for example requests."""
     if not measured.pairs:
         return measured
-    noise = estimate.replica(COMPONENT)
+    # scores that only order have no noise of their own
+    noise = estimate.replica(COMPONENT if COMPONENT in estimate.effects else "top1_swap")
     order = sorted(noise, key=lambda name: -noise[name].value if noise[name].n else 0.0)
     shown = dict.fromkeys(order[:_NOISIEST])
     names = measured.batch.replicas

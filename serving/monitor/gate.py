@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -393,7 +394,7 @@ def _churn_decisions(
         design = (
             Design.complete(len(baseline))
             if len(baseline) <= ALL_PAIRS_UP_TO
-            else Design.regular(len(baseline), int(probe.hash, 16))
+            else Design.regular(len(baseline), zlib.crc32(probe.hash.encode()))
         )
         between = [(int(i) + 1, int(j) + 1) for i, j in design.pairs]
         measured = measure_requests(batch, settings, pairs=between)

@@ -313,7 +313,7 @@ def _over_budget(facts: Facts) -> list[Reason]:
         common = set.intersection(*({pair.a, pair.b} for pair in over)) if over else set()
         culprit = tuple(sorted(common)) if len(common) == 1 and len(over) > 1 else ()
         named = culprit or (tuple(sorted({over[0].a, over[0].b})) if len(over) == 1 else ())
-        if of_fleet and not measured.excess.low > limit:
+        if of_fleet and standing(measured.excess, limit) != "above":
             named = tuple(row.replica for row in of_fleet[:_MOST_NAMED])
         text += f" ({culprit[0]} is in each of {len(over)} such pairs)" if culprit else ""
         if len(facts.freshness.outcomes) == 2:
