@@ -70,8 +70,9 @@ def write_round(store: Store, record: RoundRecord) -> bool:
         arrays = {key: packing.to_arrays(statistics) for key, statistics in record.statistics.items()}
         fleet = record.fleet
         if fleet is not None and fleet.sums:
-            key = SeriesKey(record.stream, FLEET, fleet.everyone, fleet.everyone, probe=record.probe)
-            layouts[key], arrays[key] = tuple(fleet.sums), (packing.fleet_sums(fleet.sums), _NO_COUNTS)
+            of_fleet = SeriesKey(record.stream, FLEET, fleet.everyone, fleet.everyone, probe=record.probe)
+            layouts[of_fleet] = tuple(fleet.sums)
+            arrays[of_fleet] = packing.fleet_sums(fleet.sums), _NO_COUNTS
         series = _series(connection, record.stream, layouts, subjects)
         cells = {series[key]: (key, *of_series) for key, of_series in arrays.items()}
         _add_cells(connection, MINUTE, minute, cells, elapsed=record.time - minute)
