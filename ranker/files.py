@@ -7,6 +7,8 @@ then the old contents stand.
 Several processes, on several machines, may work in one directory. So a temporary name carries its owner's machine and
 process, and `sweep` removes what a killed process has left only once that process is gone. Temporary names begin with
 a dot and are no numbers, so TF Serving and every pattern for finished files pass over them.
+
+In an object store (`ranker.storage`) an object is whole or not there, and a tree of them is there with its marker.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ranker import storage
 from ranker.errors import UserError
 
 _UNFINISHED = re.compile(r"\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}$")
@@ -40,12 +44,14 @@ def sweep(directory: Path) -> list[str]:
     Another machine's processes cannot be seen from here: theirs are removed after a day without a change.
 
     Args:
-        directory: may be missing.
+        directory: may be missing. In an object store nothing is ever unfinished.
 
     Returns:
         The names removed.
     """
-    removed = []
+    removed: list[str] = []
+    if storage.is_remote(directory):
+        return removed
     for path in sorted(directory.glob(".tmp-*")):
         owner = _UNFINISHED.match(path.name)
         if owner is not None and _is_gone(path, owner["host"], int(owner["pid"])):
@@ -59,12 +65,18 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Gives a temporary path to write a file to; when the block ends well, that file takes the name `path`.
 
     Args:
-        path: the file; its directory must be there.
+        path: the file; its directory must be there. Or an object: then the temporary file is local, and uploaded.
         sync: False for files that are worth nothing after a power failure, such as intermediate results.
 
     Raises:
         OSError: it cannot be written; nothing unfinished stays.
+        UserError: the store cannot be written.
     """
+    if storage.is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="ranker-") as directory:
+            yield Path(directory) / path.name
+            storage.put(Path(directory) / path.name, path)
+        return
     temporary = unfinished(path.parent)
     try:
         yield temporary
@@ -82,25 +94,42 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         UserError: it cannot be written.
     """
+    data = content.encode() if isinstance(content, str) else content
+    if storage.is_remote(path):
+        storage.put_bytes(path, data)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.write_bytes(data)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 @contextmanager
-def staging(target: Path) -> Iterator[Path]:
+def staging(target: Path, marker: str, elsewhere: dict[str, Path] | None = None) -> Iterator[Path]:
     """Gives a new directory beside `target`; when the block ends well, it takes `target`'s place.
 
     Unlike a replica's base path (`ranker.training.publish`), where workers may compete, it has one writer at a time.
     What a killed run left behind is removed first. A lock, which the operating system releases with its
     process, keeps a second run away.
 
+    In an object store the new directory is a temporary one on this disk, uploaded at the end. Nothing keeps a second
+    run away there: its readers hold what they read against the marker (see `ranker.working_copy`).
+
+    Args:
+        target: the directory.
+        marker: the file in it without which a store's reader finds nothing; it is uploaded last.
+        elsewhere: what else belongs to it, which is in the store already: name -> object. May be filled in the block.
+
     Raises:
         UserError: another run is at work, the place cannot be written, or the disk is full.
     """
+    if storage.is_remote(target):
+        with temporary_directory() as fresh:
+            yield fresh
+            storage.put_tree(fresh, target, marker, extra=elsewhere)
+        return
     prefix = f".{target.name}-"
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +167,20 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
         raise
+
+
+@contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """A directory on this disk while the block runs. Those that killed processes have left are removed first."""
+    parent = Path(tempfile.gettempdir())
+    directory = unfinished(parent)
+    with explained(parent):
+        sweep(parent)
+        directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def sync_tree(directory: Path) -> None:

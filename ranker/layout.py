@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ranker import storage
+
 LABEL = "__label__"
 """Examples: the label, 0 or 1, or a soft one between (float list)."""
 GRADE = "__grade__"
@@ -95,10 +97,15 @@ def version_dir(run: Path, arm: str, replica: int | str, version: int) -> Path:
 
 
 def model_versions(base: Path) -> dict[int, Path]:
-    """The version directories of a TF Serving base path by number, the newest first; none where it is missing."""
-    if not base.is_dir():
-        return {}
-    directories = [path for path in base.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir()]
+    """The version directories of a TF Serving base path by number, the newest first; none where it is missing.
+
+    In an object store a version counts from its last object on, `saved_model.pb`.
+    """
+    numbers = [name for name in storage.children(base) if _VERSION.fullmatch(name)]
+    last = "saved_model.pb" if storage.is_remote(base) else ""
+    directories = [
+        path for path in (base / name for name in numbers) if (path / last).exists() and path.is_dir()
+    ]
     return {int(path.name): path for path in sorted(directories, key=lambda path: -int(path.name))}
 
 

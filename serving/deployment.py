@@ -149,7 +149,9 @@ def dump(deployment: Deployment, path: Path | str) -> None:
         if tree[key] == getattr(Deployment, key):
             del tree[key]
     # Without allow_unicode: PyYAML writes U+0085 plain, and reads it back as a line break.
-    write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False, width=120))
+    write_whole(
+        Path(path) if isinstance(path, str) else path, yaml.safe_dump(tree, sort_keys=False, width=120)
+    )
 
 
 def from_targets(

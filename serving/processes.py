@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ranker.address import parse_address
 from ranker.errors import UserError
+from ranker.storage import is_remote
 from serving.client import RankerClient, ServingError
 from serving.deployment import Deployment, Replica
 
@@ -57,6 +59,8 @@ class ReplicaServers:
         check_flags(flags)
         self._rest_ports = rest_ports(deployment, rest_base_port) if rest_base_port is not None else {}
         self._deployment, self._run, self._flags, self._report = deployment, run, list(flags), report
+        # Of a run directory in an object store they are here, and stay.
+        self._logs = Path(tempfile.mkdtemp(prefix="ranker-serve-")) if is_remote(run) else run / "logs"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._restart_times: dict[str, float] = {}
 
@@ -126,11 +130,14 @@ class ReplicaServers:
 
     def _start(self, replica: Replica) -> None:
         host, port = parse_address(replica.target)
+        base_path = self._run / replica.path
+        if not is_remote(self._run):
+            base_path = base_path.resolve()
         command = [
             *(sys.executable, "-m", "serving.server"),
             *(f"--host={host}", f"--port={port}"),
             f"--model_name={self._deployment.model_name}",
-            f"--model_base_path={(self._run / replica.path).resolve()}",
+            f"--model_base_path={base_path}",
             *self._flags,
         ]
         if replica.name in self._rest_ports:
@@ -150,7 +157,7 @@ class ReplicaServers:
             )
 
     def _log_path(self, replica: Replica) -> Path:
-        return self._run / "logs" / f"{replica.name}.log"
+        return self._logs / f"{replica.name}.log"
 
     def _is_available(self, replica: Replica) -> bool:
         try:

@@ -57,7 +57,7 @@ def deployment_of(run: Path, base_port: int | None = None) -> Deployment:
         {
             "name": f"{arm}-{index}",
             "target": str(HostPort(experiment.serving.host.strip("[]"), port + index)),
-            "path": str(layout.replica_dir(run, arm, index).relative_to(run)),
+            "path": layout.replica_dir(run, arm, index).relative_to(run).as_posix(),
             "labels": {
                 key: description[key]
                 for key in ("arm", "replica", "init_seed", "shuffle_seed", "data", "version")

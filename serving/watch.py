@@ -10,6 +10,7 @@ from ranker import layout, wording
 from ranker.config.deployment import Monitor, seconds
 from ranker.divergence import Interval
 from ranker.errors import UserError
+from ranker.storage import is_remote
 from serving.deployment import Deployment
 from serving.run_directory import experiment_of
 
@@ -80,9 +81,17 @@ def probe_of(
 
 
 def store_of(run: Path | None, store: str | None) -> str | Path:
-    """The store that is asked for, else the run's own, else `DEFAULT_STORE`."""
+    """The store that is asked for, else the run's own, else `DEFAULT_STORE`.
+
+    Raises:
+        UserError: the run directory is in an object store, where no SQLite file can be.
+    """
     if store is not None:
         return store
+    if run is not None and is_remote(run):
+        raise UserError(
+            f"--store must be given: a store cannot be in an object store. Received: --run-dir {run}"
+        )
     return layout.monitor_store_path(run) if run is not None else DEFAULT_STORE
 
 

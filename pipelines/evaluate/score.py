@@ -19,9 +19,11 @@ from pipelines.evaluate.shard import measure_shard
 from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
-from ranker.files import write_whole
+from ranker.files import replacing, write_whole
 from ranker.json_text import json_text
 from ranker.scored.scale import ValueRange
+from ranker.storage import is_remote, location
+from ranker.working_copy import fetch_prepared, fetch_version
 
 if TYPE_CHECKING:
     from ranker.features import FeatureEncoder
@@ -40,14 +42,15 @@ class Models:
         from ranker.features import FeatureEncoder
         from ranker.inputs import plan
 
-        self.encoder: FeatureEncoder = FeatureEncoder(plan(experiment, run))
+        self.encoder: FeatureEncoder = FeatureEncoder(plan(experiment, fetch_prepared(run)))
         self._modules = {}
         self._trained = {r.name: TRAINED[Path(r.path)] for r in replicas if Path(r.path) in TRAINED}
         for replica in replicas:
             if replica.name in self._trained:
                 continue
             try:
-                self._modules[replica.name] = tf.saved_model.load(replica.path)
+                path = fetch_version(location(replica.path))
+                self._modules[replica.name] = tf.saved_model.load(str(path))
             except (OSError, ValueError, tf.errors.OpError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(
@@ -101,14 +104,17 @@ class ScoreShard(beam.DoFn):
         statistics: dict[str, Any]
         try:
             models = self._shared.acquire(lambda: Models(self._experiment, self._run, self._replicas))
-            table = self._score(Path(shard), models, rows_path(self._directory, name))
+            local = fetch_prepared(self._run, [f"eval/{Path(shard).name}"])
+            path = layout.split_dir(local, "eval") / Path(shard).name
+            table = self._score(path, models, rows_path(self._directory, name))
             self._check(table)
             arms: dict[str, list[str]] = {}
             for replica in self._replicas:
                 arms.setdefault(replica.arm, []).append(replica.name)
             baseline_columns = [COLUMN] if self._baseline else []
             statistics = {"result": measure_shard(table, arms, baseline_columns, self._value_range).as_dict()}
-            pq.write_table(table, predictions_path(self._directory, name), compression="zstd")
+            with replacing(predictions_path(self._directory, name), sync=False) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
             beam.metrics.Metrics.counter("evaluate", "rows").inc(table.num_rows)
             beam.metrics.Metrics.counter("evaluate", "shards").inc()
         except UserError as error:
@@ -132,7 +138,8 @@ class ScoreShard(beam.DoFn):
             batches.append(pa.RecordBatch.from_arrays(
                 [pa.array(values.get(f.name, scores.get(f.name)), f.type) for f in columns], schema=columns
             ))  # fmt: skip
-            write_rows(done, sum(batch.num_rows for batch in batches))
+            if not is_remote(done):
+                write_rows(done, sum(batch.num_rows for batch in batches))
         return pa.Table.from_batches(batches, schema=columns)
 
     def _check(self, table: pa.Table) -> None:

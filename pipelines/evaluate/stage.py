@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,16 @@ from pipelines.evaluate.shard import ShardResult, merge_shards
 from pipelines.progress import StageProgress, silent
 from pipelines.record import read_records, save_record
 from pipelines.runner import RunnerOptions
-from ranker import __version__, layout
+from ranker import __version__, layout, storage
 from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.files import explained, staging
 from ranker.inputs import TrainingTarget, plan
 from ranker.json_text import json_text
 from ranker.scored.scale import ValueRange
+from ranker.storage import location
 from ranker.training.specs import read_manifest
+from ranker.working_copy import fetch_prepared, scratch, train_shards
 
 
 def evaluate(
@@ -59,7 +62,7 @@ def evaluate(
     Raises:
         UserError: data or replicas are missing or do not fit together, or the eval split is empty.
     """
-    run, options, began = Path(run_dir), options or RunnerOptions(), time.monotonic()
+    run, options, began = location(run_dir), options or RunnerOptions(), time.monotonic()
     manifest = read_manifest(run)
     replicas = find_replicas(experiment, run, manifest)
     inputs = fingerprint(
@@ -74,22 +77,22 @@ def evaluate(
     if not shards:
         raise UserError(f"{layout.split_dir(run, 'eval')}: has no examples; run `ranker prepare` first")
     target = layout.evaluation_dir(run)
-    with staging(target) as fresh, explained(target):
+    with staging(target, "report.json") as fresh, explained(target):
         (fresh / "predictions").mkdir()
         (fresh / ".work").mkdir()
         progress("evaluate: fitting a logistic regression for comparison")
-        model = fit_baseline(experiment, run)
-        value_range = ValueRange.parse(plan(experiment, run).target.scale)
-        score = ScoreShard(experiment, run, replicas, model, fresh, value_range)
-        graph = options.pipeline()
-        _ = (
-            graph
-            | "Shards" >> beam.Create([str(shard) for shard in shards])
-            # Without a shuffle between, all shards would be scored by the worker that created them.
-            | "Spread" >> beam.Reshuffle()
-            | "Score" >> beam.ParDo(score)
-        )
-        with reported_progress(fresh / ".work", manifest.get("counts", {}).get("eval", 0), progress):
+        local = fetch_prepared(run, train_shards(run))
+        model = fit_baseline(experiment, local)
+        value_range = ValueRange.parse(plan(experiment, local).target.scale)
+        with _results(run, fresh, options, manifest.get("counts", {}).get("eval", 0), progress) as results:
+            graph = options.pipeline()
+            _ = (
+                graph
+                | "Shards" >> beam.Create([str(shard) for shard in shards])
+                # Without a shuffle between, all shards would be scored by the worker that created them.
+                | "Spread" >> beam.Reshuffle()
+                | "Score" >> beam.ParDo(ScoreShard(experiment, run, replicas, model, results, value_range))
+            )
             counters = options.run(graph)
         result = merge_shards([_read_result(fresh, shard) for shard in shards])
         if not result.counts["rows"]:
@@ -124,6 +127,20 @@ def evaluate(
         (fresh / "report.html").write_text(page(report), encoding="utf-8")
         shutil.rmtree(fresh / ".work")
     return report
+
+
+@contextmanager
+def _results(
+    run: Path, fresh: Path, options: RunnerOptions, rows: int, progress: StageProgress
+) -> Iterator[Path]:
+    """Where workers write while the block runs; afterwards it is in `fresh`, whether they see this disk or not."""
+    if storage.is_remote(run) and not options.is_local:
+        with scratch(run, "evaluate") as results:
+            yield results
+            storage.fetch_tree(results, fresh)
+        return
+    with reported_progress(fresh / ".work", rows, progress):
+        yield fresh
 
 
 def fit_baseline(experiment: Experiment, run: Path) -> LogisticRegression | None:

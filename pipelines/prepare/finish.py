@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections import Counter
 from collections.abc import Iterator
@@ -31,10 +30,11 @@ from pipelines.prepare.write.probe import write_probe
 from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
 from pipelines.prepare.write.shards import Shard
 from pipelines.prepare.write.vocabulary import TokenSummary
-from ranker.config import Categorical, fingerprint
+from ranker.config import Categorical
 from ranker.errors import UserError
 from ranker.json_text import json_text
 from ranker.layout import GRADE, LABEL, REQUEST, WEIGHT
+from ranker.working_copy import data_fingerprint
 
 _NO_LABEL_SHARE = 0.1
 
@@ -86,7 +86,7 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
     manifest = Manifest(
         counts=counts,
         positives=positives,
-        fingerprint=_fingerprint(shards, data),
+        fingerprint=data_fingerprint({shard.name: shard.sha256 for shard in shards}, data),
         inputs=plan.inputs,
         schema=_schema(plan),
         shards={
@@ -250,11 +250,3 @@ def _schema(plan: Plan) -> dict[str, str]:
     for name, column in plan.experiment.columns.items():
         schema[name] = "float" if column.kind == "numeric" else "bytes"
     return schema
-
-
-def _fingerprint(shards: list[Shard], data: Path) -> str:
-    files = sorted([*(data / "vocabulary").iterdir(), data / "statistics.json"])
-    return fingerprint(
-        {shard.name: shard.sha256 for shard in shards},
-        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-    )

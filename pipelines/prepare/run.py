@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.plan import Plan, files_by_split, make_plan
 from pipelines.prepare.read import reading
 from pipelines.prepare.remarks import Limits
-from pipelines.prepare.remote import RemoteDirectory
 from pipelines.prepare.stages import Directories
 from pipelines.prepare.watch import watched
 from pipelines.progress import StageProgress, silent
@@ -29,6 +27,7 @@ from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.files import explained, staging
+from ranker.storage import is_remote, local_files, location, put, remove
 
 _DIRECTORIES = ("train", "eval", "vocabulary", "rejected",
                 ".work/tables", ".work/rejected", ".work/held", ".work/runs")  # fmt: skip
@@ -56,32 +55,15 @@ def prepare(
     Raises:
         UserError: a mistake in the configuration or the files, or no room to write.
     """
-    options = options or RunnerOptions()
+    options, run, began = options or RunnerOptions(), location(run_dir), time.monotonic()
     plan = make_plan(experiment)
-    store = RemoteDirectory(str(run_dir)) if "://" in str(run_dir) else None
-    target = layout.data_dir(Path(run_dir))
-    existing = store.manifest() if store else Manifest.read(layout.manifest_path(Path(run_dir)))
-    if existing is not None and existing.inputs == plan.inputs and (store or existing.is_whole(target)):
+    existing = Manifest.read(layout.manifest_path(run))
+    if existing is not None and existing.inputs == plan.inputs and existing.is_whole(layout.data_dir(run)):
         progress("prepare: data unchanged, nothing to do", 1.0)
         _speak(existing, progress)
         return existing
-    if store is None:
-        began = time.monotonic()
-        failed_rows = layout.failed_rejected_dir(Path(run_dir))
-        manifest, counters = _prepare(plan, target, failed_rows, options, progress)
-        save_record(Path(run_dir), "prepare", time.monotonic() - began, counters)
-        _speak(manifest, progress)
-        return manifest
-    if not options.is_local:
-        raise UserError(
-            f"{run_dir}: workers of {options.runner} share scratch files with this process; give a --run-dir on a"
-            " filesystem that all of them mount"
-        )
-    with tempfile.TemporaryDirectory(prefix="ranker-prepare-") as scratch:
-        failed_rows = Path(tempfile.gettempdir()) / f"ranker-rejected-{plan.inputs}"
-        manifest, _ = _prepare(plan, Path(scratch) / "data", failed_rows, options, progress)
-        progress(f"prepare: uploading to {store.uri}")
-        store.upload(Path(scratch) / "data")
+    manifest, counters = _prepare(plan, run, options, progress)
+    save_record(run, "prepare", time.monotonic() - began, counters)
     _speak(manifest, progress)
     return manifest
 
@@ -92,14 +74,15 @@ def _speak(manifest: Manifest, progress: StageProgress) -> None:
 
 
 def _prepare(
-    plan: Plan, target: Path, failed_rows: Path, options: RunnerOptions, progress: StageProgress
+    plan: Plan, run: Path, options: RunnerOptions, progress: StageProgress
 ) -> tuple[Manifest, dict[str, int]]:
     options.check_reachable()
-    with staging(target) as data, explained(target):
+    target = layout.data_dir(run)
+    with staging(target, "manifest.json") as data, explained(target):
         directories = Directories(data, data / ".work")
         for name in _DIRECTORIES:
             (data / name).mkdir(parents=True)
-        with _rejected_rows_kept(data / "rejected", failed_rows):
+        with _rejected_rows_kept(data / "rejected", layout.failed_rejected_dir(run)):
             tables = _read_tables(plan, directories)
             cleaner = Cleaner(
                 plan.experiment,
@@ -118,6 +101,8 @@ def _prepare(
         for line in _changes(target / "statistics.json", data / "statistics.json"):
             progress(f"prepare: since the last run, {line}", 1.0)
         directories.clear()
+        if is_remote(target):
+            progress(f"prepare: uploading to {target}")
     return manifest, counters
 
 
@@ -134,13 +119,20 @@ def _read_tables(plan: Plan, directories: Directories) -> dict[str, ReadTable]:
 @contextmanager
 def _rejected_rows_kept(rejected: Path, failed_rows: Path) -> Iterator[None]:
     """Saves the rejected rows of a run that a mistake ends, and says where; those of an earlier run go."""
-    shutil.rmtree(failed_rows, ignore_errors=True)
+    if is_remote(failed_rows):
+        remove(failed_rows)
+    else:
+        shutil.rmtree(failed_rows, ignore_errors=True)
     try:
         yield
     except UserError as error:
         if not any(path.stat().st_size for path in rejected.rglob("*.jsonl")):
             raise
-        shutil.copytree(rejected, failed_rows)
+        if is_remote(failed_rows):
+            for name in local_files(rejected):
+                put(rejected / name, failed_rows / name)
+        else:
+            shutil.copytree(rejected, failed_rows)
         raise UserError(f"{error}. The rejected rows are in {failed_rows}") from None
 
 

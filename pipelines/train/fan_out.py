@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,15 +12,20 @@ import apache_beam as beam
 from pipelines.progress import StageProgress, silent
 from pipelines.record import save_record
 from pipelines.runner import RunnerOptions
-from pipelines.train.launcher import Outcome, launch, read_outcome, write_outcome
+from pipelines.train.launcher import Outcome, choose_epochs, is_undecided, launch, read_outcome, write_outcome
+from pipelines.train.remote import local_run
 from pipelines.train.together import StageProcesses, is_small
 from pipelines.train.watch import watch
 from ranker import layout
-from ranker.config import Experiment, dump
+from ranker.config import Experiment, dump, load
 from ranker.errors import UserError
 from ranker.files import sweep, write_whole
 from ranker.seeds import ReplicaSpec
-from ranker.training.specs import content_key, pilot_arm, read_manifest, replica_specs
+from ranker.storage import is_remote, location
+from ranker.training.specs import content_key, pilot_arm, read_manifest, replica_specs, together
+
+_DISK_SECONDS, _STORE_SECONDS = 2.0, 10.0
+"""Between two looks at how trainings stand."""
 
 
 def train(
@@ -51,8 +56,9 @@ def train(
     pilot = pilot_arm(experiment, manifest, run)
     keys = {spec: content_key(experiment, spec, manifest, pilot) for spec in specs}
     began = time.monotonic()
-    with watch(run, keys, progress):
-        if processes is not None and options.is_local and is_small(experiment, manifest):
+    on_disk = not is_remote(run)
+    with watch(run, keys, progress, _DISK_SECONDS if on_disk else _STORE_SECONDS):
+        if processes is not None and on_disk and options.is_local and is_small(experiment, manifest):
             outcomes = processes.train(keys, manifest["counts"]["train"], options.workers)
             counters: Mapping[str, int] = Counter(map(_state, outcomes))
         else:
@@ -64,8 +70,9 @@ def train(
     if failed:
         first = failed[0]
         further = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        tries = f" in {first.attempts} attempt(s)" if first.attempts else ""
         raise UserError(
-            f"replica {first.arm}/{first.replica} could not be trained in {first.attempts} attempt(s):"
+            f"replica {first.arm}/{first.replica} could not be trained{tries}:"
             f" {first.error}{further}"
         )
     for outcome in outcomes:
@@ -76,9 +83,18 @@ def train(
 
 def _pipeline(run: Path, specs: list[ReplicaSpec], options: RunnerOptions) -> beam.Pipeline:
     pipeline = options.pipeline()
+    if is_remote(run):
+        # Workers that see no common disk would each train a pilot, and not all come to the same number.
+        replicas = (
+            pipeline
+            | "Run" >> beam.Create([str(run)])
+            | "Choose epochs" >> beam.ParDo(ChooseEpochs())
+            | "Replicas" >> beam.FlatMap(lambda _: specs)
+        )
+    else:
+        replicas = pipeline | "Replicas" >> beam.Create(specs)
     _ = (
-        pipeline
-        | "Replicas" >> beam.Create(specs)
+        replicas
         # Without a shuffle between, all replicas would train in the worker that created them.
         | "Spread" >> beam.Reshuffle()
         | "Train" >> beam.ParDo(TrainReplica(str(run)))
@@ -88,6 +104,18 @@ def _pipeline(run: Path, specs: list[ReplicaSpec], options: RunnerOptions) -> be
 
 def _state(outcome: Outcome) -> str:
     return "failed" if outcome.version is None else "reused" if outcome.reused else "trained"
+
+
+class ChooseEpochs(beam.DoFn):
+    """Trains the pilot of a run whose replicas it must choose the number of epochs for; gives the run again."""
+
+    def process(self, run: str) -> Iterator[str]:
+        """Trains the pilot, unless all replicas are trained or its decision is known."""
+        path = location(run)
+        if is_undecided(path):
+            with local_run(path, ()) as local:
+                choose_epochs(local)
+        yield run
 
 
 class TrainReplica(beam.DoFn):
@@ -102,8 +130,10 @@ class TrainReplica(beam.DoFn):
 
     def process(self, spec: ReplicaSpec) -> None:
         """Trains one replica."""
-        outcome = launch(Path(self._run), spec)
-        write_outcome(Path(self._run), outcome)
+        run = location(self._run)
+        with local_run(run, together(load(layout.config_path(run)), spec)) as local:
+            outcome = launch(local, spec)
+        write_outcome(run, outcome)
         beam.metrics.Metrics.counter("train", _state(outcome)).inc()
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.train.memory import shortage
 from ranker import layout
 from ranker.config import load
 from ranker.errors import UserError
@@ -24,7 +25,15 @@ from ranker.json_text import json_text
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint
 from ranker.training.publish import finished
-from ranker.training.specs import content_key, pilot_arm, read_manifest
+from ranker.training.specs import (
+    content_key,
+    decision_path,
+    pilot_arm,
+    pilot_key,
+    read_manifest,
+    replica_specs,
+    together,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,9 @@ def launch(run: Path, spec: ReplicaSpec, attempts: int = 3, timeout: float | Non
     _clean(base, key if version is None else None)
     if version is not None:
         return Outcome(spec.arm, spec.replica, version, True, 0)
-    error = ""
+    error = shortage(experiment, run, spec.arm, len(together(experiment, spec)))
+    if error:
+        return Outcome(spec.arm, spec.replica, None, False, 0, error)
     for attempt in range(1, attempts + 1):
         code, last, error = _attempt(run, spec, timeout)
         _clean(base, key if code != 0 else None)
@@ -105,6 +116,35 @@ def launch(run: Path, spec: ReplicaSpec, attempts: int = 3, timeout: float | Non
     return Outcome(spec.arm, spec.replica, None, False, attempt, error)
 
 
+def is_undecided(run: Path) -> bool:
+    """Whether a replica that is to be trained waits for its number of epochs."""
+    experiment, manifest = load(layout.config_path(run)), read_manifest(run)
+    pilot = pilot_arm(experiment, manifest, run)
+    if decision_path(run, pilot_key(experiment, manifest, pilot)).exists():
+        return False
+    return any(
+        experiment.arm(spec.arm).training.epochs == "auto"
+        and finished(layout.replica_dir(run, spec.arm, spec.replica), content_key(experiment, spec, manifest, pilot))
+        is None
+        for spec in replica_specs(experiment)
+    )
+
+
+def choose_epochs(run: Path, attempts: int = 3) -> None:
+    """Trains the pilot in a subprocess; see `launch`.
+
+    Raises:
+        UserError: it could not be trained.
+    """
+    for _ in range(attempts):
+        code, _, error = _attempt(run, None, None)
+        if code == 0:
+            return
+        if code == 1:
+            break
+    raise UserError(f"the pilot that chooses the number of epochs could not be trained: {error}")
+
+
 def _clean(base: Path, keep: str | None) -> None:
     """Removes what killed processes left, and every checkpoint but the one of the key to `keep`."""
     with suppress(OSError):
@@ -112,9 +152,14 @@ def _clean(base: Path, keep: str | None) -> None:
         checkpoint.sweep(base, keep)
 
 
-def _attempt(run: Path, spec: ReplicaSpec, timeout: float | None) -> tuple[int, dict, str]:
-    """One process: its exit code (1 only for a user's mistake), its last line, and why it failed."""
-    command = [sys.executable, "-m", "ranker.training", str(run), spec.arm, str(spec.replica)]
+def _attempt(run: Path, spec: ReplicaSpec | None, timeout: float | None) -> tuple[int, dict, str]:
+    """One process, of a replica or of the pilot.
+
+    Returns:
+        Its exit code (1 only for a user's mistake), its last line, and why it failed.
+    """
+    command = [sys.executable, "-m", "ranker.training", str(run)]
+    command += [spec.arm, str(spec.replica)] if spec else []
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
     last, timed_out = "{}", threading.Event()
     with tempfile.TemporaryFile() as stderr:
@@ -132,11 +177,13 @@ def _attempt(run: Path, spec: ReplicaSpec, timeout: float | None) -> tuple[int, 
         try:
             with process:
                 for last in process.stdout or ():
-                    show(log_path(run, spec.arm, spec.replica), last)
+                    if spec:
+                        show(log_path(run, spec.arm, spec.replica), last)
         finally:
             timer.cancel()
             with suppress(OSError):
-                log_path(run, spec.arm, spec.replica).unlink(missing_ok=True)
+                if spec:
+                    log_path(run, spec.arm, spec.replica).unlink(missing_ok=True)
         stderr.seek(0)
         message = stderr.read().decode(errors="replace")
     if process.returncode == 0:

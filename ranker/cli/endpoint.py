@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ranker.cli.options import Json, RunDir, emit
+from ranker.cli.options import Json, OptionalRunDir, RunDir, emit
 from ranker.errors import UserError
 from ranker.json_text import json_text
 from ranker.terminal import Reporter
@@ -124,9 +124,6 @@ ReplicasFile = Annotated[
         help="The file of replicas that Envoy watches; default RUN/gateway/replicas.json, without a run "
         "directory a temporary one."
     ),
-]
-OptionalRunDir = Annotated[
-    Path | None, typer.Option("--run-dir", help="The run directory, for its deployment.yaml.")
 ]
 ReplicaTargets = Annotated[
     list[str] | None, typer.Option("--replica", metavar="NAME=HOST:PORT", help="Instead: the replicas.")

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ranker.files import temporary_directory
 from ranker.json_text import json_text
+from ranker.storage import is_remote, location, put
+from ranker.terminal import stderr_to_file
 
 Config = Annotated[Path, typer.Option("--config", help="The experiment, a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key, e.g. training.epochs=2."),
 ]
-RunDir = Annotated[Path, typer.Option("--run-dir", help="The run directory.")]
+RunDir = Annotated[
+    Path,
+    typer.Option(
+        "--run-dir",
+        parser=location,
+        metavar="DIRECTORY",
+        help="The run directory, or its URI (s3://, gs://).",
+    ),
+]
+OptionalRunDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--run-dir",
+        parser=location,
+        metavar="DIRECTORY",
+        help="The run directory, or its URI (s3://, gs://).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Results on stdout and progress on stderr as JSON.")]
 Runner = Annotated[str, typer.Option(help="Beam runner: FnApiRunner (this machine) or FlinkRunner.")]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes (FnApiRunner).")]
@@ -30,6 +52,22 @@ Store = Annotated[
     ),
 ]
 CORES = os.cpu_count() or 1
+
+
+@contextmanager
+def stderr_to_log(run_dir: Path, name: str) -> Iterator[None]:
+    """While the block runs, appends stderr to `RUN/logs/NAME`; in an object store the log is put there at the end."""
+    path = run_dir / "logs" / name
+    if not is_remote(run_dir):
+        with stderr_to_file(path):
+            yield
+        return
+    with temporary_directory() as directory:
+        try:
+            with stderr_to_file(directory / name):
+                yield
+        finally:
+            put(directory / name, path)
 
 
 def emit(result: Any) -> None:

@@ -11,10 +11,21 @@ from typing import Annotated
 
 import typer
 
-from ranker.cli.options import CORES, BeamFlags, Config, Json, Overrides, RunDir, Runner, Workers, emit
+from ranker.cli.options import (
+    CORES,
+    BeamFlags,
+    Config,
+    Json,
+    Overrides,
+    RunDir,
+    Runner,
+    Workers,
+    emit,
+    stderr_to_log,
+)
 from ranker.errors import UserError
 from ranker.json_text import json_text
-from ranker.terminal import Reporter, stderr_to_file
+from ranker.terminal import Reporter
 
 
 def config(
@@ -104,9 +115,7 @@ def _quiet_imports() -> Iterator[None]:
 
 def prepare(
     config: Config,
-    run_dir: Annotated[
-        str, typer.Option("--run-dir", help="The run directory, or its URI in an object store.")
-    ],
+    run_dir: RunDir,
     overrides: Overrides = None,
     runner: Runner = "FnApiRunner",
     workers: Workers = 1,
@@ -117,19 +126,7 @@ def prepare(
 
     Example: ranker prepare --config configs/movielens-100k.yaml --set data.root=ml-100k --run-dir runs/ml
     """
-    if "://" not in run_dir:
-        return _stages(["prepare"], config, Path(run_dir), overrides, runner, workers, beam, as_json)
-    from pipelines.prepare import prepare as prepare_data
-    from pipelines.runner import RunnerOptions
-    from ranker.config import load
-
-    reporter = Reporter(as_json)
-    options = RunnerOptions(runner=runner, workers=workers, flags=tuple(beam or ()))
-    with reporter.work():
-        manifest = prepare_data(load(config, overrides or ()), run_dir, options, reporter.update)
-    reporter.line(f"prepare: {manifest.counts['read']:,} rows in {run_dir}")
-    if as_json:
-        emit({"prepare": {"counts": manifest.counts, "remarks": manifest.remarks}})
+    _stages(["prepare"], config, run_dir, overrides, runner, workers, beam, as_json)
 
 
 def train(
@@ -202,7 +199,7 @@ def _stages(
     experiment = load(config, overrides or ())
 
     reporter = Reporter(as_json)
-    with reporter.work(), stderr_to_file(run_dir / "logs" / "beam.log"):
+    with reporter.work(), stderr_to_log(run_dir, "beam.log"):
         from pipelines.run import run_stages
         from pipelines.runner import RunnerOptions
 

@@ -11,8 +11,9 @@ import typer
 from typer.core import TyperCommand
 
 from ranker.cli.compare import read_scores
-from ranker.cli.options import Json, Store, emit
+from ranker.cli.options import Json, OptionalRunDir, RunDir, Store, emit, stderr_to_log
 from ranker.errors import UserError
+from ranker.storage import is_remote, location
 from ranker.terminal import Reporter, stderr_to_file
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class GateCommand(TyperCommand):
         except _USAGE_ERROR as error:
             error.show()
             raise SystemExit(CALL_MISTAKE) from None
+        except UserError as error:
+            error.exit_code = CALL_MISTAKE
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """As of any command; what the user got wrong exits with `CALL_MISTAKE`."""
@@ -57,7 +61,12 @@ Replicas = Annotated[
 ]
 ProbeFile = Annotated[
     Path | None,
-    typer.Option("--probe", help="Probe requests, of `ranker probe`; instead of the run directory's."),
+    typer.Option(
+        "--probe",
+        parser=location,
+        metavar="FILE",
+        help="Probe requests, of `ranker probe`; instead of the run directory's.",
+    ),
 ]
 ModelName = Annotated[str | None, typer.Option(help="The model's name on its servers.")]
 Item = Annotated[str | None, typer.Option(help="The feature that identifies a candidate.")]
@@ -81,7 +90,7 @@ Rules = Annotated[
 @monitor.callback(invoke_without_command=True)
 def _monitor(
     context: typer.Context,
-    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="The run directory.")] = None,
+    run_dir: OptionalRunDir = None,
     replica: Replicas = None,
     deployment_file: Annotated[
         Path | None, typer.Option("--deployment", help="The replicas, a YAML file; instead of --replica.")
@@ -121,7 +130,12 @@ def _monitor(
         typer.Option(metavar="URL", help="Page that explains alerts; a rule's name is its anchor."),
     ] = None,
     exemplars: Annotated[
-        Path | None, typer.Option(help="Where example requests are kept; default RUN/exemplars.")
+        Path | None,
+        typer.Option(
+            parser=location,
+            metavar="DIRECTORY",
+            help="Where example requests are kept; default RUN/exemplars.",
+        ),
     ] = None,
     hash_ids: Annotated[
         str | None, typer.Option(metavar="SALT", help="Keep example requests with hashed ids.")
@@ -287,9 +301,7 @@ def replay(
 
 
 def status(
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run directory; without it --store says where.")
-    ] = None,
+    run_dir: OptionalRunDir = None,
     store: Store = None,
     stream: Annotated[str, typer.Option(help="probe, or live: requests of real traffic.")] = "probe",
     budget: Annotated[
@@ -354,7 +366,12 @@ def dashboard(
         str | None, typer.Option(envvar="RANKER_DASHBOARD_TOKEN", help="What callers must present.")
     ] = None,
     exemplars: Annotated[
-        Path | None, typer.Option(help="Where the monitor keeps example requests; default RUN/exemplars.")
+        Path | None,
+        typer.Option(
+            parser=location,
+            metavar="DIRECTORY",
+            help="Where the monitor keeps example requests; default RUN/exemplars.",
+        ),
     ] = None,
     replica: Replicas = None,
     deployment_file: Annotated[
@@ -498,7 +515,7 @@ def gate(
     ] = None,
     score: Annotated[str | None, typer.Option(help="Of files: the column of scores.")] = None,
     label: Annotated[str | None, typer.Option(help="Of files: the column of labels, 0 or 1.")] = None,
-    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="The run directory.")] = None,
+    run_dir: OptionalRunDir = None,
     probe_file: ProbeFile = None,
     model_name: ModelName = None,
     item: Item = None,
@@ -580,10 +597,13 @@ def gate(
         call=model,
     )
     # a gate may look at a run directory that it must not write to
-    log = Path(os.devnull)
-    if run_dir is not None and os.access(run_dir, os.W_OK):
-        log = run_dir / "logs" / "gate.log"
-    with stderr_to_file(log):  # TensorFlow's, where models are read from disk
+    is_writable = run_dir is not None and (is_remote(run_dir) or os.access(run_dir, os.W_OK))
+    # TensorFlow's, where models are read from disk
+    with (
+        stderr_to_log(run_dir, "gate.log")
+        if run_dir is not None and is_writable
+        else stderr_to_file(Path(os.devnull))
+    ):
         if of_files:
             models = read_scores(
                 [candidate, *baseline], request or [], model.item, [score] if score else [], label

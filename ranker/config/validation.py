@@ -32,9 +32,10 @@ def read_yaml(path: Path | str, description: str) -> dict[str, Any]:
         UserError: the file cannot be read, is not UTF-8, not YAML, has a key twice, or holds no table.
     """
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        file = Path(path) if isinstance(path, str) else path
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
-        raise UserError(f"{path}: cannot read {description}: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read {description}: {error.strerror or 'no such object'}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: {description} must be UTF-8 text") from None
     except (yaml.YAMLError, RecursionError) as error:

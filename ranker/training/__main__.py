@@ -1,5 +1,6 @@
 """`python -m ranker.training RUN ARM REPLICA`: trains one replica of a prepared run in this process.
 
+Without ARM and REPLICA it trains the pilot alone, which chooses the number of epochs.
 Progress goes to stdout as JSON lines; a user's mistake to stderr as one line, exit code 1.
 """
 
@@ -16,9 +17,15 @@ from ranker.seeds import ReplicaSpec
 
 
 def main(arguments: list[str]) -> int:
-    """Trains the replica that the arguments name."""
-    run, arm, replica = Path(arguments[0]), arguments[1], int(arguments[2])
+    """Trains the replica that the arguments name, or the pilot."""
+    run = Path(arguments[0])
     try:
+        if len(arguments) == 1:
+            from ranker.training.replica import with_decided_epochs
+
+            with_decided_epochs(load(layout.config_path(run)), run)
+            return 0
+        arm, replica = arguments[1], int(arguments[2])
         version, reused = _train(run, arm, replica)
         print(json_text({"version": version, "reused": reused}), flush=True)
     except UserError as error:

@@ -21,6 +21,7 @@ import numpy as np
 from ranker.divergence import RequestMeasures
 from ranker.files import replacing
 from ranker.json_text import json_text
+from ranker.storage import is_remote
 from serving.monitor.requests import Array
 from serving.monitor.store.schema import DAY, HOUR
 
@@ -110,7 +111,7 @@ class Names:
 
 
 class Exemplars:
-    """The directory of example requests.
+    """The directory of example requests, on a disk or in an object store.
 
     Args:
         directory: made when the first is kept.
@@ -130,7 +131,8 @@ class Exemplars:
 
     def add(self, stream: str, time: int, measured: RequestMeasures, names: Names) -> None:
         """Puts a round's requests among those of its hour, and drops files that are too old."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if not is_remote(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{stream}-{datetime.fromtimestamp(time, timezone.utc):%Y%m%dT%H}.parquet"
         examples = {(example.level, example.why, example.request): example for example in _read(path)}
         for example in self._candidates(stream, time, measured, names):
@@ -286,7 +288,8 @@ def _read(path: Path) -> list[RequestExemplar]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path, schema=_schema()).to_pylist()
+        with path.open("rb") as stream:
+            rows = pq.read_table(stream, schema=_schema()).to_pylist()
     except (FileNotFoundError, pa.ArrowException, OSError):
         return []
     return [

@@ -249,7 +249,6 @@ def save_result(result: GateResult, run: Path, now: float | None = None) -> bool
     try:
         if not run.is_dir():
             return False
-        layout.gates_dir(run).mkdir(exist_ok=True)
         write_whole(layout.gates_dir(run) / f"{stamp}.json", text + "\n")
     except (OSError, UserError):
         return False

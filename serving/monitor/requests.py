@@ -207,7 +207,8 @@ def _read_parquet(path: Path, item: str) -> Columns:
             "makes a file that does not"
         ) from None
     try:
-        table = pq.read_table(path)
+        with path.open("rb") as stream:
+            table = pq.read_table(stream)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"the probe requests must be a Parquet file. Received: {path} ({error})") from None
     return {

@@ -206,7 +206,7 @@ def _loader(options: ServerOptions, metrics: Metrics) -> BundleLoader:
             batching = _batching_options(options.batching_parameters_file)
 
         def batch(model: ServedModel, servable: Servable) -> ServedModel:
-            parameters = Path(servable.path) / "batching_params.pbtxt"
+            parameters = Path(servable.directory) / "batching_params.pbtxt"
             if options.enable_per_model_batching_parameters:
                 return (
                     BatchedModel(model, _batching_options(str(parameters)), metrics)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+from ranker.errors import UserError
+from ranker.storage import location, sizes
+from ranker.working_copy import fetch_model
 from serving.server.backend import SessionModel
 from serving.server.metrics import Metrics
 from serving.server.predict import ServedModel
 from serving.server.servable import Servable
-from serving.status import StatusError
+from serving.status import Code, StatusError
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,15 @@ class BundleLoader:
         """
         status = "success"
         try:
-            model = self._load(servable.path)
-            for step in self.steps:
-                try:
-                    model = step(model, servable)
-                except StatusError:
-                    model.close()
-                    raise
-            return model
+            with _on_disk(servable):
+                model = self._load(servable.directory)
+                for step in self.steps:
+                    try:
+                        model = step(model, servable)
+                    except StatusError:
+                        model.close()
+                        raise
+                return model
         except StatusError:
             status = "fail"
             raise
@@ -67,8 +74,35 @@ class BundleLoader:
         return SessionModel(path, self.tags, self.inter_op_threads, self.intra_op_threads, self.strict)
 
 
+@contextmanager
+def _on_disk(servable: Servable) -> Iterator[None]:
+    """While the block runs, `servable.directory` has the version's files: those of an object store are copied.
+
+    Raises:
+        StatusError: they are not all there, or the store cannot be read.
+    """
+    if "://" not in servable.path:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="ranker-version-") as directory:
+        try:
+            servable.directory = str(fetch_model(location(servable.path), Path(directory) / "model"))
+        except FileNotFoundError:
+            raise StatusError(
+                Code.NOT_FOUND,
+                f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {servable.path}",
+            ) from None
+        except UserError as error:
+            raise StatusError(Code.UNAVAILABLE, str(error)) from None
+        yield
+
+
 def fingerprint(path: str) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and modification times of a version's files, to notice a repair."""
+    if "://" in path:
+        with suppress(UserError):
+            return tuple((name, size, 0) for name, size in sizes(location(path)).items())
+        return ()
     entries = []
     for directory, _, files in os.walk(path):
         for file in files:

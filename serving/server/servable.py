@@ -20,6 +20,8 @@ class Servable:
         self.model = model
         self.version = version
         self.path = path
+        self.directory = path
+        """Where its files are on this disk; of a version in an object store, while it is loaded."""
         self.state = State.START
         self.aspired = True
         self.error: StatusError | None = None

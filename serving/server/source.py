@@ -6,6 +6,8 @@ import logging
 import os
 import threading
 
+from ranker.errors import UserError
+from ranker.storage import children, location
 from serving.server.manager import VersionManager
 from serving.server.model_config import ModelConfig
 from serving.server.version_policy import aspired, parse_versions
@@ -29,6 +31,7 @@ class FileSystemSource:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._last_warnings: dict[str, str] = {}
+        self._complete: set[str] = set()
         self._thread: threading.Thread | None = None
 
     def set_models(self, models: list[ModelConfig]) -> None:
@@ -49,8 +52,8 @@ class FileSystemSource:
         with self._lock:
             for model in self._models.values():
                 try:
-                    names = os.listdir(model.base_path)
-                except (OSError, ValueError) as error:  # ValueError: a path with a null character
+                    names = self._list(model.base_path)
+                except (OSError, ValueError, UserError) as error:  # ValueError: a path with a null character
                     self._warn_once(model, f"Could not find base path {model.base_path}: {error}")
                     continue
                 entries = parse_versions(names)
@@ -69,6 +72,19 @@ class FileSystemSource:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    def _list(self, base_path: str) -> list[str]:
+        """Names in a base path; of one in an object store, those of versions whose last object is there."""
+        if "://" not in base_path:
+            return os.listdir(base_path)
+        base = location(base_path)
+        names = parse_versions(children(base)).values()
+        if not names:
+            raise FileNotFoundError("it has no versions")  # a store has no empty directories
+        for name in names:
+            if str(base / name) not in self._complete and (base / name / "saved_model.pb").exists():
+                self._complete.add(str(base / name))
+        return [name for name in names if str(base / name) in self._complete]
 
     def _loop(self) -> None:
         while not self._stop.wait(self._poll_seconds):

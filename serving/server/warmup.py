@@ -38,7 +38,7 @@ class Warmup:
             StatusError: DATA_LOSS if the file is not TFRecord, INVALID_ARGUMENT for too many or
                 unparsable records, or what a record's request answers.
         """
-        path = Path(servable.path) / FILE
+        path = Path(servable.directory) / FILE
         if not path.is_file():
             return model
         count = 0

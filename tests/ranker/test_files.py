@@ -76,13 +76,13 @@ def test_a_killed_writer_leaves_the_old_file_and_its_half_is_swept(tmp_path):
 def test_a_directory_is_replaced_whole_by_one_writer(tmp_path):
     target = tmp_path / "data"
     for text in ("first", "second"):
-        with staging(target) as fresh:
+        with staging(target, "a") as fresh:
             (fresh / "part").write_text(text)
-            with pytest.raises(UserError, match="another run is writing here"), staging(target):
+            with pytest.raises(UserError, match="another run is writing here"), staging(target, "a"):
                 pass
     assert (target / "part").read_text() == "second"
     with pytest.raises(KeyError):
-        _fail_half_way(staging(target))
+        _fail_half_way(staging(target, "a"))
     assert (target / "part").read_text() == "second"
     assert sorted(child.name for child in tmp_path.iterdir()) == [".data.lock", "data"]
 

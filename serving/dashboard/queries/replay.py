@@ -113,13 +113,13 @@ def _candidates(exemplar: RequestExemplar, item: str, path: Path | None) -> dict
 
 def _probe(path: Path, item: str) -> ProbeSet | None:
     try:
-        return _load(path, path.stat().st_mtime_ns, item)
+        return _load(path, path.stat().st_mtime, item)
     except (OSError, UserError):
         return None
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, changed: int, item: str) -> ProbeSet:
+def _load(path: Path, changed: float, item: str) -> ProbeSet:
     return load_probe(path, item)
 
 

@@ -3,45 +3,16 @@
 import gzip
 import json
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipelines.prepare import prepare
 from pipelines.prepare.read import lines, reading
-from pipelines.runner import RunnerOptions
 from ranker.config import dump
 from ranker.errors import UserError
+from tests.object_store import bucket, object_store  # noqa: F401  (fixtures)
 from tests.pipelines.prepare.small_log import contents, read_rows
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch):
-    import fsspec
-
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": server, "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=server, region_name="us-east-1")
-    client.create_bucket(Bucket="logs")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    yield client
-    for item in client.list_objects_v2(Bucket="logs").get("Contents", []):
-        client.delete_object(Bucket="logs", Key=item["Key"])
-    client.delete_bucket(Bucket="logs")
 
 
 def upload(bucket, log, prefix="day"):
@@ -49,7 +20,7 @@ def upload(bucket, log, prefix="day"):
         bucket.upload_file(str(path), "logs", f"{prefix}/{path.name}")
 
 
-def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp_path, monkeypatch):
+def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp_path, monkeypatch):  # noqa: F811
     upload(bucket, log)
     local = prepare(make(), tmp_path / "local")
     monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
@@ -66,7 +37,7 @@ def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp
     assert any("unchanged" in text for text in again)
 
 
-def test_globs_gzip_and_parquet_in_an_object_store(log, make, bucket, tmp_path):
+def test_globs_gzip_and_parquet_in_an_object_store(log, make, bucket, tmp_path):  # noqa: F811
     rows = (log / "u.data").read_text().splitlines()
     names = ["user_id", "item_id", "rating", "timestamp"]
     table = pa.table(dict(zip(names, zip(*(row.split("\t") for row in rows), strict=True), strict=True)))
@@ -82,20 +53,20 @@ def test_globs_gzip_and_parquet_in_an_object_store(log, make, bucket, tmp_path):
         assert found == {tuple(row.split("\t")[:2]) for row in rows}
 
 
-def test_a_missing_object_and_a_missing_bucket_say_so(make, bucket, tmp_path):
+def test_a_missing_object_and_a_missing_bucket_say_so(make, bucket, tmp_path):  # noqa: F811
     with pytest.raises(UserError, match=r"s3://logs/none/u.data: no such file"):
         prepare(make(data_root="s3://logs/none"), tmp_path / "run")
     with pytest.raises(UserError, match=r"s3://nobody/none/u.data: "):
         prepare(make(data_root="s3://nobody/none"), tmp_path / "run")
 
 
-def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):
+def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):  # noqa: F811
     local = prepare(make(), tmp_path / "local")
     remote = prepare(make(), "s3://logs/runs/one")
     assert remote == local
     keys = {item["Key"] for item in bucket.list_objects_v2(Bucket="logs", Prefix="runs/one/")["Contents"]}
     expected = contents(tmp_path / "local")
-    assert keys == {f"runs/one/data/{name}" for name in expected}
+    assert keys - {"runs/one/logs/stages/prepare.json"} == {f"runs/one/data/{name}" for name in expected}
     for name, data in expected.items():
         assert bucket.get_object(Bucket="logs", Key=f"runs/one/data/{name}")["Body"].read() == data
     said = []
@@ -103,7 +74,7 @@ def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):
     assert any("unchanged" in text for text in said)
 
 
-def test_the_command_takes_a_uri_for_its_run_directory(log, make, bucket, tmp_path, monkeypatch, capfd):
+def test_the_command_takes_a_uri_for_its_run_directory(log, make, bucket, tmp_path, monkeypatch, capfd):  # noqa: F811
     from ranker.cli import app
 
     config = tmp_path / "config.yaml"
@@ -111,12 +82,7 @@ def test_the_command_takes_a_uri_for_its_run_directory(log, make, bucket, tmp_pa
     monkeypatch.chdir(tmp_path)
     app(["prepare", f"--config={config}", "--run-dir=s3://logs/runs/two", "--json"], standalone_mode=False)
     manifest = json.loads(bucket.get_object(Bucket="logs", Key="runs/two/data/manifest.json")["Body"].read())
-    assert json.loads(capfd.readouterr().out) == {
-        "prepare": {"counts": manifest["counts"], "remarks": manifest["remarks"]}
-    }
+    result = json.loads(capfd.readouterr().out)
+    assert result["prepare"] == {"counts": manifest["counts"], "remarks": manifest["remarks"]}
+    assert list(result["stages"]) == ["prepare"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "log"]
-
-
-def test_workers_elsewhere_need_a_shared_filesystem(make, bucket, log):
-    with pytest.raises(UserError, match="FlinkRunner share scratch files"):
-        prepare(make(), "s3://logs/runs/two", RunnerOptions("FlinkRunner"))
