@@ -14,6 +14,7 @@ from pipelines.train import train
 from pipelines.train.fan_out import write_config
 from pipelines.train.together import StageProcesses
 from ranker.config import Experiment
+from ranker.storage import is_remote
 
 
 class RunReporter(Protocol):
@@ -45,7 +46,7 @@ def run_stages(
         UserError: a stage cannot do its work; what earlier stages made stands.
     """
     with StageProcesses(run) as processes:
-        if options.is_local and {"prepare", "train"} <= set(stages):
+        if options.is_local and not is_remote(run) and {"prepare", "train"} <= set(stages):
             processes.start()
         return _run_stages(stages, experiment, run, options, progress, processes)
 

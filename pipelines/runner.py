@@ -9,6 +9,7 @@ import shlex
 import socket
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -123,15 +124,16 @@ class RunnerOptions:
             UserError: a step raised one, on whatever worker, or a worker died.
             OSError: a worker could not read or write.
         """
-        patch_runner()
-        if not self.is_local:
+        if self.is_local:
+            patch_runner()
+        else:
             # Beam's LOOPBACK workers are started as `python`, whichever comes first.
             os.environ["PATH"] = os.pathsep.join(
                 [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
             )
             self.check_reachable()
         try:
-            with dead_workers_noticed():
+            with dead_workers_noticed() if self.is_local else nullcontext():
                 result = pipeline.run()
                 result.wait_until_finish()
                 counter_results = result.metrics().query()["counters"]

@@ -8,6 +8,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
 
+from tests.object_store import bucket, object_store  # noqa: F401  (fixtures)
+
 _LEAVE_NOTHING_OUT = os.environ.get("STEADY_RANKER_LEAVE_NOTHING_OUT") == "1"
 
 

@@ -1,16 +1,16 @@
-"""An S3 interface on loopback for the session, and an empty bucket of it for each test."""
+"""Fixtures: an S3 interface on loopback for the session, and an empty bucket of it for each test."""
 
 import logging
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 BUCKET = "logs"
 
 
 @pytest.fixture(scope="session")
 def object_store():
+    from moto.server import ThreadedMotoServer
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -29,6 +29,7 @@ def environment(endpoint):
 @pytest.fixture
 def bucket(object_store, monkeypatch):
     """A client of boto3 for the bucket `logs`, which is removed after the test."""
+    import boto3
     import fsspec
 
     for name, value in environment(object_store).items():

@@ -6,12 +6,14 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.prepare import pipeline
 from pipelines.prepare.clean.cleaner import Cleaner
 from pipelines.prepare.clean.join import ReadTable, read_table
+from pipelines.prepare.clean.tables import SideTable
 from pipelines.prepare.drift import drift
 from pipelines.prepare.finish import finish
 from pipelines.prepare.manifest import Manifest
@@ -27,7 +29,8 @@ from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.files import explained, staging
-from ranker.storage import is_remote, local_files, location, put, remove
+from ranker.storage import fetch_tree, is_remote, local_files, location, objects, put, remove
+from ranker.working_copy import scratch
 
 _DIRECTORIES = ("train", "eval", "vocabulary", "rejected",
                 ".work/tables", ".work/rejected", ".work/held", ".work/runs")  # fmt: skip
@@ -77,25 +80,42 @@ def _prepare(
     plan: Plan, run: Path, options: RunnerOptions, progress: StageProgress
 ) -> tuple[Manifest, dict[str, int]]:
     options.check_reachable()
-    target = layout.data_dir(run)
-    with staging(target, "manifest.json") as data, explained(target):
+    target, shards = layout.data_dir(run), dict[str, Path]()
+    with ExitStack() as stack:
+        # Workers elsewhere share nothing with this machine but the store.
+        shared = None
+        if is_remote(run) and not options.is_local:
+            if plan.experiment.data.negatives is not None:
+                raise UserError(
+                    "data.negatives: is drawn through files that workers share, on one machine or on a mounted run directory."
+                    f" Received: {run} with {options.runner}"
+                )
+            place = stack.enter_context(scratch(run, "prepare"))
+            shared = Directories(place / "data", place / "work")
+        data = stack.enter_context(staging(target, "manifest.json", shards))
+        stack.enter_context(explained(target))
         directories = Directories(data, data / ".work")
         for name in _DIRECTORIES:
             (data / name).mkdir(parents=True)
         with _rejected_rows_kept(data / "rejected", layout.failed_rejected_dir(run)):
             tables = _read_tables(plan, directories)
+            sides = {name: table.side for name, table in tables.items()}
+            if shared is not None:
+                sides = {name: _shared_table(side, shared) for name, side in sides.items()}
             cleaner = Cleaner(
                 plan.experiment,
-                {name: table.side for name, table in tables.items()},
+                sides,
                 plan.derives,
                 files_by_split(
                     plan.experiment.data.split, [opened_file.file.name for opened_file in plan.events]
                 ),
             )
             graph = options.pipeline()
-            pipeline.build(graph, plan, cleaner, directories)
+            pipeline.build(graph, plan, cleaner, shared or directories, shuffled=not options.is_local)
             with watched(directories, reading.batches(list(plan.events)), progress):
                 counters = options.run(graph)
+            if shared is not None:
+                shards.update(_fetch_results(shared, directories))
             progress("prepare: writing the manifest")
             manifest = finish(plan, tables, directories)
         for line in _changes(target / "statistics.json", data / "statistics.json"):
@@ -104,6 +124,20 @@ def _prepare(
         if is_remote(target):
             progress(f"prepare: uploading to {target}")
     return manifest, counters
+
+
+def _shared_table(side: SideTable, shared: Directories) -> SideTable:
+    """A side table that all workers can read."""
+    path = shared.work / "tables" / Path(side.path).name
+    put(Path(side.path), path)
+    return replace(side, path=str(path))
+
+
+def _fetch_results(shared: Directories, directories: Directories) -> dict[str, Path]:
+    """Fetches what workers have left but the shards; these are name -> object."""
+    fetch_tree(shared.work, directories.work, lambda name: not name.startswith("tables/"))
+    fetch_tree(shared.data, directories.data, lambda name: name.startswith("vocabulary/"))
+    return {name: shared.data / name for name in objects(shared.data) if name.endswith(".tfrecord")}
 
 
 def _read_tables(plan: Plan, directories: Directories) -> dict[str, ReadTable]:

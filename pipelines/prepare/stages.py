@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
 from pipelines.prepare.clean.cleaner import Cleaned, Cleaner
@@ -24,7 +25,7 @@ from pipelines.prepare.clean.negatives import (
     write_items,
 )
 from pipelines.prepare.order import runs
-from pipelines.prepare.order.threshold import is_held_out, threshold
+from pipelines.prepare.order.threshold import Selection, count_digit, is_held_out, settle_digit, threshold
 from pipelines.prepare.plan import Plan
 from pipelines.prepare.read import reading
 from pipelines.prepare.read.reading import Block
@@ -32,7 +33,7 @@ from pipelines.prepare.rows import EVAL, ORDER, PLACE, TIME
 from pipelines.prepare.write.shards import Shard, write_shard
 from pipelines.prepare.write.vocabulary import TokenSummary, count_tokens, write_vocabulary
 from ranker.config import Categorical, Experiment
-from ranker.files import replacing
+from ranker.files import replacing, temporary_directory
 
 Tally = Counter[tuple[Any, ...]]
 """Counts under tuple keys; tallies of all workers are added up."""
@@ -40,7 +41,10 @@ Tally = Counter[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Directories:
-    """Where a run writes: the data directory to be published, and its scratch space, on one filesystem."""
+    """Where a run writes: the data directory to be published, and its scratch space.
+
+    Both are on one filesystem, or in one object store that workers share and nothing else.
+    """
 
     data: Path
     work: Path
@@ -142,7 +146,7 @@ class FindThreshold(beam.DoFn):
     def __init__(self, share: float):
         self._share = share
 
-    def process(self, group: tuple[None, Iterable[str]]) -> Iterator[tuple[tuple[int, int] | None, str]]:
+    def process(self, group: tuple[None, Iterable[str]]) -> Iterator[tuple[Selection | None, str]]:
         """Finds the threshold over all files."""
         paths = sorted(group[1])
 
@@ -156,11 +160,36 @@ class FindThreshold(beam.DoFn):
             yield first, path
 
 
-def split_by_time(first: tuple[int, int] | None, path: str) -> pa.RecordBatch:
+def split_by_time(first: Selection | None, path: str) -> pa.RecordBatch:
     """Reads held rows back and says which are held out."""
-    rows = read_batch(path)
+    return mark_held_out(read_batch(path), first)
+
+
+def mark_held_out(rows: pa.RecordBatch, first: Selection | None) -> pa.RecordBatch:
+    """Says of rows with their times which are held out."""
     held_out = is_held_out(rows.column(TIME).to_numpy(), rows.column(ORDER).to_numpy(), first)
     return rows.drop_columns([TIME]).append_column(EVAL, pa.array(held_out))
+
+
+def times_of(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """What decides whether rows are held out."""
+    return rows.select([TIME, ORDER])
+
+
+def count_digits(times: pa.RecordBatch, digit: int, selection: Selection | None) -> Iterator[np.ndarray]:
+    """Counts a digit of one batch of `times_of`, as long as there is something to select."""
+    if selection is not None:
+        yield count_digit(selection, digit, times.column(TIME).to_numpy(), times.column(ORDER).to_numpy())
+
+
+def sum_counts(counts: Iterable[Any]) -> Any:
+    """The sum of counts of the same digit; 0 of none."""
+    return sum(counts, start=np.int64(0))
+
+
+def settle(counts: np.ndarray, digit: int, selection: Selection | None) -> Selection | None:
+    """The selection after a digit more."""
+    return None if selection is None else settle_digit(selection, digit, counts)
 
 
 class CountTokens(beam.DoFn):
@@ -247,12 +276,31 @@ class WriteRun(beam.DoFn):
         """Writes one run."""
         shards = self._experiment.data.shards
         path = batch_path(self._directory, rows)
-        runs.write_run(rows, shards, path)
-        # The local runner deals keys out to workers in turn, in the order it meets them: all large shards first,
-        # or with two workers one would get the training split and the other the eval split.
-        for split in ("train", "eval"):
-            for shard in range(shards):
-                yield (split, shard), str(path)
+        runs.write_run(runs.divide(rows, shards), path)
+        for key in _shard_keys(shards):
+            yield key, str(path)
+
+
+class DivideRows(beam.DoFn):
+    """Example rows into ((split, shard), sorted rows), for every shard, if only to say that it is there."""
+
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
+
+    def process(self, rows: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
+        """Divides one batch."""
+        shards = self._experiment.data.shards
+        parts = runs.divide(rows, shards)
+        for split, shard in _shard_keys(shards):
+            yield (split, shard), parts[runs.part_index(split, shard, shards)]
+
+
+def _shard_keys(shards: int) -> Iterator[tuple[str, int]]:
+    # The local runner deals keys out to workers in turn, in the order it meets them: all large shards first,
+    # or with two workers one would get the training split and the other the eval split.
+    for split in ("train", "eval"):
+        for shard in range(shards):
+            yield split, shard
 
 
 class WriteShard(beam.DoFn):
@@ -265,13 +313,29 @@ class WriteShard(beam.DoFn):
     def process(self, group: tuple[tuple[str, int], Iterable[str]]) -> Iterator[Shard]:
         """Writes one shard."""
         (split, index), names = group
-        paths = [Path(name) for name in set(names)]
-        shard = write_shard(
-            self._experiment, split, index, paths, self._directories.data, self._directories.work
-        )
+        part = runs.part_index(split, index, self._experiment.data.shards)
+        yield self._write(split, index, [runs.RunPart(Path(name), part) for name in sorted(set(names))])
+
+    def _write(self, split: str, index: int, parts: list[runs.RunPart]) -> Shard:
+        directories = self._directories
+        shard = write_shard(self._experiment, split, index, parts, directories.data, directories.work)
         count("shards", 1)
         count("shard_bytes", shard.bytes)
-        yield shard
+        return shard
+
+
+class WriteShuffledShard(WriteShard):
+    """All rows of a shard, as the engine brings them, into its file; they wait on the worker's own disk to be sorted."""
+
+    def process(self, group: tuple[tuple[str, int], Iterable[pa.RecordBatch]]) -> Iterator[Shard]:  # type: ignore[override]
+        """Writes one shard."""
+        (split, index), batches = group
+        with temporary_directory() as disk:
+            parts = []
+            for number, batch in enumerate(batches):
+                parts.append(runs.RunPart(disk / f"{number}.arrow", 0))
+                runs.write_run([batch], parts[-1].path)
+            yield self._write(split, index, parts)
 
 
 class Collect(beam.PTransform):
@@ -308,4 +372,5 @@ def read_batch(path: str | Path) -> pa.RecordBatch:
 
 
 def _dump(group: tuple[None, Iterable[Any]], path: Path) -> None:
-    path.write_bytes(pickle.dumps(list(group[1])))
+    with replacing(path, sync=False) as temporary:
+        temporary.write_bytes(pickle.dumps(list(group[1])))

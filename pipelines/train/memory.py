@@ -18,7 +18,10 @@ _WEIGHT_COPIES = 3
 """Weights with their optimizer slots and averages: initial, in training, and exported or in a checkpoint."""
 _ROW_COPIES = 2
 """Rows are concatenated from blocks; of rows in segments three are in memory."""
-_CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+_CGROUPS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
 
 
 def shortage(experiment: Experiment, run: Path, arm: str, replicas: int = 1) -> str:

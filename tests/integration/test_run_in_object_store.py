@@ -1,7 +1,6 @@
 """A whole run in an object store, by the commands: nothing else is shared, and the results are those of a local run."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import yaml
 
 from ranker import layout, storage
 from ranker.config import dump
-from tests.object_store import bucket, environment, keys, object_store  # noqa: F401  (fixtures)
+from tests.object_store import keys
 from tests.pipelines.prepare.conftest import log, make  # noqa: F401  (fixtures)
 from tests.pipelines.prepare.small_log import contents
 
@@ -38,7 +37,7 @@ def configured(make, tmp_path):  # noqa: F811
     return path
 
 
-def test_a_run_in_a_store_is_a_run_on_a_disk(configured, bucket, tmp_path, object_store):  # noqa: F811
+def test_a_run_in_a_store_is_a_run_on_a_disk(configured, bucket, tmp_path, object_store):
     local = tmp_path / "local"
     for run in (RUN, local):
         done = ranker("run", "--config", configured, "--run-dir", run, "--workers", 1, cwd=tmp_path)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.prepare.read.columns import as_text, decode
+from ranker.storage import local_file, location
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class SideTable:
     Attributes:
         key: the column of the rows that is looked up.
         columns: what a match brings.
-        path: an Arrow IPC file: `__key__` and the columns.
+        path: an Arrow IPC file, or an object: `__key__` and the columns.
     """
 
     key: str
@@ -75,5 +76,6 @@ def look_up(table: SideTable, key: pa.Array) -> tuple[dict[str, pa.Array], np.nd
 
 @lru_cache(32)
 def _load(path: str) -> pa.RecordBatch:
-    with pa.memory_map(path) as source:
+    # A copy of an object is gone from the disk then, and stays in the map.
+    with local_file(location(path)) as file, pa.memory_map(os.fspath(file)) as source:
         return pa.ipc.open_file(source).get_batch(0)

@@ -8,8 +8,10 @@ range: the rows of a range are cut out of every run, put together and sorted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,16 +31,27 @@ _SAMPLE_EVERY = 512
 _MAPPED = 8
 
 
-def write_run(rows: pa.RecordBatch, shards: int, path: Path) -> int:
-    """Sorts a batch into the parts of all shards and writes them as one run, text (but requests) as `wire_text`.
+class RunPart(NamedTuple):
+    """Sorted rows of one shard on this disk: a batch of an Arrow file."""
+
+    path: Path
+    number: int
+
+
+def part_index(split: str, shard: int, shards: int) -> int:
+    """Which part of a run has the rows of a shard."""
+    return shard if split == "train" else shards + shard
+
+
+def divide(rows: pa.RecordBatch, shards: int) -> list[pa.RecordBatch]:
+    """Sorts a batch into the parts of all shards, text (but requests) as `wire_text`.
 
     Args:
         rows: example rows with `__order__`, `__eval__` and `__request__`.
         shards: shards of each split.
-        path: the run; it appears when it is whole.
 
     Returns:
-        Rows written for training.
+        The part of each shard by `part_index`; some have no rows.
     """
     order = rows.column(ORDER).to_numpy()
     held_out = rows.column(EVAL).to_numpy(zero_copy_only=False)
@@ -62,58 +75,56 @@ def write_run(rows: pa.RecordBatch, shards: int, path: Path) -> int:
         elif name not in (EVAL, TIME):
             columns[name] = column.take(indices)
     batch = pa.RecordBatch.from_pydict(columns)
+    starts = [0, *ends.tolist()]
+    return [batch.slice(start, end - start) for start, end in zip(starts, ends.tolist(), strict=False)]
+
+
+def write_run(parts: Sequence[pa.RecordBatch], path: Path) -> None:
+    """Writes parts as one run: an Arrow file, which appears when it is whole."""
     with (
         replacing(path, sync=False) as temporary,
         pa.OSFile(os.fspath(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, batch.schema) as writer,
+        pa.ipc.new_file(sink, parts[0].schema) as writer,
     ):
-        start = 0
-        for end in ends.tolist():
-            writer.write_batch(batch.slice(start, end - start))
-            start = end
-    return len(train)
+        for part in parts:
+            writer.write_batch(part)
 
 
-def merge_train(paths: list[Path], shard: int, shards: int) -> Iterator[pa.RecordBatch]:
+def merge_train(parts: Sequence[RunPart], shard: int, shards: int) -> Iterator[pa.RecordBatch]:
     """The rows of one train shard by `__order__`, a range at a time."""
-    rows = _part_rows(paths, shard)
+    rows = _rows(parts)
     bounds = [0, *(int(key) for key in _first_keys(shards)), 2**64]
     low, high = bounds[shard], bounds[shard + 1]
     ranges = max(1, -(-rows // RANGE_ROWS))
     cuts = np.array([low + (high - low) * i // ranges for i in range(1, ranges)], np.uint64)
-    for batch in _ranges(paths, shard, lambda part: np.searchsorted(part.column(ORDER).to_numpy(), cuts)):
+    for batch in _ranges(parts, lambda part: np.searchsorted(part.column(ORDER).to_numpy(), cuts)):
         yield batch.take(pa.array(np.argsort(batch.column(ORDER).to_numpy())))
 
 
-def merge_eval(paths: list[Path], shard: int, shards: int) -> Iterator[pa.RecordBatch]:
+def merge_eval(parts: Sequence[RunPart]) -> Iterator[pa.RecordBatch]:
     """The rows of one eval shard by (request, `__order__`), a range of whole requests at a time."""
-    part = shards + shard
-    rows = _part_rows(paths, part)
-    cuts = _request_cuts(paths, part, -(-rows // RANGE_ROWS))
-    for batch in _ranges(
-        paths, part, lambda rows: np.array([_first_row(rows, cut) for cut in cuts], np.int64)
-    ):
+    cuts = _request_cuts(parts, -(-_rows(parts) // RANGE_ROWS))
+    for batch in _ranges(parts, lambda rows: np.array([_first_row(rows, cut) for cut in cuts], np.int64)):
         rank = _rank(batch.column(REQUEST).dictionary_encode())
         yield batch.take(pa.array(np.lexsort((batch.column(ORDER).to_numpy(), rank))))
 
 
-def _ranges(paths: list[Path], part: int, positions) -> Iterator[pa.RecordBatch]:
-    """Cuts every run's part at `positions(part)` and puts equal ranges together."""
+def _ranges(parts: Sequence[RunPart], positions) -> Iterator[pa.RecordBatch]:
+    """Cuts every part at `positions(its rows)` and puts equal ranges together."""
     cuts = []
-    for path in paths:
-        with pa.memory_map(os.fspath(path)) as source:
-            rows = pa.ipc.open_file(source).get_batch(part)
+    for part in parts:
+        with _mapped(part) as rows:
             cuts.append(np.concatenate([[0], positions(rows), [rows.num_rows]]).astype(np.int64))
     for index in range(len(cuts[0]) - 1 if cuts else 0):
         mapped, copied = [], []
-        for path, cut in zip(paths, cuts, strict=True):
+        for part, cut in zip(parts, cuts, strict=True):
             start, end = int(cut[index]), int(cut[index + 1])
             if start == end:
                 continue
             # Mapped anew for each range, and few at a time: pages that were read, and those around them, are given
             # back when the map is closed.
-            with pa.memory_map(os.fspath(path)) as source:
-                mapped.append(pa.ipc.open_file(source).get_batch(part).slice(start, end - start))
+            with _mapped(part) as rows:
+                mapped.append(rows.slice(start, end - start))
             if len(mapped) == _MAPPED:
                 copied.append(pa.concat_batches(mapped))
                 mapped = []
@@ -121,22 +132,28 @@ def _ranges(paths: list[Path], part: int, positions) -> Iterator[pa.RecordBatch]
             yield pa.concat_batches([*copied, *mapped])
 
 
-def _part_rows(paths: list[Path], part: int) -> int:
+@contextmanager
+def _mapped(part: RunPart) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(os.fspath(part.path)) as source:
+        yield pa.ipc.open_file(source).get_batch(part.number)
+
+
+def _rows(parts: Sequence[RunPart]) -> int:
     total = 0
-    for path in paths:
-        with pa.memory_map(os.fspath(path)) as source:
-            total += pa.ipc.open_file(source).get_batch(part).num_rows
+    for part in parts:
+        with _mapped(part) as rows:
+            total += rows.num_rows
     return total
 
 
-def _request_cuts(paths: list[Path], part: int, ranges: int) -> list[str]:
-    """Requests that cut the part of all runs into about `ranges` ranges."""
+def _request_cuts(parts: Sequence[RunPart], ranges: int) -> list[str]:
+    """Requests that cut all parts into about `ranges` ranges."""
     if ranges < 2:
         return []
     sample: list[str] = []
-    for path in paths:
-        with pa.memory_map(os.fspath(path)) as source:
-            requests = pa.ipc.open_file(source).get_batch(part).column(REQUEST)
+    for part in parts:
+        with _mapped(part) as rows:
+            requests = rows.column(REQUEST)
             sample += requests.take(pa.array(np.arange(0, len(requests), _SAMPLE_EVERY))).to_pylist()
     sample.sort(key=str.encode)
     picked = [sample[len(sample) * i // ranges] for i in range(1, ranges)]

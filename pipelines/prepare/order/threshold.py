@@ -3,45 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 _BITS = 16
+_DIGITS_EACH = 64 // _BITS
+DIGITS = 2 * _DIGITS_EACH
+"""Passes over the rows: the digits of the time, then those of the order."""
 
 Chunks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 """Gives, each time it is called, all rows in chunks of (time float64 [n], order uint64 [n])."""
 
 
-def threshold(chunks: Chunks, share: float) -> tuple[int, int] | None:
+@dataclass(frozen=True)
+class Selection:
+    """A radix selection of the first held-out row under way: what its settled digits say.
+
+    Attributes:
+        rank: rows before it among those that share its settled digits.
+        time: the settled digits of its time key, and
+        order: of its order.
+    """
+
+    rank: int
+    time: int = 0
+    order: int = 0
+
+
+def begin(rows: int, share: float) -> Selection | None:
+    """The selection in which `round(share * rows)` rows are held out; None if no row is."""
+    held = round(share * rows)
+    return Selection(rows - held) if held else None
+
+
+def count_digit(selection: Selection, digit: int, times: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """How many rows, of those that share the settled digits, have each value of the next one: int64 [2**16].
+
+    Args:
+        selection: after `digit` digits.
+        digit: in [0, `DIGITS`).
+        times: float64 [n].
+        orders: uint64 [n], distinct over all rows.
+    """
+    values, prefix = time_keys(times), selection.time
+    if digit >= _DIGITS_EACH:
+        values, prefix = orders[values == np.uint64(selection.time)], selection.order
+    shift = 64 - _BITS * (digit % _DIGITS_EACH + 1)
+    if digit % _DIGITS_EACH:
+        values = values[values >> np.uint64(shift + _BITS) == np.uint64(prefix)]
+    digits = (values >> np.uint64(shift)) & np.uint64((1 << _BITS) - 1)
+    return np.bincount(digits.astype(np.int64), minlength=1 << _BITS)
+
+
+def settle_digit(selection: Selection, digit: int, counts: np.ndarray) -> Selection:
+    """The selection with one digit more, by the counts of all rows."""
+    ends = np.cumsum(counts)
+    value = int(np.searchsorted(ends, selection.rank, side="right"))
+    rank = selection.rank - int(ends[value] - counts[value])
+    if digit < _DIGITS_EACH:
+        return Selection(rank, selection.time << _BITS | value, 0)
+    return Selection(rank, selection.time, selection.order << _BITS | value)
+
+
+def threshold(chunks: Chunks, share: float) -> Selection | None:
     """Finds the first held-out row by (time, order) such that `round(share * rows)` rows are held out.
 
-    A radix selection: each pass over the chunks settles 16 bits of the key, so memory does not grow with the rows.
+    Each pass over the chunks settles 16 bits of the key, so memory does not grow with the rows.
 
     Args:
         chunks: the rows; orders are distinct.
         share: of the rows to hold out.
 
     Returns:
-        (time key, order) of the first held-out row; None if no row is to be held out.
+        The first held-out row; None if no row is to be held out.
     """
-    total = sum(len(times) for times, _ in chunks())
-    held = round(share * total)
-    if held == 0:
+    selection = begin(sum(len(times) for times, _ in chunks()), share)
+    if selection is None:
         return None
-    rank = total - held
-    time, rank = _select(lambda: (time_keys(times) for times, _ in chunks()), rank)
-    order, _ = _select(
-        lambda: (orders[time_keys(times) == np.uint64(time)] for times, orders in chunks()), rank
-    )
-    return time, order
+    for digit in range(DIGITS):
+        counts = np.zeros(1 << _BITS, np.int64)
+        for times, orders in chunks():
+            counts += count_digit(selection, digit, times, orders)
+        selection = settle_digit(selection, digit, counts)
+    return selection
 
 
-def is_held_out(times: np.ndarray, orders: np.ndarray, first: tuple[int, int] | None) -> np.ndarray:
+def is_held_out(times: np.ndarray, orders: np.ndarray, first: Selection | None) -> np.ndarray:
     """Which rows lie at or after the first held-out row: bool [n]."""
     if first is None:
         return np.zeros(len(times), bool)
     keys = time_keys(times)
-    time, order = np.uint64(first[0]), np.uint64(first[1])
+    time, order = np.uint64(first.time), np.uint64(first.order)
     return (keys > time) | ((keys == time) & (orders >= order))
 
 
@@ -49,20 +102,3 @@ def time_keys(times: np.ndarray) -> np.ndarray:
     """Finite float64 times as uint64 keys in the same order."""
     bits = (times + 0.0).view(np.uint64)  # -0.0 becomes 0.0
     return np.where(bits >> np.uint64(63), ~bits, bits | np.uint64(1 << 63))
-
-
-def _select(keys: Callable[[], Iterator[np.ndarray]], rank: int) -> tuple[int, int]:
-    """The key with `rank` smaller or earlier ones, and its rank among its equals."""
-    prefix = 0
-    for shift in range(64 - _BITS, -1, -_BITS):
-        counts = np.zeros(1 << _BITS, np.int64)
-        for chunk in keys():
-            if shift + _BITS < 64:
-                chunk = chunk[chunk >> np.uint64(shift + _BITS) == np.uint64(prefix)]
-            digits = (chunk >> np.uint64(shift)) & np.uint64((1 << _BITS) - 1)
-            counts += np.bincount(digits.astype(np.int64), minlength=1 << _BITS)
-        ends = np.cumsum(counts)
-        digit = int(np.searchsorted(ends, rank, side="right"))
-        rank -= int(ends[digit] - counts[digit])
-        prefix = prefix << _BITS | digit
-    return prefix, rank

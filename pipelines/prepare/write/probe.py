@@ -12,6 +12,7 @@ from pipelines.prepare.order.hashing import hash_text
 from pipelines.prepare.rows import ORDER
 from pipelines.prepare.write.examples import plain_text
 from ranker.config import Experiment
+from ranker.files import replacing
 from ranker.layout import LABEL, REQUEST
 
 REQUESTS = 1000
@@ -44,7 +45,8 @@ class Sample:
     def write(self, path: Path) -> None:
         """Writes the sample, if there is any."""
         if self._kept is not None and len(self._kept):
-            pq.write_table(self._kept, path)
+            with replacing(path, sync=False) as temporary:
+                pq.write_table(self._kept, temporary)
 
 
 def write_probe(parts: list[Path], experiment: Experiment, path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipelines.prepare.write.examples import encode, is_empty, wire_text
 from pipelines.prepare.write.statistics import NumericStatistics
 from ranker import layout
 from ranker.config import Experiment
+from ranker.files import replacing
 from ranker.tfrecord import Writer
 
 
@@ -56,15 +58,15 @@ class Shard:
 
 
 def write_shard(
-    experiment: Experiment, split: str, index: int, paths: list[Path], data: Path, work: Path
-) -> Shard:  # fmt: skip
+    experiment: Experiment, split: str, index: int, parts: Sequence[runs.RunPart], data: Path, work: Path
+) -> Shard:
     """Writes one shard.
 
     Args:
         experiment: the configuration.
         split: `train` or `eval`.
         index: number of the shard.
-        paths: the runs.
+        parts: its rows.
         data: the data directory.
         work: for an eval shard's sample of probe requests.
 
@@ -73,11 +75,11 @@ def write_shard(
     """
     count = experiment.data.shards
     shard = Shard(split, index, f"{split}/{layout.shard_name(index, count)}")
-    merged = runs.merge_train if split == "train" else runs.merge_eval
+    merged = runs.merge_train(parts, index, count) if split == "train" else runs.merge_eval(parts)
     sample = probe.Sample(experiment) if split == "eval" else None
     remainder: pa.RecordBatch | None = None
-    with Writer(data / shard.name) as writer:
-        for batch in merged(sorted(paths), index, count):
+    with replacing(data / shard.name, sync=False) as temporary, Writer(temporary) as writer:
+        for batch in merged:
             if sample is not None:
                 sample.add(batch)
                 _count_varying(batch, shard, experiment)

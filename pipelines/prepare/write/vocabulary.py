@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipelines.prepare.rows import EVAL
 from ranker.config import Categorical, Experiment
+from ranker.files import replacing
 
 COUNTS = pa.schema([("token", pa.string()), ("count", pa.int64())])
 _TOP = 20
@@ -105,7 +106,7 @@ def write_vocabulary(feature: str, counts: pa.RecordBatch, config: Categorical, 
     tokens = counts["token"].filter(pc.greater_equal(counts["count"], config.min_count))
     tokens = tokens.filter(pc.invert(pc.match_substring_regex(tokens, "[\r\n]")))
     tokens = tokens[: config.max_vocabulary] if config.max_vocabulary else tokens
-    with path.open("wb") as sink:
+    with replacing(path, sync=False) as temporary, temporary.open("wb") as sink:
         for start in range(0, len(tokens), 100_000):
             sink.write(
                 "".join(f"{token}\n" for token in tokens[start : start + 100_000].to_pylist()).encode()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,9 @@ def class_path() -> str:
     return kept.read_text().strip()
 
 
-@pytest.fixture
-def worker_pool():
-    """`localhost:port` of a pool that starts workers where a cluster asks for them, as beside a task manager."""
+@contextmanager
+def pool(python: Path):
+    """`localhost:port` of a pool that starts workers as `python`, which is in a directory of its own."""
     port = free_port()
     command = [
         sys.executable,
@@ -55,21 +56,45 @@ def worker_pool():
         f"--service_port={port}",
     ]
     # Beam's pool starts its workers as `python`, whichever comes first.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    pool = subprocess.Popen(command, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
+    path = os.pathsep.join([str(python), os.environ["PATH"]])
+    started = subprocess.Popen(command, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + STARTED
         while True:
             with socket.socket() as asked:
                 if asked.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            if pool.poll() is not None or time.monotonic() > deadline:
+            if started.poll() is not None or time.monotonic() > deadline:
                 pytest.fail("the worker pool did not start")
             time.sleep(0.2)
         yield f"localhost:{port}"
     finally:
-        pool.send_signal(signal.SIGINT)
-        pool.wait(30)
+        started.send_signal(signal.SIGINT)
+        started.wait(30)
+
+
+@pytest.fixture
+def worker_pool():
+    """`localhost:port` of a pool that starts workers where a cluster asks for them, as beside a task manager."""
+    with pool(Path(sys.executable).parent) as address:
+        yield address
+
+
+@pytest.fixture
+def isolated_worker_pool(tmp_path):
+    """As `worker_pool`; each worker has a mount namespace of its own, in which /tmp and the home directory are empty."""
+    unshare = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    if shutil.which("unshare") is None or subprocess.run(unshare, capture_output=True).returncode:
+        pytest.skip("this machine lets us mount nothing in a namespace of our own")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    hidden = f"mount -t tmpfs tmpfs {tmp_path.parents[1]} && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs $HOME"
+    python.write_text(
+        f'#!/bin/sh\nexec unshare -rm sh -c \'{hidden} && cd / && exec {sys.executable} "$@"\' python "$@"\n'
+    )
+    python.chmod(0o755)
+    with pool(python.parent) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -64,12 +64,19 @@ def test_the_external_sort_sorts(tmp_path_factory, rows, shards, parts, range_ro
                 ORDER: pa.array(order, pa.uint64()), EVAL: pa.array(held), REQUEST: pa.array(request).dictionary_encode(),
             })  # fmt: skip
             paths.append(directory / f"{part}.arrow")
-            runs.write_run(batch, shards, paths[-1])
+            runs.write_run(runs.divide(batch, shards), paths[-1])
     kept = runs.RANGE_ROWS
     runs.RANGE_ROWS = range_rows
     try:
-        train = [_keys(runs.merge_train(paths, shard, shards), ORDER) for shard in range(shards)]
-        held = [_keys(runs.merge_eval(paths, shard, shards), REQUEST, ORDER) for shard in range(shards)]
+        of_train, of_eval = (
+            [
+                [runs.RunPart(path, runs.part_index(split, shard, shards)) for path in paths]
+                for shard in range(shards)
+            ]
+            for split in ("train", "eval")
+        )
+        train = [_keys(runs.merge_train(of_train[shard], shard, shards), ORDER) for shard in range(shards)]
+        held = [_keys(runs.merge_eval(of_eval[shard]), REQUEST, ORDER) for shard in range(shards)]
     finally:
         runs.RANGE_ROWS = kept
     assert [key for shard in train for (key,) in shard] == sorted(

@@ -11,7 +11,6 @@ from pipelines.prepare import prepare
 from pipelines.prepare.read import lines, reading
 from ranker.config import dump
 from ranker.errors import UserError
-from tests.object_store import bucket, object_store  # noqa: F401  (fixtures)
 from tests.pipelines.prepare.small_log import contents, read_rows
 
 
@@ -20,7 +19,7 @@ def upload(bucket, log, prefix="day"):
         bucket.upload_file(str(path), "logs", f"{prefix}/{path.name}")
 
 
-def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp_path, monkeypatch):  # noqa: F811
+def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp_path, monkeypatch):
     upload(bucket, log)
     local = prepare(make(), tmp_path / "local")
     monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
@@ -37,7 +36,7 @@ def test_a_log_in_an_object_store_gives_the_same_examples(log, make, bucket, tmp
     assert any("unchanged" in text for text in again)
 
 
-def test_globs_gzip_and_parquet_in_an_object_store(log, make, bucket, tmp_path):  # noqa: F811
+def test_globs_gzip_and_parquet_in_an_object_store(log, make, bucket, tmp_path):
     rows = (log / "u.data").read_text().splitlines()
     names = ["user_id", "item_id", "rating", "timestamp"]
     table = pa.table(dict(zip(names, zip(*(row.split("\t") for row in rows), strict=True), strict=True)))
@@ -53,14 +52,14 @@ def test_globs_gzip_and_parquet_in_an_object_store(log, make, bucket, tmp_path):
         assert found == {tuple(row.split("\t")[:2]) for row in rows}
 
 
-def test_a_missing_object_and_a_missing_bucket_say_so(make, bucket, tmp_path):  # noqa: F811
+def test_a_missing_object_and_a_missing_bucket_say_so(make, bucket, tmp_path):
     with pytest.raises(UserError, match=r"s3://logs/none/u.data: no such file"):
         prepare(make(data_root="s3://logs/none"), tmp_path / "run")
     with pytest.raises(UserError, match=r"s3://nobody/none/u.data: "):
         prepare(make(data_root="s3://nobody/none"), tmp_path / "run")
 
 
-def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):  # noqa: F811
+def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):
     local = prepare(make(), tmp_path / "local")
     remote = prepare(make(), "s3://logs/runs/one")
     assert remote == local
@@ -74,7 +73,7 @@ def test_a_run_directory_in_an_object_store(log, make, bucket, tmp_path):  # noq
     assert any("unchanged" in text for text in said)
 
 
-def test_the_command_takes_a_uri_for_its_run_directory(log, make, bucket, tmp_path, monkeypatch, capfd):  # noqa: F811
+def test_the_command_takes_a_uri_for_its_run_directory(log, make, bucket, tmp_path, monkeypatch, capfd):
     from ranker.cli import app
 
     config = tmp_path / "config.yaml"

@@ -21,7 +21,7 @@ from ranker.errors import UserError
 from ranker.training import checkpoint
 from ranker.training.specs import content_key, read_manifest, replica_specs
 from ranker.working_copy import data_fingerprint, fetch_version
-from tests.object_store import bucket, keys, object_store  # noqa: F401  (fixtures)
+from tests.object_store import keys
 from tests.ranker.conftest import raw_rows, tiny_tree, write_prepared
 
 pytestmark = pytest.mark.timeout(900)
@@ -61,12 +61,14 @@ def prepared_run(tmp_path_factory):
         for path in layout.shard_paths(run, "train")
     ]
     fingerprint = data_fingerprint({shard["name"]: shard["sha256"] for shard in shards}, data)
-    layout.manifest_path(run).write_text(json.dumps({"fingerprint": fingerprint, "shards": {"train": shards}}))
+    layout.manifest_path(run).write_text(
+        json.dumps({"fingerprint": fingerprint, "shards": {"train": shards}})
+    )
     return run
 
 
 @pytest.fixture
-def run(prepared_run, bucket):  # noqa: F811
+def run(prepared_run, bucket):
     """The prepared run in the store, with the configuration of one replica."""
     stored = storage.location(RUN)
     storage.put_tree(layout.data_dir(prepared_run), layout.data_dir(stored), "manifest.json")
@@ -108,7 +110,7 @@ def stored_step(run, key):
     return saved[0] if saved else 0
 
 
-def test_another_worker_goes_on_where_a_killed_one_stopped(run, prepared_run, bucket, tmp_path):  # noqa: F811
+def test_another_worker_goes_on_where_a_killed_one_stopped(run, prepared_run, bucket, tmp_path):
     experiment = build(tree(), "test")
     (spec,) = replica_specs(experiment)
     key = content_key(experiment, spec, read_manifest(run))
@@ -152,7 +154,7 @@ def test_another_worker_goes_on_where_a_killed_one_stopped(run, prepared_run, bu
     assert not [name for name in keys(bucket, BASE) if name.startswith((".", "3"))]
 
 
-def test_two_workers_never_write_under_one_number(run, bucket):  # noqa: F811
+def test_two_workers_never_write_under_one_number(run, bucket):
     experiment = build(tree(), "test")
     (spec,) = replica_specs(experiment)
     with remote.local_run(run, [spec]) as first, remote.local_run(run, [spec]) as second:
