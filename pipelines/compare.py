@@ -14,6 +14,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from google_crc32c import value as crc32c
 
 from pipelines.evaluate.quality import Means, merge_quality, shard_quality
@@ -73,9 +74,13 @@ def _added(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
 class CompareReplicas(beam.PTransform):
     """Compares models by rows of (request, item, model, score[, label]).
 
-    Input: Arrow tables or record batches with these columns, or rows as dictionaries or named tuples, in any order and
-    mixture. Ids may be text, numbers or times: their text is that of `ranker.text`. Scores are probabilities.
-    Output: one `ReplicaComparison`.
+    Input: Arrow tables or record batches with these columns, `ModelScores` (what `serving.prediction_logs` reads from TF
+    Serving's request logs), or rows as dictionaries or named tuples, in any order and mixture. Ids may be text, numbers or
+    times: their text is that of `ranker.text`. Scores are probabilities. Rows without a model are of a label log: their
+    label is that of their request and item wherever a model's row has none; of several the highest counts (a click among
+    impressions). Output: one `ReplicaComparison`.
+
+    A request is never cut: the rows of the largest one, for all models, must fit into a worker's memory.
 
     Args:
         models: the names of the models, at least two.
@@ -120,6 +125,8 @@ class DivideByRequest(beam.DoFn):
 
     def process(self, element: Any, window: Any = beam.DoFn.WindowParam) -> Iterator[tuple[int, bytes]]:  # noqa: D102
         self._windowed = window
+        if isinstance(element, ModelScores):
+            element = _table_of(element)
         if isinstance(element, (pa.Table, pa.RecordBatch)):
             table = pa.Table.from_batches([element]) if isinstance(element, pa.RecordBatch) else element
             yield from self._divide(table)
@@ -155,19 +162,37 @@ class DivideByRequest(beam.DoFn):
             yield int(number), _to_bytes(table.slice(start, stop - start))
 
 
+def _table_of(scores: ModelScores) -> pa.Table:
+    columns = {
+        "request": scores.request,
+        "item": scores.item,
+        "model": pa.repeat(scores.model, len(scores.score)),
+        "score": scores.score,
+    }
+    return pa.table(columns if scores.label is None else {**columns, "label": scores.label})
+
+
 def _canonical(table: pa.Table, models: Sequence[str]) -> pa.Table:
     """The columns by their names, ids as text, numbers as float64."""
-    absent = [name for name in ("request", "item", "model", "score") if name not in table.column_names]
+    is_labels = "model" not in table.column_names and "label" in table.column_names
+    required = ("request", "item") if is_labels else ("request", "item", "model", "score")
+    absent = [name for name in required if name not in table.column_names]
     if absent:
         raise UserError(f"rows must have {', '.join(absent)}. Received: {', '.join(table.column_names)}")
     columns: list[Any] = []
-    for name in ("request", "item", "model"):
+    for name in ("request", "item"):
         columns.append(text_column(table[name]))
+    # Null in rows of a label log. The text of null would be the name of a model.
+    model = table["model"] if "model" in table.column_names else pa.nulls(len(table))
+    if model.null_count == len(table):
+        columns.append(pa.nulls(len(table), pa.string()))
+    else:
+        columns.append(pc.if_else(pc.is_valid(model), text_column(model), None))
     for name in ("score", "label"):
         column = table[name] if name in table.column_names else pa.nulls(len(table), pa.float64())
         columns.append(column.cast(pa.float64()))
     table = pa.table(columns, schema=SCHEMA)
-    strangers = set(table["model"].unique().to_pylist()) - set(models)
+    strangers = set(table["model"].drop_null().unique().to_pylist()) - set(models)
     if strangers:
         raise UserError(f"a row's model must be one of {', '.join(models)}. Received: {min(strangers)!r}")
     return table
@@ -201,8 +226,10 @@ def compare_rows(table: pa.Table, models: Sequence[str], k: int) -> ReplicaCompa
         models: names, in the order of the result's pairs.
         k: how deep the top of a list is.
     """
+    is_label = pc.is_null(table["model"])
+    labels = table.filter(is_label)
+    table = _labelled(table.filter(pc.invert(is_label)), labels)
     model = table["model"].to_numpy(zero_copy_only=False)
-    label = table["label"].to_numpy()
     sides = []
     for name in models:
         rows = pa.array(np.flatnonzero(model == name))
@@ -217,7 +244,7 @@ def compare_rows(table: pa.Table, models: Sequence[str], k: int) -> ReplicaCompa
     for batch in aligned.request_batches(aligned.scores):
         total = total.merge(measure_requests(batch, settings).summarise())
     quality = {}
-    if aligned.label is not None and not np.isnan(label).all():
+    if aligned.label is not None and not np.isnan(aligned.label).all():
         for name, scores in zip(models, aligned.scores, strict=True):
             labelled = ~np.isnan(aligned.label) & ~np.isnan(scores)
             if labelled.any():
@@ -230,6 +257,19 @@ def compare_rows(table: pa.Table, models: Sequence[str], k: int) -> ReplicaCompa
         dict(zip(models, aligned.repeated.tolist(), strict=True)),
         dict(zip(models, aligned.contradicted.tolist(), strict=True)),
     )
+
+
+def _labelled(table: pa.Table, labels: pa.Table) -> pa.Table:
+    """Rows of models, with the label of a label log where they have none."""
+    if not len(labels):
+        return table
+    # NaN is no label, and would be the highest.
+    labels = labels.filter(pc.is_finite(labels["label"]))
+    logged = labels.group_by(["request", "item"]).aggregate([("label", "max")])
+    joined = table.join(logged, ["request", "item"], join_type="left outer")
+    own = pc.if_else(pc.is_nan(pc.fill_null(joined["label"], np.nan)), None, joined["label"])
+    label = pc.coalesce(own, joined["label_max"])
+    return joined.set_column(joined.schema.get_field_index("label"), "label", label).select(SCHEMA.names)
 
 
 class MergeComparisons(beam.CombineFn):

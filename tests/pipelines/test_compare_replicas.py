@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
 
-from pipelines.compare import CompareReplicas
+from pipelines.compare import CompareReplicas, DivideByRequest, compare_rows
 from pipelines.runner import RunnerOptions
 from ranker.divergence import RequestBatch, compare
 from ranker.errors import UserError
+from ranker.scored import ModelScores
 
 MODELS = ("a", "b", "c")
 
@@ -100,6 +101,67 @@ def test_single_rows_and_few_shards_give_the_same():
         is_expected,
         shards=2,
     )
+
+
+def test_labels_from_a_log_of_their_own_and_scores_as_prediction_logs_give_them():
+    request, item, scores, label = rows()
+    text = [pa.chunked_array([pa.array(ids.astype(str))]) for ids in (request, item)]
+    logged = [ModelScores(model, *text, scores[model]) for model in MODELS]
+    # Clicks alone, with an impression of each item and a click on an item that nobody scored.
+    clicked = label == 1
+    labels = [
+        pa.table({"request": request, "item": item, "label": np.zeros(len(item))}),
+        {"request": "0", "item": "unknown", "label": 1.0},
+        *(
+            {"request": r, "item": i, "label": 1.0}
+            for r, i in zip(request[clicked], item[clicked], strict=True)
+        ),
+    ]
+    qualities = []
+
+    def keep_quality(results):
+        is_expected(results)
+        qualities.append(results[0].quality)
+
+    run(tables(), keep_quality)
+    run([*labels, *logged], keep_quality)
+    assert qualities[1] == qualities[0]
+
+
+def test_a_request_of_a_hundred_thousand_candidates_and_a_skewed_log():
+    """Hot requests fall on workers as their hashes say; no shard has more than its largest request and a fair share."""
+    generator = np.random.default_rng(5)
+    sizes = np.concatenate([[100_000], 1 + (generator.pareto(1.0, 3000) * 3).clip(0, 5000).astype(int)])
+    request, item = np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(s) for s in sizes])
+    table = pa.concat_tables(
+        pa.table(
+            {
+                "request": request,
+                "item": item,
+                "model": [model] * len(item),
+                "score": generator.random(len(item)),
+            }
+        )
+        for model in ("a", "b")
+    )
+    divided = DivideByRequest(("a", "b"), 256)
+    shard_rows = {}
+    for shard, batch in divided.process(table, None):
+        shard_rows[shard] = shard_rows.get(shard, 0) + pa.ipc.open_stream(batch).read_all().num_rows
+    largest = sorted(shard_rows.values())
+    assert largest[-1] >= 200_000
+    assert largest[-2] <= 3 * 2 * 5000 + 8 * (sum(largest[:-1]) / 256)
+    measured = compare_rows(
+        pa.concat_tables(
+            pa.ipc.open_stream(batch).read_all()
+            for shard, batch in divided.process(table, None)
+            if shard_rows[shard] == largest[-1]
+        ),
+        ("a", "b"),
+        10,
+    )
+    assert measured.rows["a"] >= 100_000
+    assert measured.comparison.pairs["a", "b"]["pair_inversion"].value == pytest.approx(0.5, abs=0.01)
 
 
 def test_nothing_gives_the_empty_comparison():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ranker import storage
 from ranker.divergence import RequestBatch, measure_requests
 from serving.monitor.exemplars import Exemplars, Names, read_exemplars
+from tests.object_store import keys
 
 HOUR, DAY = 3600, 86_400
 
@@ -70,6 +72,18 @@ def test_rounds_of_an_hour_merge_and_the_sample_stays_uniform(tmp_path, start):
     ]
     assert uniform[0] == uniform[1]
     assert len(uniform[0]) == 10
+
+
+def test_exemplars_in_an_object_store_are_those_on_a_disk(bucket, tmp_path, start):
+    stored = storage.location("s3://logs/exemplars")
+    for directory in (tmp_path, stored):
+        exemplars = Exemplars(directory, each=3, keep=DAY)
+        for time in (start, start + 60, start + 3 * DAY):
+            exemplars.add("live", time, *measured(3))
+    expected = read_exemplars(tmp_path, "live", start, start + 4 * DAY)
+    assert expected
+    assert read_exemplars(stored, "live", start, start + 4 * DAY) == expected
+    assert keys(bucket, "exemplars/") == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_ids_are_hashed_if_asked_and_tell_nothing(tmp_path, start):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ranker import storage
 from ranker.errors import UserError
 from serving.monitor.requests import load_probe, probe_set
 from serving.monitor.slices import slices
@@ -103,3 +104,12 @@ def test_slices_cover_every_row_once_and_keep_the_frequent_values_apart():
         assert np.array_equal(np.unique(probe.owner[one.rows]), np.flatnonzero(one.requests))
     with pytest.raises(UserError, match="must name features"):
         slices(probe, ("nothing",))
+
+
+def test_a_probe_in_an_object_store(bucket, tmp_path):
+    path = write(tmp_path / "probe.parquet")
+    stored = storage.location("s3://logs/run/data/probe.parquet")
+    with pytest.raises(UserError, match="must exist"):
+        load_probe(stored, "item_id")
+    storage.put(path, stored)
+    assert load_probe(stored, "item_id").hash == load_probe(path, "item_id").hash
