@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 RUN_DIR ?= runs/quickstart
 PYTEST_WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-slow test-flink test-isa check format lint types bench chromium debian-packages clean axe
+.PHONY: help venv quickstart test test-slow test-flink test-spark test-isa check format lint types bench chromium debian-packages clean axe
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -43,6 +43,9 @@ test-slow: .venv/.ready  ## the slow campaigns: soak, hostile requests, kills
 
 test-flink: .venv/.ready  ## the pipeline on a Flink mini-cluster (Java 17 and Maven Central needed)
 	$(BIN)/python -m pytest -m flink $(ARGS)
+
+test-spark: .venv/.ready  ## prepare on Spark in local mode (Java 17 and Maven Central needed)
+	$(BIN)/python -m pytest -m spark $(ARGS)
 
 # XLA, oneDNN, OpenBLAS and NumPy choose their code by the processor. Each line: a name, their four limits, and the threads.
 NUMERIC_TESTS ?= tests/ranker tests/pipelines/evaluate

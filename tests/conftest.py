@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         (
             left
-            if {"slow", "flink", "frameworks", "bare"} & {mark.name for mark in item.iter_markers()}
+            if {"slow", "flink", "spark", "frameworks", "bare"} & {mark.name for mark in item.iter_markers()}
             else chosen
         ).append(item)
     items[:] = chosen

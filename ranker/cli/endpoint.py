@@ -12,6 +12,7 @@ import typer
 from ranker.cli.options import Json, OptionalRunDir, RunDir, emit
 from ranker.errors import UserError
 from ranker.json_text import json_text
+from ranker.storage import is_remote
 from ranker.terminal import Reporter
 
 gateway = typer.Typer(rich_markup_mode=None)  # its help is the callback's, with examples
@@ -277,7 +278,9 @@ def replicas(
 
 
 def _replicas_path(run_dir: Path | None, replicas_file: Path | None) -> Path | None:
-    return replicas_file or (run_dir / "gateway" / "replicas.json" if run_dir else None)
+    if replicas_file is not None or run_dir is None or is_remote(run_dir):
+        return replicas_file  # Envoy watches a file on this disk: without a run directory there, a temporary one
+    return run_dir / "gateway" / "replicas.json"
 
 
 def _existing(run_dir: Path | None, replicas_file: Path | None) -> Path:

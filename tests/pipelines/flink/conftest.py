@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,31 +19,37 @@ from tests.processes import free_port
 POM = Path(__file__).with_name("pom.xml")
 # Flink serialises with reflection, which Java 17 allows only where it is told to.
 OPENED = (
-    "lang",
-    "lang.invoke",
-    "net",
-    "nio",
-    "text",
-    "time",
-    "util",
-    "util.concurrent",
-    "util.concurrent.atomic",
+    "java.lang",
+    "java.lang.invoke",
+    "java.net",
+    "java.nio",
+    "java.text",
+    "java.time",
+    "java.util",
+    "java.util.concurrent",
+    "java.util.concurrent.atomic",
+    "sun.nio.ch",
 )
 STARTED = 60  # seconds a job server may take
 
 
-def class_path() -> str:
-    """The job server's jars, resolved by Maven once and kept in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "steady-ranker" / "flink"
+def class_path(pom: Path) -> str:
+    """A job server's jars, resolved by Maven once and kept in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "steady-ranker" / pom.parent.name
     cache.mkdir(parents=True, exist_ok=True)
-    kept = cache / f"class-path-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}.txt"
+    kept = cache / f"class-path-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}.txt"
     if not kept.exists() or not all(Path(jar).exists() for jar in kept.read_text().split(os.pathsep)):
-        shutil.copy(POM, cache / "pom.xml")
+        shutil.copy(pom, cache / "pom.xml")
         command = ["mvn", "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={kept}"]
         resolved = subprocess.run(command, cwd=cache, capture_output=True, text=True)
         if resolved.returncode:
-            pytest.skip(f"Maven could not resolve the Flink job server: {resolved.stdout[-300:]}")
+            pytest.skip(f"Maven could not resolve the job server: {resolved.stdout[-300:]}")
     return kept.read_text().strip()
+
+
+def is_listening(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
@@ -60,10 +67,7 @@ def pool(python: Path):
     started = subprocess.Popen(command, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + STARTED
-        while True:
-            with socket.socket() as asked:
-                if asked.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        while not is_listening(port):
             if started.poll() is not None or time.monotonic() > deadline:
                 pytest.fail("the worker pool did not start")
             time.sleep(0.2)
@@ -97,25 +101,24 @@ def isolated_worker_pool(tmp_path):
         yield address
 
 
-@pytest.fixture(scope="session")
-def flink_endpoint(tmp_path_factory):
-    """`localhost:port` of a running job server with an embedded Flink cluster."""
+@contextmanager
+def job_server(pom: Path, driver: str, opened: Sequence[str], directory: Path, *options: str):
+    """`localhost:port` of a running job server of Beam."""
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}")
-    directory, port = tmp_path_factory.mktemp("flink"), free_port()
-    opened = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENED]
+    port = free_port()
     command = [
-        "java", "-Xmx1g", *opened, "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED", "-cp", class_path(),
-        "org.apache.beam.runners.flink.FlinkJobServerDriver", "--job-host=localhost", f"--job-port={port}",
-        "--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={directory}/artifacts", "--flink-master=[local]",
+        "java", "-Xmx1g", *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in opened),
+        "-cp", class_path(pom), driver, "--job-host=localhost", f"--job-port={port}",
+        "--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={directory}/artifacts", *options,
     ]  # fmt: skip
     log = directory / "job-server.log"
     with log.open("wb") as sink:
         server = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + STARTED
-        while f"JobService started on localhost:{port}" not in log.read_text():
+        while not is_listening(port):
             if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the job server did not start: {log.read_text()[-1000:]}")
             time.sleep(0.2)
@@ -123,3 +126,12 @@ def flink_endpoint(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def flink_endpoint(tmp_path_factory):
+    """`localhost:port` of a running job server with an embedded Flink cluster."""
+    directory = tmp_path_factory.mktemp("flink")
+    driver = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+    with job_server(POM, driver, OPENED, directory, "--flink-master=[local]") as endpoint:
+        yield endpoint
