@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from apache_beam.testing.util import assert_that
 
-from pipelines.compare import CompareReplicas, DivideByRequest, compare_rows
+from pipelines.compare import SCHEMA, CompareReplicas, DivideByRequest, compare_rows
 from pipelines.runner import RunnerOptions
 from ranker.divergence import RequestBatch, compare
 from ranker.errors import UserError
@@ -118,18 +118,17 @@ def test_labels_from_a_log_of_their_own_and_scores_as_prediction_logs_give_them(
             for r, i in zip(request[clicked], item[clicked], strict=True)
         ),
     ]
-    qualities = []
+    whole = pa.concat_tables(tables()).cast(SCHEMA)
+    quality = compare_rows(whole, MODELS, 10).quality
 
-    def keep_quality(results):
+    def has_labels(results):
         is_expected(results)
-        qualities.append(results[0].quality)
+        for model, means in quality.items():
+            for measure, (mean, weight) in means.items():
+                # Sums of the same numbers in another order.
+                assert results[0].quality[model][measure] == pytest.approx((mean, weight), rel=1e-12)
 
-    run(tables(), keep_quality)
-    run([*labels, *logged], keep_quality)
-    for model, means in qualities[0].items():
-        for measure, (mean, weight) in means.items():
-            # Sums of the same numbers in another order.
-            assert qualities[1][model][measure] == pytest.approx((mean, weight), rel=1e-12)
+    run([*labels, *logged], has_labels)
 
 
 def test_a_request_of_a_hundred_thousand_candidates_and_a_skewed_log():
