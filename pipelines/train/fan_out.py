@@ -72,8 +72,7 @@ def train(
         further = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         tries = f" in {first.attempts} attempt(s)" if first.attempts else ""
         raise UserError(
-            f"replica {first.arm}/{first.replica} could not be trained{tries}:"
-            f" {first.error}{further}"
+            f"replica {first.arm}/{first.replica} could not be trained{tries}: {first.error}{further}"
         )
     for outcome in outcomes:
         action = "unchanged, kept" if outcome.reused else "trained"

@@ -124,7 +124,9 @@ def is_undecided(run: Path) -> bool:
         return False
     return any(
         experiment.arm(spec.arm).training.epochs == "auto"
-        and finished(layout.replica_dir(run, spec.arm, spec.replica), content_key(experiment, spec, manifest, pilot))
+        and finished(
+            layout.replica_dir(run, spec.arm, spec.replica), content_key(experiment, spec, manifest, pilot)
+        )
         is None
         for spec in replica_specs(experiment)
     )

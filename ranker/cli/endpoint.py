@@ -279,7 +279,9 @@ def replicas(
 
 def _replicas_path(run_dir: Path | None, replicas_file: Path | None) -> Path | None:
     if replicas_file is not None or run_dir is None or is_remote(run_dir):
-        return replicas_file  # Envoy watches a file on this disk: without a run directory there, a temporary one
+        return (
+            replicas_file  # Envoy watches a file on this disk: without a run directory there, a temporary one
+        )
     return run_dir / "gateway" / "replicas.json"
 
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from ranker.cli.compare import read_scores
-from ranker.cli.options import Json, OptionalRunDir, RunDir, Store, emit, stderr_to_log
+from ranker.cli.options import Json, OptionalRunDir, Store, emit, stderr_to_log
 from ranker.errors import UserError
 from ranker.storage import is_remote, location
 from ranker.terminal import Reporter, stderr_to_file
@@ -257,9 +257,7 @@ def _probe_path(run_dir: Path | None, probe_file: Path | None) -> Path:
 
 @monitor.command()
 def replay(
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run directory; without it --store says where.")
-    ] = None,
+    run_dir: OptionalRunDir = None,
     rules: Rules = None,
     store: Store = None,
     budget: Annotated[
@@ -348,6 +346,8 @@ def dashboard(
         list[Path] | None,
         typer.Option(
             "--run-dir",
+            parser=location,
+            metavar="DIRECTORY",
             help="The run directory, repeat for more deployments; without it --store says where.",
         ),
     ] = None,
