@@ -87,8 +87,8 @@ def _prepare(
         if is_remote(run) and not options.is_local:
             if plan.experiment.data.negatives is not None:
                 raise UserError(
-                    "data.negatives: is drawn through files that workers share, on one machine or on a mounted run directory."
-                    f" Received: {run} with {options.runner}"
+                    "data.negatives: is drawn through files that workers share, on one machine or on a mounted run"
+                    f" directory. Received: {run} with {options.runner}"
                 )
             place = stack.enter_context(scratch(run, "prepare"))
             shared = Directories(place / "data", place / "work")
