@@ -21,10 +21,10 @@ from monitor import START, fill, probe_of
 from plotly.utils import PlotlyJSONEncoder
 
 from serving.dashboard import DashboardSettings
-from serving.dashboard.address import Address
-from serving.dashboard.context import Context
 from serving.dashboard.figures.style import LIGHT
-from serving.dashboard.frame import rendered
+from serving.dashboard.layout.address import Address
+from serving.dashboard.layout.context import Context
+from serving.dashboard.layout.frame import rendered
 from serving.dashboard.pages import PAGES
 from serving.monitor.store import Store, open_store
 

@@ -40,7 +40,7 @@ def setting(source: Path, run: Path, segment_rows: int):
 
 def read(source: Path, run: Path) -> dict[str, float]:
     """Reads and encodes every row once."""
-    from ranker.training.examples import blocks
+    from ranker.training.rows.examples import blocks
 
     _, inputs, _, paths, _ = setting(source, run, 1)
     chunks = iter(blocks(paths, inputs, weighted=False))
@@ -65,9 +65,9 @@ def train(source: Path, run: Path) -> dict[str, float]:
 
 def prepared(source: Path, run: Path, segment_rows: int):
     from ranker.seeds import derive
-    from ranker.training.feed import of_shards
-    from ranker.training.program import Program
-    from ranker.training.stack import Stack
+    from ranker.training.rows.feed import of_shards
+    from ranker.training.step.program import Program
+    from ranker.training.step.stack import Stack
 
     own, inputs, architecture, paths, rows = setting(source, run, segment_rows)
     seeds = derive(1, 0, ("shuffle",))

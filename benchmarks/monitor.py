@@ -24,10 +24,10 @@ import numpy as np
 from sqlalchemy import func, insert, select, text
 
 from ranker.divergence import Settings
-from serving.monitor.collect import Answers, Collected
-from serving.monitor.measure import measure
-from serving.monitor.requests import ProbeSet, probe_set
-from serving.monitor.slices import slices
+from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.measurement.measure import measure
+from serving.monitor.measurement.slices import slices
+from serving.monitor.requests.probe import ProbeSet, probe_set
 from serving.monitor.store import Store, open_store, packing, query
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.store.schema import Cell, Count, RolledUp, Round, Series

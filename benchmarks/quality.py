@@ -140,7 +140,7 @@ def read_split(experiment, run: Path, split: str) -> tuple[dict[str, np.ndarray]
     from ranker.backend import tf
     from ranker.features import FeatureEncoder
     from ranker.inputs import plan
-    from ranker.training.examples import parse_block
+    from ranker.training.rows.examples import parse_block
 
     encoder = FeatureEncoder(plan(experiment, run))
     parse = parse_block(encoder)

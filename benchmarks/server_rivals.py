@@ -14,9 +14,9 @@ from pathlib import Path
 
 def bare(seconds: float, model_path: str, body: Path) -> None:
     """The C++ session alone, on decoded inputs."""
-    from serving.server.backend import SessionModel
-    from serving.server.signatures import prepare_feeds, select_outputs
-    from serving.server.tensors import decode
+    from serving.server.models.backend import SessionModel
+    from serving.server.requests.signatures import prepare_feeds, select_outputs
+    from serving.server.requests.tensors import decode
     from serving.wire import PredictRequest
 
     model = SessionModel(model_path)

@@ -28,7 +28,7 @@ def load(config: str, run: Path, rows: int | None):
     from ranker.config import load as load_config
     from ranker.inputs import plan
     from ranker.layout import shard_paths
-    from ranker.training.examples import Examples, read
+    from ranker.training.rows.examples import Examples, read
 
     experiment = load_config(config)
     inputs = plan(experiment, run)
@@ -62,7 +62,7 @@ def plain(experiment, architecture, examples) -> dict[str, float]:
 def ours(experiment, architecture, examples, count: int, lanes: int) -> dict[str, float]:
     """Replicas of ours in one stack."""
     from ranker.seeds import derive
-    from ranker.training.stacking import Member, stack
+    from ranker.training.step.stacking import Member, stack
     from ranker.training.trainer import train
 
     marks: list[tuple[float, int]] = []

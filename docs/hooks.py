@@ -46,7 +46,7 @@ SERVER_ROUTES = {
 def http() -> str:
     """The page of what answers over HTTP: the dashboard by its OpenAPI document, and the server's REST API."""
     from serving.dashboard import DashboardSettings
-    from serving.dashboard.app import create_app
+    from serving.dashboard.web.app import create_app
     from serving.monitor.store import open_store
 
     with tempfile.TemporaryDirectory() as directory:

@@ -15,7 +15,7 @@ from serving.deployment import Deployment
 from serving.run_directory import experiment_of
 
 if TYPE_CHECKING:
-    from serving.monitor.requests import ProbeSet
+    from serving.monitor.requests.probe import ProbeSet
     from serving.monitor.run import Summary
 
 
@@ -71,7 +71,7 @@ def probe_of(
     Raises:
         UserError: the file cannot be read, or neither a run nor a path is given.
     """
-    from serving.monitor.requests import load_probe
+    from serving.monitor.requests.probe import load_probe
 
     if path is None:
         if run is None:
@@ -130,6 +130,6 @@ def sentence(summary: Summary, settings: Monitor) -> str:
 
 def budget_labels(settings: Monitor) -> list[str]:
     """Labels of the measures that have a budget."""
-    from serving.monitor.status import label_in_store
+    from serving.monitor.judgement.status import label_in_store
 
     return [label_in_store(name, settings.k) for name in settings.budget]

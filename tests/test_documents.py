@@ -199,7 +199,7 @@ def test_the_tutorial_shows_the_commands_of_its_script():
 
 
 def test_the_routes_of_the_server_are_those_that_it_answers():
-    from serving.server import rest
+    from serving.server.transports import rest
 
     for call in load_script(DOCS / "hooks.py").SERVER_ROUTES:
         method, path = call.split()
@@ -221,3 +221,8 @@ def test_relative_links_lead_somewhere(path):
         if "://" not in link and not link.endswith(GENERATED) and not (path.parent / link).exists()
     ]
     assert not broken
+
+
+def test_the_picture_of_the_structure_is_drawn_from_the_code():
+    structure = load_script(DOCS / "structure.py")
+    assert structure.PICTURE.read_text() == structure.svg(structure.uses()), "run: python docs/structure.py"

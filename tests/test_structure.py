@@ -85,7 +85,7 @@ def test_light_modules_stay_light(module):
 OWN_JSON = (
     "ranker/json_text.py",
     "serving/server/",
-    "serving/dashboard/live.py",
+    "serving/dashboard/layout/live.py",
     "serving/targets/http.py",
 )
 

@@ -10,9 +10,9 @@ from ranker.backend import tf
 from ranker.config import Categorical, Model, Numeric, Optimizer, Training
 from ranker.inputs import Column, Inputs
 from ranker.seeds import derive
-from ranker.training.examples import Examples
-from ranker.training.program import Program
-from ranker.training.schedule import schedule
+from ranker.training.rows.examples import Examples
+from ranker.training.step.program import Program
+from ranker.training.step.schedule import schedule
 
 
 def main(optimizer: str, vocabulary: int, trace: str | None = None) -> None:

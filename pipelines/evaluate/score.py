@@ -169,7 +169,7 @@ def read_blocks(
         UserError: the shard cannot be read.
     """
     from ranker.backend import tf
-    from ranker.training.examples import parse_block
+    from ranker.training.rows.examples import parse_block
 
     parse = parse_block(encoder, expressions, requests=True)
     records = tf.data.TFRecordDataset([str(shard)])

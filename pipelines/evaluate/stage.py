@@ -148,7 +148,7 @@ def fit_baseline(experiment: Experiment, run: Path) -> LogisticRegression | None
 
     It learns the label, whatever the replicas learn; of a regression there is none.
     """
-    from ranker.training.examples import blocks
+    from ranker.training.rows.examples import blocks
 
     if experiment.task == "regression":
         return None

@@ -40,7 +40,7 @@ def quickstart(
     from ranker.config import load
     from ranker.synthetic import CONFIGURATION, generate, write
     from serving.monitor.alerts.rules import load_rules
-    from serving.monitor.exemplars import Exemplars
+    from serving.monitor.measurement.exemplars import Exemplars
     from serving.monitor.run import run as monitor
     from serving.processes import ReplicaServers
     from serving.run_directory import deploy

@@ -179,9 +179,9 @@ def _monitor(
     from serving.deployment import load
     from serving.monitor.alerts.messages import Origin
     from serving.monitor.alerts.rules import load_rules, with_alertmanager
-    from serving.monitor.exemplars import NOT_KEPT, Exemplars
+    from serving.monitor.judgement.verdict import ORDER_ONLY
+    from serving.monitor.measurement.exemplars import NOT_KEPT, Exemplars
     from serving.monitor.run import run, stop_on_signals
-    from serving.monitor.verdict import ORDER_ONLY
     from serving.run_directory import deployment_from
     from serving.watch import exemplars_of, monitor_settings, probe_of, sentence, store_of
 
@@ -314,8 +314,8 @@ def status(
 
     Example: ranker status --run-dir runs/ml
     """
+    from serving.monitor.judgement.status import read_status, summary_of
     from serving.monitor.plain import plain
-    from serving.monitor.status import read_status, summary_of
     from serving.monitor.store import open_store
     from serving.watch import monitor_settings, store_of
 
@@ -560,8 +560,8 @@ def gate(
 
     Example: ranker gate --candidate new.parquet --baseline a.parquet --baseline b.parquet --request q --item sku --score p
     """
-    from serving.monitor import gate as shell
-    from serving.monitor.requests import load_probe
+    from serving.monitor.judgement import gate as shell
+    from serving.monitor.requests.probe import load_probe
     from serving.targets.scoring import ModelCall
     from serving.watch import monitor_settings
 

@@ -12,7 +12,7 @@ from ranker.backend import tf
 from ranker.inputs import Inputs
 from ranker.mitigation.combined import served_model
 from ranker.mitigation.learned import Learned
-from ranker.training.examples import Examples
+from ranker.training.rows.examples import Examples
 
 
 @dataclass(frozen=True)

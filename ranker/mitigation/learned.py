@@ -9,7 +9,7 @@ import numpy as np
 
 from ranker.architecture import Architecture, Weights
 from ranker.training import predict as single
-from ranker.training.examples import Examples
+from ranker.training.rows.examples import Examples
 from ranker.training.trainer import Trained
 
 

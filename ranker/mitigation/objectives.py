@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ranker.backend import tf
-from ranker.training.objective import Objective, cross_entropy
+from ranker.training.step.objective import Objective, cross_entropy
 
 
 def anti_distillation(strength: float, base: Objective = cross_entropy) -> Objective:

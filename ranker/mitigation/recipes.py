@@ -23,12 +23,12 @@ from ranker.mitigation.learned import Learned, predict, split_towers
 from ranker.mitigation.objectives import anti_distillation, codistillation
 from ranker.mitigation.teachers import anchor_predictions, mixed
 from ranker.seeds import Seeds, derive
-from ranker.training.examples import Examples
-from ranker.training.feed import Feed, Memory
-from ranker.training.objective import objective_of
-from ranker.training.program import Program
-from ranker.training.stack import Stack
-from ranker.training.stacking import Member, stack
+from ranker.training.rows.examples import Examples
+from ranker.training.rows.feed import Feed, Memory
+from ranker.training.step.objective import objective_of
+from ranker.training.step.program import Program
+from ranker.training.step.stack import Stack
+from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import Progress, Trained, train
 
 Report = Callable[[Progress], None]

@@ -12,7 +12,7 @@ from ranker.config import Experiment
 from ranker.errors import UserError
 from ranker.features import FeatureEncoder
 from ranker.inputs import plan
-from ranker.training.examples import Examples, parse_block
+from ranker.training.rows.examples import Examples, parse_block
 
 
 def mixed(examples: Examples, soft: np.ndarray, weight: float) -> Examples:

@@ -14,7 +14,7 @@ from ranker.config import Experiment, fingerprint
 from ranker.errors import UserError
 from ranker.features import FeatureEncoder
 from ranker.inputs import Inputs, plan
-from ranker.training.examples import Examples, parse_block, read
+from ranker.training.rows.examples import Examples, parse_block, read
 from ranker.training.specs import read_manifest
 
 _VALIDATION_SHARE = 4

@@ -23,10 +23,10 @@ from ranker.seeds import Seeds, derive
 from ranker.study import data as study_data
 from ranker.study.recipes import RELU, SMELU, arms
 from ranker.training import multi_worker, threads
-from ranker.training.examples import Examples
-from ranker.training.feed import Memory
-from ranker.training.forward import Forward
-from ranker.training.program import Program
+from ranker.training.rows.examples import Examples
+from ranker.training.rows.feed import Memory
+from ranker.training.step.forward import Forward
+from ranker.training.step.program import Program
 from ranker.training.trainer import train
 
 _ROWS = 1024

@@ -23,10 +23,10 @@ from ranker.mitigation import Learned, cost, learn, predict, serving
 from ranker.study.data import StudyData, StudySource
 from ranker.study.points import Job, StudyPoint
 from ranker.training import threads
-from ranker.training.examples import Examples
-from ranker.training.finite import NotFiniteError
-from ranker.training.program import Program
-from ranker.training.stacking import Member, stack
+from ranker.training.rows.examples import Examples
+from ranker.training.step.finite import NotFiniteError
+from ranker.training.step.program import Program
+from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import train
 
 

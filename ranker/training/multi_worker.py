@@ -23,12 +23,12 @@ from ranker.errors import UserError
 from ranker.model import RankingModel
 from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
-from ranker.training import order as row_order
-from ranker.training.batches import batches
-from ranker.training.feed import Feed
-from ranker.training.finite import Health
 from ranker.training.publish import finished
-from ranker.training.schedule import schedule
+from ranker.training.rows import order as row_order
+from ranker.training.rows.batches import batches
+from ranker.training.rows.feed import Feed
+from ranker.training.step.finite import Health
+from ranker.training.step.schedule import schedule
 from ranker.training.trainer import Progress, Trained
 
 _REPORT_SECONDS = 1.0

@@ -33,13 +33,13 @@ from ranker.inputs import Inputs, plan
 from ranker.json_text import json_text
 from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
-from ranker.training.examples import Examples, blocks, parse_block
-from ranker.training.feed import Feed
-from ranker.training.objective import held_out_loss
 from ranker.training.predict import predict
-from ranker.training.program import Program
+from ranker.training.rows.examples import Examples, blocks, parse_block
+from ranker.training.rows.feed import Feed
 from ranker.training.specs import decision_path, pilot_arm, pilot_key
-from ranker.training.stacking import Member, stack
+from ranker.training.step.objective import held_out_loss
+from ranker.training.step.program import Program
+from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import Progress, train
 
 _PILOT = 0x9170
@@ -92,7 +92,7 @@ def decide(
         manifest: of the prepared data.
         feed: the training rows as the deployed arm reads them.
         report: called about once a second with the pilot's progress.
-        compiled: gives the compiled steps over inputs; see `ranker.training.stacking.stack`.
+        compiled: gives the compiled steps over inputs; see `ranker.training.step.stacking.stack`.
 
     Raises:
         UserError: there are too few rows to hold any out, or the pilot's loss is not finite.

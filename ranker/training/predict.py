@@ -9,8 +9,8 @@ import numpy as np
 
 from ranker.architecture import Architecture, Weights
 from ranker.backend import tf
-from ranker.training.examples import Examples
-from ranker.training.forward import Forward
+from ranker.training.rows.examples import Examples
+from ranker.training.step.forward import Forward
 
 _ROWS = 1024
 """Few enough that a layer of them stays in the processor's cache."""

@@ -28,13 +28,13 @@ from ranker.model import RankingModel
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint as checkpoints
 from ranker.training import multi_worker, publish, threads
-from ranker.training.examples import parse_block
-from ranker.training.feed import Feed, of_shards
-from ranker.training.finite import NotFiniteError
 from ranker.training.pilot import EpochsDecision, decide
-from ranker.training.program import Program
+from ranker.training.rows.examples import parse_block
+from ranker.training.rows.feed import Feed, of_shards
 from ranker.training.specs import content_key, pilot_arm, read_manifest, together
-from ranker.training.stacking import Member, stack
+from ranker.training.step.finite import NotFiniteError
+from ranker.training.step.program import Program
+from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import Progress, train
 
 _DISK_HINTS = ("No space", "Read-only", "File too large", "ermission")
@@ -273,7 +273,7 @@ class _Workshop:
         return self._feeds[key]
 
     def _steps(self, inputs: Inputs) -> dict[str, Program]:
-        """The compiled steps over the same inputs; see `ranker.training.stacking.stack`."""
+        """The compiled steps over the same inputs; see `ranker.training.step.stacking.stack`."""
         return self._compiled.setdefault(inputs, {})
 
     def _write(

@@ -16,14 +16,14 @@ from ranker.backend import tf
 from ranker.config import Training
 from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
-from ranker.training import order as row_order
-from ranker.training.batches import batches
-from ranker.training.examples import Examples
-from ranker.training.feed import Feed, Memory
-from ranker.training.finite import Health
-from ranker.training.program import Program
-from ranker.training.schedule import schedule
-from ranker.training.stack import Stack
+from ranker.training.rows import order as row_order
+from ranker.training.rows.batches import batches
+from ranker.training.rows.examples import Examples
+from ranker.training.rows.feed import Feed, Memory
+from ranker.training.step.finite import Health
+from ranker.training.step.program import Program
+from ranker.training.step.schedule import schedule
+from ranker.training.step.stack import Stack
 
 _STEPS_A_CALL = 200
 _REPORT_SECONDS = 1.0

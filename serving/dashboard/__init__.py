@@ -6,8 +6,8 @@ From the outside in: `serve` (the process), `app` (what answers which path), `sh
 files that only pages ask).
 """
 
-from serving.dashboard.app import create_app, create_app_of_several
-from serving.dashboard.serve import run
 from serving.dashboard.settings import DashboardSettings
+from serving.dashboard.web.app import create_app, create_app_of_several
+from serving.dashboard.web.serve import run
 
 __all__ = ["DashboardSettings", "create_app", "create_app_of_several", "run"]

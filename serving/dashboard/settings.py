@@ -12,7 +12,7 @@ from ranker import layout
 from ranker.address import parse_address
 from ranker.errors import UserError
 from serving.deployment import Deployment
-from serving.monitor.status import label_in_store
+from serving.monitor.judgement.status import label_in_store
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from ranker.errors import UserError
-from serving.monitor.record import ALL_REPLICAS, DROPPED, LIVE, MIRRORED, PROBE
-from serving.monitor.status import label_in_store, read_status
+from serving.monitor.judgement.status import label_in_store, read_status
+from serving.monitor.judgement.verdict import STATES, answered_shares
+from serving.monitor.measurement.record import ALL_REPLICAS, DROPPED, LIVE, MIRRORED, PROBE
 from serving.monitor.store import Store, query
 from serving.monitor.store.pending import PendingRounds
-from serving.monitor.verdict import STATES, answered_shares
 
 _PLACES = {
     "pair": ("divergence", ["stream", "measure", "a", "b"]),

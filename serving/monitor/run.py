@@ -26,22 +26,22 @@ from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
-from serving.monitor.collect import Collected, Expected, RoundLimits, collect
-from serving.monitor.exemplars import Exemplars, Names
-from serving.monitor.live import LiveRequests, live_requests, live_slices
-from serving.monitor.measure import MeasuredRound, Served, measure
-from serving.monitor.mirror import MirrorListener
+from serving.monitor.collection.collect import Collected, Expected, RoundLimits, collect
+from serving.monitor.collection.served import load_served, save_served
+from serving.monitor.judgement.status import read_status
+from serving.monitor.judgement.verdict import Verdict
+from serving.monitor.measurement.exemplars import Exemplars, Names
+from serving.monitor.measurement.measure import MeasuredRound, Served, measure
+from serving.monitor.measurement.record import LIVE, PROBE, RoundRecord, Subject, mirrored_counts
+from serving.monitor.measurement.slices import cuts, slices
 from serving.monitor.prometheus import serve_metrics
-from serving.monitor.record import LIVE, PROBE, RoundRecord, Subject, mirrored_counts
-from serving.monitor.requests import ProbeSet
-from serving.monitor.reservoir import CallSample, Reservoir
-from serving.monitor.served import load_served, save_served
-from serving.monitor.slices import cuts, slices
-from serving.monitor.status import read_status
+from serving.monitor.requests.live import LiveRequests, live_requests, live_slices
+from serving.monitor.requests.mirror import MirrorListener
+from serving.monitor.requests.probe import ProbeSet
+from serving.monitor.requests.reservoir import CallSample, Reservoir
 from serving.monitor.store import Store, open_store
 from serving.monitor.store.pending import PendingRounds
 from serving.monitor.store.rollup import roll_up
-from serving.monitor.verdict import Verdict
 from serving.targets.scoring import ModelCall, ScoringClient, connect
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from google.protobuf import message
 
-from serving.server.core import ServerCore
-from serving.server.endpoints import CallContext
 from serving.server.metrics import Metrics
-from serving.server.model_config import from_proto
+from serving.server.models.core import ServerCore
+from serving.server.models.model_config import from_proto
+from serving.server.requests.endpoints import CallContext
 from serving.status import Code, StatusError, invalid
 from serving.wire import RELOAD_CONFIG, ReloadConfigRequest, ReloadConfigResponse
 

@@ -16,21 +16,21 @@ from pathlib import Path
 from ranker.errors import UserError
 from serving.server.admin import PATH as RELOAD
 from serving.server.admin import AdminOptions, ReloadService
-from serving.server.batching import BatchedModel, BatchingOptions, options_from_proto
-from serving.server.core import ServerCore
-from serving.server.endpoints import ApiOptions, Endpoints
-from serving.server.grpc_server import GrpcServer, server_credentials
-from serving.server.loader import BundleLoader, fingerprint
-from serving.server.manager import LoadOptions
 from serving.server.metrics import Metrics, page
-from serving.server.model_config import ConfigFilePoller, ModelConfig, from_proto, read_text
+from serving.server.models.core import ServerCore
+from serving.server.models.loader import BundleLoader, fingerprint
+from serving.server.models.manager import LoadOptions
+from serving.server.models.model_config import ConfigFilePoller, ModelConfig, from_proto, read_text
+from serving.server.models.servable import Servable
+from serving.server.models.warmup import Warmup
 from serving.server.options import ServerOptions, channel_arguments
-from serving.server.predict import ServedModel
 from serving.server.profiler import Profiler
-from serving.server.request_log import RequestLog
-from serving.server.rest import RestOptions, RestServer
-from serving.server.servable import Servable
-from serving.server.warmup import Warmup
+from serving.server.requests.batching import BatchedModel, BatchingOptions, options_from_proto
+from serving.server.requests.endpoints import ApiOptions, Endpoints
+from serving.server.requests.predict import ServedModel
+from serving.server.requests.request_log import RequestLog
+from serving.server.transports.grpc_server import GrpcServer, server_credentials
+from serving.server.transports.rest import RestOptions, RestServer
 from serving.status import StatusError, invalid
 from serving.wire import BatchingParameters, ModelServerConfig, MonitoringConfig
 

@@ -22,7 +22,7 @@ from tensorflow.python.profiler.internal import _pywrap_profiler
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from ranker.backend import tf
-from serving.server.endpoints import CallContext, Method
+from serving.server.requests.endpoints import CallContext, Method
 from serving.status import Code, StatusError, invalid
 from serving.wire import ProfileRequest, ProfileResponse, TerminateRequest
 

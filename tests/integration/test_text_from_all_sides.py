@@ -12,7 +12,7 @@ import pytest
 from pipelines.prepare.read.columns import as_text
 from serving.client.answers import Signature, TensorSpec
 from serving.client.columns import to_arrays
-from serving.monitor.requests import load_probe, probe_set
+from serving.monitor.requests.probe import load_probe, probe_set
 
 TEXT_INPUT = Signature({"item_id": TensorSpec("DT_STRING", (-1,))}, {}, "")
 

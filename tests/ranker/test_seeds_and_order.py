@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from ranker.config import Optimizer, Training
 from ranker.seeds import derive
-from ranker.training.averaging import coefficients
-from ranker.training.order import epoch_rows, windowed_order
-from ranker.training.schedule import schedule
+from ranker.training.rows.order import epoch_rows, windowed_order
+from ranker.training.step.averaging import coefficients
+from ranker.training.step.schedule import schedule
 
 
 def test_only_what_varies_differs_between_replicas():

@@ -21,11 +21,11 @@ import yaml
 from ranker.config.deployment import Monitor
 from ranker.divergence.catalogue import CATALOGUE
 from serving.client import RankerClient, ServingError
-from serving.dashboard.address import parse
+from serving.dashboard.layout.address import parse
 from serving.dashboard.pages import PAGES
 from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.rules import load_rules
-from serving.monitor.requests import probe_set
+from serving.monitor.requests.probe import probe_set
 from serving.monitor.run import run
 from serving.server.api import ServerOptions, start
 from tests.processes import free_port, wait_until

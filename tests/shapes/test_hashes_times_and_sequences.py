@@ -15,12 +15,12 @@ from ranker.features import FeatureEncoder, time_part
 from ranker.inputs import plan
 from ranker.model import RankingModel
 from ranker.seeds import derive
-from ranker.training import program
-from ranker.training.examples import Examples, read
-from ranker.training.packing import Packing
 from ranker.training.predict import predict
-from ranker.training.program import Program
-from ranker.training.schedule import schedule
+from ranker.training.rows.examples import Examples, read
+from ranker.training.rows.packing import Packing
+from ranker.training.step import program
+from ranker.training.step.program import Program
+from ranker.training.step.schedule import schedule
 from tests.pipelines.prepare.small_log import read_rejected, read_rows
 from tests.shapes.conftest import tree
 

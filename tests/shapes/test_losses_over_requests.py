@@ -9,8 +9,9 @@ from ranker.backend import tf
 from ranker.config import Training, build
 from ranker.errors import UserError
 from ranker.inputs import TrainingTarget
-from ranker.training.feed import of_shards
-from ranker.training.objective import (
+from ranker.training.rows.feed import of_shards
+from ranker.training.rows.order import request_order
+from ranker.training.step.objective import (
     cross_entropy,
     held_out_loss,
     objective_of,
@@ -18,7 +19,6 @@ from ranker.training.objective import (
     softmax_cross_entropy,
     squared_error,
 )
-from ranker.training.order import request_order
 from tests.pipelines.prepare.small_log import read_rows
 from tests.shapes.conftest import tree
 

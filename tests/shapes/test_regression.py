@@ -15,10 +15,10 @@ from ranker.divergence import mae, pd_abs, rmse
 from ranker.errors import UserError
 from ranker.inputs import TrainingTarget, plan
 from ranker.scored.scale import ValueRange, to_probabilities
-from ranker.training.objective import held_out_loss, squared_error
+from ranker.training.step.objective import held_out_loss, squared_error
 from serving.deployment import dump, load
-from serving.monitor import gate
-from serving.monitor.requests import load_probe
+from serving.monitor.judgement import gate
+from serving.monitor.requests.probe import load_probe
 from serving.run_directory import deployment_of, identity
 from serving.targets.scoring import ModelCall, connect
 from tests.shapes.conftest import tree

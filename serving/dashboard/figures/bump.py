@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, short
-from serving.dashboard.rankings import CONSENSUS, Placed, SideBySide
+from serving.dashboard.queries.rankings import CONSENSUS, Placed, SideBySide
 
 _MOST_COLORED = 8
 

@@ -10,7 +10,7 @@ from typing import Any
 from ranker import wording
 from ranker.divergence import Interval
 from serving.dashboard.figures.style import Figure, Palette, across, drawn, plain_text, short
-from serving.dashboard.zone import text_of
+from serving.dashboard.layout.zone import text_of
 from serving.monitor.store.results import EventRow, Line, LinePoint
 
 _MOST_BANDS = 3

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.dashboard.context import Panel
 from serving.dashboard.figures.style import Figure, Palette, drawn, plain_text, short
+from serving.dashboard.layout.context import Panel
 from serving.monitor.plain import plain
 
 _MOST_ROWS = 60

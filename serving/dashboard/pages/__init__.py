@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.dashboard.context import Page
+from serving.dashboard.layout.context import Page
 from serving.dashboard.pages import (
     alerts,
     arms,

@@ -9,10 +9,10 @@ from dash.development.base_component import Component
 
 from ranker import wording
 from ranker.json_text import json_text
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.alerts import alert_chart
-from serving.dashboard.zone import zone_name
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
+from serving.dashboard.layout.zone import zone_name
 from serving.monitor.alerts.keep import StoredSilence, stored_silences
 from serving.monitor.plain import flat
 from serving.monitor.store import query

@@ -8,9 +8,9 @@ from dash import html
 from dash.development.base_component import Component
 
 from ranker import wording
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.arms import plane
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
 from serving.dashboard.queries.report import Arm, Report, read_report
 from serving.monitor.plain import flat
 

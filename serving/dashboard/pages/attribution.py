@@ -9,10 +9,10 @@ from dash.development.base_component import Component
 
 from ranker import wording
 from ranker.divergence import FLOOR, LEVELS
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bars import interval_bars
 from serving.dashboard.figures.course import course
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import Rung

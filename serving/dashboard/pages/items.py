@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dash import html
 
 from ranker import wording
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.slices import slice_bars
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
 from serving.dashboard.queries.items import Swapped, swapped_contexts, swapped_items, total
 from serving.dashboard.queries.kept import uniform_sample
 from serving.monitor.plain import flat

@@ -6,8 +6,8 @@ from dash import html
 
 from ranker import wording
 from ranker.divergence import CATALOGUE, LEVELS
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
 
 _WEIGHTS = {
     "request": "each request counts once",

@@ -11,22 +11,22 @@ from dash.development.base_component import Component
 
 from ranker import wording
 from ranker.divergence import COMPONENT, standing
-from serving.dashboard import parts
-from serving.dashboard.address import WINDOWS
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bars import component_bars
 from serving.dashboard.figures.course import course
+from serving.dashboard.figures.fleet import MATRIX_UP_TO, fleet_list
+from serving.dashboard.figures.matrix import matrix_table
 from serving.dashboard.figures.sparkline import sparkline
-from serving.dashboard.fleet import MATRIX_UP_TO, fleet_list
-from serving.dashboard.matrix import matrix_table
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.address import WINDOWS
+from serving.dashboard.layout.context import Content, Context, Panel
+from serving.dashboard.layout.zone import zone_name
 from serving.dashboard.queries.courses import courses, floor_course, joined
-from serving.dashboard.zone import zone_name
+from serving.monitor.judgement.verdict import KINDS, TOO_FEW, answered_shares
+from serving.monitor.measurement.record import PROBE
 from serving.monitor.plain import flat
-from serving.monitor.record import PROBE
 from serving.monitor.store import query
 from serving.monitor.store.results import Line, LinePoint
 from serving.monitor.store.schema import DAY, HOUR
-from serving.monitor.verdict import KINDS, TOO_FEW, answered_shares
 
 
 def headlines(context: Context) -> tuple[str, ...]:

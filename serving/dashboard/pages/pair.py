@@ -8,15 +8,15 @@ from dash import html
 
 from ranker import wording
 from ranker.divergence import LEVELS, standing
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.course import course
 from serving.dashboard.figures.gaps import gap_chart
 from serving.dashboard.figures.slices import slice_bars
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
+from serving.dashboard.layout.zone import iso_of, zone_name
 from serving.dashboard.queries.gaps import gaps
 from serving.dashboard.queries.kept import kept_requests, most_apart
 from serving.dashboard.queries.pairs import pair_measures
-from serving.dashboard.zone import iso_of, zone_name
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import PairEstimate

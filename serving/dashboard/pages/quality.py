@@ -8,14 +8,14 @@ from typing import Any
 from dash import html
 
 from ranker import wording
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.counts import coverage_chart
-from serving.dashboard.zone import zone_name
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
+from serving.dashboard.layout.zone import zone_name
+from serving.monitor.judgement.verdict import KINDS
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import CountRow
-from serving.monitor.verdict import KINDS
 
 
 def build(context: Context) -> Content:

@@ -11,11 +11,11 @@ from dash.development.base_component import Component
 
 from ranker import wording
 from ranker.divergence import Interval
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.refreshes import refresh_chart
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
+from serving.dashboard.layout.zone import zone_name
 from serving.dashboard.queries.refreshes import MARGIN, Refresh, gate_answers, refreshes
-from serving.dashboard.zone import zone_name
 from serving.monitor.plain import flat
 
 _TONES = {"within": "good", "above": "bad", "undecided": "", "no baseline": ""}

@@ -8,14 +8,14 @@ from dash import html
 from dash.development.base_component import Component
 
 from ranker import wording
-from serving.dashboard import parts
-from serving.dashboard.context import Content, Context, Panel
 from serving.dashboard.figures.bump import bump_chart
+from serving.dashboard.layout import parts
+from serving.dashboard.layout.context import Content, Context, Panel
+from serving.dashboard.layout.zone import iso_of, zone_name
 from serving.dashboard.queries.kept import kept_requests
+from serving.dashboard.queries.rankings import Placed, SideBySide, side_by_side, swaps
 from serving.dashboard.queries.replay import context_text, replay
-from serving.dashboard.rankings import Placed, SideBySide, side_by_side, swaps
-from serving.dashboard.zone import iso_of, zone_name
-from serving.monitor.exemplars import RequestExemplar
+from serving.monitor.measurement.exemplars import RequestExemplar
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 

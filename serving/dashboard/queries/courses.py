@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranker.divergence import measure_interval
-from serving.monitor.record import PROBE
+from serving.monitor.measurement.record import PROBE
 from serving.monitor.store import Store, packing
 from serving.monitor.store.cells import Row, read_cells, resolution_for
 from serving.monitor.store.results import Line, LinePoint

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from ranker.divergence import Interval
 from ranker.divergence.intervals import wilson
-from serving.monitor.exemplars import RequestExemplar
+from serving.monitor.measurement.exemplars import RequestExemplar
 
 _Seen = dict[str, dict[str, list[tuple[bool, float]]]]
 """Name -> request -> (differs, moved), one a set of versions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.monitor.exemplars import UNIFORM, RequestExemplar, read_exemplars
+from serving.monitor.measurement.exemplars import UNIFORM, RequestExemplar, read_exemplars
 
 _MOST = 400
 

@@ -16,8 +16,8 @@ import numpy as np
 from ranker.errors import UserError
 from ranker.text import text
 from serving.deployment import Deployment
-from serving.monitor.exemplars import RequestExemplar
-from serving.monitor.requests import ProbeSet, load_probe
+from serving.monitor.measurement.exemplars import RequestExemplar
+from serving.monitor.requests.probe import ProbeSet, load_probe
 from serving.targets.target import parse_target
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ranker.divergence import Statistic
 from serving.monitor.alerts.rules import Rule
-from serving.monitor.record import LIVE
+from serving.monitor.measurement.record import LIVE
 from serving.monitor.store import Store, query
 from serving.monitor.store.cells import (
     floor_rows,

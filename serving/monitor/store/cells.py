@@ -14,8 +14,8 @@ from sqlalchemy.orm import aliased
 from ranker.divergence import Statistic
 from ranker.divergence.statistics import COLUMNS
 from ranker.errors import UserError
-from serving.monitor.record import ALL_REPLICAS, FLOOR_OF, PROBE
-from serving.monitor.requests import Array
+from serving.monitor.measurement.record import ALL_REPLICAS, FLOOR_OF, PROBE
+from serving.monitor.requests.probe import Array
 from serving.monitor.store import packing
 from serving.monitor.store.rollup import Retention, elapsed_since
 from serving.monitor.store.schema import (

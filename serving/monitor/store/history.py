@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, func, or_, select
 
 from ranker.divergence import Statistic
-from serving.monitor.record import ALL_REPLICAS, DROPPED, EACH_REPLICA, PROBE
+from serving.monitor.measurement.record import ALL_REPLICAS, DROPPED, EACH_REPLICA, PROBE
 from serving.monitor.store.cells import (
     MOST_POINTS,
     fleet_members,

@@ -14,7 +14,7 @@ import numpy as np
 from ranker.divergence import Histogram, Statistic
 from ranker.divergence.histogram import BUCKETS
 from ranker.divergence.statistics import COLUMNS
-from serving.monitor.requests import Array
+from serving.monitor.requests.probe import Array
 
 _LEVEL = 1  # deflate: higher levels find no more repeats of eight bytes, and take longer
 

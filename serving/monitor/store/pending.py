@@ -9,7 +9,7 @@ from dataclasses import replace
 from sqlalchemy.exc import SQLAlchemyError
 
 from ranker.errors import UserError
-from serving.monitor.record import ALL_REPLICAS, DROPPED, RoundRecord
+from serving.monitor.measurement.record import ALL_REPLICAS, DROPPED, RoundRecord
 from serving.monitor.store.database import Store
 from serving.monitor.store.write import write_round
 

@@ -13,7 +13,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import aliased
 
 from ranker.divergence import Statistic, difference, measure_interval, odd_ones
-from serving.monitor.record import PROBE
+from serving.monitor.measurement.record import PROBE
 from serving.monitor.store import packing
 from serving.monitor.store.cells import (
     Row,

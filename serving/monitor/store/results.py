@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ranker.divergence import Interval, OddOne
-from serving.monitor.requests import Array
+from serving.monitor.requests.probe import Array
 
 UNKNOWN_LIMIT = 300.0
 """Seconds after which a round is old whose monitor did not say when the next one comes."""

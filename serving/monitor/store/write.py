@@ -12,8 +12,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ranker.config import fingerprint
 from ranker.errors import UserError
-from serving.monitor.record import ALL_REPLICAS, EACH_REPLICA, Mark, RoundRecord, SeriesKey, Subject
-from serving.monitor.requests import Array
+from serving.monitor.measurement.record import (
+    ALL_REPLICAS,
+    EACH_REPLICA,
+    Mark,
+    RoundRecord,
+    SeriesKey,
+    Subject,
+)
+from serving.monitor.requests.probe import Array
 from serving.monitor.store import packing
 from serving.monitor.store.database import Store
 from serving.monitor.store.rollup import reopen

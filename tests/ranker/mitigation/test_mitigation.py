@@ -14,8 +14,8 @@ from ranker.mitigation import cost, learn, predict, serving
 from ranker.mitigation.objectives import anti_distillation, codistillation
 from ranker.mitigation.recipes import components
 from ranker.seeds import Seeds, derive
-from ranker.training.examples import read
-from ranker.training.objective import cross_entropy
+from ranker.training.rows.examples import read
+from ranker.training.step.objective import cross_entropy
 from tests.ranker.conftest import tiny_tree
 
 RECIPES = {

@@ -15,7 +15,7 @@ from ranker.cli import app
 from ranker.errors import UserError
 from ranker.scored.probe import probe_table, request_hash
 from ranker.tfrecord import Writer
-from serving.monitor.requests import load_probe
+from serving.monitor.requests.probe import load_probe
 from serving.wire import PredictionLog, to_tensor
 
 ROWS = 400

@@ -10,7 +10,7 @@ from ranker.backend import tf
 from ranker.divergence.quality import auc_components
 from ranker.study.data import StudyData
 from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
-from ranker.training.examples import Examples
+from ranker.training.rows.examples import Examples
 
 
 def simulated(noise, requests=80, candidates=12, replicas=4, seed=0):

@@ -11,10 +11,10 @@ from ranker.errors import UserError
 from ranker.inputs import plan
 from ranker.layout import shard_paths
 from ranker.seeds import derive
-from ranker.training import feed
-from ranker.training.examples import Examples, blocks, read
-from ranker.training.order import windowed_order
-from ranker.training.program import Program
+from ranker.training.rows import feed
+from ranker.training.rows.examples import Examples, blocks, read
+from ranker.training.rows.order import windowed_order
+from ranker.training.step.program import Program
 from ranker.training.trainer import train
 
 
@@ -86,7 +86,7 @@ def test_training_from_segments_gives_the_same_bytes(
     paths = shard_paths(prepared, "train")
     memory = read(paths, tiny_inputs, weighted=False)
     stream = feed.Stream(lambda: blocks(paths, tiny_inputs, False), len(memory.label), 130)
-    monkeypatch.setattr("ranker.training.order.EPOCH_BLOCK", 50)
+    monkeypatch.setattr("ranker.training.rows.order.EPOCH_BLOCK", 50)
     training = Training(batch_size=32, shuffle_window=64, epochs=2, reshuffle=True, checkpoint_minutes=1e-9)
     seeds = [derive(5, replica, ["shuffle"]) for replica in range(2)]
     architecture = design(tiny_inputs, tiny.model)

@@ -15,11 +15,11 @@ from ranker.inputs import plan
 from ranker.mitigation import learn
 from ranker.seeds import derive
 from ranker.training import replica as replicas
-from ranker.training.examples import read
-from ranker.training.finite import Health, NotFiniteError
 from ranker.training.replica import train_replica, train_replicas
+from ranker.training.rows.examples import read
 from ranker.training.specs import replica_specs
-from ranker.training.stacking import Member, stack
+from ranker.training.step.finite import Health, NotFiniteError
+from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import train
 from tests.ranker.conftest import tiny_tree
 

@@ -11,8 +11,8 @@ from ranker.config import Training, build
 from ranker.errors import UserError
 from ranker.inputs import plan
 from ranker.training import pilot
-from ranker.training.examples import Examples
 from ranker.training.replica import train_replicas, with_decided_epochs
+from ranker.training.rows.examples import Examples
 from ranker.training.specs import content_key, pilot_arm, pilot_key, read_manifest, replica_specs
 from tests.ranker.conftest import ROWS, tiny_tree
 
@@ -86,7 +86,7 @@ def test_a_killed_pilot_resumes_to_the_same_decision(run, tmp_path, monkeypatch)
 
 
 def pilot_feed(arm, run, inputs):
-    from ranker.training.feed import of_shards
+    from ranker.training.rows.feed import of_shards
 
     return of_shards(layout.shard_paths(run, "train"), inputs, False, ROWS, arm.training)
 

@@ -10,14 +10,14 @@ from ranker.inputs import plan
 from ranker.layout import shard_paths
 from ranker.model import RankingModel
 from ranker.seeds import derive
-from ranker.training.batches import batches
-from ranker.training.examples import read
-from ranker.training.feed import Part
 from ranker.training.predict import predict
-from ranker.training.program import Program
-from ranker.training.schedule import schedule
-from ranker.training.stack import Stack
-from ranker.training.stacking import Member, stack
+from ranker.training.rows.batches import batches
+from ranker.training.rows.examples import read
+from ranker.training.rows.feed import Part
+from ranker.training.step.program import Program
+from ranker.training.step.schedule import schedule
+from ranker.training.step.stack import Stack
+from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import train
 from tests.ranker.conftest import ROWS
 
@@ -240,7 +240,7 @@ def test_weights_weigh(inputs, examples):
     start = architecture.initialise(seeds(0))
 
     def step(positions, weights):
-        from ranker.training.examples import Examples
+        from ranker.training.rows.examples import Examples
 
         rows = np.array(positions)
         part = Examples(

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ranker.divergence import Settings
-from serving.monitor.collect import Answers, Collected
-from serving.monitor.exemplars import Exemplars, Names, random_key
-from serving.monitor.measure import MeasuredRound, Served, measure
-from serving.monitor.record import LIVE, PROBE
-from serving.monitor.requests import ProbeSet, probe_set
-from serving.monitor.slices import slices
+from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.measurement.exemplars import Exemplars, Names, random_key
+from serving.monitor.measurement.measure import MeasuredRound, Served, measure
+from serving.monitor.measurement.record import LIVE, PROBE
+from serving.monitor.measurement.slices import slices
+from serving.monitor.requests.probe import ProbeSet, probe_set
 from serving.monitor.store import Store, open_store
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.store.write import write_round

@@ -17,22 +17,22 @@ from plotly.utils import PlotlyJSONEncoder
 
 from ranker.divergence import Interval
 from serving.dashboard import DashboardSettings
-from serving.dashboard.address import Address, parse
-from serving.dashboard.clustering import clustered
-from serving.dashboard.context import Context, Panel
-from serving.dashboard.export import panel_csv
+from serving.dashboard.figures.clustering import clustered
 from serving.dashboard.figures.picture import picture_of
 from serving.dashboard.figures.style import DARK, LIGHT
-from serving.dashboard.frame import rendered
-from serving.dashboard.live import Shown, changes
+from serving.dashboard.layout.address import Address, parse
+from serving.dashboard.layout.context import Context, Panel
+from serving.dashboard.layout.export import panel_csv
+from serving.dashboard.layout.frame import rendered
+from serving.dashboard.layout.live import Shown, changes
+from serving.dashboard.layout.zone import seconds_of, shown_in
 from serving.dashboard.pages import PAGES
 from serving.dashboard.queries.pairs import pair_measures
 from serving.dashboard.queries.refreshes import held, refreshes
 from serving.dashboard.queries.replay import replay
 from serving.dashboard.queries.report import read_report
-from serving.dashboard.zone import seconds_of, shown_in
 from serving.deployment import Deployment, Replica
-from serving.monitor.exemplars import RequestExemplar
+from serving.monitor.measurement.exemplars import RequestExemplar
 from serving.monitor.store import Store, open_store, query
 from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE, Simulation, simulate
 

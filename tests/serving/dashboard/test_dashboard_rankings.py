@@ -12,8 +12,8 @@ from serving.dashboard.figures.bump import bump_chart
 from serving.dashboard.figures.style import LIGHT
 from serving.dashboard.queries.items import swapped_contexts, swapped_items
 from serving.dashboard.queries.kept import most_apart
-from serving.dashboard.rankings import SideBySide, side_by_side, swaps
-from serving.monitor.exemplars import RequestExemplar
+from serving.dashboard.queries.rankings import SideBySide, side_by_side, swaps
+from serving.monitor.measurement.exemplars import RequestExemplar
 
 SCORES = st.integers(2, 9).flatmap(
     lambda size: st.lists(

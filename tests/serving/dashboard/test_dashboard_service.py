@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from ranker.errors import UserError
 from serving.dashboard import DashboardSettings, create_app, run
-from serving.dashboard.app import MOST_BYTES
+from serving.dashboard.web.app import MOST_BYTES
 from serving.monitor.store import open_store
 from serving.monitor.store.schema import AlertTable
 from tests.serving.dashboard.live_dashboard import listening

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.dashboard.address import Address, parse
 from serving.dashboard.figures.course import unbroken
+from serving.dashboard.layout.address import Address, parse
+from serving.dashboard.layout.zone import seconds_of, shown_in, text_of, zone_name
 from serving.dashboard.queries.courses import courses
 from serving.dashboard.queries.refreshes import refreshes
-from serving.dashboard.zone import seconds_of, shown_in, text_of, zone_name
 from serving.monitor.store import Store, open_store, query
 from serving.monitor.store.results import Line, LinePoint
 from serving.monitor.store.rollup import roll_up

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ranker.divergence import Interval
-from serving.dashboard.fleet import clusters, fleet_list
+from serving.dashboard.figures.fleet import clusters, fleet_list
 from serving.monitor.store.results import ReplicaEstimate
 
 

@@ -34,8 +34,8 @@ def test_what_the_gateway_mirrors_is_measured(fake_replica, gateway, tmp_path):
     from ranker.address import HostPort
     from ranker.config.deployment import Monitor as Settings
     from serving.deployment import Deployment, Replica
-    from serving.monitor.mirror import MirrorListener
-    from serving.monitor.reservoir import Reservoir
+    from serving.monitor.requests.mirror import MirrorListener
+    from serving.monitor.requests.reservoir import Reservoir
     from serving.monitor.run import DeploymentMonitor
     from serving.monitor.store import open_store, query
     from tests.serving.monitor.conftest import small_probe

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from serving import wire
-from serving.monitor.collect import Answers, Collected
-from serving.monitor.requests import ProbeSet, probe_set
+from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.requests.probe import ProbeSet, probe_set
 from serving.monitor.store import Store, open_store
 
 START = 1_700_000_000 - 1_700_000_000 % 86_400

@@ -15,7 +15,7 @@ from serving.monitor.alerts.machine import FIRING, step
 from serving.monitor.alerts.replay import replay
 from serving.monitor.alerts.rules import Rules, load_rules
 from serving.monitor.alerts.situation import Situation
-from serving.monitor.measure import measure
+from serving.monitor.measurement.measure import measure
 from serving.monitor.store.write import write_round
 
 RULES = load_rules()

@@ -19,7 +19,7 @@ from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.keep import deliveries
 from serving.monitor.alerts.machine import FIRING, PENDING, RESOLVED, step
 from serving.monitor.alerts.rules import Rules, load_rules
-from serving.monitor.measure import measure
+from serving.monitor.measurement.measure import measure
 from serving.monitor.store import query
 from serving.monitor.store.results import EventRow
 from serving.monitor.store.write import write_round

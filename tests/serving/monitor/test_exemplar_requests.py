@@ -7,7 +7,7 @@ import pytest
 
 from ranker import storage
 from ranker.divergence import RequestBatch, measure_requests
-from serving.monitor.exemplars import Exemplars, Names, read_exemplars
+from serving.monitor.measurement.exemplars import Exemplars, Names, read_exemplars
 from tests.object_store import keys
 
 HOUR, DAY = 3600, 86_400

@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from ranker.divergence import Settings
 from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.rules import load_rules
-from serving.monitor.measure import measure
-from serving.monitor.slices import slices
-from serving.monitor.status import read_status
+from serving.monitor.judgement.status import read_status
+from serving.monitor.measurement.measure import measure
+from serving.monitor.measurement.slices import slices
 from serving.monitor.store import query
 from serving.monitor.store.rollup import Retention, roll_up
 from serving.monitor.store.schema import Cell, Count, Round, SubjectTable

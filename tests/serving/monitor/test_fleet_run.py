@@ -12,9 +12,9 @@ import pytest
 from ranker.config.deployment import Monitor as Settings
 from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.rules import load_rules
-from serving.monitor.exemplars import Exemplars, read_exemplars
+from serving.monitor.judgement.status import read_status
+from serving.monitor.measurement.exemplars import Exemplars, read_exemplars
 from serving.monitor.run import run
-from serving.monitor.status import read_status
 from serving.monitor.store import open_store, query
 from serving.watch import sentence
 

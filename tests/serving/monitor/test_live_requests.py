@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from serving import wire
-from serving.monitor.live import MAX_ELEMENTS, live_requests, live_slices
-from serving.monitor.requests import probe_set
-from serving.monitor.reservoir import MirroredCall
-from serving.monitor.slices import cuts
+from serving.monitor.measurement.slices import cuts
+from serving.monitor.requests.live import MAX_ELEMENTS, live_requests, live_slices
+from serving.monitor.requests.probe import probe_set
+from serving.monitor.requests.reservoir import MirroredCall
 
 PROBE = probe_set(
     np.repeat(["p0", "p1", "p2"], 2),

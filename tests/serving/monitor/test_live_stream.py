@@ -19,11 +19,11 @@ from ranker.config.deployment import Monitor as Settings
 from ranker.divergence import compare
 from serving import wire
 from serving.deployment import Deployment, Replica
-from serving.monitor.exemplars import Exemplars, read_exemplars
-from serving.monitor.measure import request_batch
+from serving.monitor.measurement.exemplars import Exemplars, read_exemplars
+from serving.monitor.measurement.measure import request_batch
+from serving.monitor.measurement.record import LIVE
 from serving.monitor.prometheus import render
-from serving.monitor.record import LIVE
-from serving.monitor.reservoir import MirroredCall, Reservoir
+from serving.monitor.requests.reservoir import MirroredCall, Reservoir
 from serving.monitor.run import DeploymentMonitor, run
 from serving.monitor.store import query
 from serving.watch import sentence

@@ -13,9 +13,9 @@ import pytest
 from ranker.address import HostPort
 from ranker.errors import UserError
 from serving import wire
-from serving.monitor import mirror
-from serving.monitor.mirror import MAX_MESSAGE, MirrorListener
-from serving.monitor.reservoir import Reservoir
+from serving.monitor.requests.mirror import MAX_MESSAGE, MirrorListener
+from serving.monitor.requests.probe import mirror
+from serving.monitor.requests.reservoir import Reservoir
 
 PATIENCE = 60.0  # generous: the machine may be busy
 

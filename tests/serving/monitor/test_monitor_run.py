@@ -22,7 +22,7 @@ from ranker.errors import UserError
 from serving import wire
 from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.rules import load_rules
-from serving.monitor.exemplars import Exemplars, read_exemplars
+from serving.monitor.measurement.exemplars import Exemplars, read_exemplars
 from serving.monitor.run import run
 from serving.monitor.store import open_store, query
 from serving.watch import sentence

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ranker.cli import app
 from serving import wire
-from serving.monitor.exemplars import read_exemplars
+from serving.monitor.measurement.exemplars import read_exemplars
 
 SCORES = {"a": [-3.0, 0.5, 2.0, 30.0], "b": [-2.5, 2.5, 0.5, 31.0]}
 

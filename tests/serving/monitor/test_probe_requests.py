@@ -11,8 +11,8 @@ import pytest
 
 from ranker import storage
 from ranker.errors import UserError
-from serving.monitor.requests import load_probe, probe_set
-from serving.monitor.slices import slices
+from serving.monitor.measurement.slices import slices
+from serving.monitor.requests.probe import load_probe, probe_set
 
 
 def write(path, **changes):

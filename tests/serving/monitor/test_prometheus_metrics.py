@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ranker.divergence import Settings
 from ranker.errors import UserError
-from serving.monitor.measure import measure
+from serving.monitor.measurement.measure import measure
 from serving.monitor.prometheus import render, serve_metrics
 from serving.monitor.store.write import write_round
 

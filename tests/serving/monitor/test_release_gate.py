@@ -15,7 +15,7 @@ from ranker.errors import UserError
 from ranker.json_text import json_text
 from serving import wire
 from serving.dashboard.queries.refreshes import gate_answers
-from serving.monitor.gate import Options, gate, save_result
+from serving.monitor.judgement.gate import Options, gate, save_result
 from tests.serving.conftest import fake_score
 from tests.serving.monitor.conftest import small_probe
 from tests.serving.monitor.test_collect_faults import described

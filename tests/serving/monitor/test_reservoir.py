@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from scipy import stats
 
-from serving.monitor.reservoir import MirroredCall, Reservoir
+from serving.monitor.requests.reservoir import MirroredCall, Reservoir
 
 # A correct sampler fails a test at this level once in a million seeds, and the seeds are fixed.
 ALPHA = 1e-6

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ranker.divergence import Settings, definition, inversion_probability
-from serving.monitor.measure import measure
-from serving.monitor.slices import slices
+from serving.monitor.measurement.measure import measure
+from serving.monitor.measurement.slices import slices
 from serving.monitor.store import query
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.store.write import write_round

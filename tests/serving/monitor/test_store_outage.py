@@ -16,10 +16,10 @@ from ranker.errors import UserError
 from serving.deployment import Deployment, Replica
 from serving.monitor import run as monitor_run
 from serving.monitor.alerts.rules import load_rules
-from serving.monitor.measure import measure
+from serving.monitor.measurement.measure import measure
+from serving.monitor.measurement.record import LIVE
 from serving.monitor.prometheus import StoreCollector
-from serving.monitor.record import LIVE
-from serving.monitor.reservoir import MirroredCall, Reservoir
+from serving.monitor.requests.reservoir import MirroredCall, Reservoir
 from serving.monitor.run import DeploymentMonitor, run
 from serving.monitor.store import database, open_store, query
 from serving.monitor.store.pending import PendingRounds

@@ -10,9 +10,9 @@ from sqlalchemy import func, inspect, select, text
 
 from ranker.divergence import Settings, Statistic, measure_interval
 from ranker.errors import UserError
-from serving.monitor.measure import measure
-from serving.monitor.record import Mark, RoundRecord, SeriesKey, Subject
-from serving.monitor.slices import slices
+from serving.monitor.measurement.measure import measure
+from serving.monitor.measurement.record import Mark, RoundRecord, SeriesKey, Subject
+from serving.monitor.measurement.slices import slices
 from serving.monitor.store import open_store, packing, query
 from serving.monitor.store.cells import load_window, read_cells, window_parts
 from serving.monitor.store.rollup import Retention, roll_up

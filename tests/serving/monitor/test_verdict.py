@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from ranker.divergence import Interval
+from serving.monitor.judgement.verdict import STATES, TWO_REPLICAS, Facts, OddReplica, judge
 from serving.monitor.store.results import AlertRow, EventRow, Freshness, MeasureEstimate, PairEstimate
-from serving.monitor.verdict import STATES, TWO_REPLICAS, Facts, OddReplica, judge
 
 NOW = 1_750_000_000
 BUDGET = {"top1_swap": 0.03, "consensus_regret": 0.005}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.server.batching import BatchedModel, BatchingOptions, merge, options_from_proto
 from serving.server.metrics import Metrics
-from serving.server.signatures import ServedSignature, SignatureTensor
+from serving.server.requests.batching import BatchedModel, BatchingOptions, merge, options_from_proto
+from serving.server.requests.signatures import ServedSignature, SignatureTensor
 from serving.status import StatusError
 from serving.wire import BatchingParameters
 from tests.processes import PATIENCE, wait_until

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.server.json_requests import parse_object
+from serving.server.transports.json_requests import parse_object
 from serving.status import StatusError
 
 values = st.recursive(

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from serving.server.loader import BundleLoader
-from serving.server.version_policy import State
+from serving.server.models.loader import BundleLoader
+from serving.server.models.version_policy import State
 from serving.status import StatusError
 from tests.processes import wait_until
 from tests.serving.server.saved_models import install

@@ -5,7 +5,7 @@ import tempfile
 import pytest
 
 from ranker import storage
-from serving.server.version_policy import State
+from serving.server.models.version_policy import State
 from tests.processes import wait_until
 from tests.serving.server.server_client import served, states
 

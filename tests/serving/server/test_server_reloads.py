@@ -7,7 +7,7 @@ from threading import Event, Timer
 import grpc
 import pytest
 
-from serving.server.version_policy import State
+from serving.server.models.version_policy import State
 from tests.processes import wait_until
 from tests.serving.server.saved_models import save_tf1
 from tests.serving.server.server_client import Code, config_text, failure, reload_request, served, states

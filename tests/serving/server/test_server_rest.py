@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.server.json_responses import float32_values
+from serving.server.transports.json_responses import float32_values
 from tests.processes import wait_until
 
 PREDICT = "/v1/models/half_plus_two:predict"

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from tensorflow_serving.apis import prediction_log_pb2, prediction_service_pb2_grpc
 
 from ranker.backend import tf
-from serving.server.request_log import is_sampled
+from serving.server.requests.request_log import is_sampled
 from serving.status import StatusError
 from tests.serving.server.server_client import (
     TWO,

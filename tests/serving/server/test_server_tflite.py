@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 
 from ranker.backend import tf
-from serving.server.tflite import TfLiteModel
+from serving.server.models.tflite import TfLiteModel
 from serving.status import Code, StatusError
 from tests.serving.server.server_client import failure
 

@@ -10,8 +10,8 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server.endpoints import CallContext
-from serving.server.grpc_server import GrpcServer
+from serving.server.requests.endpoints import CallContext
+from serving.server.transports.grpc_server import GrpcServer
 from serving.status import Code as Status
 from serving.status import StatusError
 from tests.processes import wait_until

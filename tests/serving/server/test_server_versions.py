@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.server.version_policy import (
+from serving.server.models.version_policy import (
     State,
     VersionPolicy,
     VersionView,

@@ -1,0 +1,1 @@
+"""Training rows: read, ordered, packed into batches."""

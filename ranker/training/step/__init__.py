@@ -1,0 +1,1 @@
+"""One compiled step of a stack of towers: forward, loss, gradients, optimizer, averages."""

@@ -1,0 +1,1 @@
+"""The process, its HTTP answers and who may see them."""

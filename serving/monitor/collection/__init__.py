@@ -1,0 +1,1 @@
+"""Asks the replicas and keeps what they answer."""

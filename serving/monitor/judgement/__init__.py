@@ -1,0 +1,1 @@
+"""From stored rounds to a decision: the verdict, the status, the gate."""

@@ -1,0 +1,1 @@
+"""From answers to sums: pairs, floor, refreshes, slices, example requests."""

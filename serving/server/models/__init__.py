@@ -1,0 +1,1 @@
+"""Versions of models: found, loaded, warmed up, held by requests, unloaded."""
