@@ -1,6 +1,6 @@
 """Rows on their way to the trainer: all in memory, or a segment at a time, read ahead by a thread.
 
-A windowed shuffle (see `ranker.training.rows.order`) needs for the places [start, stop) of an epoch only rows within a window
+A windowed shuffle (see `ranker.training.rows.order`) needs for the places [start, stop) of an epoch only rows in a window
 of them, and of the blocks in which an epoch permutes its base order. So rows larger than memory are trained on in segments,
 each with a window's rows carried over from the one before, and a training from segments sees the same rows in the same
 batches as one from memory: the same bytes.
