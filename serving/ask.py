@@ -37,7 +37,7 @@ def ask(
         item: the feature that identifies a candidate; None: the model is asked (of TF Serving's gRPC), else `item_id`.
         signature: the signature that scores rows; None: the model's `rank`, or `serving_default`.
         output: its output with the scores; None: `score`, else the only one.
-        scale: what scores are, one of `serving.targets.scoring.SCALES`; None: probabilities.
+        scale: what scores are, one of `serving.targets.target.SCALES`; None: probabilities.
         k: how many of the best, None for all.
         deadline: seconds.
 

@@ -15,8 +15,7 @@ from ranker.config.validation import explain, read_yaml
 from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.text import text
-from serving.targets.scoring import check_scale
-from serving.targets.target import parse_target
+from serving.targets.target import check_scale, parse_target
 
 
 def _target_text(value: object) -> str:

@@ -9,16 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ranker.errors import UserError
 from ranker.scored.scale import ValueRange, logistic, order_codes
 from serving.client import Prediction, RankerClient, Tls
 from serving.targets.http import JsonClient, JsonConnection, OpenInferenceClient, TfServingRestClient
 from serving.targets.open_inference_grpc import GrpcDocumentConnection
-from serving.targets.target import Target, parse_target
-
-SCALES = ("probability", "logit", "order")
-"""What outputs are: probabilities, log-odds (made probabilities by the logistic function), or scores that only order.
-Beside these there is `range:LOW:HIGH`, values of a regression, which become shares of their range."""
+from serving.targets.target import Target, check_scale, parse_target
 
 
 class ScoringClient(Protocol):
@@ -70,12 +65,6 @@ class ModelCall:
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
-
-
-def check_scale(scale: str) -> None:
-    """Raises UserError unless it is one of `SCALES`, or `range:LOW:HIGH`."""
-    if ValueRange.parse(scale) is None and scale not in SCALES:
-        raise UserError(f"`scale` must be one of {', '.join(SCALES)} or range:LOW:HIGH. Received: {scale!r}")
 
 
 def connect(

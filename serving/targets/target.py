@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ranker.address import HostPort, parse_address
 from ranker.errors import UserError
+from ranker.scored.scale import ValueRange
 
 PROTOCOLS = {
     "grpc": "TF Serving, gRPC (also without a scheme)",
@@ -19,6 +20,10 @@ PROTOCOLS = {
     "json+https": "plain JSON over TLS",
 }
 """Schemes of an address and what a server there speaks."""
+
+SCALES = ("probability", "logit", "order")
+"""What outputs are: probabilities, log-odds (made probabilities by the logistic function), or scores that only order.
+Beside these there is `range:LOW:HIGH`, values of a regression, which become shares of their range."""
 
 _URL = re.compile(r"(?P<scheme>[a-z0-9+.-]+)://(?P<address>[^/?#]*)(?P<path>/[^?#\s]*)?(?P<query>\?[^#\s]*)?")
 
@@ -90,3 +95,9 @@ def parse_target(text: object) -> Target:
             f"a target {scheme}:// must have no {'path' if path else 'query'}. Received: {text!r}"
         )
     return Target(scheme, address, path, query)
+
+
+def check_scale(scale: str) -> None:
+    """Raises UserError unless it is one of `SCALES`, or `range:LOW:HIGH`."""
+    if ValueRange.parse(scale) is None and scale not in SCALES:
+        raise UserError(f"`scale` must be one of {', '.join(SCALES)} or range:LOW:HIGH. Received: {scale!r}")

@@ -77,8 +77,9 @@ def served(run):
         text=True,
         cwd=ROOT,
     )
-    lines = [server.stderr.readline() for _ in range(2)]
-    assert all("serving ranker at" in line for line in lines), lines
+    lines = [server.stderr.readline() for _ in range(4)]
+    assert all("from now on, no longer at" in line for line in lines[:2]), lines
+    assert all("serving ranker at" in line for line in lines[2:]), lines
     yield [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"]
     server.send_signal(signal.SIGTERM)
     code = server.wait(90)

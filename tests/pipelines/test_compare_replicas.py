@@ -14,7 +14,7 @@ from pipelines.compare import SCHEMA, CompareReplicas, DivideByRequest, compare_
 from pipelines.runner import RunnerOptions
 from ranker.divergence import RequestBatch, compare
 from ranker.errors import UserError
-from ranker.scored import ModelScores
+from ranker.scored.align import ModelScores
 
 MODELS = ("a", "b", "c")
 

@@ -246,7 +246,8 @@ def test_every_panel_shows_something_and_those_for_errors_do_after_one(system):
         for metric in set(re.findall(r"(?:ranker|envoy)_\w+|ranker:[\w:]+", rule["expr"])) - {
             "envoy_cluster_name"
         }:
-            assert system.values(metric), (rule.get("alert") or rule["record"], metric)
+            name = rule.get("alert") or rule["record"]
+            wait_until(lambda metric=metric: system.values(metric), reason=lambda: f"{name}: {metric}")  # noqa: B023
 
 
 def test_a_measure_stands_in_one_unit():

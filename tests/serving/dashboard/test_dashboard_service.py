@@ -148,7 +148,8 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
 def test_the_process_loads_no_tensorflow_and_ends_on_sigterm(quiet_store: Path) -> None:
     program = (
         "import sys, threading\n"
-        "from serving.dashboard import DashboardSettings, run, serve\n"
+        "from serving.dashboard import DashboardSettings, run\n"
+        "from serving.dashboard.web import serve\n"
         "listen = serve._listen\n"
         "def told(*where):\n"
         "    found = listen(*where)\n"

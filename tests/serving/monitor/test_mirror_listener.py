@@ -13,8 +13,8 @@ import pytest
 from ranker.address import HostPort
 from ranker.errors import UserError
 from serving import wire
+from serving.monitor.requests import mirror
 from serving.monitor.requests.mirror import MAX_MESSAGE, MirrorListener
-from serving.monitor.requests.probe import mirror
 from serving.monitor.requests.reservoir import Reservoir
 
 PATIENCE = 60.0  # generous: the machine may be busy
