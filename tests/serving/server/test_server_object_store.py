@@ -18,9 +18,13 @@ def put_version(models, bucket):
 
     def put(number, whole=True):
         target = storage.location(f"{BASE}/{number}")
-        storage.add_tree(models / "half_plus_two" / "00000001", target, "saved_model.pb")
-        if not whole:
-            (target / "saved_model.pb").unlink()
+        model = models / "half_plus_two" / "00000001"
+        if whole:
+            storage.add_tree(model, target, "saved_model.pb")
+            return
+        for name in storage.local_files(model):
+            if name != "saved_model.pb":  # never there, not even for a moment: the server polls
+                storage.put(model / name, target / name)
 
     return put
 
