@@ -9,6 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -166,7 +167,9 @@ def main(directory: Path) -> None:
         scores[f"{name}/again"] = serve(model, data.eval)
         scores[f"{name}/other batches"] = serve(model, data.eval, batch=37)
         for kind in ("float32", "float16", "int8 weights", "int8"):
-            scores[f"{name}/TFLite {kind}"] = convert(architecture, weights, kind, data.train)(data.eval)
+            # Where the samples' ranges round a divisor to 0, the interpreter refuses to divide: no rung then.
+            with suppress(RuntimeError) if kind == "int8" else nullcontext():
+                scores[f"{name}/TFLite {kind}"] = convert(architecture, weights, kind, data.train)(data.eval)
         scores[f"{name}/retrained"] = scores_of(
             train_replica(recipe, architecture, data.train, seeds["first"])
         )

@@ -63,7 +63,7 @@ def measure(
         report: gets a line of progress now and then.
 
     Returns:
-        A row a rung and activation; of each kind of rung the largest relative prediction difference last.
+        A row a rung and activation, but for those that TensorFlow Lite cannot compute in whole numbers; of each kind of rung the largest relative prediction difference last.
 
     Raises:
         UserError: a process failed.
@@ -108,7 +108,7 @@ def measure(
             ]
             for worker in workers:
                 _finish(worker, "two workers")
-        return _rows(directory, data, list(platforms), workers=not quick)
+        return _rows(directory, data, list(platforms), not quick, report)
 
 
 def say(rows: list[dict[str, Any]]) -> str:
@@ -145,7 +145,9 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _rows(directory: Path, data: StudyData, platforms: list[str], workers: bool) -> list[dict[str, Any]]:
+def _rows(
+    directory: Path, data: StudyData, platforms: list[str], workers: bool, report: Report
+) -> list[dict[str, Any]]:
     def scores_of(name: str) -> dict[str, np.ndarray]:
         with np.load(directory / f"scores-{name}.npz") as saved:
             return dict(saved)
@@ -163,6 +165,9 @@ def _rows(directory: Path, data: StudyData, platforms: list[str], workers: bool)
     rows = []
     for kind, rung, scores, key in rungs:
         for member in (RELU, SMELU):
+            if f"{member.label}/{key}" not in scores:
+                report(f"rungs: left out: {rung}, {member.label}: TensorFlow Lite cannot compute it")
+                continue
             pair = np.stack([first[f"{member.label}/first"], scores[f"{member.label}/{key}"]])
             measured = MeasuredRecipe(data, np.ones(len(data.label), bool), pair)
             pd, swap = measured.interval("rpd_sym"), measured.interval("top1_swap")
