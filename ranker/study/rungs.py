@@ -63,7 +63,8 @@ def measure(
         report: gets a line of progress now and then.
 
     Returns:
-        A row a rung and activation, but for those that TensorFlow Lite cannot compute in whole numbers; of each kind of rung the largest relative prediction difference last.
+        A row a rung and activation, without those that TensorFlow Lite cannot compute in whole numbers; of each kind of
+        rung the largest relative prediction difference last.
 
     Raises:
         UserError: a process failed.
