@@ -31,6 +31,7 @@ from serving.monitor.requests.probe import ProbeSet, probe_set
 from serving.monitor.store import Store, open_store, packing, query
 from serving.monitor.store.rollup import roll_up
 from serving.monitor.store.schema import Cell, Count, RolledUp, Round, Series
+from serving.monitor.store.selection import Selection
 from serving.monitor.store.write import write_round
 
 RESULTS = Path(__file__).parent / "results"
@@ -157,25 +158,29 @@ def pages(store: Store, now: float, days: int) -> dict[str, Callable[[], object]
     pair: dict[str, Any] = {"kind": "pair", "a": "smelu-0", "b": "smelu-7"}
 
     def overview() -> None:
-        query.snapshot(store, now)
-        query.matrix(store, "top1_swap", now)
-        query.lines(store, "top1_swap", now - day, now + 60, points=300)
-        query.odd_one_out(store, now)
-        query.events(store, now - day, now)
+        query.snapshot(store, Selection(now))
+        query.matrix(store, Selection(now, measure="top1_swap"))
+        query.lines(store, Selection.between(now - day, now + 60, measure="top1_swap", points=300))
+        query.odd_one_out(store, Selection(now))
+        query.events(store, Selection.between(now - day, now))
         query.alerts(store, state="firing")
 
     return {
         "overview": overview,
-        "verdict": lambda: query.snapshot(store, now),
-        "matrix": lambda: query.matrix(store, "top1_swap", now),
-        "pair, a day": lambda: query.lines(store, "top1_swap", now - day, now + 60, **pair),
-        "pair, all days": lambda: query.lines(store, "top1_swap", now - month, now + 60, **pair),
-        "all pairs, a day": lambda: query.lines(
-            store, "rpd_sym", now - day, now + 60, kind="pair", points=200
+        "verdict": lambda: query.snapshot(store, Selection(now)),
+        "matrix": lambda: query.matrix(store, Selection(now, measure="top1_swap")),
+        "pair, a day": lambda: query.lines(
+            store, Selection.between(now - day, now + 60, measure="top1_swap", **pair)
         ),
-        "slices": lambda: query.slices(store, "top1_swap", now),
-        "ladder": lambda: query.ladder(store, "rpd_sym", now),
-        "error kinds, all days": lambda: query.error_kinds(store, now - month, now + 60),
+        "pair, all days": lambda: query.lines(
+            store, Selection.between(now - month, now + 60, measure="top1_swap", **pair)
+        ),
+        "all pairs, a day": lambda: query.lines(
+            store, Selection.between(now - day, now + 60, measure="rpd_sym", kind="pair", points=200)
+        ),
+        "slices": lambda: query.slices(store, Selection(now, measure="top1_swap")),
+        "ladder": lambda: query.ladder(store, Selection(now, measure="rpd_sym")),
+        "error kinds, all days": lambda: query.error_kinds(store, Selection.between(now - month, now + 60)),
         "metrics": lambda: query.totals(store),
     }
 

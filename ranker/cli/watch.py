@@ -276,12 +276,12 @@ def replay(
     from serving.monitor.alerts.replay import replay as look_back
     from serving.monitor.alerts.rules import load_rules
     from serving.monitor.store import open_store
-    from serving.monitor.store.query import freshness
+    from serving.monitor.store.query import Selection, freshness
     from serving.watch import monitor_settings, store_of
 
     opened = open_store(store_of(run_dir, store), create=False)
     try:
-        end = freshness(opened, time.time()).time
+        end = freshness(opened, Selection(time.time())).time
         if end is None:
             raise UserError("the store has no rounds yet; run `ranker monitor` first")
         limits = monitor_settings(run_dir, budget=budget).budget
@@ -317,6 +317,7 @@ def status(
     from serving.monitor.judgement.status import read_status, summary_of
     from serving.monitor.plain import plain
     from serving.monitor.store import open_store
+    from serving.monitor.store.selection import Selection
     from serving.watch import monitor_settings, store_of
 
     try:
@@ -328,7 +329,7 @@ def status(
         error.exit_code = 4
         raise
     try:
-        answer = read_status(opened, settings.budget, time.time(), k=settings.k, stream=stream)
+        answer = read_status(opened, settings.budget, Selection(time.time(), stream=stream), k=settings.k)
     finally:
         opened.close()
     if as_json:

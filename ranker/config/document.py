@@ -15,39 +15,115 @@ from ranker.config.experiment import Experiment
 from ranker.config.shapes import SHAPES
 from ranker.json_text import json_text
 
-SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("", Experiment),
-    ("data", data.Data),
-    ("data.events", data.Source),
-    ("data.events.explode", data.Explode),
-    ("data.tables.NAME", data.Table),
-    ("data.derive.NAME (flags)", data.Flags),
-    ("data.derive.NAME (extract)", data.Extract),
-    ("data.split (by: time)", data.TimeSplit),
-    ("data.split (by: hash)", data.HashSplit),
-    ("data.split (by: column)", data.ColumnSplit),
-    ("data.split (by: file)", data.FileSplit),
-    ("data.item", data.Item),
-    ("data.negatives", data.Negatives),
-    ("data.expectations.NAME", data.Expectation),
-    ("features.NAME (kind: categorical)", features.Categorical),
-    ("features.NAME (kind: numeric)", features.Numeric),
-    ("features.NAME (kind: time)", features.TimeFeature),
-    ("features.NAME (kind: sequence)", features.SequenceFeature),
-    ("model", model.Model),
-    ("model.activation", model.ActivationSpec),
-    ("training", training.Training),
-    ("training.optimizer", training.Optimizer),
-    ("mitigation (name: ensemble)", mitigation.Ensemble),
-    ("mitigation (name: self_ensemble)", mitigation.SelfEnsemble),
-    ("mitigation (name: codistillation)", mitigation.Codistillation),
-    ("mitigation (name: distillation)", mitigation.Distillation),
-    ("mitigation (name: anchor)", mitigation.Anchor),
-    ("replicas", training.Replicas),
-    ("serving", deployment.Serving),
-    ("monitor", deployment.Monitor),
+SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
+    (
+        "",
+        Experiment,
+        "A validated experiment. `arms` are recipes under comparison, as overrides; the first is deployed.",
+    ),
+    ("data", data.Data, "The log and how to read it."),
+    (
+        "data.events",
+        data.Source,
+        "Files of rows. Values stay text until a feature or the label asks for numbers.",
+    ),
+    (
+        "data.events.explode",
+        data.Explode,
+        "One row for each entry of a list: an impression list becomes a row a candidate.",
+    ),
+    ("data.tables.NAME", data.Table, "A side table joined to the events."),
+    ("data.derive.NAME (flags)", data.Flags, "A multi-valued column from columns of 0/1 or true/false."),
+    ("data.derive.NAME (extract)", data.Extract, "A column from part of another."),
+    ("data.split (by: time)", data.TimeSplit, "The last `eval` share of the rows by `data.timestamp`."),
+    (
+        "data.split (by: hash)",
+        data.HashSplit,
+        "A stable pseudo-random share: rows whose hash of the columns `of` falls below `eval`.",
+    ),
+    (
+        "data.split (by: column)",
+        data.ColumnSplit,
+        "The split is a column's value. Rows whose value is in neither list are rejected, and counted so.",
+    ),
+    (
+        "data.split (by: file)",
+        data.FileSplit,
+        "The split is the file a row stands in. Every file must match one of the two lists.",
+    ),
+    ("data.item", data.Item, "The column that identifies a candidate."),
+    (
+        "data.negatives",
+        data.Negatives,
+        "Rows with label 0 for a log of positives, made of the items of the training rows.",
+    ),
+    (
+        "data.expectations.NAME",
+        data.Expectation,
+        "What a feature's values must satisfy, or `prepare` refuses the log.",
+    ),
+    (
+        "features.NAME (kind: categorical)",
+        features.Categorical,
+        "A column of identities, embedded. Missing (empty) and unknown values have buckets of their own.",
+    ),
+    (
+        "features.NAME (kind: numeric)",
+        features.Numeric,
+        "A column of numbers. Missing is empty text, null or NaN, and has an indicator (or a bucket) of its own.",
+    ),
+    (
+        "features.NAME (kind: time)",
+        features.TimeFeature,
+        "A column of times, of which the hour of the day and the day of the week are embedded.",
+    ),
+    (
+        "features.NAME (kind: sequence)",
+        features.SequenceFeature,
+        "A column that lists values of another feature, oldest first, such as the last items a user looked at.",
+    ),
+    ("model", model.Model, "The ranking model."),
+    (
+        "model.activation",
+        model.ActivationSpec,
+        "An activation by name with its parameters, for example `{name: smelu, beta: 1.0}`.",
+    ),
+    ("training", training.Training, "One replica's training."),
+    ("training.optimizer", training.Optimizer, "An optimizer by name, with Keras' formulas."),
+    (
+        "mitigation (name: ensemble)",
+        mitigation.Ensemble,
+        "`components` models of different initialisation; the prediction is the mean of theirs.",
+    ),
+    (
+        "mitigation (name: self_ensemble)",
+        mitigation.SelfEnsemble,
+        "`components` towers over the same embeddings, decorrelated by a loss (anti-distillation, arXiv 2010.09923).",
+    ),
+    (
+        "mitigation (name: codistillation)",
+        mitigation.Codistillation,
+        "The arm's replicas learn together, each pulled to the mean of the others (arXiv 1804.03235).",
+    ),
+    (
+        "mitigation (name: distillation)",
+        mitigation.Distillation,
+        "A student of an ensemble of `components` teachers, which each replica trains for itself.",
+    ),
+    (
+        "mitigation (name: anchor)",
+        mitigation.Anchor,
+        "Predictions are pulled to those of one frozen earlier replica, the same for all replicas.",
+    ),
+    ("replicas", training.Replicas, "How many copies, from which seed, and what differs between them."),
+    ("serving", deployment.Serving, "Replica i of the deployed arm serves gRPC on `base_port + i`."),
+    (
+        "monitor",
+        deployment.Monitor,
+        "One round every `interval`: `requests` probe requests to every replica, measured to depth `k`.",
+    ),
 )
-"""Where a section stands in the file, and its model."""
+"""Where a section stands in the file, its model, and what it describes."""
 
 _ROLE = "`context` if a request has one value, `item` if each candidate has its own."
 _TRAINING_ONLY = (
@@ -257,8 +333,8 @@ def page() -> str:
         "",
         "This page is written by `python -m ranker.config.document`.",
     ]
-    for place, section in SECTIONS:
-        lines += ["", f"## `{place}`" if place else "## The file", "", _first_paragraph(section), ""]
+    for place, section, description in SECTIONS:
+        lines += ["", f"## `{place}`" if place else "## The file", "", description, ""]
         lines += ["| key | type | default | meaning | example |", "|---|---|---|---|---|"]
         for name, field in section.model_fields.items():
             meaning, example = meaning_of(section, name, field)
@@ -280,10 +356,6 @@ def meaning_of(section: type[BaseModel], name: str, field: FieldInfo) -> tuple[s
         return " ".join(field.description.split()), field.examples[0]
     owner = next(base for base in section.__mro__ if name in getattr(base, "__annotations__", {}))
     return MEANINGS[f"{owner.__name__}.{name}"]
-
-
-def _first_paragraph(section: type[BaseModel]) -> str:
-    return " ".join((section.__doc__ or "").split("\n\n")[0].split())
 
 
 def _type(field: FieldInfo) -> str:

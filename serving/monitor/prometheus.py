@@ -23,6 +23,7 @@ from serving.monitor.judgement.verdict import STATES, answered_shares
 from serving.monitor.measurement.record import ALL_REPLICAS, DROPPED, LIVE, MIRRORED, PROBE
 from serving.monitor.store import Store, query
 from serving.monitor.store.pending import PendingRounds
+from serving.monitor.store.selection import Selection
 
 _PLACES = {
     "pair": ("divergence", ["stream", "measure", "a", "b"]),
@@ -150,12 +151,12 @@ class StoreCollector(Collector):
             labels=["stream", "replica"],
         )
         for stream in (PROBE, LIVE):
-            moment = query.freshness(self.store, now, stream).time
+            moment = query.freshness(self.store, Selection(now, stream=stream)).time
             if moment is not None:
                 newest.add_metric([stream], moment)
-            for component in query.odd_one_out(self.store, now, stream=stream).components:
+            for component in query.odd_one_out(self.store, Selection(now, stream=stream)).components:
                 noise.add_metric([stream, component.replica], component.value.value)
-        status = read_status(self.store, self.budget, now, k=self.k)
+        status = read_status(self.store, self.budget, Selection(now), k=self.k)
         verdict = GaugeMetricFamily(
             "ranker_verdict",
             "1 for the state that the verdict on the probe is in, 0 for all others.",
@@ -185,7 +186,7 @@ class StoreCollector(Collector):
         served = GaugeMetricFamily(
             "ranker_replica_version", "The version a replica served last.", labels=["replica"]
         )
-        for replica in query.replicas(self.store, now):
+        for replica in query.replicas(self.store, Selection(now)):
             served.add_metric([replica.replica], replica.version)
         firing = GaugeMetricFamily(
             "ranker_alerts",

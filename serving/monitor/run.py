@@ -42,6 +42,7 @@ from serving.monitor.requests.reservoir import CallSample, Reservoir
 from serving.monitor.store import Store, open_store
 from serving.monitor.store.pending import PendingRounds
 from serving.monitor.store.rollup import roll_up
+from serving.monitor.store.selection import Selection
 from serving.targets.scoring import ModelCall, ScoringClient, connect
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,9 @@ class DeploymentMonitor:
             self._roll_up_and_alert(collected.started)
         verdict = None
         with _logged("there is no verdict", SQLAlchemyError):
-            verdict = read_status(self.store, self.settings.budget, time.time(), k=self.settings.k).verdict
+            verdict = read_status(
+                self.store, self.settings.budget, Selection(time.time()), k=self.settings.k
+            ).verdict
         return summarise(collected, measured, verdict, mirrored, live)
 
     def _collect(self, requests: ProbeSet) -> Collected:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from serving.dashboard.figures.style import Figure, Palette, axis_title, drawn, whiskers
-from serving.dashboard.queries.gaps import Gap
+from serving.monitor.store.gaps import Gap
 
 
 def gap_chart(gaps: Sequence[Gap], colors: Palette) -> Figure:

@@ -17,6 +17,7 @@ from serving.monitor.judgement.verdict import Verdict
 from serving.monitor.plain import Rows
 from serving.monitor.store import Store
 from serving.monitor.store.results import Snapshot
+from serving.monitor.store.selection import Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,26 @@ class Context:
         return read_status(
             self.store,
             settings.budget,
-            self.now,
+            self.present,
             k=settings.k,
-            stream=self.address.stream,
-            window=settings.monitor_window,
             enough=settings.enough,
+        )
+
+    @property
+    def present(self) -> Selection:
+        """What the verdict adds up: the newest rounds of the address's stream and measure."""
+        return Selection(
+            self.now,
+            window=self.settings.monitor_window,
+            stream=self.address.stream,
+            measure=self.address.measure,
+        )
+
+    @property
+    def charted(self) -> Selection:
+        """The range of the charts, of the address's stream and measure."""
+        return Selection.between(
+            self.start, self.end, stream=self.address.stream, measure=self.address.measure
         )
 
     @property

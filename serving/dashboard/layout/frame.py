@@ -117,7 +117,7 @@ def _controls(context: Context, page: Page) -> Component:
     address = context.address
     controls: list[Component] = []
     if "measure" in page.controls:
-        labels: Sequence[str] = query.measures(context.store, context.now, address.stream)
+        labels: Sequence[str] = query.measures(context.store, context.present)
         controls.append(
             parts.menu(
                 "Measure",

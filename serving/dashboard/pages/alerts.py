@@ -47,7 +47,7 @@ def _lead(context: Context, standing: Sequence[AlertRow]) -> tuple[str, bool]:
     if context.address.stream == "probe" and fresh.time is None:
         return "Alerts are not evaluated: no round has been measured yet.", True
     if any(alert.id is None for alert in standing):
-        newest = query.freshness(context.store, context.now).time
+        newest = query.freshness(context.store, context.present).time
         return (
             f"Alerts are not evaluated since {parts.clock(newest)} {zone_name()}: the monitor is silent. "
             f"As of then, with that silence itself: {counted}",

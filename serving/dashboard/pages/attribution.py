@@ -21,9 +21,7 @@ from serving.monitor.store.results import Rung
 def build(context: Context) -> Content:
     """Ladder, then probe and live."""
     label = context.address.measure
-    rungs = query.ladder(
-        context.store, label, context.now, stream=context.address.stream, window=context.address.seconds
-    )
+    rungs = query.ladder(context.store, context.present.to(window=context.address.seconds))
     return Content(
         [html.H1("Attribution")],
         [_ladder(context, label, rungs), _rungs(label, rungs), _streams(context, label)],
@@ -81,8 +79,7 @@ def _rungs(label: str, rungs: Sequence[Rung]) -> Panel:
 
 def _streams(context: Context, label: str) -> Panel:
     lines_by_stream = {
-        stream: query.lines(context.store, label, context.start, context.end, stream=stream)
-        for stream in ("probe", "live")
+        stream: query.lines(context.store, context.charted.to(stream=stream)) for stream in ("probe", "live")
     }
     title = "Probe and live side by side"
     note = "The probe's requests never change: if it moves, the models changed. If only live traffic moves, the traffic did."
@@ -93,7 +90,7 @@ def _streams(context: Context, label: str) -> Panel:
         lines,
         label,
         context.palette,
-        events=query.events(context.store, context.start, context.end),
+        events=query.events(context.store, context.charted),
         span=(context.start, context.end),
         revision=f"streams{label}{context.address.window}",
     )

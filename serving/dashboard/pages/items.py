@@ -22,9 +22,7 @@ _LISTED = 25
 
 def build(context: Context) -> Content:
     """Items and context values from kept requests, slices from the store."""
-    exemplars = uniform_sample(
-        context.settings.exemplar_directory, context.address.stream, context.start, context.end
-    )
+    exemplars = uniform_sample(context.settings.exemplar_directory, context.charted)
     k = context.settings.k
     summary = (
         f"From {total(exemplars):,} requests of the uniform sample; a line needs {SUPPORT} of them or more; "
@@ -72,13 +70,7 @@ def _listing(key: str, title: str, entries: Sequence[Swapped], columns: list[str
 
 def _slices(context: Context) -> Panel:
     label = context.address.measure
-    slices = query.slices(
-        context.store,
-        label,
-        context.now,
-        stream=context.address.stream,
-        window=context.settings.monitor_window,
-    )
+    slices = query.slices(context.store, context.present)
     title = f"{wording.title(label)} by slice, over all requests"
     if not slices:
         return Panel(

@@ -20,13 +20,13 @@ from serving.dashboard.layout import parts
 from serving.dashboard.layout.address import WINDOWS
 from serving.dashboard.layout.context import Content, Context, Panel
 from serving.dashboard.layout.zone import zone_name
-from serving.dashboard.queries.courses import courses, floor_course, joined
 from serving.monitor.judgement.verdict import KINDS, TOO_FEW, answered_shares
 from serving.monitor.measurement.record import PROBE
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import Line, LinePoint
 from serving.monitor.store.schema import DAY, HOUR
+from serving.monitor.store.selection import Selection
 
 
 def headlines(context: Context) -> tuple[str, ...]:
@@ -38,11 +38,11 @@ def build(context: Context) -> Content:
     """Verdict and tiles on top; matrix, course, odd one out, health of the measurement below."""
     address = context.address
     labels = tuple(dict.fromkeys((*headlines(context), address.measure)))
-    lines_by_label = courses(context.store, labels, context.start, context.end, stream=address.stream)
+    lines_by_label = query.courses(context.store, context.charted, labels)
     day = (
         lines_by_label
         if address.seconds == DAY
-        else courses(context.store, labels, context.end - DAY, context.end, stream=address.stream, points=150)
+        else query.courses(context.store, context.charted.to(window=DAY, points=150), labels)
     )
     return Content(
         head=[html.H1("Overview", className="hidden"), _verdict(context), _tiles(context, day)],
@@ -109,7 +109,7 @@ def _verdict(context: Context) -> Component:
 def _tiles(context: Context, day: Mapping[str, Sequence[Line]]) -> Component:
     return html.Section(
         [
-            _tile(context, label, _up_to_now(context, label, joined(day[label])))
+            _tile(context, label, _up_to_now(context, label, query.joined(day[label])))
             for label in headlines(context)
         ],
         className="tiles",
@@ -168,13 +168,7 @@ def _matrix(context: Context) -> Panel:
     label = context.address.measure
     if context.verdict.asked > MATRIX_UP_TO:
         return _ranked_list(context, label)
-    matrix = query.matrix(
-        context.store,
-        label,
-        context.now,
-        stream=context.address.stream,
-        window=context.settings.monitor_window,
-    )
+    matrix = query.matrix(context.store, context.present)
     rows = [flat(cell) for cell in matrix.cells]
     budget = context.settings.budget.get(label)
     return Panel(
@@ -188,13 +182,7 @@ def _matrix(context: Context) -> Panel:
 
 
 def _ranked_list(context: Context, label: str) -> Panel:
-    by_label = query.replica_means(
-        context.store,
-        (label, COMPONENT),
-        context.now,
-        stream=context.address.stream,
-        window=context.settings.monitor_window,
-    )
+    by_label = query.replica_means(context.store, context.present, (label, COMPONENT))
     shown = label if by_label.get(label) else COMPONENT
     title = (
         f"{wording.title(label)} of each replica against all others"
@@ -214,7 +202,7 @@ def _ranked_list(context: Context, label: str) -> Panel:
 
 def _course(context: Context, lines: Sequence[Line]) -> Panel:
     label, address = context.address.measure, context.address
-    events = query.events(context.store, context.start, context.end)
+    events = query.events(context.store, context.charted)
     shown = [("all pairs", lines)]
     if address.compare:
         shown.append((f"{address.compare} before", _before(context, label)))
@@ -222,7 +210,7 @@ def _course(context: Context, lines: Sequence[Line]) -> Panel:
         shown,
         label,
         context.palette,
-        floor=floor_course(context.store, label, context.start, context.end, stream=address.stream),
+        floor=query.floor_course(context.store, context.charted.to(points=60)),
         events=events,
         budget=context.settings.budget.get(label),
         span=(context.start, context.end),
@@ -238,9 +226,9 @@ def _course(context: Context, lines: Sequence[Line]) -> Panel:
 
 def _before(context: Context, label: str) -> list[Line]:
     """The range so long before, moved to where this one stands."""
-    address, shift = context.address, WINDOWS[context.address.compare]
-    start, end = context.start - shift, context.end - shift
-    lines = courses(context.store, (label,), start, end, stream=address.stream)[label]
+    shift = WINDOWS[context.address.compare]
+    before = context.charted.to(end=context.end - shift)
+    lines = query.courses(context.store, before, (label,))[label]
     return [
         replace(line, points=tuple(replace(point, time=point.time + shift) for point in line.points))
         for line in lines
@@ -405,7 +393,7 @@ def _rate(value: float | None) -> str:
 
 
 def _mirrored(context: Context) -> Component:
-    outcomes = query.mirrored(context.store, context.now - HOUR, context.now + 1)
+    outcomes = query.mirrored(context.store, Selection.between(context.now - HOUR, context.now + 1))
     if not outcomes.get("seen"):
         return html.Span("none", title="No monitor took mirrored calls", className="muted")
     lost = {kind: outcomes.get(kind, 0) for kind in ("dropped", "unreadable")}

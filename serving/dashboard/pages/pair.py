@@ -14,9 +14,7 @@ from serving.dashboard.figures.slices import slice_bars
 from serving.dashboard.layout import parts
 from serving.dashboard.layout.context import Content, Context, Panel
 from serving.dashboard.layout.zone import iso_of, zone_name
-from serving.dashboard.queries.gaps import gaps
 from serving.dashboard.queries.kept import kept_requests, most_apart
-from serving.dashboard.queries.pairs import pair_measures
 from serving.monitor.plain import flat
 from serving.monitor.store import query
 from serving.monitor.store.results import PairEstimate
@@ -27,13 +25,7 @@ _RARE = 0.002
 def build(context: Context) -> Content:
     """The pair of the address, else the one furthest apart."""
     address = context.address
-    matrix = query.matrix(
-        context.store,
-        address.measure,
-        context.now,
-        stream=address.stream,
-        window=context.settings.monitor_window,
-    )
+    matrix = query.matrix(context.store, context.present)
     if not matrix.cells:
         return Content([html.H1("Pair"), parts.message("Nothing has been compared yet.")])
     cell = next((pair for pair in matrix.cells if {pair.a, pair.b} == {address.a, address.b}), None)
@@ -91,21 +83,10 @@ def _facts(context: Context, cell: PairEstimate) -> html.Dl:
 
 def _course(context: Context, cell: PairEstimate) -> Panel:
     address, label = context.address, context.address.measure
-    lines = query.lines(
-        context.store,
-        label,
-        context.start,
-        context.end,
-        stream=address.stream,
-        kind="pair",
-        a=cell.a,
-        b=cell.b,
-    )
-    everyone = query.lines(context.store, label, context.start, context.end, stream=address.stream)
+    lines = query.lines(context.store, context.charted.to(kind="pair", a=cell.a, b=cell.b))
+    everyone = query.lines(context.store, context.charted)
     events = [
-        event
-        for event in query.events(context.store, context.start, context.end)
-        if event.replica in (cell.a, cell.b)
+        event for event in query.events(context.store, context.charted) if event.replica in (cell.a, cell.b)
     ]
     figure = course(
         [("this pair", lines), ("all pairs", everyone)],
@@ -135,7 +116,7 @@ def _course(context: Context, cell: PairEstimate) -> Panel:
 def _gaps(context: Context, cell: PairEstimate) -> Panel:
     title = "Are the swaps near ties?"
     note = "Share of item pairs inverted, by deciles of their gap, with 95% intervals; counted once an hour."
-    tenths = gaps(context.store, cell.a, cell.b, context.start, context.end, stream=context.address.stream)
+    tenths = query.gaps(context.store, context.charted.to(a=cell.a, b=cell.b))
     if not tenths:
         text = "Not counted in this window: the probe's stream is, where two replicas differ at all."
         return Panel("gaps", title, parts.message(text), note=note, size="half")
@@ -154,15 +135,7 @@ def _gaps(context: Context, cell: PairEstimate) -> Panel:
 
 def _slices(context: Context, cell: PairEstimate) -> Panel:
     label = context.address.measure
-    slices = query.slices(
-        context.store,
-        label,
-        context.now,
-        stream=context.address.stream,
-        window=context.settings.monitor_window,
-        a=cell.a,
-        b=cell.b,
-    )
+    slices = query.slices(context.store, context.present.to(a=cell.a, b=cell.b))
     title = f"{wording.title(label)} by slice"
     if not slices:
         text = "This measure is not kept by slice, or `monitor.slices` names no feature."
@@ -180,9 +153,7 @@ def _slices(context: Context, cell: PairEstimate) -> Panel:
 
 
 def _requests(context: Context, cell: PairEstimate) -> Panel:
-    exemplars = kept_requests(
-        context.settings.exemplar_directory, context.address.stream, context.start, context.end
-    )
+    exemplars = kept_requests(context.settings.exemplar_directory, context.charted)
     apart = most_apart(exemplars, cell.a, cell.b)
     title = "Requests on which they part first"
     if not apart:
@@ -214,14 +185,7 @@ def _requests(context: Context, cell: PairEstimate) -> Panel:
 
 
 def _measures(context: Context, cell: PairEstimate) -> Panel:
-    estimates = pair_measures(
-        context.store,
-        cell.a,
-        cell.b,
-        context.now,
-        stream=context.address.stream,
-        window=context.settings.monitor_window,
-    )
+    estimates = query.pair_measures(context.store, context.present.to(a=cell.a, b=cell.b))
     rows = [{"measure": label, **flat(estimate.value)} for label, estimate in estimates.items()]
     cells = [
         [

@@ -20,9 +20,8 @@ from serving.monitor.store.results import CountRow
 
 def build(context: Context) -> Content:
     """Coverage over time, counts by kind, replicas that may not be compared."""
-    stream = context.address.stream
-    sums = query.error_kinds(context.store, context.start, context.end, stream=stream)
-    course = query.count_course(context.store, context.start, context.end, stream=stream)
+    sums = query.error_kinds(context.store, context.charted)
+    course = query.count_course(context.store, context.charted)
     fresh = context.snapshot.freshness
     head = parts.facts(
         [
@@ -84,7 +83,7 @@ def _kinds(sums: Sequence[CountRow]) -> Panel:
 
 
 def _refused(context: Context) -> Panel:
-    events = query.events(context.store, context.start, context.end)
+    events = query.events(context.store, context.charted)
     refusals = [event for event in events if event.kind == "incompatible"]
     title = "Replicas that may not be compared"
     if not refusals:

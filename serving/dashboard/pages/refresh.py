@@ -16,6 +16,7 @@ from serving.dashboard.layout import parts
 from serving.dashboard.layout.context import Content, Context, Panel
 from serving.dashboard.layout.zone import zone_name
 from serving.dashboard.queries.refreshes import MARGIN, Refresh, gate_answers, refreshes
+from serving.monitor.measurement.record import PROBE
 from serving.monitor.plain import flat
 
 _TONES = {"within": "good", "above": "bad", "undecided": "", "no baseline": ""}
@@ -24,7 +25,7 @@ _TONES = {"within": "good", "above": "bad", "undecided": "", "no baseline": ""}
 def build(context: Context) -> Content:
     """Every refresh of the window, and the gate's last word."""
     label = context.address.measure
-    rows = refreshes(context.store, label, context.start, context.end)
+    rows = refreshes(context.store, context.charted.to(stream=PROBE))
     above = sum(refresh.held == "above" for refresh in rows)
     sentence = (
         f"{len(rows)} refreshes ({context.address.range_name}); {above} changed more than replicas differ by anyway."

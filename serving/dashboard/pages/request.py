@@ -18,15 +18,14 @@ from serving.dashboard.queries.replay import context_text, replay
 from serving.monitor.measurement.exemplars import RequestExemplar
 from serving.monitor.plain import flat
 from serving.monitor.store import query
+from serving.monitor.store.selection import Selection
 
 _SHOWN = 15
 
 
 def build(context: Context) -> Content:
     """The request of the address, else the costliest kept one."""
-    exemplars = kept_requests(
-        context.settings.exemplar_directory, context.address.stream, context.start, context.end
-    )
+    exemplars = kept_requests(context.settings.exemplar_directory, context.charted)
     request = context.address.request
     matches = (entry for entry in exemplars if entry.request == request or not request)
     exemplar = next(matches, None)
@@ -49,7 +48,9 @@ def build(context: Context) -> Content:
     # the consensus is that of all replicas but the odd ones of that time, whichever are shown
     odd = [
         component.replica
-        for component in query.odd_one_out(context.store, exemplar.time + 1, stream=exemplar.stream).odd
+        for component in query.odd_one_out(
+            context.store, Selection(exemplar.time + 1, stream=exemplar.stream)
+        ).odd
     ]
     everyone = side_by_side(exemplar.replicas, exemplar.items, exemplar.scores, odd)
     shown = [exemplar.replicas[place] for place in places]

@@ -6,25 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serving.monitor.measurement.exemplars import UNIFORM, RequestExemplar, read_exemplars
+from serving.monitor.store.selection import Selection
 
 _MOST = 400
 
 
-def kept_requests(
-    directory: Path | None, stream: str, start: float, end: float, *, request: str | None = None
-) -> tuple[RequestExemplar, ...]:
+def kept_requests(directory: Path | None, selection: Selection) -> tuple[RequestExemplar, ...]:
     """Kept requests, the costliest of the newest hour first; each request once an hour.
 
     Args:
         directory: where the monitor keeps them; None or missing: there are none.
-        stream: `probe` or `live`.
-        start: seconds since 1970.
-        end: not included.
-        request: that one alone.
+        selection: stream and range.
     """
     if directory is None or not directory.is_dir():
         return ()
-    exemplars = read_exemplars(directory, stream, start, end, request=request, limit=_MOST)
+    exemplars = read_exemplars(directory, selection.stream, selection.start, selection.end, limit=_MOST)
     once: dict[tuple[int, str], RequestExemplar] = {}
     for exemplar in sorted(
         exemplars, key=lambda exemplar: (-(exemplar.time // 3600), -exemplar.cost, exemplar.request)
@@ -33,14 +29,12 @@ def kept_requests(
     return tuple(once.values())
 
 
-def uniform_sample(
-    directory: Path | None, stream: str, start: float, end: float
-) -> tuple[RequestExemplar, ...]:
+def uniform_sample(directory: Path | None, selection: Selection) -> tuple[RequestExemplar, ...]:
     """The kept requests that stand for all: drawn uniformly, each once a set of versions."""
     if directory is None or not directory.is_dir():
         return ()
     once: dict[tuple[str, tuple[int, ...]], RequestExemplar] = {}
-    for exemplar in read_exemplars(directory, stream, start, end, limit=2000):
+    for exemplar in read_exemplars(directory, selection.stream, selection.start, selection.end, limit=2000):
         if exemplar.why == UNIFORM:
             once.setdefault((exemplar.request, exemplar.versions), exemplar)
     return tuple(once.values())

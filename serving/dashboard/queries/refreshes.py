@@ -11,6 +11,7 @@ from ranker import layout
 from ranker.divergence import Interval, standing
 from serving.monitor.store import Store, query
 from serving.monitor.store.results import Line
+from serving.monitor.store.selection import Selection
 
 MARGIN = 0.1
 """How much more than the baseline is tolerated, as the gate does when it is told nothing else."""
@@ -41,26 +42,16 @@ class Refresh:
     n: int
 
 
-def refreshes(
-    store: Store, label: str, start: float, end: float, *, stream: str = "probe"
-) -> tuple[Refresh, ...]:
-    """Refreshes in [start, end), the newest first.
-
-    Args:
-        store: the monitor's.
-        label: of the measure.
-        start: seconds since 1970.
-        end: not included.
-        stream: only the probe sees both versions.
-    """
-    between = query.lines(store, label, start, end, stream=stream)
+def refreshes(store: Store, selection: Selection) -> tuple[Refresh, ...]:
+    """Refreshes in [start, end), the newest first, with the churn of a measure; only the probe sees both versions."""
+    between = query.lines(store, selection)
     lines = {
         (line.b, line.a_version, line.b_version): line
-        for line in query.lines(store, label, start, end, stream=stream, kind="refresh")
+        for line in query.lines(store, selection.to(kind="refresh"))
     }
     result = []
     # the mark has the second at which it was seen, whatever the resolution of the measures is
-    for mark in query.events(store, start, end):
+    for mark in query.events(store, selection):
         line = lines.get((mark.replica, mark.detail.get("old", 0), mark.detail.get("new", 0)))
         if mark.kind != "refresh" or line is None:
             continue

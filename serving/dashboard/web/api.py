@@ -31,6 +31,7 @@ from serving.monitor.alerts.rules import Silence
 from serving.monitor.judgement.status import standing_alerts, summary_of
 from serving.monitor.plain import plain
 from serving.monitor.store import Store, query
+from serving.monitor.store.selection import Selection
 
 Stream = Annotated[Literal["probe", "live"], Query(description="Frozen requests, or mirrored calls.")]
 Measure = Annotated[str, Query(max_length=100, description="A measure's label, such as top1_swap.")]
@@ -59,13 +60,13 @@ def api_routes(
 
     @router.get("/measures", summary="Labels of the measures that the newest round has")
     def measures(stream: Stream = "probe") -> JSONResponse:
-        return _json(query.measures(store, clock(), stream))
+        return _json(query.measures(store, Selection(clock(), stream=stream)))
 
     @router.get("/matrix", summary="One measure between all pairs of replicas")
     def matrix(
         measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = window_default
     ) -> JSONResponse:
-        return _json(query.matrix(store, measure, clock(), stream=stream, window=window))
+        return _json(query.matrix(store, Selection(clock(), measure=measure, stream=stream, window=window)))
 
     @router.get(
         "/series", summary="One measure over time, a line a series, at the finest resolution that fits"
@@ -81,10 +82,10 @@ def api_routes(
         points: Annotated[int, Query(ge=1, le=2000, description="Most points a line.")] = 400,
     ) -> JSONResponse:
         until = clock() if end is None else end
-        lines = query.lines(
-            store, measure, until - seconds, until, stream=stream, kind=kind, a=a, b=b, points=points
+        selection = Selection(
+            until, window=seconds, measure=measure, stream=stream, kind=kind, a=a, b=b, points=points
         )
-        return _json(lines)
+        return _json(query.lines(store, selection))
 
     @router.get("/slices", summary="One measure by slice")
     def slices(
@@ -94,17 +95,18 @@ def api_routes(
         b: Replica = None,
         window: Window = window_default,
     ) -> JSONResponse:
-        return _json(query.slices(store, measure, clock(), stream=stream, window=window, a=a, b=b))
+        selection = Selection(clock(), measure=measure, stream=stream, window=window, a=a, b=b)
+        return _json(query.slices(store, selection))
 
     @router.get("/odd-one-out", summary="Each replica's own noise, and who stands out")
     def odd_one_out(stream: Stream = "probe", window: Window = window_default) -> JSONResponse:
-        return _json(query.odd_one_out(store, clock(), stream=stream, window=window))
+        return _json(query.odd_one_out(store, Selection(clock(), stream=stream, window=window)))
 
     @router.get("/ladder", summary="One measure by level of the noise ladder")
     def ladder(
         measure: Measure = "top1_swap", stream: Stream = "probe", window: Window = window_default
     ) -> JSONResponse:
-        return _json(query.ladder(store, measure, clock(), stream=stream, window=window))
+        return _json(query.ladder(store, Selection(clock(), measure=measure, stream=stream, window=window)))
 
     @router.get("/alerts", summary="Alerts, the newest first")
     def alerts(
@@ -162,7 +164,7 @@ def api_routes(
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> JSONResponse:
         now = clock()
-        return _json(query.events(store, now - seconds, now + 1, limit=limit))
+        return _json(query.events(store, Selection.between(now - seconds, now + 1), limit=limit))
 
     @router.get(
         "/views/{page}/{panel}.{kind}", summary="What a panel of a page shows, as CSV, JSON or Plotly figure"

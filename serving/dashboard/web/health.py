@@ -14,6 +14,7 @@ from serving.dashboard.settings import DashboardSettings
 from serving.monitor.prometheus import StoreCollector
 from serving.monitor.store import Store, query
 from serving.monitor.store.schema import HOUR
+from serving.monitor.store.selection import Selection
 
 
 def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[], float]) -> APIRouter:
@@ -24,8 +25,8 @@ def health_routes(store: Store, settings: DashboardSettings, clock: Callable[[],
     def healthz() -> JSONResponse:
         try:
             now = clock()
-            fresh = query.freshness(store, now)
-            mirrored = query.mirrored(store, now - HOUR, now + 1)
+            fresh = query.freshness(store, Selection(now))
+            mirrored = query.mirrored(store, Selection.between(now - HOUR, now + 1))
             dropped = query.dropped_rounds(store)
         except SQLAlchemyError as error:
             return JSONResponse({"status": "store unreachable", "detail": type(error).__name__}, 503)

@@ -19,7 +19,7 @@ from serving.monitor.alerts.rules import Rules
 from serving.monitor.alerts.send import send
 from serving.monitor.alerts.situation import situation
 from serving.monitor.store import Store
-from serving.monitor.store.query import freshness
+from serving.monitor.store.query import Selection, freshness
 
 _LEAST_VALID = 300.0
 """Seconds that Alertmanager takes a firing alert as firing, at least: a monitor that restarts ends no alert."""
@@ -69,7 +69,7 @@ def evaluate_and_send(
         for alert in after.values()
         if alert.state == FIRING and not alert.silenced and alert.acknowledged is None
     ]
-    valid = max(4 * (freshness(store, now).interval or 0.0), _LEAST_VALID)
+    valid = max(4 * (freshness(store, Selection(now)).interval or 0.0), _LEAST_VALID)
     states = deliveries(store)
     taken: dict[tuple[int, str], str] = {}
     failed: set[int | None] = set()

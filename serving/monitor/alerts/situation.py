@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ranker.divergence import Statistic
@@ -10,6 +10,7 @@ from serving.monitor.alerts.rules import Rule
 from serving.monitor.measurement.record import LIVE
 from serving.monitor.store import Store, query
 from serving.monitor.store.cells import (
+    Row,
     floor_rows,
     load_window,
     newest_group,
@@ -18,6 +19,7 @@ from serving.monitor.store.cells import (
 )
 from serving.monitor.store.results import EventRow
 from serving.monitor.store.schema import DAY, MINUTE, Series
+from serving.monitor.store.selection import Selection
 
 Statistics = Mapping[str, Statistic]
 
@@ -53,38 +55,40 @@ class Situation:
 
 def situation(store: Store, rule: Rule, now: float) -> Situation:
     """Reads what a rule needs."""
-    fresh = query.freshness(store, now, rule.stream)
+    fresh = query.freshness(store, Selection(now, stream=rule.stream))
     # a monitor with long intervals would have no round in a short window
     rule = rule.model_copy(update={"window": max(rule.window, 2 * (fresh.interval or 0.0) + fresh.duration)})
-    marks = query.events(store, now - 3600, now + 1)
+    marks = query.events(store, Selection.between(now - 3600, now + 1))
+    moment = Selection(now, window=rule.window, stream=rule.stream)
+    in_window = moment.to(end=now + 1)
     if rule.condition == "no_data" or fresh.time is None:
         return Situation(now, fresh.age, fresh.limit if fresh.interval is not None else 0.0, events=marks)
     if rule.condition == "coverage":
         counts: dict[str, dict[str, int]] = {}
-        for row in query.error_kinds(store, now - rule.window, now + 1, stream=rule.stream):
+        for row in query.error_kinds(store, in_window.to(window=rule.window + 1)):
             counts.setdefault(row.replica, {})[row.kind] = row.count
         return Situation(now, fresh.age, counts=counts, events=marks)
     if fresh.age is not None and fresh.age > max(rule.window, fresh.limit, 15 * MINUTE):
         return Situation(now, fresh.age, events=marks)  # old facts are no facts
-    if rule.condition == "odd_replica":
-        components = _components(store, rule, now)
-        return Situation(now, fresh.age, components=components, events=marks)
     with store.read() as connection:
-        everyone = newest_group(connection, rule.stream, now)
+        everyone = newest_group(connection, moment)
         if everyone is None:
             return Situation(now, fresh.age, events=marks)
-        rows = replica_rows(connection, rule.stream, now + 1, rule.window, everyone)
+        rows = replica_rows(connection, in_window, everyone)
+        if rule.condition == "odd_replica":
+            components = {row.a: row.statistic("component") for row in rows if "component" in row.labels}
+            return Situation(now, fresh.age, components=components, events=marks)
         versions = {row.a: row.a_version for row in rows}
         if rule.condition == "version_skew":
             return Situation(now, fresh.age, versions=versions, events=marks)
-        floors = _by_replica(floor_rows(connection, rule.stream, now + 1, rule.window, everyone), rule.stream)
+        floors = _by_replica(floor_rows(connection, in_window, everyone))
         if rule.condition == "floor_jump":
-            past = past_floor_rows(connection, rule.stream, now - rule.window, DAY)
+            past = past_floor_rows(connection, in_window.to(end=now - rule.window, window=DAY))
             return Situation(
                 now,
                 fresh.age,
                 floors=floors,
-                floors_before=_by_replica(past, rule.stream),
+                floors_before=_by_replica(past),
                 versions=versions,
                 events=marks,
             )
@@ -92,9 +96,7 @@ def situation(store: Store, rule: Rule, now: float) -> Situation:
         window = now % rule.window + 1 if rule.stream == LIVE else rule.window
         whole = load_window(
             connection,
-            rule.stream,
-            now + 1,
-            window,
+            in_window.to(window=window),
             Series.kind == "all",
             Series.a == everyone,
             Series.feature == "",
@@ -102,28 +104,17 @@ def situation(store: Store, rule: Rule, now: float) -> Situation:
     return Situation(
         now,
         fresh.age,
-        whole=whole[-1].statistics(rule.stream) if whole else {},
+        whole=whole[-1].statistics() if whole else {},
         floors=floors,
         versions=versions,
         events=marks,
     )
 
 
-def _components(store: Store, rule: Rule, now: float) -> Statistics:
-    with store.read() as connection:
-        everyone = newest_group(connection, rule.stream, now)
-        rows = (
-            replica_rows(connection, rule.stream, now + 1, rule.window, everyone)
-            if everyone is not None
-            else []
-        )
-    return {row.a: row.statistic("component", rule.stream) for row in rows if "component" in row.labels}
-
-
-def _by_replica(rows: list, stream: str) -> dict[str, dict[str, Statistic]]:  # type: ignore[type-arg]
+def _by_replica(rows: Sequence[Row]) -> dict[str, dict[str, Statistic]]:
     by_replica: dict[str, dict[str, Statistic]] = {}
     for row in rows:
         merged = by_replica.setdefault(row.a, {})
-        for label, statistic in row.statistics(stream).items():
+        for label, statistic in row.statistics().items():
             merged[label] = merged[label].merge(statistic) if label in merged else statistic
     return by_replica

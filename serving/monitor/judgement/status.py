@@ -12,9 +12,9 @@ from ranker import wording
 from ranker.divergence import CATALOGUE, definition
 from serving.monitor.alerts.keep import stored_silences
 from serving.monitor.judgement.verdict import ENOUGH, Facts, OddReplica, Verdict, answered_shares, judge
-from serving.monitor.measurement.record import PROBE
 from serving.monitor.store import Store, query
 from serving.monitor.store.results import AlertRow, Freshness, OddOneOut, Snapshot
+from serving.monitor.store.selection import Selection
 
 NO_DATA = "no-data"
 """The alert that every reader of the store raises when the monitor is silent: the monitor itself cannot raise it."""
@@ -46,11 +46,9 @@ class Status:
 def read_status(
     store: Store,
     budget: Mapping[str, float],
-    now: float,
+    selection: Selection,
     *,
     k: int = 10,
-    stream: str = PROBE,
-    window: float = query.WINDOW,
     enough: int = ENOUGH,
 ) -> Status:
     """Reads the store at one moment.
@@ -58,23 +56,18 @@ def read_status(
     Args:
         store: the monitor's.
         budget: measure -> how much excess over the floor is tolerated; the first leads.
-        now: seconds since 1970.
+        selection: the moment, the stream, and how long a window up to the newest round is added up.
         k: depth of the top of a list, for budgets that name a measure without one.
-        stream: `probe` or `live`.
-        window: seconds up to the newest round that are added up.
         enough: requests below which nothing is concluded about a budget.
     """
-    snapshot = query.snapshot(store, now, stream=stream, window=window)
+    snapshot = query.snapshot(store, selection)
     fresh = snapshot.freshness
-    odd = query.odd_one_out(store, now, stream=stream, window=window)
+    odd = query.odd_one_out(store, selection)
     limits = {label_in_store(name, k): limit for name, limit in budget.items()}
-    alerts = standing_alerts(store, now)
-    pairs = query.pairs(store, tuple(limits), now, stream=stream, window=window)
-    replica_means = (
-        {}
-        if any(pairs.values())
-        else query.replica_means(store, tuple(limits), now, stream=stream, window=window)
-    )
+    alerts = standing_alerts(store, selection.end)
+    pairs = query.pairs(store, selection, tuple(limits))
+    replica_means = {} if any(pairs.values()) else query.replica_means(store, selection, tuple(limits))
+    lately = Selection.between(selection.end - _REFRESHES_SINCE, selection.end + 1)
     facts = Facts(
         freshness=fresh,
         alerts=[alert for alert in alerts if alert.state == "firing" and alert.id is not None],
@@ -84,12 +77,8 @@ def read_status(
         replica_means=replica_means,
         budget=limits,
         last_answers={replica.replica: replica.last_seen for replica in snapshot.replicas},
-        compared_since=query.compared_since(store, now, stream),
-        refreshes=[
-            mark
-            for mark in query.events(store, now - _REFRESHES_SINCE, now + 1, limit=200)
-            if mark.kind == "refresh"
-        ],
+        compared_since=query.compared_since(store, selection),
+        refreshes=[mark for mark in query.events(store, lately, limit=200) if mark.kind == "refresh"],
         enough=enough,
         order_only=bool(snapshot.measures)
         and not any(definition(label).needs_probabilities for label in snapshot.measures),
@@ -152,7 +141,7 @@ def odd_replicas(odd_one_out: OddOneOut) -> list[OddReplica]:
 def standing_alerts(store: Store, now: float) -> tuple[AlertRow, ...]:
     """Alerts that fire or are pending; `no-data` is among them wherever the probe's newest round is too old."""
     stored = query.alerts_at(store, now)
-    fresh = query.freshness(store, now)
+    fresh = query.freshness(store, Selection(now))
     silences = stored_silences(store, now)
     raised = any(alert.rule == NO_DATA and alert.state == "firing" for alert in stored)
     if fresh.stale and not raised:

@@ -33,27 +33,28 @@ from serving.monitor.store.schema import (
     Series,
     SubjectTable,
 )
+from serving.monitor.store.selection import Selection
 
 MOST_POINTS = 2000
 RESOLUTIONS = (MINUTE, TEN_MINUTES, HOUR, DAY)
 _SIDES = aliased(SubjectTable), aliased(SubjectTable)  # making them takes longer than a small query
 
 
-def resolution_for(
-    start: float, end: float, points: int, now: float, retention: Retention | None = None
-) -> int:
-    """The finest resolution, in seconds, with at most `points` points from start to end that is kept that long.
+def resolution_for(selection: Selection) -> int:
+    """The finest resolution, in seconds, with at most the selection's points that is kept as long as its start is ago.
 
     Raises:
         UserError: end before start, `points` out of range.
     """
-    if not start < end:
-        raise UserError(f"a time range must end after it starts. Received: {start:g} to {end:g}")
-    if not 1 <= points <= MOST_POINTS:
-        raise UserError(f"`points` must be 1 to {MOST_POINTS}. Received: {points}")
-    retention = retention or Retention()
+    if not selection.start < selection.end:
+        raise UserError(
+            f"a time range must end after it starts. Received: {selection.start:g} to {selection.end:g}"
+        )
+    if not 1 <= selection.points <= MOST_POINTS:
+        raise UserError(f"`points` must be 1 to {MOST_POINTS}. Received: {selection.points}")
+    retention = Retention()
     for resolution in RESOLUTIONS[:-1]:
-        if (end - start) / resolution <= points and now - start <= retention.of(resolution):
+        if selection.window / resolution <= selection.points and selection.window <= retention.of(resolution):
             return resolution
     return DAY
 
@@ -82,8 +83,8 @@ class Row:
         if counts is not None:
             self.counts = counts if self.counts is None else self.counts + counts
 
-    def statistic(self, label: str, stream: str) -> Statistic:
-        """One measure; of the probe's rounds as one round, else as stored.
+    def statistic(self, label: str, *, as_stored: bool = False) -> Statistic:
+        """One measure; of the probe's rounds as one round, unless `as_stored`.
 
         Raises:
             UserError: the series has no such measure.
@@ -93,12 +94,13 @@ class Row:
                 f"the store has no such measure here (it has {', '.join(self.labels)}). Received: {label!r}"
             )
         place = self.labels.index(label)
-        sums = packing.one_round(self.sums[place], self.rounds) if stream == PROBE else self.sums[place]
+        repeated = self.stream == PROBE and not as_stored
+        sums = packing.one_round(self.sums[place], self.rounds) if repeated else self.sums[place]
         return packing.to_statistic(sums, self.counts[place] if self.counts is not None else None)
 
-    def statistics(self, stream: str) -> dict[str, Statistic]:
+    def statistics(self, *, as_stored: bool = False) -> dict[str, Statistic]:
         """Every measure by label."""
-        return {label: self.statistic(label, stream) for label in self.labels}
+        return {label: self.statistic(label, as_stored=as_stored) for label in self.labels}
 
 
 def stretches(
@@ -145,29 +147,30 @@ def window_parts(connection: Connection, start: float, end: float) -> list[tuple
 
 def read_cells(
     connection: Connection,
-    stream: str | None,
-    resolution: int,
-    start: float,
-    end: float,
+    selection: Selection,
     where: Sequence[Any],
     *,
     sides: tuple[Any, Any] | None = None,
-    histograms: bool = False,
 ) -> list[Row]:
-    """The cells of [start, end) at a resolution (or `TOTAL`), in the order of time; the last may be partial.
+    """The cells of a selection's range at its finest resolution, in the order of time; the last may be partial.
 
     Args:
         connection: to the store.
-        stream: None: any.
-        resolution: seconds.
-        start: seconds since 1970.
-        end: not included.
+        selection: stream, range and the most points of it.
         where: conditions on `Series`, and on the two sides.
         sides: aliases of `SubjectTable` that `where` names.
-        histograms: read them too.
+
+    Raises:
+        UserError: times out of order, `points` out of 1..2000.
     """
-    parts = [(TOTAL, 0, 1)] if resolution == TOTAL else list(stretches(connection, resolution, start, end))
-    return _read(connection, stream, resolution, parts, where, sides=sides, histograms=histograms)
+    resolution = resolution_for(selection)
+    parts = list(stretches(connection, resolution, selection.start, selection.end))
+    return _read(connection, selection.stream, resolution, parts, where, sides=sides)
+
+
+def read_totals(connection: Connection) -> list[Row]:
+    """Every series of both streams, added up since the store began."""
+    return _read(connection, None, TOTAL, [(TOTAL, 0, 1)], ())
 
 
 def _read(
@@ -230,23 +233,21 @@ def _read(
 
 def load_window(
     connection: Connection,
-    stream: str,
-    end: float,
-    window: float,
+    selection: Selection,
     *where: Any,
     sides: tuple[Any, Any] | None = None,
     histograms: bool = False,
 ) -> list[Row]:
-    """The window up to `end`, added up by series; the series whose newest cell is newest comes last."""
-    parts = window_parts(connection, end - window, end)
-    return _read(connection, stream, TOTAL, parts, where, sides=sides, histograms=histograms)
+    """The window up to the selection's end, added up by series; the series whose newest cell is newest comes last."""
+    parts = window_parts(connection, selection.start, selection.end)
+    return _read(connection, selection.stream, TOTAL, parts, where, sides=sides, histograms=histograms)
 
 
-def newest_group(connection: Connection, stream: str, now: float) -> int | None:
-    """The group of the newest round until now that compared anything."""
+def newest_group(connection: Connection, selection: Selection) -> int | None:
+    """The group of the newest round up to the selection's end that compared anything."""
     return connection.execute(
         select(Round.everyone)
-        .where(Round.stream == stream, Round.everyone.is_not(None), Round.time <= now)
+        .where(Round.stream == selection.stream, Round.everyone.is_not(None), Round.time <= selection.end)
         .order_by(Round.time.desc(), Round.id.desc())
         .limit(1)
     ).scalar()
@@ -271,28 +272,28 @@ def fleet_members(connection: Connection, everyone: int) -> list[int]:
     return list((labels or {}).get(MEMBERS, ()))
 
 
-def replica_rows(connection: Connection, stream: str, end: float, window: float, everyone: int) -> list[Row]:
+def replica_rows(connection: Connection, selection: Selection, everyone: int) -> list[Row]:
     """The window's sums of each replica of a group: its noise, and its means over its pairs with the others."""
     kinds = Series.kind.in_(("replica", FLEET))
-    rows = load_window(connection, stream, end, window, Series.b == everyone, kinds, Series.feature == "")
+    rows = load_window(connection, selection, Series.b == everyone, kinds, Series.feature == "")
     of_fleet = [row for row in rows if row.kind == FLEET]
     return [row for row in rows if row.kind != FLEET] + fleet_rows(connection, of_fleet)
 
 
-def floor_rows(connection: Connection, stream: str, end: float, window: float, everyone: int) -> list[Row]:
+def floor_rows(connection: Connection, selection: Selection, everyone: int) -> list[Row]:
     """The window's sums of each replica of a group against itself, asked again and inside a batch."""
     if not fleet_members(connection, everyone):
-        members = group_members(connection, stream, everyone)
+        members = group_members(connection, selection.stream, everyone)
         is_floor = (Series.kind.in_(("again", "batch")), Series.a.in_(members))
-        return load_window(connection, stream, end, window, *is_floor)
-    rows = load_window(connection, stream, end, window, Series.b == everyone, Series.kind == FLEET)
+        return load_window(connection, selection, *is_floor)
+    rows = load_window(connection, selection, Series.b == everyone, Series.kind == FLEET)
     return fleet_rows(connection, rows, floors=True)
 
 
-def past_floor_rows(connection: Connection, stream: str, end: float, window: float) -> list[Row]:
+def past_floor_rows(connection: Connection, selection: Selection) -> list[Row]:
     """`floor_rows` of all groups of the window."""
     kinds = Series.kind.in_(("again", "batch", FLEET))
-    rows = load_window(connection, stream, end, window, kinds, Series.feature == "")
+    rows = load_window(connection, selection, kinds, Series.feature == "")
     of_fleets = fleet_rows(connection, [row for row in rows if row.kind == FLEET], floors=True)
     return [row for row in rows if row.kind != FLEET and row.a != ALL_REPLICAS] + of_fleets
 

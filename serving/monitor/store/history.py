@@ -8,13 +8,13 @@ from dataclasses import replace
 from sqlalchemy import Connection, func, or_, select
 
 from ranker.divergence import Statistic
-from serving.monitor.measurement.record import ALL_REPLICAS, DROPPED, EACH_REPLICA, PROBE
+from serving.monitor.measurement.record import ALL_REPLICAS, DROPPED, EACH_REPLICA
 from serving.monitor.store.cells import (
     MOST_POINTS,
     fleet_members,
     merge,
     newest_group,
-    read_cells,
+    read_totals,
     resolution_for,
     stretches,
 )
@@ -23,7 +23,6 @@ from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshnes
 from serving.monitor.store.schema import (
     DAY,
     HOUR,
-    MINUTE,
     TOTAL,
     AlertTable,
     Count,
@@ -31,14 +30,14 @@ from serving.monitor.store.schema import (
     Round,
     SubjectTable,
 )
+from serving.monitor.store.selection import Selection
 
 _FOREVER = 2**53
-WINDOW = 15 * MINUTE
-"""Default look-back, in seconds, of every query about the present."""
 
 
-def freshness(store: Store, now: float, stream: str = PROBE) -> Freshness:
-    """The newest round, and how many there were in the last hour."""
+def freshness(store: Store, selection: Selection) -> Freshness:
+    """The newest round of the stream up to the selection's end, and how many there were in the hour before it."""
+    now, stream = selection.end, selection.stream
     with store.read() as connection:
         row = connection.execute(
             select(Round.__table__)
@@ -79,12 +78,12 @@ def _member_names(connection: Connection, everyone: int | None) -> list[str]:
     return list(rows.scalars())
 
 
-def replicas(store: Store, now: float, since: float = DAY) -> tuple[ReplicaNow, ...]:
-    """Every replica seen in the last `since` seconds, at the version it served last; by name."""
+def replicas(store: Store, selection: Selection) -> tuple[ReplicaNow, ...]:
+    """Every replica of any stream seen in the day before the selection's end, at the version it served last; by name."""
     with store.read() as connection:
         rows = connection.execute(
             select(SubjectTable.__table__)
-            .where(SubjectTable.replica != ALL_REPLICAS, SubjectTable.last_seen > now - since)
+            .where(SubjectTable.replica != ALL_REPLICAS, SubjectTable.last_seen > selection.end - DAY)
             .order_by(SubjectTable.replica, SubjectTable.last_seen, SubjectTable.first_seen)
         ).all()
     newest = {
@@ -94,10 +93,10 @@ def replicas(store: Store, now: float, since: float = DAY) -> tuple[ReplicaNow, 
     return tuple(newest.values())
 
 
-def coverage(store: Store, now: float, *, stream: str = PROBE, window: float = WINDOW) -> dict[str, float]:
+def coverage(store: Store, selection: Selection) -> dict[str, float]:
     """Replica -> share of the requests it was asked in the window that it answered well."""
     counts: dict[str, dict[str, int]] = {}
-    for row in error_kinds(store, now - window, now + 1, stream=stream):
+    for row in error_kinds(store, _with_last_second(selection)):
         counts.setdefault(row.replica, {})[row.kind] = row.count
     return {
         replica: kinds.get("answered", 0) / kinds["asked"]
@@ -106,37 +105,35 @@ def coverage(store: Store, now: float, *, stream: str = PROBE, window: float = W
     }
 
 
-def error_kinds(store: Store, start: float, end: float, *, stream: str = PROBE) -> tuple[CountRow, ...]:
+def error_kinds(store: Store, selection: Selection) -> tuple[CountRow, ...]:
     """Sums of the counts by replica and kind over [start, end), to the cell; `time` is the start."""
     totals: Counter[tuple[str, str]] = Counter()
-    for (_, replica, kind), count in _counts(store, start, end, stream, points=800).items():
+    for (_, replica, kind), count in _counts(store, selection.to(points=800)).items():
         totals[replica, kind] += count
     shared = {
         kind: totals.pop((EACH_REPLICA, kind)) for replica, kind in list(totals) if replica == EACH_REPLICA
     }
     if shared:
         with store.read() as connection:
-            names = _member_names(connection, newest_group(connection, stream, end))
+            names = _member_names(connection, newest_group(connection, selection))
         for name in names:
             for kind, count in shared.items():
                 totals[name, kind] += count
     return tuple(
-        CountRow(int(start), replica, kind, count)
+        CountRow(int(selection.start), replica, kind, count)
         for (replica, kind), count in sorted(totals.items())
         if count
     )
 
 
-def count_course(
-    store: Store, start: float, end: float, *, stream: str = PROBE, points: int = 400
-) -> tuple[CountRow, ...]:
-    """Counts over time, at the finest resolution of at most `points` points.
+def count_course(store: Store, selection: Selection) -> tuple[CountRow, ...]:
+    """Counts over time, at the finest resolution of at most the selection's points.
 
     Of a fleet those that its members share stand under `EACH_REPLICA`; a replica that had others has rows of its own.
     """
-    counts = _counts(store, start, end, stream, points)
+    counts = _counts(store, selection)
     with store.read() as connection:
-        members = set(_member_names(connection, newest_group(connection, stream, end)))
+        members = set(_member_names(connection, newest_group(connection, selection)))
     own = {replica for _, replica, _ in counts} & members
     for (time, replica, kind), count in list(counts.items()):
         if replica == EACH_REPLICA:
@@ -145,19 +142,17 @@ def count_course(
     return tuple(CountRow(*key, count) for key, count in sorted(counts.items()) if count)
 
 
-def _counts(
-    store: Store, start: float, end: float, stream: str, points: int
-) -> dict[tuple[int, str, str], int]:
+def _counts(store: Store, selection: Selection) -> dict[tuple[int, str, str], int]:
     """Time, replica and kind -> count, as stored: a fleet's members have differences from `EACH_REPLICA`."""
-    resolution = resolution_for(start, end, points, end)
+    resolution = resolution_for(selection)
     bucket = Count.time - Count.time % resolution
     totals: dict[tuple[int, str, str], int] = {}
     with store.read() as connection:
-        for step, since, to in stretches(connection, resolution, start, end):
+        for step, since, to in stretches(connection, resolution, selection.start, selection.end):
             statement = (
                 select(bucket.label("time"), Count.replica, Count.kind, func.sum(Count.count).label("total"))
                 .where(Count.resolution == step, Count.time >= since, Count.time < to)
-                .where(Count.stream == stream, Count.replica != ALL_REPLICAS)
+                .where(Count.stream == selection.stream, Count.replica != ALL_REPLICAS)
                 .group_by(bucket, Count.replica, Count.kind)
             )
             for row in connection.execute(statement):
@@ -176,7 +171,9 @@ def totals(
             for row in connection.execute(select(Count.__table__).where(Count.resolution == TOTAL))
         }
         for stream in {stream for stream, replica, _ in counts if replica == EACH_REPLICA}:
-            members = set(_member_names(connection, newest_group(connection, stream, _FOREVER)))
+            members = set(
+                _member_names(connection, newest_group(connection, Selection(_FOREVER, stream=stream)))
+            )
             own = {replica for _, replica, _ in counts} & members
             shared = {
                 kind: n
@@ -186,12 +183,12 @@ def totals(
             for name in own:
                 for kind, count in shared.items():
                     counts[stream, name, kind] = counts.get((stream, name, kind), 0) + count
-        rows = read_cells(connection, None, TOTAL, 0, 1, ())
+        rows = read_totals(connection)
     merged: dict[tuple[str, str, str, str], tuple[dict[str, Statistic], int]] = {}
     for row in rows:
         key = (row.stream, row.kind, row.a, row.b if row.kind != "replica" else row.a)
         before, rounds = merged.get(key, ({}, 0))
-        merged[key] = (merge((before, row.statistics(""))), rounds + row.rounds)
+        merged[key] = (merge((before, row.statistics(as_stored=True))), rounds + row.rounds)
     return (
         tuple(
             CountRow(0, replica, f"{stream}/{kind}", n)
@@ -201,12 +198,12 @@ def totals(
     )
 
 
-def mirrored(store: Store, start: float, end: float) -> dict[str, int]:
+def mirrored(store: Store, selection: Selection) -> dict[str, int]:
     """Mirrored calls by outcome (`record.MIRRORED`) over [start, end), to the cell; empty if no monitor took any."""
     outcomes: dict[str, int] = {}
-    resolution = resolution_for(start, end, MOST_POINTS, end)
+    resolution = resolution_for(selection.to(points=MOST_POINTS))
     with store.read() as connection:
-        for step, since, to in stretches(connection, resolution, start, end):
+        for step, since, to in stretches(connection, resolution, selection.start, selection.end):
             rows = connection.execute(
                 select(Count.kind, func.sum(Count.count).label("total"))
                 .where(Count.resolution == step, Count.time >= since, Count.time < to)
@@ -230,12 +227,12 @@ def dropped_rounds(store: Store) -> int:
     return int(total or 0)
 
 
-def events(store: Store, start: float, end: float, *, limit: int = 500) -> tuple[EventRow, ...]:
-    """Marks in [start, end), the newest first."""
+def events(store: Store, selection: Selection, *, limit: int = 500) -> tuple[EventRow, ...]:
+    """Marks in [start, end) of any stream, the newest first."""
     with store.read() as connection:
         rows = connection.execute(
             select(Event.__table__)
-            .where(Event.time >= start, Event.time < end)
+            .where(Event.time >= selection.start, Event.time < selection.end)
             .order_by(Event.time.desc())
             .limit(_bounded(limit))
         ).all()
@@ -278,6 +275,11 @@ def alerts_at(store: Store, now: float, *, limit: int = 500) -> tuple[AlertRow, 
         )
         for alert in alerts
     )
+
+
+def _with_last_second(selection: Selection) -> Selection:
+    """The window and the second of its end, in which the newest round may stand."""
+    return Selection.between(selection.start, selection.end + 1, stream=selection.stream)
 
 
 def _bounded(limit: int) -> int:

@@ -27,13 +27,13 @@ from serving.dashboard.layout.frame import rendered
 from serving.dashboard.layout.live import Shown, changes
 from serving.dashboard.layout.zone import seconds_of, shown_in
 from serving.dashboard.pages import PAGES
-from serving.dashboard.queries.pairs import pair_measures
 from serving.dashboard.queries.refreshes import held, refreshes
 from serving.dashboard.queries.replay import replay
 from serving.dashboard.queries.report import read_report
 from serving.deployment import Deployment, Replica
 from serving.monitor.measurement.exemplars import RequestExemplar
 from serving.monitor.store import Store, open_store, query
+from serving.monitor.store.selection import Selection
 from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE, Simulation, simulate
 
 
@@ -199,9 +199,11 @@ def _ids(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_measure_of_a_pair_is_that_of_the_matrix(store: Store) -> None:
-    estimates = pair_measures(store, "smelu-3", "smelu-1", NOW, stream="probe", window=900)
+    estimates = query.pair_measures(
+        store, Selection(NOW, a="smelu-3", b="smelu-1", stream="probe", window=900)
+    )
     for label in ("top1_swap", "rpd_sym", "consensus_regret"):
-        cells = query.matrix(store, label, NOW, window=900).cells
+        cells = query.matrix(store, Selection(NOW, measure=label, window=900)).cells
         (cell,) = [pair for pair in cells if {pair.a, pair.b} == {"smelu-1", "smelu-3"}]
         assert tuple(estimates[label].value) == pytest.approx(tuple(cell.value))
         # the floor's sums are added in another order, and an end of the interval is a small difference of large sums
@@ -209,7 +211,7 @@ def test_every_measure_of_a_pair_is_that_of_the_matrix(store: Store) -> None:
 
 
 def test_refreshes_are_held_to_what_replicas_differ_by(store: Store) -> None:
-    rows = refreshes(store, "top1_swap", NOW - 10_800, NOW)
+    rows = refreshes(store, Selection.between(NOW - 10_800, NOW, measure="top1_swap"))
     assert {refresh.replica for refresh in rows} == set(STABLE_NOISE)
     assert all((refresh.old, refresh.new) == (1, 2) and refresh.baseline is not None for refresh in rows)
     wide = Interval(0.05, 0.03, 0.07)

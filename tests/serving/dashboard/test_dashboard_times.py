@@ -10,11 +10,11 @@ import pytest
 from serving.dashboard.figures.course import unbroken
 from serving.dashboard.layout.address import Address, parse
 from serving.dashboard.layout.zone import seconds_of, shown_in, text_of, zone_name
-from serving.dashboard.queries.courses import courses
 from serving.dashboard.queries.refreshes import refreshes
 from serving.monitor.store import Store, open_store, query
 from serving.monitor.store.results import Line, LinePoint
 from serving.monitor.store.rollup import roll_up
+from serving.monitor.store.selection import Selection
 from serving.monitor.store.write import write_round
 from tests.serving.dashboard.simulated_store import NOW, STABLE_NOISE, Simulation
 
@@ -43,22 +43,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_points_lie_where_rounds_were_in_every_window(store: Store, seconds: int) -> None:
     end = START + 3600
     for points in (60, 400):
-        for line in courses(store, ("top1_swap",), end - seconds, end, stream="probe", points=points)[
-            "top1_swap"
-        ]:
+        for line in query.courses(
+            store, Selection.between(end - seconds, end, stream="probe", points=points), ("top1_swap",)
+        )["top1_swap"]:
             assert all(START <= point.time <= START + 59 * 60 for point in line.points)
-    (line, *_) = query.lines(store, "top1_swap", end - 3600, end)
+    (line, *_) = query.lines(store, Selection.between(end - 3600, end, measure="top1_swap"))
     assert line.points[0].time == START  # at the minute's resolution: the very second
 
 
 @pytest.mark.parametrize("seconds", [7200, 86_400, 7 * 86_400, 30 * 86_400])
 def test_a_refresh_has_one_time_in_every_window(store: Store, seconds: int) -> None:
-    (refresh,) = refreshes(store, "top1_swap", START + 3600 - seconds, START + 3600)
+    (refresh,) = refreshes(
+        store, Selection.between(START + 3600 - seconds, START + 3600, measure="top1_swap")
+    )
     assert (refresh.time, refresh.replica, refresh.old, refresh.new) == (START + 1200, "smelu-1", 1, 2)
 
 
 def test_a_line_breaks_where_another_version_served(store: Store) -> None:
-    lines = courses(store, ("top1_swap",), START, START + 3600, stream="probe")["top1_swap"]
+    lines = query.courses(store, Selection.between(START, START + 3600, stream="probe"), ("top1_swap",))[
+        "top1_swap"
+    ]
     stretches = sorted((part[0].time, part[-1].time) for part in unbroken(lines))
     assert stretches == [
         (START, START + 19 * 60),

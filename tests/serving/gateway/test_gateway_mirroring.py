@@ -38,6 +38,7 @@ def test_what_the_gateway_mirrors_is_measured(fake_replica, gateway, tmp_path):
     from serving.monitor.requests.reservoir import Reservoir
     from serving.monitor.run import DeploymentMonitor
     from serving.monitor.store import open_store, query
+    from serving.monitor.store.selection import Selection
     from tests.serving.monitor.conftest import small_probe
 
     replicas = [fake_replica(name=name) for name in "ab"]
@@ -62,8 +63,8 @@ def test_what_the_gateway_mirrors_is_measured(fake_replica, gateway, tmp_path):
         wait_until(all_seen)
         assert 10 <= outcomes["sampled"] <= 30
         assert outcomes["dropped"] == outcomes["unreadable"] == 0
-        assert query.mirrored(store, time.time() - 3600, time.time() + 1) == outcomes
-        live = query.snapshot(store, time.time() + 1, stream="live")
+        assert query.mirrored(store, Selection.between(time.time() - 3600, time.time() + 1)) == outcomes
+        live = query.snapshot(store, Selection(time.time() + 1, stream="live"))
         assert live.coverage == {"a": 1.0, "b": 1.0}
         assert live.measures["pd_abs"].n == outcomes["sampled"]
         assert live.measures["pd_abs"].value.value == 0.0

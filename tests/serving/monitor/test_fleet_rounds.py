@@ -18,6 +18,7 @@ from serving.monitor.measurement.slices import slices
 from serving.monitor.store import query
 from serving.monitor.store.rollup import Retention, roll_up
 from serving.monitor.store.schema import Cell, Count, Round, SubjectTable
+from serving.monitor.store.selection import Selection
 from serving.monitor.store.write import write_round
 
 FLEET = 40
@@ -58,23 +59,23 @@ def test_a_round_keeps_the_whole_and_every_replica_but_no_pairs(fleet, store, st
             connection.execute(select(func.count()).select_from(Cell)).scalar() == 9
         )  # six, and three running totals
     now = start + 61
-    assert query.pairs(store, ["top1_swap"], now) == {"top1_swap": ()}
-    assert len(query.odd_one_out(store, now).components) == FLEET
-    means = query.replica_means(store, ["top1_swap", "component"], now)
+    assert query.pairs(store, Selection(now), ["top1_swap"]) == {"top1_swap": ()}
+    assert len(query.odd_one_out(store, Selection(now)).components) == FLEET
+    means = query.replica_means(store, Selection(now), ["top1_swap", "component"])
     assert [rows[0].replica for rows in means.values()] == ["m17", "m17"]
-    assert {row.value for row in query.slices(store, "top1_swap", now)} == {"20", "30"}
+    assert {row.value for row in query.slices(store, Selection(now, measure="top1_swap"))} == {"20", "30"}
 
 
 def test_what_is_read_is_what_was_measured(fleet, store, start):
     measured, _ = write(store, fleet, [start + 60])
-    components = {row.replica: row for row in query.odd_one_out(store, start + 61).components}
+    components = {row.replica: row for row in query.odd_one_out(store, Selection(start + 61)).components}
     sums = measured.record.fleet.sums["component"]
     for place, member in enumerate(measured.record.fleet.members):
         n, total, _, weight, *_ = sums[place]
         assert components[member.replica].n == n
         # the store keeps the 24 bits of a float32
         assert components[member.replica].value.value == pytest.approx(total / weight, rel=1e-6)
-    whole = query.snapshot(store, start + 61).measures["top1_swap"]
+    whole = query.snapshot(store, Selection(start + 61)).measures["top1_swap"]
     assert whole.value.value == pytest.approx(measured.summary["top1_swap"]["value"])
     assert whole.floor.value == 0
 
@@ -82,7 +83,7 @@ def test_what_is_read_is_what_was_measured(fleet, store, start):
 def test_the_odd_replica_is_named_and_pages(fleet, store, start):
     write(store, fleet, [start + 60 * n for n in range(1, 6)])
     now = start + 301.0
-    status = read_status(store, BUDGET, now)
+    status = read_status(store, BUDGET, Selection(now))
     assert status.verdict.state == "UNSTABLE"
     assert status.verdict.sentence.startswith("m17 is odd")
     assert status.verdict.replicas[0] == "m17"
@@ -98,17 +99,17 @@ def test_the_odd_replica_is_named_and_pages(fleet, store, start):
 def test_a_replica_over_the_budget_is_named_though_it_is_not_odd(simulate, store, start):
     simulation = simulate(np.r_[np.full(39, 0.3), 0.45], requests=200)
     write(store, simulation, [start + 60])
-    swaps = query.replica_means(store, ["pd_abs"], start + 61)["pd_abs"]
-    mean = query.snapshot(store, start + 61).measures["pd_abs"].value
+    swaps = query.replica_means(store, Selection(start + 61), ["pd_abs"])["pd_abs"]
+    mean = query.snapshot(store, Selection(start + 61)).measures["pd_abs"].value
     budget = (mean.high + swaps[0].value.low) / 2
     assert swaps[0].replica == "m39"
     assert mean.high < budget < swaps[0].value.low
-    status = read_status(store, {"pd_abs": budget}, start + 61)
+    status = read_status(store, {"pd_abs": budget}, Selection(start + 61))
     assert status.odd.odd == ()
     assert status.verdict.state == "UNSTABLE"
     assert status.verdict.sentence.startswith("m39 against all other replicas: ")
     assert status.verdict.replicas == ("m39",)
-    agreed = read_status(store, {"pd_abs": 0.9}, start + 61).verdict
+    agreed = read_status(store, {"pd_abs": 0.9}, Selection(start + 61)).verdict
     assert agreed.state == "STABLE"
     assert "most by m39" in agreed.sentence
 
@@ -123,20 +124,20 @@ def test_silent_replicas_keep_their_place_and_are_counted(fleet, store, start):
     with store.read() as connection:
         groups = connection.execute(select(SubjectTable.id).where(SubjectTable.replica == "*")).all()
     assert len(groups) == 1  # one that is silent does not begin another group
-    fresh = query.freshness(store, start + 181)
+    fresh = query.freshness(store, Selection(start + 181))
     assert len(fresh.outcomes) == FLEET
     assert fresh.outcomes["m3"] == {"asked": 60, "answered": 0, "down": 60}
     assert fresh.outcomes["m5"] == {"asked": 60, "answered": 60}
-    coverage = query.coverage(store, start + 181)
+    coverage = query.coverage(store, Selection(start + 181))
     assert coverage["m3"] == pytest.approx(1 / 3)
     assert coverage["m4"] == pytest.approx(2 / 3)
     assert coverage["m5"] == 1.0
     assert len(coverage) == FLEET
     roll_up(store, start + 3600)
-    assert query.coverage(store, start + 181, window=3000)["m4"] == pytest.approx(2 / 3)
-    status = read_status(store, BUDGET, start + 181)
+    assert query.coverage(store, Selection(start + 181, window=3000))["m4"] == pytest.approx(2 / 3)
+    status = read_status(store, BUDGET, Selection(start + 181))
     assert "m3 does not answer" in " ".join(status.verdict.line.split("; "))
-    course = query.count_course(store, start, start + 181)
+    course = query.count_course(store, Selection.between(start, start + 181))
     assert {row.replica for row in course} == {"(each other replica)", "m3", "m4"}
     assert sum(row.count for row in course if (row.replica, row.kind) == ("m4", "answered")) == 120
 
@@ -148,8 +149,10 @@ def test_a_refresh_of_the_whole_fleet_in_one_round_is_measured_and_begins_a_grou
     refreshes = [key for key in measured.record.statistics if key.kind == "refresh"]
     assert len(refreshes) == len(measured.record.marks) == FLEET
     assert all(measured.record.statistics[key]["top1_swap"].n == 60 for key in refreshes)
-    assert query.compared_since(store, start + 121) == start + 120
-    rows = query.lines(store, "component", start, start + 180, kind="replica", a="m17")
+    assert query.compared_since(store, Selection(start + 121)) == start + 120
+    rows = query.lines(
+        store, Selection.between(start, start + 180, measure="component", kind="replica", a="m17")
+    )
     assert [(line.a, line.a_version) for line in rows] == [("m17", 1), ("m17", 2)]
 
 
@@ -158,7 +161,12 @@ def test_two_rounds_measure_different_pairs_and_a_repeated_round_changes_nothing
     assert not write_round(store, first.record)
     second, _ = write(store, fleet, [start + 120], served)
     assert first.record.fleet.everyone == second.record.fleet.everyone
-    row = next(row for row in query.lines(store, "component", start, start + 180, kind="replica", a="m1"))
+    row = next(
+        row
+        for row in query.lines(
+            store, Selection.between(start, start + 180, measure="component", kind="replica", a="m1")
+        )
+    )
     assert [point.rounds for point in row.points] == [1, 1]
     with store.read() as connection:
         assert connection.execute(select(func.count()).select_from(Round)).scalar() == 2
@@ -166,14 +174,14 @@ def test_two_rounds_measure_different_pairs_and_a_repeated_round_changes_nothing
 
 def test_rounds_of_a_fleet_roll_up_exactly(fleet, store, start):
     write(store, fleet, [start + 60 * n for n in range(12)])
-    before = query.replica_means(store, ["component"], start + 721, window=720)["component"]
+    before = query.replica_means(store, Selection(start + 721, window=720), ["component"])["component"]
     roll_up(store, start + 7200)
     with store.read() as connection:
         assert (
             connection.execute(select(func.count()).select_from(Cell).where(Cell.resolution == 3600)).scalar()
             > 0
         )
-    after = query.replica_means(store, ["component"], start + 721, window=720)["component"]
+    after = query.replica_means(store, Selection(start + 721, window=720), ["component"])["component"]
     assert [(row.replica, row.n) for row in after] == [(row.replica, row.n) for row in before]
     np.testing.assert_allclose(
         [row.value.value for row in after], [row.value.value for row in before], rtol=1e-12
@@ -195,7 +203,8 @@ def test_a_fleet_of_which_one_replica_answers_has_nothing_to_compare(fleet, stor
     }
     measured, _ = write(store, fleet, [start + 60], **{f"m{n}": silent for n in range(1, FLEET)})
     assert measured.summary == {}
-    assert read_status(store, BUDGET, start + 61).verdict.state == "UNSTABLE"  # who does not answer is named
+    # a replica that does not answer is named
+    assert read_status(store, BUDGET, Selection(start + 61)).verdict.state == "UNSTABLE"
 
 
 def test_thirty_days_of_a_thousand_replicas_fit_into_a_gigabyte(simulate, sqlite_store, start):

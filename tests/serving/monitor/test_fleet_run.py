@@ -16,6 +16,7 @@ from serving.monitor.judgement.status import read_status
 from serving.monitor.measurement.exemplars import Exemplars, read_exemplars
 from serving.monitor.run import run
 from serving.monitor.store import open_store, query
+from serving.monitor.store.selection import Selection
 from serving.watch import sentence
 
 # every path is a replica; its scores follow from the path and the rows alone
@@ -87,12 +88,14 @@ def test_forty_replicas_one_odd_and_one_absent(port, probe, tmp_path):
     json.dumps(summary.as_dict(), allow_nan=False)
     store = open_store(path)
     now = time.time()
-    status = read_status(store, settings.budget, now)
+    status = read_status(store, settings.budget, Selection(now))
     assert (status.verdict.answering, status.verdict.asked) == (39, 40)
     assert [odd.replica for odd in status.odd.odd] == ["odd"]
-    assert query.pairs(store, ["top1_swap"], now)["top1_swap"] == ()
-    assert query.coverage(store, now)["absent"] == 0
-    (line,) = query.lines(store, "component", now - 3600, now + 60, kind="replica", a="odd")
+    assert query.pairs(store, Selection(now), ["top1_swap"])["top1_swap"] == ()
+    assert query.coverage(store, Selection(now))["absent"] == 0
+    (line,) = query.lines(
+        store, Selection.between(now - 3600, now + 60, measure="component", kind="replica", a="odd")
+    )
     assert sum(point.rounds for point in line.points) == 2
     exemplars = read_exemplars(tmp_path / "exemplars", "probe", now - 7200, now + 60)
     assert exemplars
@@ -108,6 +111,6 @@ def test_at_the_threshold_all_pairs_are_measured(port, probe, tmp_path):
         settings = Settings(interval=3600, deadline=20, all_pairs_up_to=up_to)
         run(deployment(port, names), settings, probe, path, once=True)
         store = open_store(path)
-        assert len(query.pairs(store, ["top1_swap"], time.time())["top1_swap"]) == pairs
-        assert len(query.odd_one_out(store, time.time()).components) == 4
+        assert len(query.pairs(store, Selection(time.time()), ["top1_swap"])["top1_swap"]) == pairs
+        assert len(query.odd_one_out(store, Selection(time.time())).components) == 4
         store.close()

@@ -26,6 +26,7 @@ from serving.monitor.prometheus import render
 from serving.monitor.requests.reservoir import MirroredCall, Reservoir
 from serving.monitor.run import DeploymentMonitor, run
 from serving.monitor.store import query
+from serving.monitor.store.selection import Selection
 from serving.watch import sentence
 
 SETTINGS = Settings(interval=60, deadline=5, requests=20, slices=("age",))
@@ -76,7 +77,7 @@ def test_live_calls_are_asked_and_measured_as_the_probe_is(monitor, replicas, st
     summary = monitor.round()
     assert summary.mirrored == {"seen": 12, "sampled": 12, "dropped": 0, "unreadable": 0}
     now = time.time() + 1
-    verdict = query.snapshot(store, now, stream=LIVE)
+    verdict = query.snapshot(store, Selection(now, stream=LIVE))
     assert verdict.coverage == {"a": 1.0, "b": 1.0, "c": 1.0}
     assert verdict.freshness.requests == 12
     assert verdict.measures["pd_abs"].value.value > 0.005
@@ -86,7 +87,8 @@ def test_live_calls_are_asked_and_measured_as_the_probe_is(monitor, replicas, st
     for fake in replicas:
         users = [wire.to_array(r.inputs["user_id"]) for r in fake.requests() if "user_id" in r.inputs]
         assert sum(user[0] == b"v3" for user in users) == 3  # alone, again, first of a batch
-    assert {(row.feature, row.value) for row in query.slices(store, "pd_abs", now, stream=LIVE)} == {
+    rows = query.slices(store, Selection(now, measure="pd_abs", stream=LIVE))
+    assert {(row.feature, row.value) for row in rows} == {
         ("age", "20"), ("age", "30"),
     }  # fmt: skip
     examples = read_exemplars(tmp_path / "exemplars", LIVE, now - 7200, now)
@@ -94,13 +96,13 @@ def test_live_calls_are_asked_and_measured_as_the_probe_is(monitor, replicas, st
     assert all(example.context["user_id"].startswith("v") for example in examples)
     assert {len(example.items[0]) for example in examples} == {5}
     # the probe is as it would be alone
-    probe_verdict = query.snapshot(store, now)
+    probe_verdict = query.snapshot(store, Selection(now))
     assert probe_verdict.freshness.requests == len(monitor.probe)
     assert probe_verdict.measures["pd_abs"].n == len(monitor.probe)
 
 
 def store_kinds(store, now):
-    return query.error_kinds(store, now - 3600, now + 1, stream=LIVE)
+    return query.error_kinds(store, Selection.between(now - 3600, now + 1, stream=LIVE))
 
 
 def test_live_measures_are_those_of_the_scores(monitor, store):
@@ -133,11 +135,11 @@ def test_rounds_of_live_calls_add_up_and_counts_reach_prometheus(monitor, store)
     monitor.round()
     monitor.round()  # no call since: no live round
     now = time.time() + 1
-    assert query.freshness(store, now, LIVE).rounds == 2
-    assert query.freshness(store, now).rounds == 3
-    assert query.snapshot(store, now, stream=LIVE).measures["top1_swap"].n == 26
+    assert query.freshness(store, Selection(now, stream=LIVE)).rounds == 2
+    assert query.freshness(store, Selection(now)).rounds == 3
+    assert query.snapshot(store, Selection(now, stream=LIVE)).measures["top1_swap"].n == 26
     outcomes = {"seen": 60, "sampled": 29, "dropped": 1, "unreadable": 3}
-    assert query.mirrored(store, now - 3600, now) == outcomes
+    assert query.mirrored(store, Selection.between(now - 3600, now)) == outcomes
     page = render(store, {}).decode()
     for outcome, count in outcomes.items():
         assert f'ranker_mirrored_requests_total{{outcome="{outcome}"}} {count}.0' in page
@@ -148,7 +150,7 @@ def test_calls_that_nobody_can_read_leave_counts_and_one_line(monitor, store, ca
     offer(monitor, *[b"\xff"] * 15, *(call(number, candidates=1) for number in range(3)))
     summary = monitor.round()
     assert summary.mirrored == {"seen": 18, "sampled": 18, "dropped": 0, "unreadable": 18}
-    assert query.mirrored(store, time.time() - 3600, time.time() + 1)["unreadable"] == 18
+    assert query.mirrored(store, Selection.between(time.time() - 3600, time.time() + 1))["unreadable"] == 18
     lines = [record.getMessage() for record in caplog.records if "cannot be asked" in record.getMessage()]
     assert lines == [
         "18 of 18 sampled calls cannot be asked (15 times: it is no PredictRequest; "
@@ -204,7 +206,7 @@ def test_a_replica_that_is_down_takes_part_in_neither_stream(monitor, replicas, 
     monitor.limits = type(monitor.limits)(deadline=1.0, round=5.0, patience=0.3)
     offer(monitor, *(call(number) for number in range(6)))
     summary = monitor.round()
-    coverage = query.coverage(store, time.time(), stream=LIVE)
+    coverage = query.coverage(store, Selection(time.time(), stream=LIVE))
     assert coverage == {"a": 1.0, "b": 0.0, "c": 1.0}
     assert {name: entry.share for name, entry in summary.live_coverage.items()} == coverage
     assert "b (live): 6 asked, 0 answered, 6 left out (down 6, first id-0)" in sentence(summary, SETTINGS)

@@ -25,6 +25,7 @@ from serving.monitor.alerts.rules import load_rules
 from serving.monitor.measurement.exemplars import Exemplars, read_exemplars
 from serving.monitor.run import run
 from serving.monitor.store import open_store, query
+from serving.monitor.store.selection import Selection
 from serving.watch import sentence
 
 SETTINGS = Settings(interval=0.3, deadline=5, requests=20, slices=("age",))
@@ -50,7 +51,7 @@ def test_one_round_gives_a_summary_and_fills_the_store(replicas, probe, tmp_path
     json.dumps(summary.as_dict(), allow_nan=False)
     store = open_store(tmp_path / "monitor.db")
     now = time.time()
-    verdict = query.snapshot(store, now)
+    verdict = query.snapshot(store, Selection(now))
     assert verdict.measures["top1_swap"].value.value == pytest.approx(summary.measures["top1_swap"]["value"])
     assert verdict.coverage == {"a": 1.0, "b": 1.0, "c": 1.0}
     assert read_exemplars(tmp_path / "exemplars", "probe", now - 7200, now + 60)
@@ -68,7 +69,7 @@ def test_rounds_go_on_until_stopped(replicas, probe, tmp_path):
     run(deployment(*replicas), SETTINGS, probe, tmp_path / "monitor.db", stop=stop, on_round=on_round)
     assert len(summaries) == 3
     store = open_store(tmp_path / "monitor.db")
-    assert query.freshness(store, time.time()).rounds == 3
+    assert query.freshness(store, Selection(time.time())).rounds == 3
     store.close()
 
 
@@ -79,13 +80,18 @@ def test_a_refresh_while_the_monitor_was_away_is_measured(replicas, probe, tmp_p
     run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept)
     store = open_store(path)
     now = time.time()
-    (mark,) = query.events(store, now - 600, now + 60)
+    (mark,) = query.events(store, Selection.between(now - 600, now + 60))
     assert (mark.kind, mark.replica, mark.detail) == ("refresh", "b", {"old": 3, "new": 4})
-    (line,) = query.lines(store, "pd_abs", now - 600, now + 60, kind="refresh")
+    (line,) = query.lines(store, Selection.between(now - 600, now + 60, measure="pd_abs", kind="refresh"))
     assert (line.a_version, line.b_version) == (3, 4)
     assert line.points[0].value > 0.01
     courses = [
-        query.lines(store, f"observed_inversion@tenth-{n}", now - 600, now + 60, kind="gaps", a="a", b="c")
+        query.lines(
+            store,
+            Selection.between(
+                now - 600, now + 60, measure=f"observed_inversion@tenth-{n}", kind="gaps", a="a", b="c"
+            ),
+        )
         for n in range(1, 11)
     ]
     shares = [line.points[0].value for (line,) in courses if line.points[0].n]
@@ -123,7 +129,7 @@ def test_a_directory_that_cannot_be_written_costs_examples_and_no_rounds(replica
     path, kept = tmp_path / "monitor.db", Exemplars(tmp_path / "taken" / "exemplars")
     run(deployment(*replicas), SETTINGS, probe, path, once=True, exemplars=kept)
     store = open_store(path)
-    assert query.freshness(store, time.time()).rounds == 1
+    assert query.freshness(store, Selection(time.time())).rounds == 1
     store.close()
     assert caplog.text.count("cannot be kept") == 2
 

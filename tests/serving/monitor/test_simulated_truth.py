@@ -10,6 +10,7 @@ from serving.monitor.measurement.measure import measure
 from serving.monitor.measurement.slices import slices
 from serving.monitor.store import query
 from serving.monitor.store.rollup import roll_up
+from serving.monitor.store.selection import Selection
 from serving.monitor.store.write import write_round
 
 NOISE = [0.1, 0.1, 0.2, 0.1, 0.5]
@@ -34,7 +35,7 @@ def watched(tmp_path_factory):
 
 def test_components_are_the_noise_variances(watched):
     store, _, now = watched
-    odd = query.odd_one_out(store, now, window=40 * 60)
+    odd = query.odd_one_out(store, Selection(now, window=40 * 60))
     got = {one.replica: one.value for one in odd.components}
     for place, noise in enumerate(NOISE):
         assert got[f"m{place}"].value == pytest.approx(noise**2, rel=0.1, abs=0.001)
@@ -48,15 +49,15 @@ def test_inversions_are_what_the_gaps_and_the_noise_predict(watched):
     first, second = np.triu_indices(10, 1)
     gaps = truth[:, first] - truth[:, second]
     predicted = inversion_probability(gaps, 0.1).mean()
-    matrix = query.matrix(store, "pair_inversion", now, window=40 * 60)
+    matrix = query.matrix(store, Selection(now, measure="pair_inversion", window=40 * 60))
     i, j = matrix.replicas.index("m0"), matrix.replicas.index("m1")
     assert matrix.values[i, j] == pytest.approx(predicted, rel=0.05)
 
 
 def test_the_course_is_flat_and_the_same_at_every_resolution(watched):
     store, _, now = watched
-    fine = query.lines(store, "rpd_sym", now - 2400, now + 60, points=400)
-    coarse = query.lines(store, "rpd_sym", now - 2400, now + 60, points=5)
+    fine = query.lines(store, Selection.between(now - 2400, now + 60, measure="rpd_sym", points=400))
+    coarse = query.lines(store, Selection.between(now - 2400, now + 60, measure="rpd_sym", points=5))
     assert [line.resolution for line in (*fine, *coarse)] == [60, 600]
     assert (
         sum(point.rounds for point in fine[0].points) == sum(point.rounds for point in coarse[0].points) == 40
@@ -70,8 +71,8 @@ def test_the_course_is_flat_and_the_same_at_every_resolution(watched):
 def test_repeated_rounds_do_not_narrow_the_interval(watched):
     """The same requests again and again are no new requests."""
     store, _, now = watched
-    short = query.snapshot(store, now, window=60).measures["top1_swap"]
-    long = query.snapshot(store, now, window=40 * 60).measures["top1_swap"]
+    short = query.snapshot(store, Selection(now, window=60)).measures["top1_swap"]
+    long = query.snapshot(store, Selection(now, window=40 * 60)).measures["top1_swap"]
     assert short.n == long.n == 80
     assert long.rounds == 40
     width = [one.value.high - one.value.low for one in (short, long)]
@@ -80,19 +81,19 @@ def test_repeated_rounds_do_not_narrow_the_interval(watched):
 
 def test_slices_and_ladder_and_quantiles_agree_with_the_whole(watched):
     store, _, now = watched
-    whole = query.snapshot(store, now).measures["rpd_sym"].value.value
-    rows = query.slices(store, "rpd_sym", now)
+    whole = query.snapshot(store, Selection(now)).measures["rpd_sym"].value.value
+    rows = query.slices(store, Selection(now, measure="rpd_sym"))
     assert sum(row.n for row in rows) == 80
     assert np.average([row.measured.value for row in rows], weights=[row.n for row in rows]) == pytest.approx(
         whole
     )
-    rungs = {rung.level: rung for rung in query.ladder(store, "rpd_sym", now)}
+    rungs = {rung.level: rung for rung in query.ladder(store, Selection(now, measure="rpd_sym"))}
     assert rungs["L0"].value.value == 0
     assert rungs["L3"].pairs == 10
     assert rungs["L3"].value.value == pytest.approx(whole)
-    found = query.quantiles(store, "rpd_sym", now)
+    found = query.quantiles(store, Selection(now, measure="rpd_sym"))
     assert 0 < found[0.5] < found[0.95]
-    pair = query.quantiles(store, "rpd_sym", now, a="m4", b="m0")
+    pair = query.quantiles(store, Selection(now, measure="rpd_sym", a="m4", b="m0"))
     assert pair[0.5] > found[0.5]
 
 
@@ -102,18 +103,27 @@ def test_no_interval_leaves_the_values_a_measure_can_have(sqlite_store, simulate
         sqlite_store,
         measure(simulation.round(start), Settings(), slices(simulation.probe, ("age",)), {}).record,
     )
-    for label, one in query.snapshot(sqlite_store, start + 5).measures.items():
+    for label, one in query.snapshot(sqlite_store, Selection(start + 5)).measures.items():
         least, most = definition(label).bounds
         assert least <= one.value.low <= one.value.value <= one.value.high <= most
-    assert all(row.measured.low >= 0 for row in query.slices(sqlite_store, "top1_swap", start + 5))
+    assert all(
+        row.measured.low >= 0 for row in query.slices(sqlite_store, Selection(start + 5, measure="top1_swap"))
+    )
 
 
 def test_pairs_are_found_in_either_order(watched):
     store, _, now = watched
-    there = query.lines(store, "bias", now - 600, now + 60, kind="pair", a="m0", b="m4")
-    back = query.lines(store, "bias", now - 600, now + 60, kind="pair", a="m4", b="m0")
+    there = query.lines(
+        store, Selection.between(now - 600, now + 60, measure="bias", kind="pair", a="m0", b="m4")
+    )
+    back = query.lines(
+        store, Selection.between(now - 600, now + 60, measure="bias", kind="pair", a="m4", b="m0")
+    )
     assert there == back
-    assert len(query.lines(store, "bias", now - 600, now + 60, kind="pair", a="m4")) == 4
+    assert (
+        len(query.lines(store, Selection.between(now - 600, now + 60, measure="bias", kind="pair", a="m4")))
+        == 4
+    )
 
 
 def test_intervals_cover_the_truth(simulate, start):
@@ -133,9 +143,9 @@ def test_intervals_cover_the_truth(simulate, start):
 
 
 @pytest.mark.parametrize("call", [
-    lambda store, now: query.lines(store, "rpd_sym", now, now - 60),
-    lambda store, now: query.lines(store, "rpd_sym", now - 60, now, points=100_000),
-    lambda store, now: query.matrix(store, "nothing", now),
+    lambda store, now: query.lines(store, Selection.between(now, now - 60, measure="rpd_sym")),
+    lambda store, now: query.lines(store, Selection.between(now - 60, now, measure="rpd_sym", points=100_000)),
+    lambda store, now: query.matrix(store, Selection(now, measure="nothing")),
 ])  # fmt: skip
 def test_questions_without_an_answer_are_one_line(watched, call):
     from ranker.errors import UserError
@@ -146,17 +156,17 @@ def test_questions_without_an_answer_are_one_line(watched, call):
 
 
 def test_an_empty_store_answers_every_question(sqlite_store, start):
-    assert query.freshness(sqlite_store, start).time is None
-    assert query.snapshot(sqlite_store, start).measures == {}
-    assert query.matrix(sqlite_store, "rpd_sym", start).replicas == ()
-    assert query.lines(sqlite_store, "rpd_sym", start - 60, start) == ()
-    assert query.slices(sqlite_store, "rpd_sym", start) == ()
-    assert query.odd_one_out(sqlite_store, start).components == ()
-    assert query.ladder(sqlite_store, "rpd_sym", start) == ()
-    assert query.quantiles(sqlite_store, "rpd_sym", start) == {}
-    assert query.replicas(sqlite_store, start) == ()
+    assert query.freshness(sqlite_store, Selection(start)).time is None
+    assert query.snapshot(sqlite_store, Selection(start)).measures == {}
+    assert query.matrix(sqlite_store, Selection(start, measure="rpd_sym")).replicas == ()
+    assert query.lines(sqlite_store, Selection.between(start - 60, start, measure="rpd_sym")) == ()
+    assert query.slices(sqlite_store, Selection(start, measure="rpd_sym")) == ()
+    assert query.odd_one_out(sqlite_store, Selection(start)).components == ()
+    assert query.ladder(sqlite_store, Selection(start, measure="rpd_sym")) == ()
+    assert query.quantiles(sqlite_store, Selection(start, measure="rpd_sym")) == {}
+    assert query.replicas(sqlite_store, Selection(start)) == ()
     assert query.alerts(sqlite_store) == ()
-    assert query.events(sqlite_store, 0, start) == ()
-    assert query.measures(sqlite_store, start) == ()
-    assert query.coverage(sqlite_store, start) == {}
+    assert query.events(sqlite_store, Selection.between(0, start)) == ()
+    assert query.measures(sqlite_store, Selection(start)) == ()
+    assert query.coverage(sqlite_store, Selection(start)) == {}
     assert query.totals(sqlite_store) == ((), ())

@@ -23,6 +23,7 @@ from serving.monitor.requests.reservoir import MirroredCall, Reservoir
 from serving.monitor.run import DeploymentMonitor, run
 from serving.monitor.store import database, open_store, query
 from serving.monitor.store.pending import PendingRounds
+from serving.monitor.store.selection import Selection
 
 SETTINGS = Settings(interval=0.2, deadline=5, requests=20)
 
@@ -125,7 +126,7 @@ def test_rounds_wait_while_the_store_takes_none_and_are_stored_once(name, replic
     monitor.round()
     assert (len(monitor.pending), monitor.pending.error) == (0, "")
     assert "takes rounds again" in caplog.text
-    assert query.freshness(store, time.time()).rounds == 3
+    assert query.freshness(store, Selection(time.time())).rounds == 3
     counts, _ = query.totals(store)
     assert {row.count for row in counts if row.kind == "probe/asked"} == {3 * len(probe)}
     assert query.dropped_rounds(store) == 0
@@ -141,7 +142,7 @@ def test_alerts_and_roll_ups_that_fail_cost_no_round(replicas, probe, tmp_path, 
         assert says in caplog.text
         repair()
     monitor.round()
-    assert query.freshness(store, time.time()).rounds == 3
+    assert query.freshness(store, Selection(time.time())).rounds == 3
     store.close()
 
 
@@ -168,11 +169,11 @@ def test_what_does_not_fit_is_dropped_the_oldest_first_and_counted(simulate, sql
     repair()
     assert pending.flush()
     now = start + 600
-    assert query.freshness(sqlite_store, now, LIVE).time == records[-1].time
-    assert query.freshness(sqlite_store, now, LIVE).rounds == 2
+    assert query.freshness(sqlite_store, Selection(now, stream=LIVE)).time == records[-1].time
+    assert query.freshness(sqlite_store, Selection(now, stream=LIVE)).rounds == 2
     assert query.dropped_rounds(sqlite_store) == 3
     # the calls of dropped rounds are counted, though nobody measured them
-    assert query.mirrored(sqlite_store, start, now) == {"seen": 50, "sampled": 20}
+    assert query.mirrored(sqlite_store, Selection.between(start, now)) == {"seen": 50, "sampled": 20}
     page = metrics(sqlite_store)
     assert page["ranker_monitor_rounds_dropped_total", LIVE] == 3
     assert page["ranker_monitor_rounds_total", LIVE] == 2
@@ -192,7 +193,7 @@ def test_a_round_from_before_what_is_kept_is_dropped_and_the_next_is_not(simulat
         pending.add(measure(simulation.round(moment), MeasureSettings(), (), {}).record)
         assert pending.flush()
         monitor_run.roll_up(sqlite_store, start + 3600)
-    assert query.freshness(sqlite_store, start + 3500).rounds == 2
+    assert query.freshness(sqlite_store, Selection(start + 3500)).rounds == 2
     assert query.dropped_rounds(sqlite_store) == 1
 
 
@@ -219,7 +220,7 @@ def test_one_round_that_the_store_does_not_take_is_a_mistake_of_one_line(
         run(deployment(replicas), SETTINGS, probe, path, once=True)
     release()
     assert run(deployment(replicas), SETTINGS, probe, path, once=True) is not None
-    assert query.freshness(store, time.time()).rounds == 1
+    assert query.freshness(store, Selection(time.time())).rounds == 1
     store.close()
 
 
@@ -233,7 +234,7 @@ def test_calls_are_mirrored_while_the_store_is_away(replicas, probe, tmp_path):
         assert monitor.round().mirrored["seen"] == 1
     release()
     assert monitor.pending.flush()
-    assert query.mirrored(store, time.time() - 60, time.time() + 1)["unreadable"] == 3
+    assert query.mirrored(store, Selection.between(time.time() - 60, time.time() + 1))["unreadable"] == 3
     store.close()
 
 
@@ -255,7 +256,7 @@ def test_a_database_that_is_stopped_and_started_loses_no_round(replicas, probe, 
 
     run(deployment(replicas), SETTINGS, probe, url, rules=load_rules(), stop=stop, on_round=on_round)
     store = open_store(url)
-    assert query.freshness(store, time.time()).rounds == len(summaries)
+    assert query.freshness(store, Selection(time.time())).rounds == len(summaries)
     assert query.dropped_rounds(store) == 0
     assert any(summary.verdict is None for summary in summaries)
     store.close()
@@ -283,7 +284,7 @@ def test_a_frozen_database_costs_the_round_in_flight_and_loses_none(
     own_postgres.thaw()
     assert monitor.round().verdict is not None
     assert "takes rounds again" in caplog.text
-    assert query.freshness(store, time.time()).rounds == 4
+    assert query.freshness(store, Selection(time.time())).rounds == 4
     assert query.dropped_rounds(store) == 0
     store.close()
 
@@ -298,7 +299,7 @@ def test_a_table_that_another_session_locks_does_not_hang_the_monitor(replicas, 
         assert summary.replicas == {"a": 3, "b": 3}
         assert "lock timeout" in monitor.pending.error
     assert monitor.pending.flush()
-    assert query.freshness(store, time.time()).rounds == 1
+    assert query.freshness(store, Selection(time.time())).rounds == 1
     store.close()
 
 

@@ -17,6 +17,7 @@ from serving.monitor.store import open_store, packing, query
 from serving.monitor.store.cells import load_window, read_cells, window_parts
 from serving.monitor.store.rollup import Retention, roll_up
 from serving.monitor.store.schema import DAY, HOUR, MINUTE, TEN_MINUTES, Base, Cell, Round, Series
+from serving.monitor.store.selection import Selection
 from serving.monitor.store.write import write_round
 
 
@@ -60,8 +61,10 @@ def test_a_round_written_twice_counts_once(store, start):
     ((_, _, rounds, sums, _),) = sums_at(store, MINUTE, start, start + DAY)
     assert rounds == 1
     assert sums[0].tolist() == [3, 2, 2, 3, 3, 2]
-    assert query.freshness(store, start + 5, "live").rounds == 1
-    assert {row.count for row in query.error_kinds(store, start, start + 60, stream="live")} == {3}
+    assert query.freshness(store, Selection(start + 5, stream="live")).rounds == 1
+    assert {
+        row.count for row in query.error_kinds(store, Selection.between(start, start + 60, stream="live"))
+    } == {3}
 
 
 def test_rounds_of_one_minute_merge(store, start):
@@ -127,7 +130,10 @@ def test_a_roll_up_never_crosses_a_version(store, start):
         (0, 5, 5),
         (600, 10, 10),
     ]
-    lines = query.lines(store, "top1_swap", start, start + HOUR, stream="live", kind="pair", points=10)
+    lines = query.lines(
+        store,
+        Selection.between(start, start + HOUR, measure="top1_swap", stream="live", kind="pair", points=10),
+    )
     assert [(line.a_version, len(line.points), line.points[0].value) for line in lines] == [
         (1, 1, 0.0),
         (2, 2, 1.0),
@@ -146,7 +152,7 @@ def test_what_is_too_old_goes_after_it_is_rolled_up(store, start):
     assert min(time for _, time, *_ in sums_at(store, TEN_MINUTES, start, start + DAY)) == start + 3 * HOUR
     assert len(sums_at(store, HOUR, start, start + DAY)) == 5  # the day they go to is not over
     with store.read() as connection:
-        (row,) = read_cells(connection, "live", DAY, start, start + DAY, ())
+        (row,) = read_cells(connection, Selection.between(start, start + DAY, stream="live", points=1), ())
     assert row.sums[0, 0] == 300  # days are read from hours, ten minutes and minutes until they are over
 
 
@@ -159,7 +165,9 @@ def test_a_window_is_read_from_the_fewest_cells_and_counts_each_minute_once(stor
         begin, end = start + since * 60, start + until * 60
         with store.read() as connection:
             parts = window_parts(connection, begin, end)
-            rows = load_window(connection, "live", end, end - begin, Series.kind == "pair")
+            rows = load_window(
+                connection, Selection.between(begin, end, stream="live"), Series.kind == "pair"
+            )
         assert [part[1] for part in parts[1:]] == [part[2] for part in parts[:-1]]
         assert (parts[0][1], parts[-1][2]) == (begin, end)
         assert sum((to - begins) // step for step, begins, to in parts) <= 2 * 9 + 2 * 5 + 6
@@ -207,7 +215,7 @@ def test_migrations_give_exactly_the_tables_of_the_schema(store):
 def test_a_store_opens_again_with_what_it_had(sqlite_store, start):
     write_round(sqlite_store, record_at(start, [1.0]))
     again = open_store(sqlite_store.url)
-    assert query.freshness(again, start + 1, "live").time == start
+    assert query.freshness(again, Selection(start + 1, stream="live")).time == start
     again.close()
 
 
@@ -256,21 +264,26 @@ def test_measured_rounds_come_back_whole(store, simulate, start):
     measured = measure(simulation.round(start), Settings(), slices(simulation.probe, ("age",)), {})
     write_round(store, measured.record)
     comparison = measured.requests.summarise()
-    now = query.snapshot(store, start + 10)
+    now = query.snapshot(store, Selection(start + 10))
     for label, statistic in comparison.means.items():
         assert now.measures[label].value == pytest.approx(measure_interval(label, statistic), nan_ok=True)
-    matrix = query.matrix(store, "rpd_sym", start + 10)
+    matrix = query.matrix(store, Selection(start + 10, measure="rpd_sym"))
     assert matrix.replicas == ("m0", "m1", "m2")
     np.testing.assert_allclose(matrix.values, comparison.matrix("rpd_sym"))
-    odd = query.odd_one_out(store, start + 10)
+    odd = query.odd_one_out(store, Selection(start + 10))
     assert {one.replica: one.value.value for one in odd.components} == pytest.approx(
         {name: found["component"].value for name, found in comparison.replicas.items()}
     )
-    assert {(row.feature, row.value) for row in query.slices(store, "top1_swap", start + 10)} == {
+    assert {
+        (row.feature, row.value) for row in query.slices(store, Selection(start + 10, measure="top1_swap"))
+    } == {
         ("age", "20"),
         ("age", "30"),
     }
-    assert [rung.level for rung in query.ladder(store, "rpd_sym", start + 10)] == ["L0", "L3"]
+    assert [rung.level for rung in query.ladder(store, Selection(start + 10, measure="rpd_sym"))] == [
+        "L0",
+        "L3",
+    ]
 
 
 def test_a_refresh_made_again_after_a_roll_back_is_a_mark_of_its_own(store, start):
@@ -281,5 +294,5 @@ def test_a_refresh_made_again_after_a_roll_back_is_a_mark_of_its_own(store, star
     ):
         record = record_at(start + 60 * minute, [1.0, 0.0], key=f"{monitor}/{minute}")
         write_round(store, replace(record, marks=(mark,)))
-    marks = query.events(store, start, start + HOUR)
+    marks = query.events(store, Selection.between(start, start + HOUR))
     assert sorted((mark.time - start, mark.detail["new"]) for mark in marks) == [(0, 2), (120, 1), (180, 2)]

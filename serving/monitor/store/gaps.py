@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy.orm import aliased
 
 from ranker.divergence import Interval
-from serving.monitor.store import Store
 from serving.monitor.store.cells import load_window
+from serving.monitor.store.database import Store
 from serving.monitor.store.schema import Series, SubjectTable
+from serving.monitor.store.selection import Selection
 
 _TENTHS = range(1, 11)
 
@@ -38,25 +39,17 @@ class Gap:
         return max(self.observed.value - self.excess.value, 0.0)
 
 
-def gaps(store: Store, a: str, b: str, start: float, end: float, *, stream: str) -> tuple[Gap, ...]:
-    """The newest versions' inversions by gap over [start, end), the smallest gap first; empty if never counted.
+def gaps(store: Store, selection: Selection) -> tuple[Gap, ...]:
+    """The inversions of the pair `a` and `b` by gap over [start, end), at the newest versions, the smallest gap first.
 
-    Args:
-        store: the monitor's.
-        a: name of a replica.
-        b: name of another.
-        start: seconds since 1970.
-        end: not included.
-        stream: `probe` or `live`.
+    Empty if they were never counted.
     """
     first, second = aliased(SubjectTable), aliased(SubjectTable)
-    names = first.replica.in_((a, b)), second.replica.in_((a, b))
+    names = first.replica.in_((selection.a, selection.b)), second.replica.in_((selection.a, selection.b))
     with store.read() as connection:
-        rows = load_window(
-            connection, stream, end, end - start, Series.kind == "gaps", *names, sides=(first, second)
-        )
+        rows = load_window(connection, selection, Series.kind == "gaps", *names, sides=(first, second))
     # the series of the newest versions; stores made before there were tenths have others
-    whole = next((row.statistics(stream) for row in reversed(rows) if "gap@tenth-1" in row.labels), None)
+    whole = next((row.statistics() for row in reversed(rows) if "gap@tenth-1" in row.labels), None)
     if whole is None:
         return ()
     lows = [whole[f"gap@tenth-{tenth}"].value for tenth in _TENTHS]
