@@ -22,11 +22,13 @@ BASE = "ranker: files, text, errors"
 MODEL = "ranker: the model"
 _MODULES = {
     "ranker.architecture": MODEL,
+    "ranker.combined": MODEL,
     "ranker.export": MODEL,
     "ranker.features": MODEL,
     "ranker.inputs": MODEL,
     "ranker.model": MODEL,
     "ranker.wording": "ranker/wording.py",
+    "ranker.working_copy": "ranker/working_copy.py",
     "pipelines.compare": "pipelines/compare.py",
     "pipelines.run": "pipelines/run.py",
     "pipelines.init": "pipelines/init.py",

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ranker.backend import tf
+from ranker.combined import Combined
 from ranker.features import FeatureEncoder
 from ranker.json_text import json_text
-from ranker.mitigation.combined import Combined
 from ranker.model import RankingModel
 
 REGRESS = "tensorflow/serving/regress"

@@ -116,13 +116,30 @@ def test_metrics_exist():
 def test_the_configuration_page_is_current_and_says_something_of_every_key():
     from ranker.config import document
 
-    for _, section in document.SECTIONS:
+    for _, section, _ in document.SECTIONS:
         for name, field in section.model_fields.items():
             meaning, example = document.meaning_of(section, name, field)
             assert meaning
             assert example is not None
     written = (DOCS / "configuration.md").read_text(encoding="utf-8")
     assert written == document.page(), "run: python -m ranker.config.document > docs/configuration.md"
+
+
+@pytest.mark.parametrize("name", ["configuration", "measures"])
+def test_the_pages_do_not_need_docstrings(name):
+    module = {"configuration": "ranker.config.document", "measures": "ranker.divergence.document"}[name]
+    stripped = subprocess.run(
+        [sys.executable, "-OO", "-m", module], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert stripped.stdout == (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_the_command_line_runs_without_docstrings():
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "ranker.cli", "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "quickstart" in done.stdout
 
 
 def test_the_measures_page_is_current():

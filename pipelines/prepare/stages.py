@@ -25,7 +25,13 @@ from pipelines.prepare.clean.negatives import (
     write_items,
 )
 from pipelines.prepare.order import runs
-from pipelines.prepare.order.threshold import Selection, count_digit, is_held_out, settle_digit, threshold
+from pipelines.prepare.order.threshold import (
+    RadixSelection,
+    count_digit,
+    is_held_out,
+    settle_digit,
+    threshold,
+)
 from pipelines.prepare.plan import Plan
 from pipelines.prepare.read import reading
 from pipelines.prepare.read.reading import Block
@@ -146,7 +152,7 @@ class FindThreshold(beam.DoFn):
     def __init__(self, share: float):
         self._share = share
 
-    def process(self, group: tuple[None, Iterable[str]]) -> Iterator[tuple[Selection | None, str]]:
+    def process(self, group: tuple[None, Iterable[str]]) -> Iterator[tuple[RadixSelection | None, str]]:
         """Finds the threshold over all files."""
         paths = sorted(group[1])
 
@@ -160,12 +166,12 @@ class FindThreshold(beam.DoFn):
             yield first, path
 
 
-def split_by_time(first: Selection | None, path: str) -> pa.RecordBatch:
+def split_by_time(first: RadixSelection | None, path: str) -> pa.RecordBatch:
     """Reads held rows back and says which are held out."""
     return mark_held_out(read_batch(path), first)
 
 
-def mark_held_out(rows: pa.RecordBatch, first: Selection | None) -> pa.RecordBatch:
+def mark_held_out(rows: pa.RecordBatch, first: RadixSelection | None) -> pa.RecordBatch:
     """Says of rows with their times which are held out."""
     held_out = is_held_out(rows.column(TIME).to_numpy(), rows.column(ORDER).to_numpy(), first)
     return rows.drop_columns([TIME]).append_column(EVAL, pa.array(held_out))
@@ -176,7 +182,7 @@ def times_of(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.select([TIME, ORDER])
 
 
-def count_digits(times: pa.RecordBatch, digit: int, selection: Selection | None) -> Iterator[np.ndarray]:
+def count_digits(times: pa.RecordBatch, digit: int, selection: RadixSelection | None) -> Iterator[np.ndarray]:
     """Counts a digit of one batch of `times_of`, as long as there is something to select."""
     if selection is not None:
         yield count_digit(selection, digit, times.column(TIME).to_numpy(), times.column(ORDER).to_numpy())
@@ -187,7 +193,7 @@ def sum_counts(counts: Iterable[Any]) -> Any:
     return sum(counts, start=np.int64(0))
 
 
-def settle(counts: np.ndarray, digit: int, selection: Selection | None) -> Selection | None:
+def settle(counts: np.ndarray, digit: int, selection: RadixSelection | None) -> RadixSelection | None:
     """The selection after a digit more."""
     return None if selection is None else settle_digit(selection, digit, counts)
 

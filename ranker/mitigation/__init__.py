@@ -4,7 +4,7 @@
 makes its components one model, `Cost` is what a recipe costs.
 """
 
-from ranker.mitigation.combined import Combined, served_model
+from ranker.combined import Combined, served_model
 from ranker.mitigation.cost import Cost, cost, serving
 from ranker.mitigation.learned import Learned, predict
 from ranker.mitigation.recipes import learn

@@ -9,8 +9,8 @@ import numpy as np
 
 from ranker.architecture import Architecture
 from ranker.backend import tf
+from ranker.combined import served_model
 from ranker.inputs import Inputs
-from ranker.mitigation.combined import served_model
 from ranker.mitigation.learned import Learned
 from ranker.training.rows.examples import Examples
 

@@ -18,8 +18,8 @@ import numpy as np
 from ranker.activations import catalogue
 from ranker.architecture import Architecture, Weights, design
 from ranker.backend import keras, tf
+from ranker.combined import served_model
 from ranker.config import ActivationSpec, Experiment, load
-from ranker.mitigation.combined import served_model
 from ranker.seeds import Seeds, derive
 from ranker.study import data as study_data
 from ranker.study.recipes import RELU, SMELU, arms

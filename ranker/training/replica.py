@@ -14,13 +14,13 @@ import numpy as np
 from ranker import layout
 from ranker.architecture import Architecture, Weights, design
 from ranker.backend import tf
+from ranker.combined import served_model
 from ranker.config import Experiment, Training, fingerprint
 from ranker.errors import UserError
 from ranker.export import ServedRanker, save, versions
 from ranker.features import FeatureEncoder
 from ranker.files import sweep
 from ranker.inputs import Inputs, plan
-from ranker.mitigation.combined import served_model
 from ranker.mitigation.cost import lookups, parameters
 from ranker.mitigation.learned import Learned, split_towers
 from ranker.mitigation.recipes import learn

@@ -17,7 +17,7 @@ Chunks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 
 
 @dataclass(frozen=True)
-class Selection:
+class RadixSelection:
     """A radix selection of the first held-out row under way: what its settled digits say.
 
     Attributes:
@@ -31,13 +31,13 @@ class Selection:
     order: int = 0
 
 
-def begin(rows: int, share: float) -> Selection | None:
+def begin(rows: int, share: float) -> RadixSelection | None:
     """The selection in which `round(share * rows)` rows are held out; None if no row is."""
     held = round(share * rows)
-    return Selection(rows - held) if held else None
+    return RadixSelection(rows - held) if held else None
 
 
-def count_digit(selection: Selection, digit: int, times: np.ndarray, orders: np.ndarray) -> np.ndarray:
+def count_digit(selection: RadixSelection, digit: int, times: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """How many rows, of those that share the settled digits, have each value of the next one: int64 [2**16].
 
     Args:
@@ -56,17 +56,17 @@ def count_digit(selection: Selection, digit: int, times: np.ndarray, orders: np.
     return np.bincount(digits.astype(np.int64), minlength=1 << _BITS)
 
 
-def settle_digit(selection: Selection, digit: int, counts: np.ndarray) -> Selection:
+def settle_digit(selection: RadixSelection, digit: int, counts: np.ndarray) -> RadixSelection:
     """The selection with one digit more, by the counts of all rows."""
     ends = np.cumsum(counts)
     value = int(np.searchsorted(ends, selection.rank, side="right"))
     rank = selection.rank - int(ends[value] - counts[value])
     if digit < _DIGITS_EACH:
-        return Selection(rank, selection.time << _BITS | value, 0)
-    return Selection(rank, selection.time, selection.order << _BITS | value)
+        return RadixSelection(rank, selection.time << _BITS | value, 0)
+    return RadixSelection(rank, selection.time, selection.order << _BITS | value)
 
 
-def threshold(chunks: Chunks, share: float) -> Selection | None:
+def threshold(chunks: Chunks, share: float) -> RadixSelection | None:
     """Finds the first held-out row by (time, order) such that `round(share * rows)` rows are held out.
 
     Each pass over the chunks settles 16 bits of the key, so memory does not grow with the rows.
@@ -89,7 +89,7 @@ def threshold(chunks: Chunks, share: float) -> Selection | None:
     return selection
 
 
-def is_held_out(times: np.ndarray, orders: np.ndarray, first: Selection | None) -> np.ndarray:
+def is_held_out(times: np.ndarray, orders: np.ndarray, first: RadixSelection | None) -> np.ndarray:
     """Which rows lie at or after the first held-out row: bool [n]."""
     if first is None:
         return np.zeros(len(times), bool)

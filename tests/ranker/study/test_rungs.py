@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ranker.architecture import design
+from ranker.combined import served_model
 from ranker.errors import UserError
-from ranker.mitigation.combined import served_model
 from ranker.seeds import derive
 from ranker.study import rungs
 from ranker.study.data import load
