@@ -117,12 +117,19 @@ def open_page(window: playwright.BrowserContext, site: Site) -> Iterator[Callabl
     assert not wrong
 
 
+_DRAWN = """place => {
+  const chart = document.querySelectorAll("#page .plot")[place];
+  if (chart) { chart.scrollIntoView(); }
+  return !chart || chart.querySelector(".main-svg");
+}"""
+
+
 def settled(page: playwright.Page) -> None:
-    """Waits until the page stands and every chart on it is drawn."""
-    page.locator("main").wait_for()
-    charts = page.locator(".dash-graph")
-    for place in range(charts.count()):
-        charts.nth(place).locator(".main-svg").first.wait_for()
+    """Waits until the page stands, scrolls to every chart, which draws it, and back."""
+    page.locator("#page main").wait_for()
+    for place in range(page.locator("#page .plot").count()):
+        page.wait_for_function(_DRAWN, arg=place)
+    page.evaluate("window.scrollTo(0, 0)")
 
 
 @pytest.fixture(scope="session")

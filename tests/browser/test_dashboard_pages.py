@@ -172,6 +172,34 @@ def test_hostile_names_are_text(open_page: Open) -> None:
     assert "'<b>bold</b>" in page.locator("#panel-replay pre").first.inner_text().replace("item_id=", "'")
 
 
+def test_the_page_stands_before_any_script_has_run(browser: Any, site: Site) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site.address}/")
+    assert page.title().startswith("UNSTABLE · Overview")
+    assert "smelu-3" in page.locator(".verdict .sentence").inner_text()
+    assert page.locator(".matrix td a").count() > 0
+    page.goto(f"{site.address}/request?request=request-{SPECIAL:03d}")
+    names = page.locator(".panel .name").evaluate_all("all => all.map(one => one.title)")
+    for name in HOSTILE:
+        assert name[:1000] in names or name[:999] + "…" in names
+    assert page.locator("main b script, main .name b, main .name script").count() == 0
+    context.close()
+
+
+def test_charts_are_drawn_when_they_come_into_view_and_the_first_paint_goes(window: Any, site: Site) -> None:
+    page = window.new_page()
+    page.set_viewport_size(PHONE)
+    page.goto(f"{site.address}/")
+    page.locator("#page main").wait_for()
+    assert page.locator("#first").count() == 0
+    assert page.locator("main").count() == 1
+    assert page.locator(".main-svg").count() == 0
+    page.locator("#chart-course").scroll_into_view_if_needed()
+    page.locator("#chart-course .main-svg").first.wait_for()
+    page.close()
+
+
 def test_the_theme_follows_the_system_and_the_button(open_page: Open) -> None:
     page = open_page("/methods", theme="dark")
     theme = "document.documentElement.dataset.theme"

@@ -18,7 +18,7 @@ function refresh() { // as a tick does
 // Links between views: Dash hears of the new address by this event, as it does from its own links.
 document.addEventListener("click", function (event) {
   var link = event.target.closest("a[data-view]");
-  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) { return; }
+  if (!link || document.getElementById("first") || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) { return; }
   event.preventDefault();
   var menu = link.closest("details.menu");
   if (menu) { menu.querySelector("summary").focus(); } // the entry goes with the menu
@@ -87,7 +87,9 @@ document.addEventListener("click", function (event) {
       .then(function (answer) { return answer.json(); })
       .then(function (figure) {
         var size = { format: "png", scale: 2, width: 1000, height: figure.layout.height, filename: picture.dataset.name };
-        return window.Plotly.downloadImage({ data: figure.data, layout: figure.layout }, size);
+        return dash_clientside.charts.plotly().then(function (Plotly) {
+          return Plotly.downloadImage({ data: figure.data, layout: figure.layout }, size);
+        });
       });
   }
   var copy = event.target.closest("button.copy");

@@ -205,7 +205,7 @@ def _panel(context: Context, panel: Panel) -> Component:
     body = [panel.body] if isinstance(panel.body, Component) else list(panel.body)
     for place, part in enumerate(body):
         # a chart takes new data without being drawn anew; all else is replaced where it changed
-        children.append(part if parts.is_chart(part) else live(f"{panel.key}-{place}", part))
+        children.append(part if isinstance(part, parts.Chart) else live(f"{panel.key}-{place}", part))
     if panel.rows:
         children.append(_exports(context, panel))
     return html.Section(children, className=f"panel {panel.size}", id=f"panel-{panel.key}")

@@ -45,16 +45,8 @@ class Changes:
 
 def changes(tree: Sequence[Component], shown: Shown) -> Changes | None:
     """What differs between a page as it is now and as it is shown; None if it has other parts than before."""
-    charts: dict[str, Any] = {}
-    lives: dict[str, Any] = {}
-    for component in _components(tree):
-        name = getattr(component, "id", None)
-        if not isinstance(name, dict):
-            continue
-        if CHART in name:
-            charts[name[CHART]] = getattr(getattr(component, "children", None), "figure", None)
-        elif LIVE in name:
-            lives[name[LIVE]] = component
+    charts = charts_of(tree)
+    lives = _named(tree, LIVE)
     if set(charts) != set(shown.charts) or set(lives) != set(shown.parts):
         return None
     is_unchanged = {name: lives[name].key == key for name, key in shown.parts.items()}
@@ -63,6 +55,17 @@ def changes(tree: Sequence[Component], shown: Shown) -> Changes | None:
         [no_update if is_unchanged[name] else lives[name].children for name in shown.parts],
         [no_update if is_unchanged[name] else lives[name].key for name in shown.parts],
     )
+
+
+def charts_of(tree: Sequence[Component]) -> dict[str, Any]:
+    """The figures of a page by the names of its charts."""
+    return {name: chart.figure for name, chart in _named(tree, CHART).items()}
+
+
+def _named(tree: Sequence[Component], kind: str) -> dict[str, Any]:
+    """The parts of a page that are of a kind, by name."""
+    ids = ((part, getattr(part, "id", None)) for part in _components(tree))
+    return {part_id[kind]: part for part, part_id in ids if isinstance(part_id, dict) and kind in part_id}
 
 
 def _components(tree: Any) -> Iterator[Component]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dash import dcc, html
+from dash import html
 from dash.development.base_component import Component
 
 from ranker.divergence import definition
@@ -179,32 +179,35 @@ def moment(time: float | None) -> Component | str:
     return html.Time(text_of(time), dateTime=iso_of(time))
 
 
-def chart(key: str, figure: Figure, summary: str) -> html.Div:
-    """A Plotly figure; `summary` says to a screen reader what it shows."""
-    config: Any = {
-        "displaylogo": False,
-        "responsive": True,
-        "displayModeBar": "hover",
-        "modeBarButtons": [MODE_BAR],
-        "toImageButtonOptions": {"format": "png", "scale": 2, "filename": f"steady-ranker-{key}"},
-    }
-    height = figure["layout"]["height"]
-    graph = dcc.Graph(
-        id=chart_id(key), figure=figure, config=config, style={"height": f"{height}px"}, responsive=True
-    )
-    return html.Div(
-        graph, id={"chart": key}, className="chart", role="group", **attributes(aria_label=summary)
-    )
+class Chart(html.Div):
+    """The place of a Plotly figure; `charts.js` draws the figure once the place comes into view.
+
+    Args:
+        key: the chart's name on its page.
+        figure: in Plotly's form.
+        summary: what it shows, for a screen reader.
+    """
+
+    def __init__(self, key: str, figure: Figure, summary: str) -> None:
+        place = html.Div(
+            id=chart_id(key), className="plot", style={"height": f"{figure['layout']['height']}px"}
+        )
+        super().__init__(
+            place, id={"chart": key}, className="chart", role="group", **attributes(aria_label=summary)
+        )
+        config = {
+            "displaylogo": False,
+            "responsive": True,
+            "displayModeBar": "hover",
+            "modeBarButtons": [MODE_BAR],
+            "toImageButtonOptions": {"format": "png", "scale": 2, "filename": f"steady-ranker-{key}"},
+        }
+        self.figure: Figure = {**figure, "config": config}
 
 
 def chart_id(key: str) -> str:
-    """The id of a chart's graph."""
+    """The id of a chart's place."""
     return f"chart-{key}"
-
-
-def is_chart(part: Component) -> bool:
-    """Whether a part of a panel is a chart."""
-    return isinstance(getattr(part, "children", None), dcc.Graph)
 
 
 def message(text: str) -> html.P:

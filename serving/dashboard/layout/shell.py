@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import dash
+import plotly
 from anyio.to_thread import run_sync
 from dash import ALL, Input, Output, State, ctx, dcc, html, no_update
+from dash.backends._fastapi import reset_current_request, set_current_request
 from dash.development.base_component import Component
-from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
 
-from serving.dashboard.figures.style import palette
+from serving.dashboard.figures.style import Figure, palette
 from serving.dashboard.layout import parts
 from serving.dashboard.layout.address import parse
 from serving.dashboard.layout.context import Context, moment_shown
 from serving.dashboard.layout.frame import rendered
-from serving.dashboard.layout.live import CHART, LIVE, Shown, changes
+from serving.dashboard.layout.live import CHART, LIVE, Shown, changes, charts_of
+from serving.dashboard.layout.markup import markup
 from serving.dashboard.layout.zone import shown_in
 from serving.dashboard.pages import PAGES
 from serving.dashboard.queries.gateway import GatewayReader
@@ -28,10 +34,12 @@ from serving.dashboard.settings import DashboardSettings
 from serving.monitor.store import Store
 
 _LOG = logging.getLogger(__name__)
-_INDEX = """<!DOCTYPE html>
-<html lang="en">
-<head>{%metas%}<base href="BASE"><title>{%title%}</title>{%favicon%}{%css%}<script src="assets/theme.js"></script></head>
-<body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
+_ASSETS = Path(__file__).parent.parent / "assets"
+_FIRST = "<!-- the page as it is now -->"
+_INDEX = f"""<!DOCTYPE html>
+<html lang="en" data-plotly="PLOTLY">
+<head>{{%metas%}}<base href="BASE"><title>{{%title%}}</title>{{%favicon%}}{{%css%}}<script>THEME</script></head>
+<body>{_FIRST}{{%app_entry%}}<footer>{{%config%}}{{%scripts%}}{{%renderer%}}</footer></body>
 </html>"""
 
 
@@ -43,20 +51,18 @@ def add_pages(
     clock: Callable[[], float],
 ) -> None:
     """Adds the Dash application to a server."""
-    if settings.plotly_js is not None:  # before Dash's own route, so that it answers first
-        script = settings.plotly_js
-        # the address has the library's version
-        headers = {"cache-control": "public, max-age=31536000"}
+    plotly_path = _add_plotly(server, settings.plotly_js)
 
-        @server.get("/_dash-component-suites/plotly/package_data/{name}", include_in_schema=False)
-        def plotly_bundle(name: str) -> FileResponse:
-            return FileResponse(script, media_type="text/javascript", headers=headers)
+    # before Dash's own route, so that it answers first
+    @server.get("/", include_in_schema=False)
+    async def first_page(request: Request) -> HTMLResponse:
+        return await page_at(request)
 
     app = dash.Dash(
         __name__,
         server=server,  # type: ignore[arg-type]  # annotated for Flask only
         backend="fastapi",
-        assets_folder=str(Path(__file__).parent.parent / "assets"),
+        assets_folder=str(_ASSETS),
         assets_ignore=r"theme\.js",
         serve_locally=True,
         routes_pathname_prefix="/",
@@ -73,7 +79,14 @@ def add_pages(
     )
     # callbacks go by HTTP; else each page load tries a WebSocket, which the server answers with a warning
     app.backend.websocket_capability = False  # type: ignore[attr-defined]
-    app.index_string = _INDEX.replace("BASE", f"{settings.path_prefix}/")
+    theme_script = (_ASSETS / "theme.js").read_text(
+        encoding="utf-8"
+    )  # in the page: it must run before the first paint
+    app.index_string = (
+        _INDEX.replace("BASE", f"{settings.path_prefix}/")
+        .replace("PLOTLY", plotly_path.removeprefix("/"))
+        .replace("THEME", theme_script)
+    )
     app.layout = _layout(settings)
 
     @app.callback(
@@ -108,10 +121,8 @@ def add_pages(
         parts_shown: list[dict[str, str]],
         keys: list[str],
     ) -> Any:
-        address = parse((path or "").removeprefix(settings.path_prefix), search)
-        moment = moment_shown(address, clock())
-        context = Context(store, settings, address, palette(theme), moment, gateways)
-        with shown_in(address.zone):
+        context = context_of((path or "").removeprefix(settings.path_prefix), search, theme)
+        with shown_in(context.address.zone):
             content, stale = rendered(context)
         look = "stale" if stale else ""
         state = moment_of(context)
@@ -122,8 +133,8 @@ def add_pages(
         page_changes = changes(content, shown) if ctx.triggered_id == "tick" else None
         if page_changes is None:
             unchanged = [no_update] * len(keys)
-            return content, look, no_update, unchanged, unchanged, state
-        figures = {parts.chart_id(name): figure for name, figure in page_changes.figures.items()}
+            return content, look, figures_of(charts_of(content)), unchanged, unchanged, state
+        figures = figures_of(page_changes.figures)
         return no_update, look, figures, page_changes.contents, page_changes.keys, state
 
     app.clientside_callback(dash.ClientsideFunction("freshness", "take"), Input("moment", "data"))
@@ -134,9 +145,63 @@ def add_pages(
         Input("theme-button", "n_clicks"),
     )
 
-    # Every path that nothing else answers is a page. Dash adds this route when the server starts, but then for the newest
-    # of all its applications in the process (Dash 4.4; it has no public name).
-    app.backend._setup_catchall()  # type: ignore[attr-defined]
+    def context_of(path: str, search: str | None, theme: str | None) -> Context:
+        address = parse(path, search)
+        return Context(store, settings, address, palette(theme), moment_shown(address, clock()), gateways)
+
+    def first_markup(path: str, search: str) -> tuple[str, str]:
+        """The title and the content of a page, as HTML."""
+        context = context_of(path, search, None)
+        with shown_in(context.address.zone):
+            content, stale = rendered(context)
+        title = f"{context.verdict.state} · {moment_of(context)['title']}"
+        return escape(title), f'<div id="first" class="{"stale" if stale else ""}">{markup(content)}</div>'
+
+    async def page_at(request: Request) -> HTMLResponse:
+        current = set_current_request(request)  # Dash does so for `/` alone, and its index asks for it
+        try:
+            index = app.index()
+        finally:
+            reset_current_request(current)
+        try:
+            title, content = await run_sync(first_markup, request.scope["path"], request.url.query)
+        except Exception:  # Dash's own request for the page says what the reader should know
+            _LOG.exception("a page cannot be shown")
+            return HTMLResponse(index)
+        index = index.replace("<title>Steady Ranker</title>", f"<title>{title}</title>", 1)
+        return HTMLResponse(index.replace(_FIRST, content, 1))
+
+    @server.get("/{path:path}", include_in_schema=False)
+    async def page_of_path(request: Request) -> HTMLResponse:
+        return await page_at(request)
+
+
+def figures_of(figures_by_name: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Figures by the ids of their places."""
+    return {parts.chart_id(name): figure for name, figure in figures_by_name.items()}
+
+
+def _add_plotly(server: FastAPI, bundle: Path | None) -> str:
+    """Adds a route for Plotly's library; returns its path, which names the library's content.
+
+    Args:
+        server: gets the route.
+        bundle: of Plotly; None: the whole library of the installed package.
+    """
+    file = bundle if bundle is not None else Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    script = file.read_bytes()
+    compressed = gzip.compress(script, 9, mtime=0)  # once, and not for each browser
+    path = f"/plotly-{hashlib.blake2b(script, digest_size=8).hexdigest()}.js"
+    headers = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
+
+    @server.get(path, include_in_schema=False)
+    def plotly_library(request: Request) -> Response:
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            packed = {**headers, "content-encoding": "gzip"}
+            return Response(compressed, media_type="text/javascript", headers=packed)
+        return Response(script, media_type="text/javascript", headers=headers)
+
+    return path
 
 
 def moment_of(context: Context) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _history(context: Context, alerts: Sequence[AlertRow]) -> Panel:
     return Panel(
         "timeline",
         title,
-        parts.chart("timeline", figure, title),
+        parts.Chart("timeline", figure, title),
         [flat(alert) for alert in alerts],
         figure,
         f"From start to end; the strong part is when it fired. {zone_name()}.",

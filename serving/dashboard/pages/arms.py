@@ -59,7 +59,7 @@ def _plane(context: Context, report: Report) -> Panel:
         for a in arms
     ]
     note = "Bars: standard deviation of AUC over replicas; 95% interval of relative PD."
-    return Panel("plane", title, parts.chart("plane", figure, title), rows, figure, note, "narrow")
+    return Panel("plane", title, parts.Chart("plane", figure, title), rows, figure, note, "narrow")
 
 
 def _quality(report: Report) -> Panel:

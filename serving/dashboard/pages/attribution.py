@@ -50,7 +50,7 @@ def _ladder(context: Context, label: str, rungs: Sequence[Rung]) -> Panel:
     return Panel(
         "ladder",
         title,
-        parts.chart("ladder", figure, title),
+        parts.Chart("ladder", figure, title),
         [flat(rung) for rung in rungs],
         figure,
         note,
@@ -100,7 +100,7 @@ def _streams(context: Context, label: str) -> Panel:
         for line in stream_lines
         for point in line.points
     ]
-    body: list[Component] = [parts.chart("streams", figure, title)]
+    body: list[Component] = [parts.Chart("streams", figure, title)]
     if not lines_by_stream["live"]:
         body.append(
             parts.message("No live round in this window: mirror calls to `ranker monitor --mirror-listen`.")

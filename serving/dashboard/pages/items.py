@@ -82,7 +82,7 @@ def _slices(context: Context) -> Panel:
     return Panel(
         "slices",
         title,
-        parts.chart("slices", figure, title),
+        parts.Chart("slices", figure, title),
         [flat(row) for row in slices],
         figure,
         "Mean over all pairs, with 95% intervals.",

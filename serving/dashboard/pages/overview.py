@@ -220,7 +220,7 @@ def _course(context: Context, lines: Sequence[Line]) -> Panel:
     rows = [{"resolution": line.resolution, **flat(point)} for line in lines for point in line.points]
     title = f"{wording.title(label)}, {address.range_name}"
     note = f"Mean over all pairs with its 95% interval; {zone_name()}."
-    body = [parts.chart("course", figure, title), parts.refresh_list(events)]
+    body = [parts.Chart("course", figure, title), parts.refresh_list(events)]
     return Panel("course", title, body, rows, figure, note, "wide")
 
 
@@ -251,7 +251,7 @@ def _odd_one_out(context: Context) -> Panel:
     return Panel(
         "odd-one-out",
         title,
-        [html.P(sentence, className="lead"), parts.chart("odd-one-out", figure, title)],
+        [html.P(sentence, className="lead"), parts.Chart("odd-one-out", figure, title)],
         rows,
         figure,
         note="Variance of log-odds with its 95% interval; the dashed line is three times the median.",

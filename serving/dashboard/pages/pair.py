@@ -106,7 +106,7 @@ def _course(context: Context, cell: PairEstimate) -> Panel:
     return Panel(
         "course",
         title,
-        parts.chart("course", figure, title),
+        parts.Chart("course", figure, title),
         rows,
         figure,
         f"The pair against the mean over all pairs, with 95% intervals; {zone_name()}.",
@@ -130,7 +130,7 @@ def _gaps(context: Context, cell: PairEstimate) -> Panel:
     )
     lead = html.P(sentence, className="lead bad" if odd else "lead")
     rows = [flat(tenth) | {"predicted": tenth.predicted} for tenth in tenths]
-    return Panel("gaps", title, [lead, parts.chart("gaps", figure, title)], rows, figure, note, "half")
+    return Panel("gaps", title, [lead, parts.Chart("gaps", figure, title)], rows, figure, note, "half")
 
 
 def _slices(context: Context, cell: PairEstimate) -> Panel:
@@ -144,7 +144,7 @@ def _slices(context: Context, cell: PairEstimate) -> Panel:
     return Panel(
         "slices",
         title,
-        parts.chart("slices", figure, title),
+        parts.Chart("slices", figure, title),
         [flat(row) for row in slices],
         figure,
         "Parts of the requests, with 95% intervals.",

@@ -45,7 +45,7 @@ def _coverage(context: Context, course: Sequence[CountRow]) -> Panel:
     return Panel(
         "coverage",
         title,
-        parts.chart("coverage", figure, title),
+        parts.Chart("coverage", figure, title),
         [flat(row) for row in course],
         figure,
         f"Share of the requests asked that were answered well; the dashed line is where the alert begins. {zone_name()}.",

@@ -48,7 +48,7 @@ def _chart(context: Context, label: str, rows: Sequence[Refresh]) -> Panel:
     return Panel(
         "churn",
         title,
-        parts.chart("churn", figure, title),
+        parts.Chart("churn", figure, title),
         [flat(refresh) for refresh in rows],
         figure,
         note,

@@ -144,7 +144,7 @@ def _bump(context: Context, everyone: SideBySide, shown: Sequence[str]) -> Panel
     return Panel(
         "rankings",
         "Rankings side by side",
-        [html.P(sentence, className="lead"), parts.chart("rankings", figure, sentence)],
+        [html.P(sentence, className="lead"), parts.Chart("rankings", figure, sentence)],
         rows,
         figure,
         "From left to right: the consensus order, then each replica's. Items that move are coloured.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from serving.monitor.alerts.conditions import findings
 from serving.monitor.alerts.keep import (
@@ -12,10 +13,11 @@ from serving.monitor.alerts.keep import (
     save_alerts,
     save_deliveries,
     stored_silences,
+    untold_endings,
 )
 from serving.monitor.alerts.machine import FIRING, Alert, step
 from serving.monitor.alerts.messages import Origin
-from serving.monitor.alerts.rules import Rules
+from serving.monitor.alerts.rules import Rules, Silence
 from serving.monitor.alerts.send import send
 from serving.monitor.alerts.situation import situation
 from serving.monitor.store import Store
@@ -32,7 +34,7 @@ def evaluate(
 
     Silences are those of the rule file and those that were set from the dashboard.
     """
-    silences = (*rules.silences, *(stored.silence for stored in stored_silences(store, now)))
+    silences = _silences(store, rules, now)
     after: dict[str, Alert] = {}
     for rule in rules.rules:
         alerts_of_rule = {key: alert for key, alert in before.items() if alert.rule == rule.name}
@@ -42,13 +44,18 @@ def evaluate(
     return after
 
 
+def _silences(store: Store, rules: Rules, now: float) -> tuple[Silence, ...]:
+    return (*rules.silences, *(stored.silence for stored in stored_silences(store, now)))
+
+
 def evaluate_and_send(
     store: Store, rules: Rules, budget: Mapping[str, float], now: float, origin: Origin | str = "ranker"
 ) -> list[Alert]:
     """Evaluates every rule, saves the changed alerts, and sends them to every receiver.
 
-    What a receiver did not take is sent to it again at the next evaluation, and to it alone. A kill between sending
-    and saving sends an alert twice, never not at all.
+    What a receiver did not take is sent to it again at the next evaluation, and to it alone. The end of an alert is
+    sent even if the alert fires anew meanwhile, and before that. A kill between sending and saving sends an alert
+    twice, never not at all.
 
     Args:
         store: the monitor's.
@@ -63,7 +70,16 @@ def evaluate_and_send(
     source = origin if isinstance(origin, Origin) else Origin(origin)
     before = load_alerts(store)
     after = save_alerts(store, before, evaluate(store, rules, budget, before, now))
-    due = {alert.id: alert for alert in after.values() if alert.to_send}
+    silences = _silences(store, rules, now)
+    endings = [
+        replace(
+            ending,
+            silenced=any(silence.covers(ending.rule, dict(ending.labels), now) for silence in silences),
+        )
+        for ending in untold_endings(store)
+    ]
+    alerts = [*endings, *after.values()]
+    due = {alert.id: alert for alert in alerts if alert.to_send}
     firing = [
         alert
         for alert in after.values()
@@ -76,7 +92,7 @@ def evaluate_and_send(
     for receiver in rules.everyone():
         news = [
             alert
-            for alert in after.values()
+            for alert in alerts
             if alert.is_news_after(states.get((alert.id or 0, receiver.identity), alert.notified))
         ]
         due |= {alert.id: alert for alert in news}
@@ -87,7 +103,8 @@ def evaluate_and_send(
     partly = {key: state for key, state in taken.items() if key[0] in failed}
     if partly:
         save_deliveries(store, partly)
-    everywhere = [alert for alert in due.values() if alert.id not in failed]
+    heard = {alert.id: alert for alert in endings if not alert.silenced} | due
+    everywhere = [alert for alert in heard.values() if alert.id not in failed]
     if everywhere:
         mark_sent(store, everywhere)
     return list(due.values())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from ranker.errors import UserError
-from serving.monitor.alerts.machine import PENDING, RESOLVED, Alert
+from serving.monitor.alerts.machine import FIRING, PENDING, RESOLVED, Alert
 from serving.monitor.alerts.rules import Silence
 from serving.monitor.store import Store
 from serving.monitor.store.schema import AlertTable, Delivery, SilenceEntry
@@ -25,10 +26,24 @@ def load_alerts(store: Store) -> dict[str, Alert]:
     newest = select(func.max(AlertTable.id)).group_by(AlertTable.key)
     with store.read() as connection:
         rows = connection.execute(select(AlertTable.__table__).where(AlertTable.id.in_(newest))).all()
-    return {
-        row.key: Alert(**{name: value for name, value in row._mapping.items() if name != "key"})
-        for row in rows
-    }
+    return {row.key: _alert(row) for row in rows}
+
+
+def untold_endings(store: Store) -> tuple[Alert, ...]:
+    """Alerts that ended and whose key had a further life since, while a receiver has yet to hear of the end; oldest first."""
+    newest = select(func.max(AlertTable.id)).group_by(AlertTable.key)
+    heard = (AlertTable.notified == FIRING) | AlertTable.id.in_(select(Delivery.alert))
+    with store.read() as connection:
+        rows = connection.execute(
+            select(AlertTable.__table__)
+            .where(AlertTable.state == RESOLVED, heard, AlertTable.id.not_in(newest))
+            .order_by(AlertTable.id)
+        ).all()
+    return tuple(_alert(row) for row in rows)
+
+
+def _alert(row: Row[Any]) -> Alert:
+    return Alert(**{name: value for name, value in row._mapping.items() if name != "key"})
 
 
 def save_alerts(store: Store, before: dict[str, Alert], after: dict[str, Alert]) -> dict[str, Alert]:

@@ -41,7 +41,10 @@ def send(
     if receiver.kind == "alertmanager":
         url = f"{receiver.url.rstrip('/')}/api/v2/alerts"
         ended = [alert for alert in due if alert.state != FIRING]
-        alerts = [*firing, *ended]
+        alerts = [
+            *ended,
+            *firing,
+        ]  # of one that fires anew the end goes first: the last of a label set stands
         bodies = [messages.alertmanager_alerts(alerts, origin, now, valid)] if alerts else []
     elif receiver.kind == "pagerduty":
         bodies = [messages.pagerduty_event(alert, origin, receiver.routing_key) for alert in due]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,18 @@ def test_nothing_on_a_page_comes_from_elsewhere(client: httpx.Client) -> None:
     assert "http://" not in page.text.replace(str(client.base_url), "")
     assert "https://" not in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_plotly_comes_compressed_once_and_for_ever(client: httpx.Client) -> None:
+    path = re.search(r'data-plotly="(plotly-[0-9a-f]{16}\.js)"', client.get("/").text)
+    assert path is not None
+    packed = client.get(f"/{path[1]}", headers={"accept-encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "immutable" in packed.headers["cache-control"]
+    plain = client.get(f"/{path[1]}", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.text == packed.text
+    assert client.get("/plotly-0000000000000000.js").headers["content-type"].startswith("text/html")
 
 
 def test_a_token_is_asked_for_everywhere_but_for_health(quiet_store: Path) -> None:

@@ -18,7 +18,7 @@ from serving.monitor.alerts.conditions import Finding
 from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.keep import deliveries
 from serving.monitor.alerts.machine import FIRING, PENDING, RESOLVED, step
-from serving.monitor.alerts.rules import Rules, load_rules
+from serving.monitor.alerts.rules import Rules, Silence, load_rules
 from serving.monitor.measurement.measure import measure
 from serving.monitor.store import query
 from serving.monitor.store.results import EventRow
@@ -165,7 +165,7 @@ def new_receiver():
     """Starts HTTP servers that keep what is posted, and answer with `status`."""
     servers = []
 
-    def start():
+    def start(port=0):
         kept: list[dict] = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -177,7 +177,7 @@ def new_receiver():
             def log_message(self, *arguments):
                 pass
 
-        server = HTTPServer(("127.0.0.1", 0), Handler)
+        server = HTTPServer(("127.0.0.1", port), Handler)
         server.status, server.kept = 200, kept
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -267,6 +267,44 @@ def test_who_never_heard_that_it_fires_does_not_hear_that_it_ended(two_receivers
     assert two_receivers.look(200, 500) == [["firing"], ["firing"]]
     two_receivers.end(simulate)
     assert two_receivers.look(200, 200) == [["resolved"], []]
+    assert two_receivers.look(200, 200) == [[], []]
+
+
+def test_an_end_is_told_late_even_if_the_alert_fires_anew_meanwhile(
+    two_receivers, new_receiver, simulate, sqlite_store
+):
+    assert two_receivers.look(200, 200) == [["firing"], ["firing"]]
+    port = two_receivers.servers[1].server_port
+    two_receivers.servers[1].shutdown()
+    two_receivers.servers[1].server_close()  # nobody listens there any more
+    two_receivers.end(simulate)
+    assert two_receivers.look(200, 200)[0] == ["resolved"]
+    assert two_receivers.look(200, 200, seconds=3600)[0] == ["firing"]  # a second life
+    two_receivers.end(simulate)
+    assert two_receivers.look(200, 200)[0] == ["resolved"]
+    assert two_receivers.look(200, 200, seconds=3600)[0] == ["firing"]  # and a third
+    two_receivers.servers[1] = new_receiver(port)
+    assert two_receivers.look(200, 200) == [[], ["firing"]]
+    (body,) = two_receivers.servers[1].kept
+    first, third = body["alerts"]  # of the second life it never heard
+    assert (first["status"], third["status"]) == ("resolved", "firing")
+    assert first["endsAt"] < third["startsAt"]
+    assert two_receivers.look(200, 200) == [[], []]
+    assert deliveries(sqlite_store) == {}
+
+
+def test_an_end_is_told_late_to_nobody_while_it_is_silenced(two_receivers, simulate, start):
+    assert two_receivers.look(200, 200) == [["firing"], ["firing"]]
+    two_receivers.end(simulate)
+    assert two_receivers.look(500, 500) == [["resolved"], ["resolved"]]
+    silence = {"rule": "quiet", "start": start, "end": start + 7300, "comment": "moving"}
+    plain_rules = two_receivers.rules
+    two_receivers.rules = plain_rules.model_copy(update={"silences": (Silence.model_validate(silence),)})
+    assert two_receivers.look(200, 200, seconds=3600) == [[], []]  # it fires anew
+    two_receivers.rules = plain_rules
+    assert two_receivers.look(200, 200) == [["firing"], ["firing"]]
+    for server in two_receivers.servers:
+        assert [alert["status"] for alert in server.kept[0]["alerts"]] == ["resolved", "firing"]
     assert two_receivers.look(200, 200) == [[], []]
 
 

@@ -185,3 +185,11 @@ def test_a_real_alertmanager_takes_firing_and_resolved_alerts(alertmanager: str)
     ended = replace(alert, state=RESOLVED, resolved=now - 1)
     assert send(receiver, [ended], [], ORIGIN, now, 300)
     assert httpx.get(f"{alertmanager}/api/v2/alerts").json() == []
+    anew = replace(alert, started=now, updated=now, fired=now)
+    assert send(
+        receiver, [ended, anew], [anew], ORIGIN, now, 300
+    )  # its end was not taken before it fired anew
+    (active,) = httpx.get(f"{alertmanager}/api/v2/alerts").json()
+    assert active["startsAt"].startswith(
+        messages.alertmanager_alerts([anew], ORIGIN, now, 300)[0]["startsAt"][:-1]
+    )
