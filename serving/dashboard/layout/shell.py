@@ -19,6 +19,7 @@ from dash.backends._fastapi import reset_current_request, set_current_request
 from dash.development.base_component import Component
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
 
 from serving.dashboard.figures.style import Figure, palette
 from serving.dashboard.layout import parts
@@ -165,7 +166,7 @@ def add_pages(
             reset_current_request(current)
         try:
             title, content = await run_sync(first_markup, request.scope["path"], request.url.query)
-        except Exception:  # Dash's own request for the page says what the reader should know
+        except (OSError, SQLAlchemyError):  # Dash's own request for the page says what the reader should know
             _LOG.exception("a page cannot be shown")
             return HTMLResponse(index)
         index = index.replace("<title>Steady Ranker</title>", f"<title>{title}</title>", 1)

@@ -30,7 +30,7 @@ def load_alerts(store: Store) -> dict[str, Alert]:
 
 
 def untold_endings(store: Store) -> tuple[Alert, ...]:
-    """Alerts that ended and whose key had a further life since, while a receiver has yet to hear of the end; oldest first."""
+    """Alerts whose end a receiver has yet to hear, and whose key had a further life since; the oldest first."""
     newest = select(func.max(AlertTable.id)).group_by(AlertTable.key)
     heard = (AlertTable.notified == FIRING) | AlertTable.id.in_(select(Delivery.alert))
     with store.read() as connection:
