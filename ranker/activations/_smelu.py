@@ -86,14 +86,17 @@ def smelu(x: tf.Tensor, beta: float = 1.0, centred: bool = False) -> tf.Tensor:
     return _rectify(x, _shortfall(x, beta), beta)
 
 
+def _clip(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+    # The operation ClipByValue is one pass instead of two, but TensorFlow Lite has none of that name.
+    return tf.minimum(tf.maximum(x, low), high)
+
+
 def _shortfall(x: tf.Tensor, beta: float) -> tf.Tensor:
     # A step of its own, outside the gradient of `_rectify`, so that second derivatives find the way to x.
     @tf.custom_gradient
     def function(x: tf.Tensor):
-        # The raw operation clips in one pass, `tf.clip_by_value` in two.
         low, high = tf.constant(-1.0, x.dtype), tf.constant(0.0, x.dtype)
-        line = x * (0.5 / beta) - 0.5
-        shortfall = tf.raw_ops.ClipByValue(t=line, clip_value_min=low, clip_value_max=high)
+        shortfall = _clip(x * (0.5 / beta) - 0.5, low, high)
 
         def backward(upstream: tf.Tensor):
             # Read off its own value: no second tensor is kept for it.
@@ -123,7 +126,7 @@ def _rectify(x: tf.Tensor, shortfall: tf.Tensor, beta: float) -> tf.Tensor:
 def _centred(x: tf.Tensor, beta: float) -> tf.Tensor:
     def position(x: tf.Tensor) -> tf.Tensor:
         low, high = tf.constant(-0.5, x.dtype), tf.constant(0.5, x.dtype)
-        return tf.raw_ops.ClipByValue(t=x * (0.5 / beta), clip_value_min=low, clip_value_max=high)
+        return _clip(x * (0.5 / beta), low, high)
 
     def value(x: tf.Tensor) -> tf.Tensor:
         u = position(x)

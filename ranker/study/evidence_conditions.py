@@ -117,9 +117,8 @@ def machines_claim(it: Evidence) -> dict[str, Any]:
     it.save("rungs", rows)
     about = (
         "One pair a row, not several replicas, trained on at most 100,000 rows: intervals are over requests alone. "
-        "TensorFlow Lite serves from encoded inputs on, as it has no text lookups among its own operations; SmeLU "
-        "is converted as the gSmeLU that it is. A rung is missing where TensorFlow Lite divides by what its whole numbers "
-        "round to 0."
+        "TensorFlow Lite serves from encoded inputs on, as it has no text lookups among its own operations. A rung is "
+        "missing where TensorFlow Lite divides by what its whole numbers round to 0."
     )
     return {"verdicts": [rungs.say(rows)], "rows": rows, "picture": "", "about": about}
 

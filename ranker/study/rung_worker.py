@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker.activations import catalogue
 from ranker.architecture import Architecture, Weights, design
 from ranker.backend import keras, tf
 from ranker.combined import served_model
-from ranker.config import ActivationSpec, Experiment, load
+from ranker.config import Experiment, load
 from ranker.seeds import Seeds, derive
 from ranker.study import data as study_data
 from ranker.study.recipes import RELU, SMELU, arms
@@ -79,8 +78,7 @@ def convert(
     """The model as TensorFlow Lite, from encoded inputs on: TensorFlow Lite has no text lookups among its own operations.
 
     Args:
-        architecture: what is converted; SmeLU is written as the gSmeLU that it is, because its own one-pass clip is not
-            among TensorFlow Lite's operations.
+        architecture: what is converted.
         weights: of the replica.
         kind: `float32`; `float16` (weights are stored so); `int8 weights` (activations are quantised as they come); `int8`
             (activations are quantised by the ranges of the samples).
@@ -90,18 +88,13 @@ def convert(
         A function from rows to predictions [rows].
     """
     inputs = architecture.inputs
-    activation = architecture.model.activation
-    if activation.name == "smelu":
-        smelu = catalogue.validate("smelu", activation.parameters)
-        beta, level = smelu["beta"], -smelu["beta"] / 4 if smelu["centred"] else 0.0
-        spec = ActivationSpec.model_validate({"name": "gsmelu", "alpha": beta, "beta": beta, "level": level})
-        architecture = design(inputs, architecture.model.model_copy(update={"activation": spec}))
     model = served_model(architecture, [weights], False)
     function = tf.function(lambda ids, dense: model({"ids": ids, "dense": dense})).get_concrete_function(
         tf.TensorSpec([None, inputs.id_width], tf.int32, name="ids"),
         tf.TensorSpec([None, inputs.dense_width], tf.float32, name="dense"),
     )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":

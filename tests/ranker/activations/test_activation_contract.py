@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -298,3 +299,25 @@ def test_keras_3_tensors_and_the_sparse_plus_oracle():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "agree"
+
+
+NOT_IN_LITE = {"gelu": "Erfc", "softplus centred": "Sinh", "softplus 4 centred": "Sinh"}
+"""Cases that compute with an operation that TensorFlow Lite lacks."""
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in NOT_IN_LITE])
+def test_an_exported_layer_converts_to_tensorflow_lites_builtin_operations(case, tmp_path):
+    name, parameters, knots, _, _ = CASES[case]
+    model = keras.Sequential([keras.layers.InputLayer((1,)), activations.layer({"name": name, **parameters})])
+    model.save(tmp_path / "model", save_format="tf")
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model"))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    content = converter.convert()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+        runner = tf.lite.Interpreter(model_content=content, num_threads=1).get_signature_runner()
+    x = np.concatenate([knots, np.linspace(-8, 8, 321), [-1e6, 1e6]]).astype(np.float32)[:, None]
+    (column,) = runner.get_input_details()
+    (y,) = runner(**{column: x}).values()
+    # Both compute in float32, exp and cos by polynomials of their own: a few units in the last place of the inputs.
+    np.testing.assert_allclose(y, model(x).numpy(), rtol=1e-6, atol=1e-6)
