@@ -1,14 +1,18 @@
 """The stage on real SavedModels: what it writes, what it refuses, and that a second run changes nothing."""
 
 import json
+import pickle
 import shutil
+import tempfile
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.compare import CompareReplicas
 from pipelines.evaluate import evaluate
 from pipelines.evaluate.baseline import COLUMN
 from pipelines.runner import RunnerOptions
@@ -250,3 +254,47 @@ def test_a_damaged_shard_is_named(alone, run):
 def test_a_run_that_is_not_prepared_is_an_error(small, tmp_path):
     with pytest.raises(UserError, match="run `ranker prepare` first"):
         evaluate(small, tmp_path / "nowhere")
+
+
+def test_the_report_is_what_compare_replicas_says_of_the_predictions(evaluated):
+    """A team that puts the logged predictions into `CompareReplicas` gets the report's figures."""
+    run, report, _ = evaluated
+    rows = read_predictions(run).unique(["request", "item"], keep="first", maintain_order=True)
+    for arm, arm_report in report["arms"].items():
+        names = [replica["name"] for replica in arm_report["replicas"]]
+        elements = [
+            rows.select(
+                "request", "item", pl.lit(name).alias("model"), pl.col(name).alias("score")
+            ).to_arrow()
+            for name in names
+        ]
+        comparison = compared(elements, names)
+        assert {"/".join(pair): n for pair, n in comparison.coverage.paired.items()} == {
+            f"{pair['a']}/{pair['b']}": pair["requests"] for pair in arm_report["pairs"]
+        }
+        summary = comparison.summary()
+        assert summary.keys() == arm_report["divergence"].keys()
+        for label, interval in arm_report["divergence"].items():
+            for bound, value in interval.items():
+                # Sums of the same numbers in another order.
+                assert summary[label][bound] == pytest.approx(value, rel=1e-12, abs=1e-15), (
+                    arm,
+                    label,
+                    bound,
+                )
+
+
+def compared(elements, models):
+    """The comparison of a pipeline on this machine."""
+    options = RunnerOptions()
+    graph = options.pipeline()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "comparison.pickle"
+        _ = (
+            graph
+            | beam.Create(elements)
+            | CompareReplicas(models)
+            | beam.Map(lambda result: path.write_bytes(pickle.dumps(result.comparison)))
+        )
+        options.run(graph)
+        return pickle.loads(path.read_bytes())

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -84,19 +85,48 @@ def worker_pool():
         yield address
 
 
+# What a worker's machine has of its own is the installed program. It is bound to where it was, read-only, once the places
+# that tests and users write to are hidden.
+ISOLATED_PYTHON = r"""#!/bin/sh
+exec unshare -rm sh -ec '
+mount -t tmpfs tmpfs /mnt
+number=0
+for directory in {installed}; do
+  number=$((number + 1)); mkdir /mnt/$number; mount --bind "$directory" /mnt/$number
+done
+for directory in {hidden}; do mount -t tmpfs tmpfs "$directory"; done
+number=0
+for directory in {installed}; do
+  number=$((number + 1)); mkdir -p "$directory"
+  mount --bind /mnt/$number "$directory"; mount -o remount,bind,ro "$directory"
+done
+cd /
+exec {python} "$@"' python "$@"
+"""
+
+
 @pytest.fixture
-def isolated_worker_pool(tmp_path):
+def isolated_worker_pool(tmp_path, tmp_path_factory):
     """As `worker_pool`; each worker has a mount namespace of its own, in which /tmp and the home directory are empty."""
     unshare = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
     if shutil.which("unshare") is None or subprocess.run(unshare, capture_output=True).returncode:
         pytest.skip("this machine lets us mount nothing in a namespace of our own")
+    hidden = dict.fromkeys(
+        [str(tmp_path_factory.getbasetemp()), tempfile.gettempdir(), "/tmp", str(Path.home())]
+    )
+    repository = Path(__file__).parents[3]
+    installed = dict.fromkeys([sys.base_prefix, sys.prefix, str(repository)])
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
-    hidden = f"mount -t tmpfs tmpfs {tmp_path.parents[1]} && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs $HOME"
     python.write_text(
-        f'#!/bin/sh\nexec unshare -rm sh -c \'{hidden} && cd / && exec {sys.executable} "$@"\' python "$@"\n'
+        ISOLATED_PYTHON.format(python=sys.executable, installed=" ".join(installed), hidden=" ".join(hidden))
     )
     python.chmod(0o755)
+    secret = tmp_path / "on-the-client"
+    secret.touch()
+    check = f"import os, sys; sys.exit(os.path.exists({str(secret)!r}))"
+    started = subprocess.run([python, "-c", check], capture_output=True, text=True)
+    assert started.returncode == 0, f"an isolated worker must start, and not see {secret}: {started.stderr}"
     with pool(python.parent) as address:
         yield address
 

@@ -22,10 +22,10 @@ def ranker(cwd, *arguments):
 
 def test_workers_that_share_nothing_but_a_store(
     flink_endpoint,
+    bucket,  # before the workers, which have its credentials from their environment
     isolated_worker_pool,
     log,  # noqa: F811
     make,  # noqa: F811
-    bucket,
     tmp_path,
 ):
     for path in log.iterdir():
