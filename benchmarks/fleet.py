@@ -118,11 +118,11 @@ def measure_round(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _statistic(row: np.ndarray) -> Statistic:
-    return replace(
-        Statistic.of([0.0, 0.0]), **dict(zip(_COLUMNS, (int(row[0]), *row[1:].tolist()), strict=True))
-    )
+    return replace(_TWO, **dict(zip(_COLUMNS, (int(row[0]), *row[1:].tolist()), strict=True)))
 
 
+_TWO = Statistic.of([0.0, 0.0])
+"""What a statistic of given sums is made from."""
 _COLUMNS = ("n", "total", "total_sq", "weight", "weight_sq", "cross")
 
 

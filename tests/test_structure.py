@@ -81,6 +81,15 @@ def test_light_modules_stay_light(module):
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("package", ["prepare", "train", "evaluate"])
+def test_packages_that_workers_import_import_none_of_their_modules(package):
+    """A thread that imports a module waits for its package; a package that waits for its modules would close the circle."""
+    name = f"pipelines.{package}"
+    code = f"import sys, {name}; print([n for n in sys.modules if n.startswith('{name}.')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 # TF Serving's REST writes bytes that its clients expect, and takes NaN of them; Plotly's encoder writes null for NaN itself.
 OWN_JSON = (
     "ranker/json_text.py",

@@ -85,11 +85,10 @@ class Design:
         if count <= degree + 2:
             return Design.complete(count)
         random = np.random.default_rng(seed)
-        edges: set[int] = set()
+        edges = np.zeros(0, np.int64)
         for _ in range(degree // 2):
-            edges |= _disjoint_cycle(random, count, edges)
-        pairs = np.stack(np.divmod(np.sort(np.fromiter(edges, np.int64, len(edges))), count), axis=1)
-        return Design(count, pairs)
+            edges = np.append(edges, _disjoint_cycle(random, count, edges))
+        return Design(count, np.stack(np.divmod(np.sort(edges), count), axis=1))
 
     @cached_property
     def share(self) -> float:
@@ -120,26 +119,24 @@ class Design:
         return values[self.pairs[:, 0]] + values[self.pairs[:, 1]]
 
 
-def _disjoint_cycle(random: np.random.Generator, count: int, taken: set[int]) -> set[int]:
+def _disjoint_cycle(random: np.random.Generator, count: int, taken: Array) -> Array:
     """Edges i * count + j (i < j) of a random cycle through all replicas that has none of the taken edges.
 
     A random order is mended: the part between an edge that is taken and another place is reversed.
     """
     while True:
-        order = random.permutation(count).tolist()
+        order = random.permutation(count)
         for _ in range(50 * count):
-            clashes = [p for p in range(count) if _edge(order[p], order[(p + 1) % count], count) in taken]
+            successor = np.roll(order, -1)
+            edges = np.minimum(order, successor) * count + np.maximum(order, successor)
+            clashes = np.flatnonzero(np.isin(edges, taken)).tolist()
             if not clashes:
-                return {_edge(order[p], order[(p + 1) % count], count) for p in range(count)}
+                return edges
             for p in clashes:
                 # two edges of the cycle change: the one that clashes and one anywhere
                 q = int(random.integers(count))
                 low, high = min(p, q) + 1, max(p, q) + 1
-                order[low:high] = order[low:high][::-1]
-
-
-def _edge(i: int, j: int, count: int) -> int:
-    return min(i, j) * count + max(i, j)
+                order[low:high] = order[low:high][::-1].copy()
 
 
 def replica_effects(design: Design, values: Array, usable: Array | None = None) -> tuple[Array, Array]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranker.divergence.bits import Array
+from ranker.divergence.pair_losses import PAIRS_UP_TO, logistic_loss_sum
 from ranker.divergence.ranked import LOGIT_LIMIT, logit
 from ranker.errors import UserError
 
@@ -201,7 +202,14 @@ def ranking_loss(
     )  # the first of a lower label
     rivals = np.cumsum(sizes)[code] - first_rival
     loss, pairs = np.zeros(count), np.zeros(count)
-    for rows in _runs(rivals):
+    long = np.bincount(code, weights=rivals, minlength=count) > PAIRS_UP_TO
+    starts = np.cumsum(sizes) - sizes
+    for request_code in np.flatnonzero(long):
+        rows = slice(starts[request_code], starts[request_code] + sizes[request_code])
+        loss[request_code] = logistic_loss_sum(y[rows], logits[rows], w[rows])
+        behind = np.append(np.cumsum(w[rows][::-1])[::-1], 0.0)
+        pairs[request_code] = w[rows] @ behind[first_rival[rows] - starts[request_code]]
+    for rows in _runs(np.where(long[code], 0, rivals)):
         higher = np.repeat(rows, rivals[rows])
         step = np.arange(len(higher)) - np.repeat(np.cumsum(rivals[rows]) - rivals[rows], rivals[rows])
         lower = first_rival[higher] + step

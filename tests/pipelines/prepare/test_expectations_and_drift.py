@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.prepare import drift, prepare
+from pipelines.prepare import prepare
+from pipelines.prepare.drift import drift
 from pipelines.prepare.write.statistics import Distribution, NumericStatistics, merge
 from ranker.errors import UserError
 

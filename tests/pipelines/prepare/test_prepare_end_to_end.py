@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.prepare import Manifest, prepare
+from pipelines.prepare import prepare
+from pipelines.prepare.manifest import Manifest
 from pipelines.prepare.order import runs
 from pipelines.prepare.read import lines, reading
 from pipelines.runner import RunnerOptions

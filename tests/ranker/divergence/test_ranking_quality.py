@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranker.divergence import auc, calibration, ece, gauc, logloss, ndcg, ranking_loss
+from ranker.divergence.pair_losses import logistic_loss_sum
 from ranker.divergence.quality import auc_components
 from ranker.errors import UserError
 
@@ -65,6 +66,37 @@ def test_ranking_loss_is_a_mean_of_means(rows):
         if gaps:
             losses.append(np.mean([math.log1p(math.exp(gap)) for gap in gaps]))
     assert ranking_loss(labels, p, request) == pytest.approx(np.mean(losses), abs=1e-9)
+
+
+@pytest.mark.parametrize("labels", ["clicks", "one click", "grades", "values", "equal"])
+def test_ranking_loss_of_a_long_list(labels):
+    """Pairs of long lists are not gone through one by one; what is said of them is the same."""
+    rng = np.random.default_rng(6)
+    size = 3000
+    p = np.concatenate([rng.random(size - 6), [0.0, 1.0, 0.5, 0.5, 1e-9, 1 - 1e-9]])
+    y = {
+        "clicks": rng.random(size) < 0.4,
+        "one click": np.arange(size) == 1000,
+        "grades": rng.integers(0, 5, size) / 4,
+        "values": rng.random(size).round(3),
+        "equal": np.ones(size),
+    }[labels].astype(float)
+    w = rng.random(size) * (rng.random(size) < 0.9)
+    clipped = p.clip(1e-7, 1 - 1e-7)
+    log_odds = np.log(clipped / (1 - clipped))
+    pair_weights = w[:, None] * w * (y[:, None] > y)
+    losses = np.logaddexp(0, log_odds - log_odds[:, None])
+    expected = (losses * pair_weights).sum()
+    order = np.argsort(-y)
+    assert logistic_loss_sum(y[order], log_odds[order], w[order]) == pytest.approx(expected, rel=1e-12)
+    # Beside a request of the usual size.
+    labels_of_both, scores = np.append(y, [1, 0]), np.append(p, [0.5, 0.5])
+    weights, request = np.append(w, [2, 2]), np.append(np.full(size, 4), [9, 9])
+    means = [(math.log(2), 2.0)]
+    if pair_weights.any():
+        means.append((expected / pair_weights.sum(), w[w > 0].mean()))
+    mean = np.average([value for value, _ in means], weights=[weight for _, weight in means])
+    assert ranking_loss(labels_of_both, scores, request, weight=weights) == pytest.approx(mean, rel=1e-12)
 
 
 def brute_ndcg(y, score, k):
