@@ -143,6 +143,7 @@ def test_a_request_of_a_hundred_thousand_candidates_and_a_skewed_log():
                 "item": item,
                 "model": [model] * len(item),
                 "score": generator.random(len(item)),
+                "label": (item % 3 == 0).astype(float),
             }
         )
         for model in ("a", "b")
@@ -161,6 +162,9 @@ def test_a_request_of_a_hundred_thousand_candidates_and_a_skewed_log():
     ]
     measured = compare_rows(pa.concat_tables(hot), ("a", "b"), 10)
     assert measured.rows == {"a": 100_000, "b": 100_000}
+    # No measure of quality goes through the pairs of candidates one by one: 2.2e9 of them here.
+    assert measured.quality["a"]["gauc"][0] == pytest.approx(0.5, abs=0.02)
+    assert 0.7 < measured.quality["a"]["ranking_loss"][0] < 1.7
     # Two orders that know nothing of each other; the deviation of the share is 0.001.
     assert measured.comparison.pairs["a", "b"]["pair_inversion"].value == pytest.approx(0.5, abs=0.01)
 
