@@ -85,7 +85,7 @@ class Design:
         if count <= degree + 2:
             return Design.complete(count)
         random = np.random.default_rng(seed)
-        edges = np.zeros(0, np.int64)
+        edges: Array = np.zeros(0, np.int64)
         for _ in range(degree // 2):
             edges = np.append(edges, _disjoint_cycle(random, count, edges))
         return Design(count, np.stack(np.divmod(np.sort(edges), count), axis=1))

@@ -205,10 +205,10 @@ def ranking_loss(
     long = np.bincount(code, weights=rivals, minlength=count) > PAIRS_UP_TO
     starts = np.cumsum(sizes) - sizes
     for request_code in np.flatnonzero(long):
-        rows = slice(starts[request_code], starts[request_code] + sizes[request_code])
-        loss[request_code] = logistic_loss_sum(y[rows], logits[rows], w[rows])
-        behind = np.append(np.cumsum(w[rows][::-1])[::-1], 0.0)
-        pairs[request_code] = w[rows] @ behind[first_rival[rows] - starts[request_code]]
+        span = slice(starts[request_code], starts[request_code] + sizes[request_code])
+        loss[request_code] = logistic_loss_sum(y[span], logits[span], w[span])
+        behind = np.append(np.cumsum(w[span][::-1])[::-1], 0.0)
+        pairs[request_code] = w[span] @ behind[first_rival[span] - starts[request_code]]
     for rows in _runs(np.where(long[code], 0, rivals)):
         higher = np.repeat(rows, rivals[rows])
         step = np.arange(len(higher)) - np.repeat(np.cumsum(rivals[rows]) - rivals[rows], rivals[rows])
