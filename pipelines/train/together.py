@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -187,6 +188,8 @@ class _Process:
     def __init__(self, run: Path):
         self._run = run
         self._process: subprocess.Popen[str] | None = None
+        self._is_stopped = False
+        self._start_or_kill = threading.Lock()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
 
     def request(
@@ -199,9 +202,11 @@ class _Process:
             receive: gets each line of progress.
 
         Returns:
-            0, 1 for a user's mistake, or how the process ended; and why it failed.
+            0, 1 for a user's mistake and after `kill`, or how the process ended; and why it failed.
         """
         process = self._process or self.start()
+        if process is None:
+            return 1, "stopped"
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError):
@@ -213,31 +218,38 @@ class _Process:
                     return answer["code"], answer["error"]
                 receive(answer)
         code = self._wait()
+        if self._is_stopped:
+            return 1, "stopped"
         self._stderr.seek(0)
         message = reason(code, self._stderr.read().decode(errors="replace"))
         self._stderr.seek(0)
         self._stderr.truncate()
         return code if code < 0 else 2, message
 
-    def start(self) -> subprocess.Popen[str]:
-        """Starts the process, which imports what its commands need."""
+    def start(self) -> subprocess.Popen[str] | None:
+        """Starts the process, which imports what its commands need; gives None after `kill`."""
         # Threads of the linear algebra under the logistic regression wait for each other longer than they work.
         environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
         environment |= {"TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.train.together", str(self._run)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment,
-            encoding="utf-8",
-        )
+        with self._start_or_kill:
+            if self._is_stopped:
+                return None
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.train.together", str(self._run)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=environment,
+                encoding="utf-8",
+            )
         return self._process
 
     def kill(self) -> None:
-        """Ends the process whatever it does."""
-        if self._process is not None:
-            self._process.kill()
+        """Ends the process whatever it does, for good: no later command starts it again."""
+        with self._start_or_kill:
+            self._is_stopped = True
+            if self._process is not None:
+                self._process.kill()
 
     def close(self) -> None:
         """Ends the process, which has no command."""

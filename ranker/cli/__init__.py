@@ -51,9 +51,20 @@ app.add_typer(watch.monitor, name="monitor")
 app.add_typer(study.app, name="study")
 
 
+_STOPPED = 128 + signal.SIGINT
+"""What Typer exits with after a KeyboardInterrupt."""
+
+
 def main() -> None:
     """Runs the command line; a user's mistake is one line on stderr and a non-zero exit."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    terminated: list[int] = []
+
+    def terminate(number: int, _: object) -> None:
+        # Every command cleans up as after Ctrl-C.
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         app(standalone_mode=True)
     except UserError as error:
@@ -66,17 +77,15 @@ def main() -> None:
         needed = f"pip install 'steady-ranker[{EXTRAS[command]}]'"
         print(f"ranker {command} needs: {needed} (no module {error.name})", file=sys.stderr)
         sys.exit(_MISTAKES.get(command, 1))
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != _STOPPED:
+            raise
         print("ranker: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + signal.SIGTERM if terminated else _STOPPED)
     except BrokenPipeError:
         # The reader of our stdout has gone (`ranker ... | head`): that is no failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 @app.callback(invoke_without_command=True)

@@ -84,7 +84,7 @@ def served(run):
     server.send_signal(signal.SIGTERM)
     code = server.wait(90)
     server.stderr.close()
-    assert code == 130
+    assert code == 128 + signal.SIGTERM
     for target in (port, port + 1):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", target)) != 0
