@@ -97,7 +97,7 @@ class RankingModel(tfrs.models.Model):
 
     def logits(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """The last layer's output, float32 [batch, 1]: log-odds, or a value less the mean. Arguments as `call`."""
-        vectors = self._embed(inputs["ids"])
+        vectors = self.embed(inputs["ids"])
         dense = _through(self.dense_tower, inputs["dense"])
         if self.architecture.model.interaction == "dot":
             together = [*vectors, dense] if self.architecture.inputs.dense_width else vectors
@@ -164,7 +164,8 @@ class RankingModel(tfrs.models.Model):
             layers.append(stage)
         return layers
 
-    def _embed(self, ids: tf.Tensor) -> list[tf.Tensor]:
+    def embed(self, ids: tf.Tensor) -> list[tf.Tensor]:
+        """The embeddings of int ids [batch, columns]: float32 [batch, dim] each, a sequence pooled to one."""
         parts: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
         start = 0
         for column in self.architecture.inputs.embedded:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import httpx
+
 PATIENCE = 120.0
 
 
@@ -27,6 +29,14 @@ def wait_until(
     while not condition():
         assert time.monotonic() < limit, f"the condition was not true within {seconds:g} s. {reason()}"
         time.sleep(0.02)
+
+
+def answers(url: str) -> bool:
+    """Whether a URL answers with success now: a condition for `wait_until`."""
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def free_ports(count: int) -> list[int]:

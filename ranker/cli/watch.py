@@ -561,7 +561,9 @@ def gate(
 
     Example: ranker gate --candidate new.parquet --baseline a.parquet --baseline b.parquet --request q --item sku --score p
     """
-    from serving.monitor.judgement import gate as shell
+    from serving.monitor.judgement.gate import gate as compare_with_baselines
+    from serving.monitor.judgement.gate import gate_scored
+    from serving.monitor.judgement.gate_result import Options, save_result
     from serving.monitor.requests.probe import load_probe
     from serving.targets.scoring import ModelCall
     from serving.watch import monitor_settings
@@ -587,7 +589,7 @@ def gate(
         model = ModelCall(item=item)
     else:
         model = _model_call(run_dir, model_name, call | _without_none(scale=scale))
-    options = shell.Options(
+    options = Options(
         measures=tuple(measure or ()),
         margin=margin,
         allowance=allowance,
@@ -609,11 +611,11 @@ def gate(
             models = read_scores(
                 [candidate, *baseline], request or [], model.item, [score] if score else [], label
             )
-            result = shell.gate_scored([candidate, *baseline], models, scale or "auto", options)
+            result = gate_scored([candidate, *baseline], models, scale or "auto", options)
         else:
             probe = load_probe(_probe_path(run_dir, probe_file), model.item, requests)
-            result = shell.gate(candidate, baseline, probe, options)
-    if run_dir is not None and not shell.save_result(result, run_dir):
+            result = compare_with_baselines(candidate, baseline, probe, options)
+    if run_dir is not None and not save_result(result, run_dir):
         Reporter(as_json).line(f"{run_dir} cannot be written: the dashboard will not show this answer")
     if junit is not None:
         try:

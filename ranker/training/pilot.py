@@ -205,7 +205,7 @@ def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarra
         UserError: none or all rows are held out.
     """
     share = min(arm.training.validation, _ROWS / rows)
-    if arm.training.compares_rows or _by_request(arm.data.split, arm.data.request):
+    if arm.training.compares_rows or holds_out_requests(arm.data.split, arm.data.request):
         encoder = FeatureEncoder(inputs)
         parse = parse_block(encoder, requests=True)
         records = tf.data.TFRecordDataset([str(path) for path in layout.shard_paths(run, "train")])
@@ -222,7 +222,7 @@ def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarra
     return held_out
 
 
-def _by_request(split: Split, request: Sequence[str] | None) -> bool:
+def holds_out_requests(split: Split, request: Sequence[str] | None) -> bool:
     """Whether the split sends whole requests to one side."""
     if split.by != "hash" or request is None:
         return False

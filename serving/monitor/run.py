@@ -164,7 +164,7 @@ class DeploymentMonitor:
             once: no other round follows after the interval.
         """
         interval = None if once else self.settings.interval
-        collected = self._collect(self.probe)
+        collected = self.ask(self.probe)
         # the probe is frozen: once an hour says as much as every minute
         hour = int(collected.started) // 3600
         gaps, self._gaps_hour = hour != self._gaps_hour, hour
@@ -193,7 +193,8 @@ class DeploymentMonitor:
             ).verdict
         return summarise(collected, measured, verdict, mirrored, live)
 
-    def _collect(self, requests: ProbeSet) -> Collected:
+    def ask(self, requests: ProbeSet) -> Collected:
+        """Asks every replica the requests."""
         return collect(
             self.deployment.replicas, requests, self._connect, Expected(), self.limits, self.preferred
         )
@@ -210,7 +211,7 @@ class DeploymentMonitor:
         }
         collected = None
         if live.requests is not None:
-            collected = self._collect(live.requests)
+            collected = self.ask(live.requests)
             parts = live_slices(live.requests, self.cuts)
             measured = measure(
                 collected,

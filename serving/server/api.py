@@ -169,9 +169,10 @@ def run(options: ServerOptions) -> int:
     while not stopping.wait(1):
         pass
     if not server.stop(options.drain_seconds):
+        inside = server.core.manager.requests_inside()
         # The interpreter's own end would wait for the kernels, or pull TensorFlow from under them.
         print(
-            f"Calls that did not end in {options.drain_seconds:g} s were abandoned",
+            f"Calls that did not end in {options.drain_seconds:g} s were abandoned: {inside}",
             file=sys.stderr,
             flush=True,
         )

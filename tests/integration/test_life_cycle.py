@@ -6,12 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+
+from tests.processes import answers, wait_until
 
 ROOT = Path(__file__).parents[2]
 RANKER = [sys.executable, "-m", "ranker.cli"]
@@ -263,17 +264,9 @@ def _wait_for_version(target, version):
     from serving.client import RankerClient
 
     with RankerClient(target, item="item_id") as client:
-        for _ in range(600):
-            if client.describe()["served_version"] == version:
-                return
-            time.sleep(0.2)
-    raise AssertionError(f"{target} does not serve version {version}")
+        wait_until(lambda: client.describe()["served_version"] == version)
 
 
 def _get(url):
-    for _ in range(150):
-        try:
-            return httpx.get(url, timeout=10).raise_for_status().json()
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise AssertionError(f"{url} does not answer")
+    wait_until(lambda: answers(url))
+    return httpx.get(url, timeout=10).raise_for_status().json()

@@ -91,10 +91,10 @@ class FakeReplica:
             time.sleep(self.predict_delay)
             if self.predict_error is not None:
                 context.abort(*self.predict_error)
-        response = getattr(self, "_" + method.lower())(request, context)
+        response = getattr(self, method.lower())(request, context)
         return self.mangle(response) if self.mangle else response
 
-    def _predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         signature = request.model_spec.signature_name or "serving_default"
         if request.model_spec.name != "ranker":
             name = request.model_spec.name
@@ -117,11 +117,11 @@ class FakeReplica:
         response = wire.PredictResponse()
         response.model_spec.name, response.model_spec.signature_name = "ranker", signature
         response.model_spec.version.value = self.version
-        for name, array in self._outputs(signature, inputs).items():
+        for name, array in self.outputs(signature, inputs).items():
             response.outputs[name].CopyFrom(wire.to_tensor(array, typed_fields=self.typed_fields))
         return response
 
-    def _outputs(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    def outputs(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
         if signature == "describe":
             who = {"replica": self.name, "arm": "smelu", "version": self.version}
             return {"description": json.dumps(who | self.described)}
@@ -132,7 +132,7 @@ class FakeReplica:
         order = sorted(range(len(items)), key=lambda place: (-scores[place], items[place]))
         return {"item_id": items[order], "score": scores[order]}
 
-    def _getmodelmetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def getmodelmetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         described = wire.SignatureDefMap()
         for name in self.signatures:
             definition = described.signature_def[name]
@@ -144,7 +144,7 @@ class FakeReplica:
         response.metadata["signature_def"].value = described.SerializeToString()
         return response
 
-    def _getmodelstatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def getmodelstatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         response = wire.GetModelStatusResponse()
         response.model_version_status.add(version=self.version - 1, state=50)
         response.model_version_status.add(version=self.version, state=30)

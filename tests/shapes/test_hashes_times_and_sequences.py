@@ -156,13 +156,13 @@ def test_attention_is_the_softmax_of_products(worked, encoder):
     ids = {**ids_of(encoder, doc="d5", history="d1|d2")}
     row = tf.constant([[i for column in encoder.inputs.embedded for i in ids[column.name]]])
     place = [column.name for column in encoder.inputs.embedded].index("history")
-    pooled = model._embed(row)[place].numpy()[0]
+    pooled = model.embed(row)[place].numpy()[0]
     values, query = table[ids["history"][:2]], table[ids["doc"][0]]
     shares = np.exp(values @ query / 2) / np.exp(values @ query / 2).sum()
     np.testing.assert_allclose(pooled, shares @ values, rtol=1e-5)
     empty = {**ids, "history": [0, 0, 0]}
     row = tf.constant([[i for column in encoder.inputs.embedded for i in empty[column.name]]])
-    np.testing.assert_allclose(model._embed(row)[place].numpy()[0], table[0], rtol=1e-6)
+    np.testing.assert_allclose(model.embed(row)[place].numpy()[0], table[0], rtol=1e-6)
 
 
 def test_times_that_cannot_be_read_are_rejected(log_directory, tmp_path):

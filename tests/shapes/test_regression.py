@@ -17,7 +17,8 @@ from ranker.inputs import TrainingTarget, plan
 from ranker.scored.scale import ValueRange, to_probabilities
 from ranker.training.step.objective import held_out_loss, squared_error
 from serving.deployment import dump, load
-from serving.monitor.judgement import gate
+from serving.monitor.judgement.gate import gate
+from serving.monitor.judgement.gate_result import Options
 from serving.monitor.requests.probe import load_probe
 from serving.run_directory import deployment_of, identity
 from serving.targets.scoring import ModelCall, connect
@@ -104,12 +105,12 @@ def test_the_monitors_client_takes_the_scale_of_the_deployment(worked, tmp_path)
 def test_the_gate_takes_a_replica(worked):
     probe = load_probe(layout.probe_path(worked.run), "doc")
     candidate, *baseline = (str(layout.version_dir(worked.run, "smelu", i, 1)) for i in range(3))
-    options = gate.Options(call=ModelCall("ranker", "doc", scale="range:-5:45"))
-    result = gate.gate(candidate, baseline, probe, options)
+    options = Options(call=ModelCall("ranker", "doc", scale="range:-5:45"))
+    result = gate(candidate, baseline, probe, options)
     assert all(side.coverage.answered == len(probe) for side in (result.candidate, *result.baseline))
     assert "auc" not in {decision.measure for decision in result.decisions}
     with pytest.raises(UserError, match="a regression has values"):
-        gate.gate(candidate, baseline, probe, replace(options, measures=("auc",)))
+        gate(candidate, baseline, probe, replace(options, measures=("auc",)))
 
 
 def test_a_scale_that_is_a_range():

@@ -91,6 +91,15 @@ class VersionManager:
         """Whether requests for this version are answered now."""
         return version in self._ready.get(model, {})
 
+    def requests_inside(self) -> int:
+        """How many requests hold a version now."""
+        with self._changed:
+            return sum(
+                servable.requests_inside
+                for versions in self._servables.values()
+                for servable in versions.values()
+            )
+
     def is_loading(self, model: str, version: int) -> bool:
         """Whether this version is aspired, and waits to be loaded or is being loaded."""
         servable = self._servables.get(model, {}).get(version)

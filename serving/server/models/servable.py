@@ -28,7 +28,8 @@ class Servable:
         self.fingerprint: object = None
         self.bundle: Any = None
         self.cancelled = threading.Event()
-        self._active = 0
+        self.requests_inside = 0
+        """How many requests hold it now."""
         self._is_open = False
         self._changed = threading.Condition()
 
@@ -43,14 +44,14 @@ class Servable:
         with self._changed:
             if not self._is_open:
                 return False
-            self._active += 1
+            self.requests_inside += 1
             return True
 
     def release(self) -> None:
         """Leaves."""
         with self._changed:
-            self._active -= 1
-            if not self._is_open and not self._active:
+            self.requests_inside -= 1
+            if not self._is_open and not self.requests_inside:
                 self._changed.notify_all()
 
     def drain(self, timeout: float | None = None) -> Any:
@@ -61,7 +62,7 @@ class Servable:
         """
         with self._changed:
             self._is_open = False
-            if not self._changed.wait_for(lambda: not self._active, timeout):
+            if not self._changed.wait_for(lambda: not self.requests_inside, timeout):
                 return None
             bundle, self.bundle = self.bundle, None
             return bundle

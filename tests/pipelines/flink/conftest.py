@@ -8,14 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.processes import free_port
+from tests.processes import free_port, wait_until
 
 POM = Path(__file__).with_name("pom.xml")
 # Flink serialises with reflection, which Java 17 allows only where it is told to.
@@ -67,11 +66,8 @@ def pool(python: Path):
     path = os.pathsep.join([str(python), os.environ["PATH"]])
     started = subprocess.Popen(command, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + STARTED
-        while not is_listening(port):
-            if started.poll() is not None or time.monotonic() > deadline:
-                pytest.fail("the worker pool did not start")
-            time.sleep(0.2)
+        wait_until(lambda: is_listening(port) or started.poll() is not None, STARTED)
+        assert started.poll() is None, "the worker pool did not start"
         yield f"localhost:{port}"
     finally:
         started.send_signal(signal.SIGINT)
@@ -147,11 +143,10 @@ def job_server(pom: Path, driver: str, opened: Sequence[str], directory: Path, *
     with log.open("wb") as sink:
         server = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + STARTED
-        while not is_listening(port):
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the job server did not start: {log.read_text()[-1000:]}")
-            time.sleep(0.2)
+        wait_until(
+            lambda: is_listening(port) or server.poll() is not None, STARTED, lambda: log.read_text()[-1000:]
+        )
+        assert server.poll() is None, f"the job server did not start: {log.read_text()[-1000:]}"
         yield f"localhost:{port}"
     finally:
         server.terminate()

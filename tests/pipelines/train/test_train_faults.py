@@ -107,7 +107,7 @@ def test_a_second_run_trains_nothing(trained, monkeypatch):
     run, spec, _ = trained
     files = sorted(layout.replica_dir(run, spec.arm, spec.replica).rglob("*"))
     before = {path: path.stat().st_mtime_ns for path in files if path.name != ".outcome.json"}
-    monkeypatch.setattr("pipelines.train.launcher._attempt", None)  # no process can start
+    monkeypatch.setattr("pipelines.train.launcher.subprocess.Popen", None)  # no process can start
     lines = []
     experiment = build(tree(replicas=ONE, arms={"smelu": {}}), "test")
     outcomes = fan_out.train(experiment, run, RunnerOptions(), lambda line, *_, **__: lines.append(line))

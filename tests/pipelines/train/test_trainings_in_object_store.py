@@ -22,6 +22,7 @@ from ranker.training import checkpoint
 from ranker.training.specs import content_key, read_manifest, replica_specs
 from ranker.working_copy import data_fingerprint, fetch_version
 from tests.object_store import keys
+from tests.processes import wait_until
 from tests.ranker.conftest import raw_rows, tiny_tree, write_prepared
 
 pytestmark = pytest.mark.timeout(900)
@@ -115,11 +116,8 @@ def test_another_worker_goes_on_where_a_killed_one_stopped(run, prepared_run, bu
     (spec,) = replica_specs(experiment)
     key = content_key(experiment, spec, read_manifest(run))
     _, first = worker(tmp_path, "first")
-    deadline = time.monotonic() + 300
-    while stored_step(run, key) < 40:
-        assert first.poll() is None, (tmp_path / "first/stderr").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: stored_step(run, key) >= 40 or first.poll() is not None, 300)
+    assert first.poll() is None, (tmp_path / "first/stderr").read_text()
     os.killpg(first.pid, signal.SIGKILL)  # the worker and its training
     first.communicate()
     reached = stored_step(run, key)
@@ -127,7 +125,7 @@ def test_another_worker_goes_on_where_a_killed_one_stopped(run, prepared_run, bu
     shutil.rmtree(tmp_path / "first")
 
     disk, second = worker(tmp_path, "second")
-    first_step = None
+    first_step, deadline = None, time.monotonic() + 300
     while second.poll() is None:
         for path in disk.glob(".tmp-*/replicas/smelu/0/.progress.jsonl"):
             try:

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 
 import numpy as np
 import psutil
@@ -13,6 +12,7 @@ from ranker.errors import UserError
 from ranker.study.data import load
 from ranker.study.recipes import arms
 from ranker.study.trainings import Trainings
+from tests.processes import wait_until
 
 RECIPES = {
     "plain": {},
@@ -49,9 +49,7 @@ def test_a_process_that_is_killed_is_said_and_the_next_run_goes_on(study_experim
 
 def kill_a_child_but(before, cache):
     """Kills a training process as soon as something is kept."""
-    end = time.monotonic() + 300
-    while time.monotonic() < end and not list(cache.glob("*.npz")):
-        time.sleep(0.005)
+    wait_until(lambda: list(cache.glob("*.npz")), 300)
     for child in set(psutil.Process().children()) - before:
         if "spawn_main" in " ".join(child.cmdline()):
             os.kill(child.pid, signal.SIGKILL)

@@ -102,8 +102,8 @@ def test_held_out_rows_are_a_hash_of_places_or_of_whole_requests(prepared, tiny)
     assert first[-100:].any()
     split = {"by": "hash", "of": "user"}
     users = experiment(data=by_row.model_dump(mode="json")["data"] | {"split": split}).data
-    assert pilot._by_request(users.split, users.request)
-    assert not pilot._by_request(by_row.data.split, by_row.data.request)
+    assert pilot.holds_out_requests(users.split, users.request)
+    assert not pilot.holds_out_requests(by_row.data.split, by_row.data.request)
     with pytest.raises(UserError, match=r"'auto' needs more than the 1 training rows"):
         pilot.hold_out(by_row, prepared, inputs, 1)
 

@@ -64,7 +64,7 @@ def test_rank_falls_back_to_serving_default_and_remembers(fake_replica, obstacle
 
 def test_rank_falls_back_when_metadata_is_not_offered(fake_replica):
     replica = fake_replica(signatures=("serving_default",))
-    replica._getmodelmetadata = lambda request, context: context.abort(
+    replica.getmodelmetadata = lambda request, context: context.abort(
         __import__("grpc").StatusCode.UNIMPLEMENTED, "no"
     )
     with RankerClient(replica.target) as client:

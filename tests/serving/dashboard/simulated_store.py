@@ -105,7 +105,7 @@ class Simulation:
         """Asks new requests and measures once, as of mirrored calls."""
         live = Simulation(self.noise, requests=60, candidates=12, seed=int(time), slices=self.slices)
         live.versions = self.versions
-        answers = tuple(live._answers(place, name) for place, name in enumerate(live.noise))
+        answers = tuple(live.answers(place, name) for place, name in enumerate(live.noise))
         requests = replace(live.probe, hash="")
         mirrored = {"seen": 900, "sampled": 62, "dropped": 3, "unreadable": 2}
         return measure(
@@ -119,14 +119,14 @@ class Simulation:
 
     def round(self, time: float) -> MeasuredRound:
         """Asks and measures once."""
-        answers = tuple(self._answers(place, name) for place, name in enumerate(self.noise))
+        answers = tuple(self.answers(place, name) for place, name in enumerate(self.noise))
         measured = measure(
             Collected(self.probe, float(time), 0.8, answers), Settings(), self.cuts, self.served, gaps=True
         )
         self.served, self.changed = measured.served, False
         return measured
 
-    def _answers(self, place: int, name: str) -> Answers:
+    def answers(self, place: int, name: str) -> Answers:
         count = len(self.probe)
         answered = self.random.random(count) >= self.down.get(name, 0.0)
         rows = answered[self.probe.owner]

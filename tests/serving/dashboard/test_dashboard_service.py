@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -21,6 +20,7 @@ from serving.dashboard import DashboardSettings, create_app, run
 from serving.dashboard.web.app import MOST_BYTES
 from serving.monitor.store import open_store
 from serving.monitor.store.schema import AlertTable
+from tests.processes import wait_until
 from tests.serving.dashboard.live_dashboard import listening
 from tests.serving.dashboard.simulated_store import NOW
 
@@ -160,16 +160,11 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
 
 def test_the_process_loads_no_tensorflow_and_ends_on_sigterm(quiet_store: Path) -> None:
     program = (
-        "import sys, threading\n"
+        "import sys\n"
         "from serving.dashboard import DashboardSettings, run\n"
-        "from serving.dashboard.web import serve\n"
-        "listen = serve._listen\n"
-        "def told(*where):\n"
-        "    found = listen(*where)\n"
-        "    print(found.getsockname()[1], flush=True)\n"
-        "    return found\n"
-        "serve._listen = told\n"
-        f"run([DashboardSettings({str(quiet_store)!r})], port=0)\n"
+        "def print_address(address):\n"
+        "    print(address, flush=True)\n"
+        f"run([DashboardSettings({str(quiet_store)!r})], port=0, on_listen=print_address)\n"
         "assert not {'tensorflow', 'apache_beam', 'pipelines'} & set(sys.modules)\n"
         "print('ended', flush=True)\n"
     )
@@ -178,10 +173,8 @@ def test_the_process_loads_no_tensorflow_and_ends_on_sigterm(quiet_store: Path) 
     )
     try:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
-        ends = time.monotonic() + 30
-        while httpx.get(f"http://127.0.0.1:{port}/healthz").status_code != 200:
-            assert time.monotonic() < ends
+        address = process.stdout.readline().strip()
+        wait_until(lambda: httpx.get(f"{address}healthz").status_code == 200)
         process.send_signal(signal.SIGTERM)
         rest, _ = process.communicate(timeout=30)
     finally:

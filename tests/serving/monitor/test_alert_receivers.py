@@ -22,6 +22,7 @@ from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Receiver, Rules, Silence, load_rules, with_alertmanager
 from serving.monitor.alerts.send import send
 from serving.monitor.store import query
+from tests.processes import answers, wait_until
 
 NOW = 1_750_000_000
 ORIGIN = Origin("shop", "http://127.0.0.1:8050", "http://127.0.0.1/alerts.html")
@@ -155,16 +156,9 @@ def alertmanager(tmp_path: Path):  # type: ignore[no-untyped-def]
     command = [ALERTMANAGER, f"--config.file={config}", f"--storage.path={tmp_path / 'data'}",
                f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        address = f"http://127.0.0.1:{port}"
         try:
-            while True:
-                try:
-                    if httpx.get(f"{address}/-/ready", timeout=5).status_code == 200:
-                        break
-                except httpx.HTTPError:
-                    pass
-                assert time.monotonic() < deadline, "Alertmanager did not start"
-                time.sleep(0.1)
+            wait_until(lambda: answers(f"{address}/-/ready"))
             yield address
         finally:
             server.terminate()

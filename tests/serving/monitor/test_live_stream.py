@@ -110,10 +110,7 @@ def test_live_measures_are_those_of_the_scores(monitor, store):
     recorded = []
     monitor.pending.add = recorded.append
     collected = []
-    collect, monitor._collect = (
-        monitor._collect,
-        lambda requests: collected.append(collect(requests)) or collected[-1],
-    )
+    ask, monitor.ask = monitor.ask, lambda requests: collected.append(ask(requests)) or collected[-1]
     monitor.round()
     live = collected[1]
     batch = request_batch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -16,6 +15,7 @@ from serving import wire
 from serving.monitor.requests import mirror
 from serving.monitor.requests.mirror import MAX_MESSAGE, MirrorListener
 from serving.monitor.requests.reservoir import Reservoir
+from tests.processes import wait_until
 
 PATIENCE = 60.0  # generous: the machine may be busy
 
@@ -45,13 +45,15 @@ def predict(channel, body=b"body", **options):
 
 def taken(reservoir, seen):
     """All samples until so many calls were seen, as (calls, seen, dropped)."""
-    ends, calls, counts = time.monotonic() + PATIENCE, [], [0, 0]
-    while counts[0] < seen and time.monotonic() < ends:
-        sample = reservoir.take()
-        calls += sample.calls
-        counts = [counts[0] + sample.seen, counts[1] + sample.dropped]
-        time.sleep(0.01)
-    return calls, *counts
+    samples = []
+
+    def are_seen():
+        samples.append(reservoir.take())
+        return sum(sample.seen for sample in samples) >= seen
+
+    wait_until(are_seen)
+    calls = [call for sample in samples for call in sample.calls]
+    return calls, sum(sample.seen for sample in samples), sum(sample.dropped for sample in samples)
 
 
 def test_a_call_is_kept_with_its_id_and_the_answer_is_empty(channel, reservoir):

@@ -15,7 +15,8 @@ from ranker.errors import UserError
 from ranker.json_text import json_text
 from serving import wire
 from serving.dashboard.queries.refreshes import gate_answers
-from serving.monitor.judgement.gate import Options, gate, save_result
+from serving.monitor.judgement.gate import gate
+from serving.monitor.judgement.gate_result import Options, save_result
 from tests.serving.conftest import fake_score
 from tests.serving.monitor.conftest import small_probe
 from tests.serving.monitor.test_collect_faults import described
@@ -323,7 +324,7 @@ def test_saved_models_offline_score_as_they_are_served(saved, fake_replica):
         return {"score": np.asarray(output)}
 
     served = fake_replica(name="served", signatures=("serving_default",))
-    served._outputs = answer
+    served.outputs = answer
     offline = gate(str(saved / "two"), [served.target], PROBE, Options(measures=("top1_swap",)))
     same = gate(
         str(saved / "one" / "7"), [served.target], PROBE, Options(measures=("top1_swap",), allowance=0.1)

@@ -387,11 +387,11 @@ def test_cors_headers_when_asked_for(serve, models):
 def test_stop_lets_requests_under_way_finish(serve, models):
     base = str(models / "ranker")
     client = serve(rest_api_port=-1, model_name="m", model_base_path=base, rest_api_timeout_in_ms=120_000)
-    servable = client.server.core.manager._ready["m"][7]
+    manager = client.server.core.manager
     body = {"signature_name": "loop", "inputs": [3000]}
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(client.http, "/v1/models/m:predict", body) for _ in range(4)]
-        wait_until(lambda: servable._active == 4 or all(answer.done() for answer in answers))
+        wait_until(lambda: manager.requests_inside() == 4 or all(answer.done() for answer in answers))
         assert client.server.stop(60)
         assert [answer.result()[0] for answer in answers] == [200] * 4
     with pytest.raises(URLError):

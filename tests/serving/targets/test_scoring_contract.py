@@ -7,7 +7,6 @@ environment of its own (`make test-mlserver`).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -44,6 +43,7 @@ from serving.client import (
 )
 from serving.server.api import ServerOptions, start
 from serving.targets.scoring import ModelCall, connect
+from tests.processes import answers, wait_until
 
 COLUMNS = {
     "user": np.array(["anna", "anna", "bob"], object),
@@ -95,9 +95,8 @@ def running(application: fastapi.FastAPI) -> Iterator[int]:
     server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
+    wait_until(lambda: server.started or not thread.is_alive())
+    assert server.started
     try:
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:
@@ -284,15 +283,13 @@ def mlserver(tmp_path_factory):
         env=environment,
     )
     try:
-        until = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                url = f"http://127.0.0.1:{http_port}/v2/models/shop/ready"
-                if httpx.get(url, trust_env=False).is_success:
-                    break
-            assert process.poll() is None, (directory / "log").read_text()
-            assert time.monotonic() < until, (directory / "log").read_text()
-            time.sleep(0.2)
+        wait_until(
+            lambda: (
+                process.poll() is not None or answers(f"http://127.0.0.1:{http_port}/v2/models/shop/ready")
+            ),
+            reason=(directory / "log").read_text,
+        )
+        assert process.poll() is None, (directory / "log").read_text()
         yield {"v2": f"v2+http://127.0.0.1:{http_port}", "v2+grpc": f"v2+grpc://127.0.0.1:{grpc_port}"}
     finally:
         process.terminate()
