@@ -44,6 +44,27 @@ _TITLES = {
     "gauc": "GAUC",
     "ndcg@k": "NDCG@{k}",
 }
+TERMS = {
+    "95% interval": "The interval that holds the value with a confidence of 95%; the request is the sampling unit.",
+    "Above floor": "The value less the floor: what one replica differs from itself.",
+    "Arm": "A recipe under comparison; its replicas are trained alike.",
+    "Between replicas": "What replicas of one version differ from one another, for comparison.",
+    "Churn": "How far a replica's new version differs from the one before.",
+    "Coverage": "Share of the requests asked that were answered well.",
+    "First rank": "The first place at which the two lists differ.",
+    "Floor": "What one replica differs from itself.",
+    "Init seed": "The seed of the weights with which training began.",
+    "Measure": "What is measured between two models, or of one model against labels; Methods has each.",
+    "Newest round": "Share of the newest round's requests that were answered well.",
+    "Pair": "Two replicas whose answers to the same requests are compared.",
+    "Replica": "One trained copy of the model.",
+    "Rule": "The alert's rule; Alerts in the documents has what each means.",
+    "Shuffle seed": "The seed of the order in which training saw the rows.",
+    "Version": "A numbered export of a replica, as TF Serving counts.",
+}
+"""Terms that are no measures -> what they mean: headings of the report and of the dashboard."""
+MISSING = "n/a"
+"""What stands where a value is not defined."""
 _SAME = "\u00b1"
 _LEAST_SHARE = 1e-5
 """A share below this is shown as "under"."""
@@ -81,6 +102,19 @@ def title(label: str) -> str:
     return _TITLES.get(stem, stem).format(k=depth)
 
 
+def meaning(label: str) -> str:
+    """What a measure is, in one sentence of the catalogue; empty: it is none.
+
+    Example:
+        >>> meaning("top1_swap")
+        'Whether the two lists start with different items.'
+    """
+    try:
+        return definition(label).title.replace("`", "")
+    except UserError:
+        return ""
+
+
 def is_share(label: str) -> bool:
     """Whether a measure reads as a percentage."""
     stem, _ = _stem(label)
@@ -97,7 +131,7 @@ def amount(label: str, value: float | None) -> str:
         'under 0.001%'
     """
     if value is None or not math.isfinite(value):
-        return "n/a"
+        return MISSING
     if is_share(label) and 0 < abs(value) < _LEAST_SHARE:
         return f"under {100 * _LEAST_SHARE:g}%"
     return f"{percent(value)}%" if is_share(label) else number(value)
@@ -183,6 +217,18 @@ def change(label: str, now: float, before: float) -> str:
         return f"{sign}{number(abs(moved))}"
     size = f"{100 * abs(moved):.{_decimals(100 * max(abs(now), abs(before)))}f}"
     return f"{sign}{size} pp" if float(size) else f"{_SAME}0"
+
+
+def difference(label: str, interval: Interval) -> str:
+    """A signed difference of a measure with its 95% interval, in its unit.
+
+    Example:
+        >>> difference("top1_swap", Interval(-0.012, -0.015, -0.009))
+        '\u22121.2 pp (95%: \u22121.5 to \u22120.9)'
+    """
+    value = change(label, interval.value, 0.0)
+    ends = [change(label, end, 0.0).removesuffix(" pp") for end in (interval.low, interval.high)]
+    return f"{value or MISSING} (95%: {' to '.join(ends) if all(ends) else 'unknown'})"
 
 
 def count(number_of: int, noun: str, plural: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -11,7 +12,8 @@ from markupsafe import Markup
 
 from pipelines.evaluate.pictures import colour, draw
 from pipelines.evaluate.quality import MEASURES, VALUE_MEASURES
-from ranker.divergence import definition
+from ranker import wording
+from ranker.divergence import Interval, definition
 from ranker.layout import REQUEST_SEPARATOR
 
 HEADLINES = ("top1_swap", "rpd_sym", "consensus_regret")
@@ -26,7 +28,12 @@ def page(report: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "number": number,
-        "interval": interval,
+        "amount": amount,
+        "between": between,
+        "difference": difference,
+        "limit": lambda value, label: wording.limit(label, value),
+        "term": term,
+        "measure": measure,
         "seconds": seconds,
         "request": request_name,
     }
@@ -50,16 +57,48 @@ def _quality_measures(report: Mapping[str, Any]) -> list[str]:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A value with so many decimals, "-" where it is not defined."""
+    """A value of quality with so many decimals."""
     if value is None:
-        return "-"
+        return wording.MISSING
     # Below what the decimals show, so many significant digits say more.
     return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10.0 ** -(digits - 1) else f"{value:.2g}"
 
 
-def interval(at: Mapping[str, Any]) -> str:
-    """The ends of an interval, for example `0.0301 to 0.0312`."""
-    return f"{number(at['low'])} to {number(at['high'])}" if at["low"] is not None else "unknown"
+def amount(at: Mapping[str, Any], label: str) -> str:
+    """A measure's value in its unit."""
+    return wording.amount(label, at["value"])
+
+
+def between(at: Mapping[str, Any], label: str) -> str:
+    """The ends of its interval in the value's unit, for example `1.6 to 2.0`."""
+    return wording.between(label, _interval(at))
+
+
+def difference(at: Mapping[str, Any], label: str) -> str:
+    """A signed difference with its interval."""
+    return wording.difference(label, _interval(at))
+
+
+def _interval(at: Mapping[str, Any]) -> Interval:
+    value, low, high = (math.nan if at[name] is None else at[name] for name in ("value", "low", "high"))
+    return Interval(value, low, high)
+
+
+def term(text: str) -> Markup:
+    """A heading; one that is a term of the catalogue says on hover what it means."""
+    return _explained(text, wording.TERMS.get(text, ""))
+
+
+def measure(label: str) -> Markup:
+    """A measure's name, which says on hover what it means and how it is computed."""
+    meaning = wording.meaning(label)
+    return _explained(wording.title(label), f"{meaning} {definition(label).formula}" if meaning else "")
+
+
+def _explained(text: str, explanation: str) -> Markup:
+    if not explanation:
+        return Markup.escape(text)
+    return Markup('<abbr title="{}">{}</abbr>').format(explanation.replace("`", ""), text)
 
 
 def seconds(value: float) -> str:

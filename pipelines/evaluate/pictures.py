@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from ranker import wording
+
 _INK = "#010203"
 """Stands for the page's text colour; no picture uses it for anything else."""
 COLOURS = ("#2f7ed8", "#e0731d", "#2aa46b", "#a35fd0", "#d6435b", "#8a8f1f")
@@ -106,8 +108,7 @@ def colour(position: int) -> str:
 def _disagreement(figure: Figure, arms: Mapping[str, Any]) -> None:
     """How much each arm's replicas differ, with intervals and the range over pairs."""
     sides = figure.subplots(1, 2, sharey=True)
-    titles = {"top1_swap": "requests with another first item", "rpd_sym": "relative prediction difference"}
-    for axes, (measure, title) in zip(sides, titles.items(), strict=True):
+    for axes, measure in zip(sides, ("top1_swap", "rpd_sym"), strict=True):
         for row, (_, summary) in enumerate(arms.items()):
             at = summary["divergence"][measure]
             if at["value"] is None:
@@ -122,7 +123,7 @@ def _disagreement(figure: Figure, arms: Mapping[str, Any]) -> None:
                     solid_capstyle="butt",
                 )
             _error_bars(axes, [at["value"]], [row], [at], row, horizontal=True)
-        axes.set_title(f"{title} ({measure})", fontsize=10)
+        axes.set_title(wording.title(measure), fontsize=10)
         axes.set_xlim(left=0)
         axes.margins(x=0.08)
         axes.xaxis.set_major_formatter(FuncFormatter(_percent))
@@ -144,7 +145,7 @@ def _gap(axes: Axes, arms: Mapping[str, Any]) -> None:
         _error_bars(axes, x, [b["value"] for b in bins], bins, position, label=arm)
     axes.set_xticks(range(len(edges)), [_bin_name(low, high) for low, high in edges], fontsize=8)
     axes.set_xlabel("how far the second item is behind the first, in log-odds of the replicas' mean score")
-    axes.set_ylabel("top1_swap")
+    axes.set_ylabel(wording.title("top1_swap"))
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.legend()
@@ -161,7 +162,7 @@ def _plane(axes: Axes, report: Mapping[str, Any], arms: Mapping[str, Any]) -> No
     baseline = report["baseline"].get("auc")
     if baseline is not None:
         axes.axhline(baseline, color=_INK, lw=1, ls="--", alpha=0.6, label="logistic regression")
-    axes.set_xlabel("rpd_sym to the other replicas of the arm (left is steadier)")
+    axes.set_xlabel(f"{wording.title('rpd_sym')} to the other replicas of the arm (left is steadier)")
     axes.set_ylabel("AUC (up is better)")
     axes.margins(0.08)
     axes.set_xlim(left=0)

@@ -8,9 +8,7 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
-from ranker.divergence import definition
-from ranker.errors import UserError
-from ranker.wording import count
+from ranker import wording
 from serving.dashboard.figures.style import Figure
 from serving.dashboard.layout.address import Address
 from serving.dashboard.layout.zone import iso_of, text_of, zone_name
@@ -20,28 +18,6 @@ _LONGEST = 80
 _MOST_MARKS = 50
 MODE_BAR = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 """Buttons of a chart, by name: none of Plotly's that leave the browser for its cloud."""
-MEANINGS = {
-    "95%": "The interval that holds the value with a confidence of 95%; the request is the sampling unit.",
-    "95% interval": "The interval that holds the value with a confidence of 95%; the request is the sampling unit.",
-    "Above floor": "The value less the floor: what one replica differs from itself.",
-    "Between replicas": "What replicas of one version differ from one another, for comparison.",
-    "Churn": "How far a replica's new version differs from the one before.",
-    "Clicks lost": "Share of the expected clicks that this order costs against the consensus of the replicas.",
-    "Coverage": "Share of the requests asked that were answered well.",
-    "First rank": "The first place at which the two lists differ.",
-    "Floor": "What one replica differs from itself.",
-    "Newest round": "Share of the newest round's requests that were answered well.",
-    "Rule": "The alert's rule; Alerts in the documents has what each means.",
-}
-"""Headings of tables that are terms -> what they mean."""
-
-
-def measure_meaning(label: str) -> str:
-    """What a measure is, in one sentence of the catalogue; empty: it is none."""
-    try:
-        return definition(label).title.replace("`", "")
-    except UserError:
-        return ""
 
 
 def attributes(**values: str) -> dict[str, Any]:
@@ -120,7 +96,11 @@ _MOST_COLUMNS = 2
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numeric: Iterable[int] = (), caption: str = ""
+    columns: Sequence[str | Component],
+    rows: Iterable[Sequence[Any]],
+    *,
+    numeric: Iterable[int] = (),
+    caption: str = "",
 ) -> html.Div:
     """A table that scrolls sideways in its own box; on a phone one of many columns shows each row as a card.
 
@@ -146,7 +126,9 @@ def table(
     body = [
         html.Tr(
             [
-                html.Td(cell, className=style(place), role="cell", **attributes(data_label=columns[place]))
+                html.Td(
+                    cell, className=style(place), role="cell", **attributes(data_label=_label(columns[place]))
+                )
                 for place, cell in enumerate(row)
             ],
             role="row",
@@ -167,8 +149,19 @@ def table(
     )
 
 
-def _heading(text: str) -> Any:
-    meaning = MEANINGS.get(text)
+def _label(heading: str | Component) -> str:
+    return heading if isinstance(heading, str) else str(heading.children)  # type: ignore[attr-defined]
+
+
+def measure_heading(label: str) -> html.Abbr:
+    """A measure's name as a heading, which says on hover what it means."""
+    return html.Abbr(wording.title(label), title=wording.meaning(label))
+
+
+def _heading(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    meaning = wording.TERMS.get(text)
     return html.Abbr(text, title=meaning) if meaning else text
 
 
@@ -243,6 +236,6 @@ def refresh_list(events: Sequence[EventRow]) -> Component:
         for mark in sorted(marks, key=lambda mark: -mark.time)[:_MOST_MARKS]
     ]
     unlisted = len(marks) - len(entries)
-    summary = f"{count(len(marks), 'refresh', 'refreshes')}, {zone_name()}"
+    summary = f"{wording.count(len(marks), 'refresh', 'refreshes')}, {zone_name()}"
     rest = [html.Li(f"and {unlisted} more on the page Refresh")] if unlisted > 0 else []
     return html.Details([html.Summary(summary), html.Ul([*entries, *rest])], className="marks", id="marks")

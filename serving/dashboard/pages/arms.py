@@ -14,13 +14,7 @@ from serving.dashboard.layout.context import Content, Context, Panel
 from serving.dashboard.queries.report import Arm, Report, read_report
 from serving.monitor.plain import flat
 
-_QUALITY = {
-    "auc": "AUC",
-    "logloss": "Log loss",
-    "gauc": "GAUC",
-    "ndcg@10": "NDCG@10",
-    "ranking_loss": "Ranking loss",
-}
+_QUALITY = ("auc", "logloss", "gauc", "ndcg@10", "ranking_loss")
 
 
 def build(context: Context) -> Content:
@@ -68,7 +62,7 @@ def _quality(report: Report) -> Panel:
         [parts.name(arm.name, 30), str(arm.replicas), *(_mean(arm, label) for label in labels)]
         for arm in report.arms
     ]
-    columns = ["Arm", "Replicas", *(_QUALITY[label] for label in labels)]
+    columns: list[str | Component] = ["Arm", "Replicas", *(parts.measure_heading(label) for label in labels)]
     rows = [
         {
             "arm": arm.name,
@@ -87,7 +81,7 @@ def _quality(report: Report) -> Panel:
 def _mean(arm: Arm, label: str) -> str:
     mean, std = arm.quality.get(label, (math.nan, math.nan))
     if math.isnan(mean):
-        return "n/a"
+        return wording.MISSING
     return f"{mean:.4f}" + (f" ± {std:.4f}" if math.isfinite(std) else "")
 
 
@@ -95,14 +89,10 @@ def _divergence(context: Context, report: Report) -> Panel:
     labels = list(dict.fromkeys(label for arm in report.arms for label in arm.divergence))
     cells = []
     for label in labels:
-        row: list[object] = [wording.title(label)]
+        row: list[object] = [parts.measure_heading(label)]
         for arm in report.arms:
             interval = arm.divergence.get(label)
-            row.append(
-                f"{wording.amount(label, interval.value)} ({wording.between(label, interval)})"
-                if interval
-                else "n/a"
-            )
+            row.append(wording.with_interval(label, interval) if interval else wording.MISSING)
         cells.append(row)
     rows = [
         {"arm": arm.name, "measure": label, **flat(interval)}
@@ -110,10 +100,12 @@ def _divergence(context: Context, report: Report) -> Panel:
         for label, interval in arm.divergence.items()
     ]
     columns = ["Measure", *(parts.short(arm.name, 30) for arm in report.arms)]
-    shown = parts.table(columns, cells, numeric=range(1, len(columns)), caption="Divergence by arm")
+    shown = parts.table(
+        columns, cells, numeric=range(1, len(columns)), caption="Disagreement between replicas, by arm"
+    )
     return Panel(
         "divergence",
-        "Difference between replicas, by arm",
+        "Disagreement between replicas, by arm",
         shown,
         rows,
         note="Mean over pairs with its 95% interval.",

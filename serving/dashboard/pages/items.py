@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dash import html
+from dash.development.base_component import Component
 
 from ranker import wording
 from serving.dashboard.figures.slices import slice_bars
@@ -35,14 +36,20 @@ def build(context: Context) -> Content:
                 "items",
                 f"Items most often in one top {k} and not in another",
                 swapped_items(exemplars, k, SUPPORT),
-                ["Item", "Requests", "Not in every top", "95%", "Ranks moved"],
+                ["Item", "Requests", "Not in every top", "95% interval", "Ranks moved"],
                 lambda swapped: f"{swapped.moved:.2f}",
             ),
             _listing(
                 "users",
                 "Users whose first item changes most often",
                 swapped_contexts(exemplars, SUPPORT),
-                ["Context", "Requests", "First item differs", "95%", "Clicks lost"],
+                [
+                    "Context",
+                    "Requests",
+                    "First item differs",
+                    "95% interval",
+                    parts.measure_heading("consensus_regret"),
+                ],
                 lambda swapped: wording.amount("consensus_regret", swapped.moved),
             ),
             _slices(context),
@@ -50,7 +57,9 @@ def build(context: Context) -> Content:
     )
 
 
-def _listing(key: str, title: str, entries: Sequence[Swapped], columns: list[str], moved: object) -> Panel:
+def _listing(
+    key: str, title: str, entries: Sequence[Swapped], columns: Sequence[str | Component], moved: object
+) -> Panel:
     if not entries:
         text = f"Nothing that changed was in {SUPPORT} kept requests or more of this window."
         return Panel(key, title, parts.message(text), size="half")

@@ -132,7 +132,7 @@ def _tile(context: Context, label: str, points: Sequence[LinePoint]) -> Componen
         wording.title(label),
         context.address.to(measure=label),
         className="tile-title",
-        title=parts.measure_meaning(label),
+        title=wording.meaning(label),
     )
     chosen = " chosen" if context.address.measure == label else ""
     if measured is None:

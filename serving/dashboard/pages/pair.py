@@ -180,7 +180,12 @@ def _requests(context: Context, cell: PairEstimate) -> Panel:
         ]
         for exemplar, rank in apart
     ]
-    shown = parts.table(["Request", "First rank", "Clicks lost"], cells, numeric=(1, 2), caption=title)
+    shown = parts.table(
+        ["Request", "First rank", parts.measure_heading("consensus_regret")],
+        cells,
+        numeric=(1, 2),
+        caption=title,
+    )
     return Panel("requests", title, shown, rows, note="Kept whole by the monitor.", size="half")
 
 
@@ -189,9 +194,7 @@ def _measures(context: Context, cell: PairEstimate) -> Panel:
     rows = [{"measure": label, **flat(estimate.value)} for label, estimate in estimates.items()]
     cells = [
         [
-            parts.link(
-                wording.title(label), context.address.to(measure=label), title=parts.measure_meaning(label)
-            ),
+            parts.link(wording.title(label), context.address.to(measure=label), title=wording.meaning(label)),
             wording.amount(label, estimate.value.value),
             wording.between(label, estimate.value),
             wording.amount(label, estimate.excess.value),

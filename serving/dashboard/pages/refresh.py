@@ -75,7 +75,7 @@ def _table(label: str, rows: Sequence[Refresh]) -> Panel:
         "Replica",
         "Version",
         "Churn",
-        "95%",
+        "95% interval",
         "Between replicas",
         "Verdict",
         "Requests",
@@ -118,7 +118,10 @@ def _gate(context: Context) -> Panel:
         html.P(str(answer.get("verdict", "unknown")), className=f"lead {_tone(answer)}"),
         parts.facts(_evidence(context, answer)),
         parts.table(
-            ["Decision", "Candidate", "95%", "Limit", "Verdict"], cells, numeric=(1, 2, 3), caption=title
+            ["Decision", "Candidate", "95% interval", "Limit", "Verdict"],
+            cells,
+            numeric=(1, 2, 3),
+            caption=title,
         ),
     ]
     if len(answers) > 1:

@@ -114,7 +114,7 @@ def _facts(exemplar: RequestExemplar, everyone: SideBySide, shown: Sequence[str]
         ("Candidates", f"{len(everyone.items):,}"),
         ("Different top items", str(len(set(tops.values())))),
         (
-            "Clicks lost, mean",
+            f"{wording.title('consensus_regret')}, mean",
             wording.amount("consensus_regret", sum(everyone.regret[n] for n in shown) / max(len(shown), 1)),
         ),
         ("Kept as", exemplar.why),
@@ -170,7 +170,14 @@ def _table(context: Context, everyone: SideBySide, shown: Sequence[str]) -> Pane
         for placed in items
     ]
     regret = [wording.amount("consensus_regret", rankings.regret[name]) for name in shown]
-    rows.append(["", html.Strong("Clicks lost"), "", *(html.Strong(text) for text in regret)])
+    rows.append(
+        [
+            "",
+            html.Strong(parts.measure_heading("consensus_regret")),
+            "",
+            *(html.Strong(text) for text in regret),
+        ]
+    )
     exported = [
         {
             "item": placed.item,
@@ -213,7 +220,10 @@ def _swaps(everyone: SideBySide, shown: Sequence[str]) -> Panel:
         for swap in swaps_shown[:20]
     ]
     listing = parts.table(
-        ["Replica", "Ranks", "Its order", "Clicks lost"], cells, numeric=(3,), caption=title
+        ["Replica", "Ranks", "Its order", parts.measure_heading("consensus_regret")],
+        cells,
+        numeric=(3,),
+        caption=title,
     )
     note = "Share of expected clicks lost against the consensus order; a list's swaps add up to its loss."
     return Panel("swaps", title, listing, [flat(swap) for swap in swaps_shown], note=note, size="narrow")
@@ -260,7 +270,12 @@ def _listing(context: Context, exemplars: Sequence[RequestExemplar], chosen: Req
         ]
         for exemplar in newest_exemplars
     ]
-    shown = parts.table(["Request", "Clicks lost", "Kept as"], cells, numeric=(1,), caption="Kept requests")
+    shown = parts.table(
+        ["Request", parts.measure_heading("consensus_regret"), "Kept as"],
+        cells,
+        numeric=(1,),
+        caption="Kept requests",
+    )
     return Panel(
         "kept", "Kept requests, costliest first", shown, rows, note="Of the newest hour.", size="narrow"
     )

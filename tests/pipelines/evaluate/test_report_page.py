@@ -1,19 +1,21 @@
 """The page and the sentence: plain words, escaped names, nothing from the network, both colour schemes."""
 
 import copy
+import html
 import math
 import re
 import xml.etree.ElementTree as ET
 
 import pytest
 
-from pipelines.evaluate.page import interval, number, page, request_name, seconds
+from pipelines.evaluate.page import between, number, page, request_name, seconds
 from pipelines.evaluate.pictures import draw
 from pipelines.evaluate.quality import MEASURES, quality_values
 from pipelines.evaluate.replicas import TrainedReplica
 from pipelines.evaluate.report import build
 from pipelines.evaluate.sentence import agreement, budget_verdict, contest, sentence
 from pipelines.evaluate.shard import measure_shard
+from ranker import wording
 from tests.pipelines.evaluate.conftest import NASTY
 
 ARMS = ("smelu", "relu")
@@ -98,6 +100,25 @@ def test_page_stands_alone(report):
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert not re.search(r"(src|href)=\"(?!#)", text.replace("xlink:href", "href"))
     assert text.index(report["sentence"].split(NASTY)[0][:40]) < text.index("<svg")
+
+
+def test_measures_have_the_names_and_units_of_the_catalogue(report):
+    text = page(report)
+    shown = re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL)
+    for label in {label for found in report["arms"].values() for label in found["divergence"]}:
+        assert wording.title(label) in text
+        assert (
+            not re.search(rf"(?<![\w@]){re.escape(label)}(?![\w@])", shown)
+            or label == wording.title(label).lower()
+        )
+    headings = re.findall(r"<th>(.*?)</th>", text)
+    for heading in headings:
+        plain = re.sub("<[^>]*>", "", heading)
+        if plain in wording.TERMS:
+            assert html.escape(wording.TERMS[plain], quote=True) in heading
+    assert {"Arm", "Measure", "Pair", "Replica"} <= {re.sub("<[^>]*>", "", heading) for heading in headings}
+    at_relu = report["arms"]["relu"]["divergence"]["top1_swap"]
+    assert f"{wording.amount('top1_swap', at_relu['value'])}<small>" in text
 
 
 def test_pictures_take_the_colours_of_the_page_and_are_the_same_every_time(report):
@@ -228,9 +249,9 @@ def test_one_replica_or_requests_of_one_candidate_have_no_verdict():
 
 def test_numbers_for_people():
     assert [number(x) for x in (None, 0.0, 0.12345, 0.00001234, -0.5, 12.0)] == [
-        "-", "0.0000", "0.1235", "1.2e-05", "-0.5000", "12.0000"
+        "n/a", "0.0000", "0.1235", "1.2e-05", "-0.5000", "12.0000"
     ]  # fmt: skip
-    assert interval(at(0.1, None, None)) == "unknown"
-    assert interval(at(0.1, 0.05, 0.2)) == "0.0500 to 0.2000"
+    assert between(at(0.1, None, None), "top1_swap") == "interval unknown"
+    assert between(at(0.1, 0.05, 0.2), "top1_swap") == "5.0 to 20.0"
     assert [seconds(x) for x in (1.23, 130.0)] == ["1.2 s", "2.2 min"]
     assert request_name("7\x1fmobile") == "7 / mobile"

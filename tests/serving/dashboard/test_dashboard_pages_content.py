@@ -325,7 +325,7 @@ def test_a_table_is_exported_as_it_looks_with_times_by_iso_8601(store: Store) ->
             "Replica",
             "Version",
             "Churn",
-            "95%",
+            "95% interval",
             "Between replicas",
             "Verdict",
             "Requests",
