@@ -65,7 +65,7 @@ TERMS = {
 """Terms that are no measures -> what they mean: headings of the report and of the dashboard."""
 MISSING = "n/a"
 """What stands where a value is not defined."""
-_SAME = "\u00b1"
+_SAME, _MINUS = "\u00b1", "\u2212"
 _LEAST_SHARE = 1e-5
 """A share below this is shown as "under"."""
 _AS_NUMBER = ("log-odds", "log-odds squared", "nats", "similarity", "distance")
@@ -212,7 +212,7 @@ def change(label: str, now: float, before: float) -> str:
     if not (math.isfinite(now) and math.isfinite(before)):
         return ""
     moved = now - before
-    sign = "+" if moved > 0 else "\u2212" if moved < 0 else _SAME
+    sign = "+" if moved > 0 else _MINUS if moved < 0 else _SAME
     if not is_share(label):
         return f"{sign}{number(abs(moved))}"
     size = f"{100 * abs(moved):.{_decimals(100 * max(abs(now), abs(before)))}f}"
@@ -226,9 +226,18 @@ def difference(label: str, interval: Interval) -> str:
         >>> difference("top1_swap", Interval(-0.012, -0.015, -0.009))
         '\u22121.2 pp (95%: \u22121.5 to \u22120.9)'
     """
-    value = change(label, interval.value, 0.0)
-    ends = [change(label, end, 0.0).removesuffix(" pp") for end in (interval.low, interval.high)]
-    return f"{value or MISSING} (95%: {' to '.join(ends) if all(ends) else 'unknown'})"
+    if not math.isfinite(interval.value):
+        return MISSING
+    is_percent = is_share(label)
+    decimals = _decimals(100 * (interval.value or interval.high))
+
+    def signed(value: float) -> str:
+        size = f"{100 * abs(value):.{decimals}f}" if is_percent else number(abs(value))
+        return f"{'+' if value > 0 else _MINUS if value < 0 else ''}{size}"
+
+    ends = (interval.low, interval.high)
+    between_ends = " to ".join(map(signed, ends)) if all(map(math.isfinite, ends)) else "interval unknown"
+    return f"{signed(interval.value)}{' pp' if is_percent else ''} (95%: {between_ends})"
 
 
 def count(number_of: int, noun: str, plural: str = "") -> str:
