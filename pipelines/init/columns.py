@@ -22,6 +22,7 @@ LABEL_NAMES = frozenset(
         "click",
         "clicked",
         "clicks",
+        "clk",
         "is_click",
         "target",
         "purchase",
@@ -38,7 +39,7 @@ LABEL_NAMES = frozenset(
         "y",
     ]
 )
-RATING_NAMES = ("rating", "stars", "grade", "score")
+RATING_NAMES = ("rating", "overall", "stars", "grade", "score")
 REQUEST_NAMES = (
     "request",
     "impression",
@@ -46,11 +47,26 @@ REQUEST_NAMES = (
     "query",
     "qid",
     "search",
+    "srch",
     "slate",
+    "display",
+    "auction",
     "page_view",
     "pageview",
 )
-USER_NAMES = ("user", "reviewer", "visitor", "customer", "member", "account", "client", "device")
+USER_NAMES = (
+    "user",
+    "uid",
+    "uuid",
+    "reviewer",
+    "visitor",
+    "customer",
+    "member",
+    "account",
+    "client",
+    "cookie",
+    "device",
+)
 ITEM_NAMES = frozenset(
     [
         "item",
@@ -64,6 +80,12 @@ ITEM_NAMES = frozenset(
         "article",
         "app",
         "ad",
+        "adgroup",
+        "creative",
+        "banner",
+        "prop",
+        "property",
+        "hotel",
         "song",
         "track",
         "book",
@@ -76,7 +98,10 @@ ITEM_NAMES = frozenset(
         "game",
     ]
 )
-_KEY_WORDS = {"id", "ids", "key", "no", "nr", "number", "code", "hash", "uid", "uuid"}
+_KEY_WORDS = {
+    *("id", "ids", "key", "no", "nr", "number", "code", "hash", "uid", "uuid", "sk"),
+    *("pseudo", "anonymous", "anon", "hashed", "encoded", "internal", "external"),
+}
 _CODE_NAMES = frozenset(
     [
         "id",
@@ -92,8 +117,50 @@ _CODE_NAMES = frozenset(
         "hash",
         "uid",
         "cluster",
+        "cat",
+        "cate",
+        "brand",
+        "campaign",
+        "advertiser",
+        "publisher",
+        "seller",
+        "merchant",
+        "customer",
+        "segment",
+        "platform",
+        "gender",
+        "occupation",
+        "country",
+        "region",
+        "city",
+        "site",
+        "channel",
+        "browser",
+        "os",
     ]
 )
+_CODE_SERIES = re.compile(
+    r"(c|cat|cate|category|code)_?\d+", re.IGNORECASE
+)  # `C14`, `cat_3`: how contests hide codes
+_NO_KEYS = {
+    *(
+        "avoid",
+        "aid",
+        "bid",
+        "covid",
+        "fluid",
+        "grid",
+        "humid",
+        "hybrid",
+        "kid",
+        "mid",
+        "paid",
+        "rapid",
+        "solid",
+        "valid",
+        "void",
+    ),
+}
 _AMOUNT_NAMES = frozenset(
     [
         "age",
@@ -138,20 +205,31 @@ _AMOUNT_NAMES = frozenset(
     ]
 )
 _TIME_NAMES = {"time", "date", "timestamp", "datetime", "created", "when", "ts"}
+_YES_NO_WORDS = {
+    "ja": "nein",
+    "oui": "non",
+    "si": "no",
+    "s\u00ed": "no",
+    "sim": "n\u00e3o",
+    "tak": "nie",
+    "\u0434\u0430": "\u043d\u0435\u0442",
+}
+_MOMENT_NAMES = {"timestamp", "ts", "unixtime"}
 _TRUE_WORDS = frozenset({"1", "1.0", "true", "t", "yes", "y"})
 _FALSE_WORDS = frozenset({"0", "0.0", "-1", "-1.0", "false", "f", "no", "n"})
 _TRAIN_WORDS = frozenset({"train", "training", "tr"})
-_VALIDATION_WORDS = frozenset({"valid", "validation", "val", "dev"})
+_VALIDATION_WORDS = frozenset({"valid", "vali", "validation", "val", "dev"})
 _TEST_WORDS = frozenset({"test", "testing", "eval", "evaluation", "holdout"})
-_TIME_FORMS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
+_TIME_FORMS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%m %d, %Y")
 _HOURS = ("", " %I:%M:%S %p", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M:%S", " %I:%M %p")
-_DIGIT_FORMS = ("%Y%m%d", "%Y%m%d%H", "%y%m%d%H")
+_DIGIT_FORMS = ("%Y%m%d", "%Y%m%d%H", "%y%m%d%H", "%Y%m%d%H%M%S")
 _EPOCH_UNITS = {1.0: "seconds", 1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 _EPOCH_FROM, _EPOCH_TO = 8e8, 4e9  # seconds since 1970: 1995 to 2096
+_NUMBER_LETTERS = r"^(?i:[-+0-9.,' e\t\x{a0}\x{202f}]*|\s*[-+]?(nan|inf|infinity)\s*)$"
 _DENSE = 0.8  # of a range of whole numbers, from which they look like codes
 _SKEWED = 20  # times the median, from which the largest amount makes a column skewed
 _LEAST_CODES = 100
-_SHOWN_VALUES = 8
+_SHOWN_VALUES = 12
 _TRIED_TIMES = 1000
 
 
@@ -235,6 +313,18 @@ def guess_column(name: str, text: pa.Array, form: NumberFormat, is_typed_list: b
     return column
 
 
+def is_answer(values: Sequence[str]) -> bool:
+    """Whether a column's values are yes and no in a language that expressions do not know."""
+    return len(values) == 2 and any(
+        _YES_NO_WORDS.get(yes.lower()) == no.lower() for yes, no in (values, values[::-1])
+    )
+
+
+def yes_value(values: Sequence[str]) -> str:
+    """The one of the two values of `is_answer` that says yes."""
+    return next(value for value in values if value.lower() in _YES_NO_WORDS)
+
+
 def is_flag(values: Sequence[str]) -> bool:
     """Whether a column's values are one that says yes and one that says no."""
     lowered = {value.lower() for value in values}
@@ -248,10 +338,14 @@ def positive_value(values: Sequence[str]) -> str:
 
 def is_numeric(text: pa.Array, form: NumberFormat) -> bool:
     """Whether all values of a column are numbers, and none is a code with leading zeros."""
-    values, bad = as_numbers(text, form)
+    distinct = pc.unique(text)
+    # Words are told by their letters: to look for the number in each of many ids takes long.
+    if not pc.all(pc.match_substring_regex(distinct, _NUMBER_LETTERS)).as_py():
+        return False
+    values, bad = as_numbers(distinct, form)
     if bad.any() or np.isnan(values).all():
         return False
-    return not pc.any(pc.match_substring_regex(text, r"^\s*0[0-9]")).as_py()
+    return not pc.any(pc.match_substring_regex(distinct, r"^\s*0[0-9]")).as_py()
 
 
 def split_part(text: str) -> str | None:
@@ -273,9 +367,18 @@ def names_a_key(name: str, words: Collection[str]) -> bool:
     if "." in name and names_a_key(name.rpartition(".")[2], words):  # a field of an object
         return True
     parts = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower()))
-    rest = parts - _KEY_WORDS
+    rest = {_without_id(part) for part in parts - _KEY_WORDS}
     singular = {part.removesuffix("s") for part in rest}
     return (bool(rest) and (rest <= set(words) or singular <= set(words))) or name.lower() in words
+
+
+def _ends_in_id(words: Collection[str]) -> bool:
+    return any(word != _without_id(word) for word in words if word.isalpha())
+
+
+def _without_id(word: str) -> str:
+    """`itemid` is `item`, but `paid` is no key."""
+    return word[:-2] if word.endswith("id") and len(word) > 3 and word not in _NO_KEYS else word
 
 
 def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> None:
@@ -287,12 +390,19 @@ def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> N
     )
     words = words_of(column.name)
     unit = next((u for u in _EPOCH_UNITS if _EPOCH_FROM * u < low and high < _EPOCH_TO * u), None)
-    if unit is not None and (unit > 1 or is_whole or words & _TIME_NAMES):
+    if unit is not None and not words & _KEY_WORDS and (unit > 1 or is_whole or words & _TIME_NAMES):
         column.kind, column.evidence = "time", f"{span}: {_EPOCH_UNITS[unit]} since 1970"
+    elif not is_whole and names_a_key(column.name, (*USER_NAMES, *ITEM_NAMES)):
+        column.kind, column.evidence = "id", f"{span}: a key by its name"
     elif not is_whole:
         column.kind, column.evidence = "number", span
+    elif (words & _MOMENT_NAMES or column.name.lower() == "time") and low >= 0 and column.distinct > FEW:
+        column.kind, column.evidence = (
+            "time",
+            f"{span}: a time by its name, since a moment that it does not say",
+        )
     elif words & {*_TIME_NAMES, "hour", "day"} and any(
-        _all_match(column.values, form) for form in _DIGIT_FORMS
+        _all_match([value.removesuffix(".0") for value in column.values], form) for form in _DIGIT_FORMS
     ):
         column.kind, column.evidence = "time", f"{span}: year, month, day (and hour) side by side"
     elif (
@@ -307,13 +417,15 @@ def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> N
 
 def _code_reason(column: ColumnGuess, words: set[str], low: float, high: float, median: float) -> str | None:
     """Why whole numbers are ids rather than amounts; None if they are amounts."""
-    if low < 0:
+    if low == -1 and _CODE_SERIES.fullmatch(column.name):
+        return "codes by its name, -1 for none"
+    if low < 0 or INDEX.fullmatch(column.name):
         return None
     if column.name.startswith("field_"):
         return "an index at this place of a sparse line"
     if names_a_key(column.name, (*REQUEST_NAMES, *USER_NAMES, *ITEM_NAMES)):
         return "a key by its name"
-    if words & _CODE_NAMES:
+    if words & _CODE_NAMES or _CODE_SERIES.fullmatch(column.name) or _ends_in_id(words):
         return "codes by its name"
     if words & (_AMOUNT_NAMES | set(RATING_NAMES)):
         return None
@@ -386,7 +498,7 @@ def _guess_list(column: ColumnGuess, values: Sequence[str]) -> bool:
 
 def _separator(values: list[str]) -> str | None:
     """What separates several values: it stands in many of the texts, and the parts repeat."""
-    for separator in ("|", ";", ", ", ",", " "):
+    for separator in ("|", "\x02", ";", ", ", ",", " "):
         split = [value.split(separator) for value in values]
         parts = [part for entry in split for part in entry]
         if sum(len(entry) > 1 for entry in split) <= 0.2 * len(values):
@@ -396,7 +508,7 @@ def _separator(values: list[str]) -> str | None:
             separator == " "
         ):  # words of a sentence are no values; ids are written without letters between spaces
             is_repeating = len(set(parts)) < 0.7 * len(parts) and all(map(_looks_like_an_id, set(parts)))
-        if separator == "|" or is_repeating:
+        if separator in "|\x02" or is_repeating:
             return separator
     return None
 

@@ -16,8 +16,11 @@ from ranker.errors import UserError
 
 _SNIFFED_BYTES = 1 << 20
 _SNIFFED_LINES = 200
-_DELIMITERS = ("\t", ",", ";", "::", "|", " ")
+_DELIMITERS = ("\t", ",", ";", "::", "|", "\x01", " ")
 _MOSTLY = 0.95  # of the lines
+_LITERAL = re.compile(r"\{\s*u?'[^']*':")  # a dict as Python prints it
+_HEADING = re.compile(r"\w+:\s*")  # `12:`, above the rows of movie 12
+_MATRIX_COLUMNS = 20
 _MAX_PREAMBLE = 10  # lines before the header that are passed over
 _SPARSE_LINE = re.compile(r"[-+]?[\d.]+([ \t]+qid:\d+)?([ \t]+\d+:[-+\d.eE]+)+\s*(#.*)?")
 _NUMBER = re.compile(r"[-+]?\.?\d[\d.,' ]*([eE][-+]?\d+)?")
@@ -48,8 +51,6 @@ def sniff(path: Path) -> FileForm:
     Raises:
         UserError: it is missing, empty, or of a kind that cannot be read.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a directory; name its files, for example {path}/*")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     form = FileForm()
@@ -65,14 +66,48 @@ def sniff(path: Path) -> FileForm:
     if all(_is_object(line) for line in rows[:20]):
         form.choose("format", "json", "each line is a JSON object")
         return form
+    if all(_LITERAL.match(line) for line in rows[:20]):
+        raise UserError(
+            f"{path}: its lines are Python literals and no JSON ({rows[0][:40]!r}); write each with json.dumps on a line"
+            " of its own"
+        )
     if rows[0].lstrip().startswith(("[", "{")) and _begins_json(rows):
         raise UserError(f"{path}: is JSON, but not one object a line; write each object on a line of its own")
     uncommented = [line for line in rows if not line.startswith("#")]
     if uncommented and all(_SPARSE_LINE.fullmatch(line.strip()) for line in uncommented[:50]):
         _describe_sparse(path, uncommented, form)
         return form
-    _describe_delimited(raw_lines, form)
+    headings = [line for line in rows if _HEADING.fullmatch(line)]
+    if headings and len(headings) < len(rows) and _HEADING.fullmatch(rows[0]):
+        raise UserError(
+            f"{path}: lines such as {headings[0].strip()!r} stand above the rows that they belong to; write that value into"
+            " each row, as a column"
+        )
+    _describe_delimited(raw_lines, form, path)
+    if "columns" in form.settings and "header" not in form.settings:
+        _refuse_matrix(path, rows, form)
     return form
+
+
+def _refuse_matrix(path: Path, lines_read: list[str], form: FileForm) -> None:
+    """Raises a UserError if a file without a header holds a row for each user and a column for each item."""
+    delimiter, quote = form.settings["delimiter"], form.settings["quote"]
+    rows = [split_fields(line, delimiter, quote) for line in lines_read]
+    width = len(form.settings["columns"])
+    columns = [
+        [text for text in column if text.strip()]
+        for column in zip(*(fields for fields in rows if len(fields) == width), strict=True)
+    ]
+    if width < _MATRIX_COLUMNS or not all(_is_number(text) for column in columns for text in column):
+        return
+    values = [Counter(map(_number, column)) for column in columns if column]
+    counts = sum(values, Counter[float]())
+    (usual, _), has_grades = counts.most_common(1)[0], len(counts) > 3
+    if has_grades and sum(usual in column for column in values) > _MOSTLY * len(values) - 1:
+        raise UserError(
+            f"{path}: is a matrix of {len(values)} columns, with {usual:g} where there is nothing; write one row for each entry:"
+            " the row's number, the column's number, the value"
+        )
 
 
 def _wide_encoding(head: bytes) -> str | None:
@@ -140,7 +175,7 @@ def _describe_sparse(path: Path, rows: list[str], form: FileForm) -> None:
         form.choose("groups", ".query", f"{path.name}.query lies beside it")
 
 
-def _describe_delimited(raw_lines: list[str], form: FileForm) -> None:
+def _describe_delimited(raw_lines: list[str], form: FileForm, path: Path) -> None:
     has_comments = any(line.startswith("#") for line in raw_lines[:5]) and not raw_lines[-1].startswith("#")
     numbered = [
         (number, line)
@@ -150,7 +185,7 @@ def _describe_delimited(raw_lines: list[str], form: FileForm) -> None:
     delimiter, quote = _dialect([line for _, line in numbered])
     form.choose("format", "delimited", "")
     form.choose("delimiter", delimiter, "the lines then have the same number of fields")
-    form.choose("quote", quote, "")
+    form.choose("quote", quote or ('"' if ".csv" in path.suffixes and len(delimiter) == 1 else None), "")
     if has_comments:
         form.choose("comment", "#", "the first lines begin with it")
     rows = [(number, split_fields(line, delimiter, quote)) for number, line in numbered[:100]]
@@ -179,6 +214,11 @@ def _describe_header(rows: list[list[str]], width: int, form: FileForm) -> None:
     ):
         form.choose("header", True, "")
         form.choose("columns", _unique([*names, f"column_{width}"]), "every row ends with the delimiter")
+    elif len(header) == width - 1 and len({fields[0] for fields in rows[1:]}) == len(rows) - 1:
+        form.choose("header", True, "")
+        form.choose(
+            "columns", _unique(["row_name", *names]), "every row begins with a name, as R writes them"
+        )
     elif len(set(names)) < len(names):
         form.choose("header", True, "")
         form.choose("columns", _unique(names), "the header has a name twice")
@@ -230,7 +270,8 @@ def _is_header(rows: list[list[str]]) -> bool:
     numeric_places = [
         at
         for at in range(len(header))
-        if (texts := [fields[at] for fields in body if len(fields) > at and fields[at].strip()])
+        if header[at].strip()  # nothing is no name of a column
+        and (texts := [fields[at] for fields in body if len(fields) > at and fields[at].strip()])
         and all(map(_is_number, texts))
     ]
     if numeric_places:
@@ -239,6 +280,13 @@ def _is_header(rows: list[list[str]]) -> bool:
         header[at] == fields[at] for fields in body for at in range(min(map(len, (header, fields))))
     )
     return not is_repeated and all(_PLAIN_HEADER.fullmatch(text) for text in header)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # in another country's marks
+        return float("nan")
 
 
 def _is_number(text: str) -> bool:

@@ -27,6 +27,7 @@ from pipelines.init.form import FileForm, sniff
 from pipelines.prepare.needs import Needs
 from pipelines.prepare.read import reading, sources
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, decode
+from pipelines.prepare.read.files import find
 from pipelines.prepare.read.libsvm import INDEX
 from pipelines.prepare.read.parquet import is_list, unusable
 from pipelines.prepare.remarks import NULL_MARKERS
@@ -52,7 +53,8 @@ _ENDINGS = {
     ".xz",
     ".zst",
 }
-_MAX_SPARSE = 300  # indices of a sparse file that become features
+_MAX_SPARSE = 1000  # indices of a sparse file that become features
+_LARGEST = float(np.finfo(np.float32).max)
 _SURE_MARKERS = (
     "NULL",
     "null",
@@ -64,6 +66,7 @@ _SURE_MARKERS = (
     "#N/A",
     "(null)",
 )  # missing among words too
+_UNUSABLE = re.compile(" is not utf-8 text$| is a list of (object|list)s$| is an object; ")
 _PAIR = re.compile(r"(.+)[-:_]([01])")  # an entry of an impression list: `N12345-0`
 _PAIR_SEPARATORS = (" ", "|", ";", ",")
 _MOSTLY = 0.99
@@ -116,25 +119,33 @@ class FileGuess:
         ]
         # Of `rank.train` and `rank.test` the whole words that are shared.
         prefix = names[0] if len(names) == 1 else re.sub(r"[._ -]+[^._ -]*$", "", "".join(shared))
-        return plain_name(prefix or self.paths[0].resolve().parent.name)
+        return plain_name(prefix if len(prefix) > 1 else self.paths[0].resolve().parent.name)
 
 
 def inspect(paths: Sequence[Path], rows: int) -> list[FileGuess]:
     """Guesses what files hold; those that are parts of one log go together.
 
     Args:
-        paths: the files.
+        paths: the files, and directories of them.
         rows: rows of each log or table to look at.
 
     Raises:
         UserError: a file cannot be read.
     """
     groups: dict[Any, tuple[FileForm, list[Path]]] = {}
-    for path in paths:
+    for path in files_of(paths):
         form = sniff(path)
         key = _kind_of_file(path, form)
         groups.setdefault(key, (form, []))[1].append(path)
     return [_inspect_together(members, form, rows) for form, members in groups.values()]
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files, with those of each directory in its place."""
+    files: list[Path] = []
+    for path in map(Path.resolve, paths):
+        files += [Path(file.path) for file in find(str(path), str(path))] if path.is_dir() else [path]
+    return files
 
 
 def _kind_of_file(path: Path, form: FileForm) -> Any:
@@ -142,9 +153,17 @@ def _kind_of_file(path: Path, form: FileForm) -> Any:
     opened_file = _open([path], form)[0]
     settings = repr(sorted((key, value) for key, value in form.settings.items() if key != "encoding"))
     if form.settings.get("format") == "libsvm" or "columns" in form.settings:
-        words = re.split(r"[^A-Za-z]+", path.name)
-        return settings, tuple(word for word in words if word and split_part(word) is None)
-    return settings, opened_file.columns, tuple(name for name, _ in opened_file.partitions)
+        return settings, _words_of_the_log(path)
+    partitions = tuple(name for name, _ in opened_file.partitions)
+    if form.settings.get("format") == "json":  # fields without a value may be left out
+        return settings, _words_of_the_log(path), partitions
+    return settings, opened_file.columns, partitions
+
+
+def _words_of_the_log(path: Path) -> tuple[str, ...]:
+    """The words of a file's name but for those that say which part of the log it is."""
+    words = re.split(r"[^A-Za-z]+", path.name)
+    return tuple(word for word in words if word and split_part(word) is None)
 
 
 def _open(paths: Sequence[Path], form: FileForm) -> list[sources.Opened]:
@@ -195,11 +214,29 @@ def _inspect_together(paths: list[Path], form: FileForm, rows: int) -> FileGuess
     lists = {name for name, column in columns.items() if is_list(column.type)}
     texts = {name: decode(as_text(column)) for name, column in columns.items()}
     markers = _null_markers(texts)
+    if columns_left := _indices_left_out(opened[0], form):
+        form.reasons["left_out"] = columns_left
     if markers:
         form.choose("null_values", markers, "stand among numbers, or often among text")
         blank = pa.array(markers)
         texts = {name: pc.if_else(pc.is_in(text, blank), "", text) for name, text in texts.items()}
     numbers = _number_format(texts)
+    too_large = _too_large(texts, numbers)
+    if too_large:
+        # A typed number has no text of its own.
+        marks = (
+            too_large
+            if form.settings.get("format") == "delimited"
+            else [repr(float(mark)) for mark in too_large]
+        )
+        form.choose(
+            "null_values",
+            [*markers, *marks],
+            "stand among numbers, and are no number that a model can hold",
+        )
+        texts = {
+            name: pc.if_else(pc.is_in(text, pa.array(too_large)), "", text) for name, text in texts.items()
+        }
     if numbers.decimal != ".":
         form.choose("decimal", numbers.decimal, "so more columns are numbers")
     if numbers.thousands:
@@ -268,10 +305,12 @@ def _read_columns(
                     break
             if count >= share:
                 break
-    not_text = {reason.removesuffix(" is not utf-8 text") for reason in rejected} & set(names)
-    if not_text and form.settings.get("format") == "parquet":
-        # Columns of bytes that are no text are no features.
-        return _read_columns(paths, form, [name for name in names if name not in not_text], rows)
+    unusable_names = {reason.partition(" is ")[0] for reason in rejected if _UNUSABLE.search(reason)} & set(
+        names
+    )
+    if unusable_names:
+        # Columns of bytes that are no text, and of lists of objects, are no features.
+        return _read_columns(paths, form, [name for name in names if name not in unusable_names], rows)
     if not batches or not sum(batch.num_rows for batch in batches):
         reason = f": each {rejected.most_common(1)[0][0]}" if rejected else ""
         raise UserError(f"{paths[0]}: none of its first rows can be read{reason}")
@@ -409,6 +448,30 @@ def _null_markers(texts: dict[str, pa.Array]) -> list[str]:
         else:
             markers.update({marker: count for marker, count in present.items() if marker in _SURE_MARKERS})
     return [marker for marker, _ in markers.most_common()]
+
+
+def _too_large(texts: dict[str, pa.Array], form: NumberFormat) -> list[str]:
+    """Numbers beyond float32, which stand for a missing value: `1.7976931348623157e+308`."""
+    marks = Counter[str]()
+    for text in texts.values():
+        if is_numeric(text, form):
+            distinct = pc.unique(text)
+            values = as_numbers(distinct, form)[0]
+            marks.update(
+                distinct.filter(pa.array(np.isfinite(values) & (np.abs(values) > _LARGEST))).to_pylist()
+            )
+    return [mark for mark, _ in marks.most_common()]
+
+
+def _indices_left_out(opened_file: sources.Opened, form: FileForm) -> str | None:
+    """What is to be said of a sparse file with more indices than become features."""
+    if form.settings.get("format") != "libsvm":
+        return None
+    indices = [int(match[1]) for name in opened_file.columns if (match := INDEX.fullmatch(name))]
+    largest = max(indices, default=0)
+    if largest <= _MAX_SPARSE:
+        return None
+    return f"indices beyond {_MAX_SPARSE:,}, up to {largest:,}, are left out of the features"
 
 
 def _number_format(texts: dict[str, pa.Array]) -> NumberFormat:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.init.columns import (
+    FEW,
     ITEM_NAMES,
     REQUEST_NAMES,
     USER_NAMES,
@@ -21,8 +22,15 @@ from pipelines.init.columns import (
     words_of,
 )
 from pipelines.init.joins import best_join
-from pipelines.init.label import PROPENSITY_NAMES, LabelGuess, gives_away, guess_label, label_rank
-from pipelines.init.logs import FileGuess, common_root, inspect, numbers_of
+from pipelines.init.label import (
+    PROPENSITY_NAMES,
+    LabelGuess,
+    guess_label,
+    label_rank,
+    outcome,
+    positives_only,
+)
+from pipelines.init.logs import FileGuess, common_root, files_of, inspect, numbers_of
 from pipelines.init.yaml_text import yaml_text
 from pipelines.prepare.preview import check_rows
 from ranker.config import Source, build
@@ -34,6 +42,11 @@ _MOST_MISSING = 0.01  # of the rows: a request is named in nearly all
 _CHECKED_ROWS = 20_000
 _OUTCOME_NAMES = {"position", "rank", "slot"}
 _UNIQUE_SHARE = 0.9
+_LARGEST_REQUEST = 0.1  # of the rows, from which a value stands for a missing one
+_SMALL_LOG = 1000
+_MOST_NAMELESS_IDS = 4  # columns without names, up to which the first is who and the second is what
+_MOST_LOST = 0.5  # of the rows: a limit is not raised beyond
+_NEGATIVES = 4
 
 
 @dataclass
@@ -116,15 +129,19 @@ def propose(paths: Sequence[Path], rows: int) -> str:
     labels = [guess_label(guess) for guess in guesses]
     candidates = [at for at, label in enumerate(labels) if label is not None]
     if not candidates:
+        labels = [positives_only(guess) for guess in guesses]
+        candidates = [at for at, guess in enumerate(guesses) if names_user_and_item(guess)]
+    if not candidates:
         names = ", ".join(name for guess in guesses for name in guess.columns)
         raise UserError(
-            f"{paths[0]}: no column can be a label: none is 0/1, true/false, or a rating; there is: {names}"
+            f"{paths[0]}: no column can be a label: none is 0/1, true/false, a rating or an event; nor is it a log of"
+            f" positives, as no columns name a user and an item; there is: {names}"
         )
     at = max(candidates, key=lambda at: (guesses[at].rows, -at))
     label = labels[at]
     assert label is not None
     tables = [guess for other_at, guess in enumerate(guesses) if other_at != at]
-    proposal = _Builder(guesses[at], tables, label).build()
+    proposal = _Builder(guesses[at], tables, label, paths).build()
     _check(proposal)
     return yaml_text(proposal)
 
@@ -140,7 +157,10 @@ def _check(proposal: Proposal) -> None:
     limit = experiment.data.max_rejected or 0.0
     for remark in checked.remarks:
         if not remark.subject.startswith("joins.") and remark.share > limit:
-            limit = min(1.0, float(f"{1.2 * remark.share + 0.005:.2f}"))
+            if remark.share > _MOST_LOST:
+                proposal.questions.append(f"this configuration does not run yet: {remark}")
+                return
+            limit = float(f"{1.2 * remark.share + 0.005:.2f}")
             reason = f"{remark.share:.1%} of the first rows of {remark.subject} are rejected"
             proposal.data["max_rejected"] = limit, reason
             proposal.questions.append(f"data.max_rejected: is that right? {remark.subject}: {remark.text}")
@@ -152,10 +172,14 @@ def _check(proposal: Proposal) -> None:
 class _Builder:
     """Builds a proposal step by step: tables, request and item, split, features."""
 
-    def __init__(self, log: FileGuess, tables: list[FileGuess], label: LabelGuess):
+    def __init__(self, log: FileGuess, tables: list[FileGuess], label: LabelGuess, arguments: Sequence[Path]):
         self.log, self.tables, self.label = log, tables, label
-        self.root = common_root([path for guess in (log, *tables) for path in guess.paths])
+        self.directories = [path.resolve() for path in arguments if path.is_dir()]
+        self.root = common_root(
+            [*self.directories, *(path for guess in (log, *tables) for path in guess.paths)]
+        )
         # Column of a table: the table, the column's name there, and the log's key.
+        self.derived_in_tables: dict[str, tuple[dict[str, str], str]] = {}
         self.joined: dict[str, tuple[FileGuess, str, str]] = {}
         heading = f"{', '.join(path.name for path in log.paths[:3])}{', ...' if len(log.paths) > 3 else ''}"
         events = self._source(log, {})
@@ -173,20 +197,31 @@ class _Builder:
         for table in self.tables:
             self._join(table)
         data = self.proposal.data
-        rules = {name: (rule, reason) for name, (rule, reason) in self.log.derive.items()}
+        rules = {**self.log.derive, **self.derived_in_tables}
         if rules:
             data["derive"] = {name: rule for name, (rule, _) in rules.items()}, "parts of a column"
-        data["label"] = self.label.expression, self.label.evidence
+        if self.label.expression is None:
+            data["negatives"] = {"count": _NEGATIVES}, "no column can be a label: each row is a positive"
+            self.questions.append(
+                "label: is each row a positive? Negatives are drawn from the items of other rows."
+            )
+        else:
+            data["label"] = self.label.expression, self.label.evidence
         if self.label.alternatives:
             self.questions.append(
                 f"label: could it be {_listed(self.label.alternatives)} instead of {self.label.columns[0]}?"
             )
-        elif not self.label.is_sure:
+        elif not self.label.is_sure and self.label.columns:
             self.questions.append(f"label: is it {self.label.columns[0]}? Only its values suggest that.")
         request, request_reason, users = self._request()
-        item = self._item(users)
-        data["request"] = request, request_reason
-        if item is not None:
+        item = self._item(request, users)
+        if request:
+            data["request"] = request, request_reason
+        if item is None:
+            self.learns_item, item = False, self._row_id()
+            reason = "no column names a candidate: the number of the row does"
+            data["item"] = {"column": item, "feature": False}, reason
+        else:
             column = self.log.columns[item]
             self.learns_item = column.distinct <= _UNIQUE_SHARE * column.rows
             data["item"] = item if self.learns_item else {"column": item, "feature": False}, column.evidence
@@ -196,7 +231,7 @@ class _Builder:
         return self.proposal
 
     def _source(self, guess: FileGuess, renames: dict[str, str]) -> SourceProposal:
-        paths = [str(path.resolve().relative_to(self.root)) for path in guess.paths]
+        paths = [str(path.relative_to(self.root)) for path in self._as_given(guess.paths)]
         defaults = Source.model_validate({"path": paths})
         settings = {
             key: (value, guess.form.reasons.get(key, ""))
@@ -206,8 +241,27 @@ class _Builder:
         renames = {**guess.form.settings.get("rename", {}), **renames}
         if renames:
             settings["rename"] = renames, "names that features can have, and that no two sources share"
-        notes = [guess.form.reasons["rejected"]] if "rejected" in guess.form.reasons else []
+        notes = [guess.form.reasons[key] for key in ("rejected", "left_out") if key in guess.form.reasons]
         return SourceProposal(paths if len(paths) > 1 else paths[0], settings, notes)
+
+    def _as_given(self, paths: list[Path]) -> list[Path]:
+        """The files, with a directory in place of all of its files where they are here."""
+        names = list(paths)
+        for directory in self.directories:
+            inside = files_of([directory])
+            if directory != self.root and set(inside) <= set(names):
+                names = [directory, *(path for path in names if path not in inside)]
+        return names
+
+    def _row_id(self) -> str:
+        """The column that numbers the rows, made if there is none."""
+        settings = self.proposal.events.settings
+        if "row_id" not in settings:
+            name = "row"
+            while name in self.log.columns or name in self.joined:
+                name += "_id"
+            settings["row_id"] = name, "a number of its own for each row"
+        return str(settings["row_id"][0])
 
     def _join(self, table: FileGuess) -> None:
         name = table.name
@@ -220,18 +274,20 @@ class _Builder:
                 " is left out."
             )
             return
-        if join.log_column in self.log.derive:
-            self.questions.append(
-                f"{table.paths[0].name}: it joins on {join.log_column}, a part of a column, and tables are joined before"
-                " parts are taken. Write that part into a column of its own to use the table; it is left out."
-            )
-            return
-        names = {*self.log.columns, *self.joined}
+        names = {*self.log.columns, *(rule["extract"] for rule, _ in self.log.derive.values()), *self.joined}
         new_names = {join.table_column: join.log_column} if join.table_column != join.log_column else {}
-        new_names |= {c: f"{name}_{c}" for c in table.columns if c != join.table_column and c in names}
+        in_table = {*table.columns, *(rule["extract"] for rule, _ in table.derive.values())}
+        new_names |= {c: f"{name}_{c}" for c in sorted(in_table) if c != join.table_column and c in names}
+        for column, (rule, reason) in table.derive.items():
+            extract = new_names.get(rule["extract"], rule["extract"])
+            self.derived_in_tables[new_names.get(column, column)] = {**rule, "extract": extract}, reason
         # What is renamed already is renamed from its name in the file.
         old_names = {new: old for old, new in table.form.settings.get("rename", {}).items()}
-        renames = {old_names.get(column, column): new for column, new in new_names.items()}
+        renames = {
+            old_names.get(column, column): new
+            for column, new in new_names.items()
+            if column not in table.derive
+        }
         source = self._source(table, renames)
         source.settings["key"] = join.log_column, f"{join.share:.1%} of the log's rows have a match"
         reason = "whole numbers that one side writes with a fraction or with leading zeros"
@@ -265,22 +321,13 @@ class _Builder:
                     "each row of the file, a list of candidates, has a value of its own",
                     [*requests, *users],
                 )
-        names = [*requests, *users]
-        nameless = [
-            name
-            for name, column in columns.items()
-            if column.kind == "id" and name not in self.label.columns
-            if column.mean_rows > _FEW_ROWS and column.missing <= _MOST_MISSING * column.rows
-        ]
-        if not names and not self._ids(ITEM_NAMES) and len(nameless) > 1:
-            names = nameless[:1]  # the usual order: who, then what
-        if not names:
-            repeating = [
-                n for n, c in columns.items() if c.kind in ("category", "id") and c.mean_rows > _FEW_ROWS
-            ]
-            stand_in = min(repeating or columns, key=lambda name: columns[name].missing)
-            self.questions.append("request: no column says which rows were shown together; is there one?")
-            return [stand_in], "no column names a request: this one stands in for it", []
+        names = [name for name in (*requests, *users) if self._is_spread(name)]
+        if not names and not self._ids(ITEM_NAMES):
+            names = _nameless_ids(self.log, self.label.columns)[:1]
+        if not names or self.label.expression is None:
+            if self.label.expression is not None:
+                self.questions.append("request: no column says which rows were shown together; is there one?")
+            return [], "", names
         best = columns[names[0]]
         if best.mean_rows < _FEW_ROWS:
             self.questions.append(
@@ -289,6 +336,12 @@ class _Builder:
             )
         reason = f"{best.distinct:,} distinct, {best.mean_rows:.1f} rows each: rows of one are ranked against each other"
         return [best.name], reason, names
+
+    def _is_spread(self, name: str) -> bool:
+        """Whether no value has so many rows that it stands for a missing one."""
+        counts = pc.value_counts(self.log.texts[name].filter(pc.not_equal(self.log.texts[name], "")))
+        largest = max((entry["counts"].as_py() for entry in counts), default=0)
+        return self.log.rows < _SMALL_LOG or largest <= _LARGEST_REQUEST * self.log.rows
 
     def _columns_of_a_row(self, names: list[str]) -> list[str] | None:
         """The column, or the pair with a time, that has a value of its own for each row of an exploded file."""
@@ -313,7 +366,7 @@ class _Builder:
             .num_rows
         )
 
-    def _item(self, users: list[str]) -> str | None:
+    def _item(self, request: list[str], users: list[str]) -> str | None:
         columns = self.log.columns
         names = [name for name in self._ids(ITEM_NAMES) if name not in users]
         names += [
@@ -328,7 +381,7 @@ class _Builder:
             columns[row_id].evidence = "a number of its own for each row"
             names = [row_id]
         if names:
-            return next((name for name in names if words_of(name) & {"id", "ids", "uid"}), names[0])
+            return self._best_item(names, request)
         rest = [
             column
             for name, column in columns.items()
@@ -338,23 +391,33 @@ class _Builder:
         keys = [column for column in rest if column.kind == "id"]
         keys = [column for column in keys if column.mean_rows > _FEW_ROWS] or keys
         if keys:
-            return keys[1].name if not users and len(keys) > 1 else keys[0].name
+            return self._best_item([column.name for column in keys], request)
         return max(rest, key=lambda column: column.distinct).name if rest else None
+
+    def _best_item(self, names: list[str], request: list[str]) -> str:
+        """Of some columns the one that tells the rows of a request apart; of several an id by its name, or the first."""
+        shares = {
+            name: self._distinct([*request, name]) / self.log.rows if request else 1.0 for name in names
+        }
+        best = max(shares.values())
+        apart = [name for name in names if shares[name] > 0.9 * best]
+        return next((name for name in apart if words_of(name) & {"id", "ids", "uid"}), apart[0])
 
     def _time(self) -> str | None:
         times = [column for column in self.log.columns.values() if column.kind == "time"]
-        if not times:
+        filled = [column for column in times if column.missing <= _MOST_MISSING * column.rows]
+        if not filled:
             return None
-        column = times[0]
+        finest = max(filled, key=lambda column: column.distinct)
+        column = finest if finest.distinct > 10 * filled[0].distinct else filled[0]
         self.proposal.data["timestamp"] = column.name, column.evidence
         if column.time_format is not None:
             self.proposal.data["time_format"] = column.time_format, f"so {column.values[0]!r} is a time"
             if "told apart" in column.evidence:
                 self.questions.append("time_format: does the day or the month come first?")
         if len(times) > 1:
-            self.questions.append(
-                f"timestamp: could it be {_listed([c.name for c in times[1:]])} instead of {column.name}?"
-            )
+            alternatives = [alternative.name for alternative in times if alternative is not column]
+            self.questions.append(f"timestamp: could it be {_listed(alternatives)} instead of {column.name}?")
         return column.name
 
     def _split(self, request: list[str], item: str | None, time: str | None) -> tuple[dict[str, Any], str]:
@@ -367,7 +430,7 @@ class _Builder:
                     train = ["train", *train]  # not among the first rows
                 rule = {"by": "column", "of": by_column[0].name, "train": train, "eval": held_out}
                 return rule, by_column[0].evidence
-        names = [str(path.resolve().relative_to(self.root)) for path in self.log.paths]
+        names = [str(path.relative_to(self.root)) for path in self.log.paths]
         parts = {name: split_part(name) for name in names}
         if len(names) > 1 and all(parts.values()):
             train, held_out = _parts_to_use(parts)
@@ -380,7 +443,10 @@ class _Builder:
                 "by": "time",
                 "eval": 0.1,
             }, "the last tenth: a model is used on what comes after its training"
-        returning = not words_of(request[0]) & set(REQUEST_NAMES) and item is not None and item not in request
+        if not request:
+            row = [item] if item is not None and not self.learns_item else [self._row_id()]
+            return {"by": "hash", "of": row, "eval": 0.1}, "no column is a time: a tenth of the rows"
+        returning = not self._names_a_request(request[0]) and item is not None and item not in request
         if returning and self.log.columns[request[0]].mean_rows > _FEW_ROWS and self.log.source_row is None:
             of = [*request, str(item)]
             return {"by": "hash", "of": of, "eval": 0.1}, f"some rows of each {request[0]}, which comes back"
@@ -402,13 +468,14 @@ class _Builder:
 
     def _features(self, request: list[str], users: list[str], item: str | None) -> None:
         leaks: list[str] = []
+        is_positives_only = self.label.expression is None
         columns = {name: (self.log, name, "") for name in self.log.columns} | self.joined
         for name, (guess, column_name, key) in columns.items():
             column = guess.columns[column_name]
             reason = self._omitted(name, guess, column, [*request, *(users[:1]), item])
-            if reason is None and guess is self.log and gives_away(self.log, name, self.label.positive):
-                reason = "it alone gives the label away: is it known before the label is?"
-                leaks.append(name)
+            if reason is None and guess is self.log and name != item:
+                reason = outcome(self.log, name, self.label.positive)
+                leaks += [name] if reason is not None else []
             if reason is not None:
                 self.proposal.omitted.setdefault(reason, []).append(name)
                 continue
@@ -416,8 +483,15 @@ class _Builder:
                 role = "context" if key in request or key in users else "item"
             elif name == item:
                 role = "item"
+            elif not request:
+                role = "context" if name in users else "item"
             else:
-                role = "context" if all(self._is_constant_within(r, name) for r in request) else "item"
+                role = "context" if all(self._is_constant_within(key, name) for key in request) else "item"
+            is_of_the_row = guess is self.log and role == "item" and name != item
+            if is_positives_only and is_of_the_row and not self._is_constant_within(str(item), name):
+                reason = "it is known of a row that was logged, and of no negative"
+                self.proposal.omitted.setdefault(reason, []).append(name)
+                continue
             missing = f", {column.missing / column.rows:.1%} missing" if column.missing else ""
             feature = self._feature(column, guess, column_name, role, name == item)
             evidence = column.evidence + missing
@@ -427,7 +501,7 @@ class _Builder:
             self.proposal.features[name] = feature, evidence
         if leaks:
             self.questions.append(
-                f"features: {_listed(leaks)} gave the label away; add what is known before it is."
+                f"features: {_listed(leaks)} gave the label away, wholly or for some rows; add what is known before it is."
             )
 
     def _omitted(
@@ -450,8 +524,8 @@ class _Builder:
         if name in identifiers:
             if name == identifiers[-1] and guess is self.log and not self.learns_item:
                 return "it names a candidate, and hardly any comes back"
-            is_request = guess is self.log and name in identifiers[:1]
-            is_request &= bool(words & set(REQUEST_NAMES)) or self.log.source_row is not None
+            is_request = guess is self.log and name in self.proposal.data.get("request", ([],))[0][:1]
+            is_request &= self._names_a_request(name) or self.log.source_row is not None
             return "it names a request, and none comes back" if is_request else None
         if words & PROPENSITY_NAMES:
             return "a propensity, which is known of the logged ranking alone"
@@ -459,6 +533,9 @@ class _Builder:
         if is_text and column.distinct > _UNIQUE_SHARE * (column.rows - column.missing):
             return "nearly every row has a value of its own"
         return None
+
+    def _names_a_request(self, name: str) -> bool:
+        return names_a_key(name, REQUEST_NAMES) or bool(words_of(name) & set(REQUEST_NAMES))
 
     def _feature(
         self, column: ColumnGuess, guess: FileGuess, column_name: str, role: str, is_item: bool
@@ -483,6 +560,35 @@ class _Builder:
         return (
             float(pc.mean(pc.equal(several["value_count_distinct"], 1).cast(pa.float64())).as_py()) > _MOSTLY
         )
+
+
+def _nameless_ids(log: FileGuess, label: Sequence[str]) -> list[str]:
+    """Columns that may name a user and an item by their values; few, in the usual order: who, then what."""
+    names = [
+        name
+        for name, column in log.columns.items()
+        if column.kind == "id"
+        or (name.startswith("column_") and column.kind == "category" and column.distinct > FEW)
+        if name not in label
+        and column.mean_rows > _FEW_ROWS
+        and column.missing <= _MOST_MISSING * column.rows
+    ]
+    is_nameless = all(name.startswith("column_") for name in names)
+    return names if len(names) > 1 and not (is_nameless and len(names) > _MOST_NAMELESS_IDS) else []
+
+
+def names_user_and_item(log: FileGuess) -> bool:
+    """Whether columns of a log name a user and an item, as in a log of positives."""
+
+    def has(words: Collection[str]) -> bool:
+        return any(
+            column.kind in ("id", "category", "number")
+            and column.mean_rows > _FEW_ROWS
+            and names_a_key(name, words)
+            for name, column in log.columns.items()
+        )
+
+    return (has((*USER_NAMES, *REQUEST_NAMES)) and has(ITEM_NAMES)) or bool(_nameless_ids(log, ()))
 
 
 def _parts_to_use(parts: dict[str, str | None]) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ranker.json_text import json_text
@@ -17,6 +18,7 @@ _SETTINGS = (
     "arms: {smelu: {}, relu: {model.activation: {name: relu}}}",
 )
 _WIDTH = 110
+_SHORTEST_SERIES = 5
 
 
 def yaml_text(proposal: Proposal) -> str:
@@ -38,13 +40,39 @@ def yaml_text(proposal: Proposal) -> str:
     lines.append("features:")
     lines += [
         f"  {_flow(name)}: {_flow(feature)}{_comment(reason)}"
-        for name, (feature, reason) in proposal.features.items()
+        for name, feature, reason in _in_ranges(proposal.features)
     ]
     for reason, names in proposal.omitted.items():
         lines += _wrapped(f"left out, {reason}: {', '.join(names)}")
     lines += _SETTINGS
     lines += [f"# QUESTION {number}: {question}" for number, question in enumerate(proposal.questions, 1)]
     return "\n".join(lines) + "\n"
+
+
+def _in_ranges(features: Mapping[str, tuple[dict[str, Any], str]]) -> list[tuple[str, dict[str, Any], str]]:
+    """(name, feature, reason) of each; those that differ in the number of their name alone are one: `f1..f136`."""
+    entries: list[tuple[str, dict[str, Any], str]] = []
+    series: list[str] = []
+
+    def end_series() -> None:
+        if len(series) < _SHORTEST_SERIES:
+            entries.extend((name, *features[name]) for name in series)
+        elif series:
+            feature, reason = features[series[0]]
+            entries.append((f"{series[0]}..{series[-1]}", feature, f"{series[0]}: {reason}"))
+        series.clear()
+
+    for name, (feature, _) in features.items():
+        if series and not (_follows(series[-1], name) and features[series[-1]][0] == feature):
+            end_series()
+        series.append(name)
+    end_series()
+    return entries
+
+
+def _follows(name: str, next_name: str) -> bool:
+    match = re.fullmatch(r"(.*?)(0|[1-9]\d*)", name)
+    return match is not None and next_name == f"{match[1]}{int(match[2]) + 1}"
 
 
 def _source(source: SourceProposal, indent: str) -> list[str]:

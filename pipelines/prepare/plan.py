@@ -46,6 +46,7 @@ class Plan:
         needs: the columns needed of the log and of side tables.
         events: the files of the log.
         tables: the side tables, in the order they are joined.
+        log_derives: derived columns made from the log's columns alone, computed before the joins, which may use them.
         derives: derived columns computed on the joined rows.
         inputs: fingerprint of the configuration and of the files.
     """
@@ -54,6 +55,7 @@ class Plan:
     needs: Needs
     events: tuple[Opened, ...]
     tables: tuple[TablePlan, ...]
+    log_derives: tuple[str, ...]
     derives: tuple[str, ...]
     inputs: str
 
@@ -77,13 +79,16 @@ def make_plan(experiment: Experiment) -> Plan:
     }
     origin = _origins(experiment, events, tables)
 
-    derived = [name for name in data.derive if name in needed]
-    of_table = {name: _common_table(experiment, name, origin) for name in derived}
-    on_rows = tuple(name for name in derived if of_table[name] is None)
-    inputs = {
-        column: f"data.derive.{name}" for name in on_rows for column in derive.inputs(data.derive[name])
-    }
     keys = {table.key: f"data.tables.{name}.key" for name, table in data.tables.items()}
+    derived = [name for name in data.derive if name in needed or name in keys]
+    of_source = {name: _common_source(experiment, name, origin) for name in derived}
+    of_log = tuple(name for name in derived if of_source[name] == "")
+    on_rows = tuple(name for name in derived if of_source[name] is None)
+    inputs = {
+        column: f"data.derive.{name}"
+        for name in (*of_log, *on_rows)
+        for column in derive.inputs(data.derive[name])
+    }
     needed = needed.with_text({**inputs, **keys})
     for column in needed.all:
         if column not in data.derive and column not in origin:
@@ -97,7 +102,7 @@ def make_plan(experiment: Experiment) -> Plan:
     plans = []
     for name, table in data.tables.items():
         brings = tuple(c for c in needed.all if origin.get(c) == name and c not in data.derive)
-        derives = tuple(c for c in derived if of_table[c] == name)
+        derives = tuple(c for c in derived if of_source[c] == name)
         plans.append(TablePlan(name, table, tuple(tables[name]), brings, derives))
     files = [opened_file.file for opened in (events, *tables.values()) for opened_file in opened]
     fingerprinted = fingerprint(
@@ -106,7 +111,7 @@ def make_plan(experiment: Experiment) -> Plan:
         experiment.keeps_requests_together, experiment.task,
         [[file.name, file.size, file.stamp] for file in files],
     )  # fmt: skip
-    return Plan(experiment, needed, tuple(events), tuple(plans), on_rows, fingerprinted)
+    return Plan(experiment, needed, tuple(events), tuple(plans), of_log, on_rows, fingerprinted)
 
 
 def _open_all(experiment: Experiment, key: str, table: Table | None = None) -> list[Opened]:
@@ -159,6 +164,11 @@ def _columns(opened: list[Opened]) -> tuple[str, ...]:
 def _origins(experiment: Experiment, events: list[Opened], tables: dict[str, list[Opened]]) -> dict[str, str]:
     """Column to the name of the side table it comes from, or to "" for the log."""
     needed = needs(experiment)
+    of_log = {
+        name
+        for name, rule in experiment.data.derive.items()
+        if set(derive.inputs(rule)) <= set(_columns(events))
+    }
     read_by_rules = {c for rule in experiment.data.derive.values() for c in derive.inputs(rule)}
     origin = dict.fromkeys(_columns(events), "")
     for name, table in experiment.data.tables.items():
@@ -167,10 +177,10 @@ def _origins(experiment: Experiment, events: list[Opened], tables: dict[str, lis
             raise UserError(
                 f"{path}: no column {table.key!r}, which data.tables.{name}.key names; it has: {', '.join(columns)}"
             )
-        if table.key not in origin:
+        if table.key not in origin and table.key not in of_log:
             raise UserError(
                 f"data.tables.{name}.key: no column {table.key!r} to join on in {events[0].file.path};"
-                f" there is: {', '.join(origin)}"
+                f" there is: {', '.join([*origin, *sorted(of_log)])}"
             )
         for column in columns:
             if column == table.key:
@@ -183,14 +193,14 @@ def _origins(experiment: Experiment, events: list[Opened], tables: dict[str, lis
     return origin
 
 
-def _common_table(experiment: Experiment, name: str, origin: dict[str, str]) -> str | None:
-    """The side table that holds all columns a derived one is made from; None if it must wait for the join."""
+def _common_source(experiment: Experiment, name: str, origin: dict[str, str]) -> str | None:
+    """What holds all columns that a derived one is made from: a side table, "" for the log, None for several."""
     columns = derive.inputs(experiment.data.derive[name])
     for column in columns:
         if column not in origin:
             raise UserError(f"data.derive.{name}: no column {column!r}; there is: {', '.join(origin)}")
-    tables = {origin[column] for column in columns}
-    return tables.pop() if len(tables) == 1 and "" not in tables else None
+    names = {origin[column] for column in columns}
+    return names.pop() if len(names) == 1 else None
 
 
 def _missing(column: str, needed: Needs, events: list[Opened], tables: dict[str, list[Opened]]) -> str:

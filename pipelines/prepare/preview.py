@@ -78,7 +78,7 @@ def preview(plan: Plan, directory: Path, limit: int) -> Preview:
     held_out = files_by_split(
         plan.experiment.data.split, [opened_file.file.name for opened_file in plan.events]
     )
-    cleaner = Cleaner(plan.experiment, sides, plan.derives, held_out)
+    cleaner = Cleaner(plan.experiment, sides, plan.log_derives, plan.derives, held_out)
     rows: list[pa.RecordBatch] = []
     bad: list[pa.RecordBatch] = []
     tally: Counter[tuple[Any, ...]] = Counter()

@@ -105,6 +105,7 @@ def _prepare(
             cleaner = Cleaner(
                 plan.experiment,
                 sides,
+                plan.log_derives,
                 plan.derives,
                 files_by_split(
                     plan.experiment.data.split, [opened_file.file.name for opened_file in plan.events]

@@ -51,7 +51,8 @@ class Source(Section):
     """Files of rows. Values stay text until a feature or the label asks for numbers."""
 
     path: Annotated[str | tuple[str, ...], Field(examples=["logs/*.csv.gz"])]
-    """A file, a pattern with `*`, `**`, `?` or `[...]`, or a list of them; relative to `data.root`, or a URI."""
+    """A file, a directory (the files below it), a pattern with `*`, `**`, `?` or `[...]`, or a list of them; relative to
+    `data.root`, or a URI. Names that begin with `_` or `.` are passed over where they are not spelt out (`_SUCCESS`)."""
     format: Annotated[Literal["delimited", "parquet", "json", "libsvm"], Field(examples=["parquet"])] = (
         "delimited"
     )
@@ -177,7 +178,8 @@ class Table(Source):
     """A side table joined to the events."""
 
     key: Annotated[Column, Field(examples=["user_id"])]
-    """The column, of the table and of the events, that must be equal."""
+    """The column, of the table and of the events, that must be equal. One of `data.derive` serves too, if it is made from
+    columns of the events alone."""
 
 
 class Flags(Section):
@@ -321,7 +323,7 @@ class Data(Section):
         dict[Column, Flags | Extract],
         Field(examples=[{"year": {"extract": "date", "pattern": "^([0-9]{4})"}}]),
     ] = {}
-    """Columns to make from others, after the joins."""
+    """Columns to make from others: from columns of the events alone before the joins, others after them."""
     label: Annotated[str | None, Field(examples=["rating >= 4"])] = None
     """An expression over columns that gives 0 or 1, or true or false, or (a soft label) a number between: comparisons,
     `and`, `or`, `not`, `in`, `+ - * /`. A column whose name is no plain word stands in backticks. With `negatives` it may be

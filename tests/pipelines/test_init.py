@@ -278,6 +278,187 @@ def test_lists_in_brackets_names_in_any_letters_and_trailing_delimiters(tmp_path
     assert checked.rejections.rows == 0
 
 
+def click_rows(rows=400, users=20, items=31):
+    noise = random.Random(13)
+    for n in range(rows):
+        user, item = n % users, noise.randrange(items)
+        yield n, f"u{user}", f"i{item}", int(noise.random() < (0.8 if item % 3 == 0 else 0.1))
+
+
+def test_events_are_a_label_and_what_only_some_of_them_have_is_no_feature(tmp_path):
+    rows = [
+        (1433221332117 + n, user, ["view", "addtocart"][click], item, n if click else "")
+        for n, user, item, click in click_rows()
+    ]
+    names = ["timestamp", "visitorid", "event", "itemid", "transactionid"]
+    _, experiment, _ = proposed(tmp_path, [write_table(tmp_path / "log.tsv", rows, names)])
+    data = experiment.data
+    assert (data.label, data.request, data.item.column) == ("event == 'addtocart'", ("visitorid",), "itemid")
+    assert set(experiment.features) == {"visitorid", "itemid"}
+    kinds = ["pv", "cart", "buy", "remove_from_cart"]
+    rows = [(user, item, kinds[n % 7] if n % 7 < 4 else "pv") for n, user, item, _ in click_rows()]
+    _, experiment, _ = proposed(
+        tmp_path, [write_table(tmp_path / "b.tsv", rows, ["user", "item", "behavior"])]
+    )
+    assert experiment.data.label == "behavior in ('cart', 'buy')"
+
+
+def test_a_log_of_positives_gets_negatives(tmp_path):
+    noise = random.Random(23)
+    rows = [
+        (user, item, f"name of {item}", int(noise.paretovariate(0.5)))
+        for _, user, item, _ in click_rows(800, users=40, items=37)
+    ]
+    (tmp_path / "plays.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+    text, experiment, _ = proposed(tmp_path, [tmp_path / "plays.tsv"])
+    assert (experiment.data.label, experiment.data.negatives.count) == (None, 4)
+    assert {name: feature.role for name, feature in experiment.features.items()} == {
+        "column_1": "context", "column_2": "item", "column_3": "item"
+    }  # fmt: skip
+    assert "known of a row that was logged, and of no negative: column_4" in text
+
+
+def test_a_log_without_a_request_or_a_candidate_numbers_its_rows(tmp_path):
+    noise = random.Random(17)
+    rows = [(noise.gauss(0, 1), noise.gauss(5, 2), int(noise.random() < 0.3)) for _ in range(400)]
+    path = write_table(tmp_path / "log.tsv", rows, ["x1", "x2", "target"])
+    _, experiment, checked = proposed(tmp_path, [path])
+    data = experiment.data
+    assert (data.request, data.item.column, data.item.feature, data.split.of) == (
+        None,
+        "row",
+        False,
+        ("row",),
+    )
+    assert checked.rejections.rows == 0
+
+
+def test_of_several_ids_the_candidate_differs_within_a_request(tmp_path):
+    rows = [
+        (n // 8, n // 8 % 3, f"{n % 8}-{n // 8 % 5}", int(n % 5 == 0), int(n % 10 == 0), "" if n % 5 else 7.5)
+        for n in range(800)
+    ]
+    names = ["srch_id", "site_id", "prop_id", "click_bool", "booking_bool", "gross_usd"]
+    _, experiment, _ = proposed(tmp_path, [write_table(tmp_path / "log.tsv", rows, names)])
+    assert (experiment.data.request, experiment.item) == (("srch_id",), "prop_id")
+    assert experiment.data.label == "click_bool == 1"
+    assert set(experiment.features) == {"site_id", "prop_id"}, "what follows a click gives it away"
+
+
+@pytest.mark.parametrize(("yes", "no"), [("Ja", "Nein"), ("oui", "non"), ("TAK", "NIE")])
+def test_answers_in_another_language_are_a_label(tmp_path, yes, no):
+    rows = [(user, item, yes if click else no) for _, user, item, click in click_rows()]
+    _, experiment, checked = proposed(
+        tmp_path, [write_table(tmp_path / "log.tsv", rows, ["user", "item", "gekauft"])]
+    )
+    assert experiment.data.label == f"gekauft == '{yes}'"
+    assert checked.rejections.rows == 0
+
+
+def test_a_directory_stands_for_its_data_files(tmp_path, monkeypatch):
+    for day in (1, 2):
+        part = tmp_path / "clicks.parquet" / f"dt=2024-01-0{day}"
+        part.mkdir(parents=True)
+        rows = [
+            {"user_id": user, "item_id": item, "clicked": click} for _, user, item, click in click_rows(90)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), part / "part-0.snappy.parquet")
+        (part / ".part-0.snappy.parquet.crc").write_bytes(b"crc")
+    (tmp_path / "clicks.parquet" / "_SUCCESS").write_text("")
+    monkeypatch.chdir(tmp_path)
+    _, experiment, checked = proposed(tmp_path, [Path("clicks.parquet")])
+    assert (experiment.data.events.path, experiment.data.timestamp) == ("clicks.parquet", "dt")
+    assert checked.rows_read == 180
+    _, experiment, _ = proposed(tmp_path, [Path("clicks.parquet/dt=2024-01-01/part-0.snappy.parquet")])
+    assert experiment.data.timestamp is None, "a path from here, and a partition with one value"
+
+
+def test_a_table_joins_on_a_part_of_a_column(tmp_path):
+    shown = [" ".join(f"N{(n * 7 + at) % 40}-{int(at == n % 4)}" for at in range(4)) for n in range(120)]
+    lines = [f"{n}\tu{n % 17}\t{pairs}\n" for n, pairs in enumerate(shown, 1)]
+    (tmp_path / "behaviors.tsv").write_text("".join(lines))
+    news = [f"N{n}\t{['sports', 'money'][n % 2]}\ta 'title', of the story {n}\n" for n in range(40)]
+    (tmp_path / "news.tsv").write_text("".join(news))
+    _, experiment, checked = proposed(tmp_path, [tmp_path / "behaviors.tsv", tmp_path / "news.tsv"])
+    assert experiment.data.tables["news"].key == "item"
+    assert experiment.features["news_column_2"].role == "item"
+    assert {remark.rows for remark in checked.remarks} == {0}
+    topics = {row["item"]: row["news_column_2"] for batch in checked.rows for row in batch.to_pylist()}
+    assert (topics["N4"], topics["N7"]) == ("sports", "money")
+
+
+def test_objects_that_leave_fields_out_and_lists_of_objects(tmp_path):
+    for part in range(2):
+        lines = []
+        for n, user, item, click in click_rows():
+            row = {
+                "user_id": user,
+                "item_id": item,
+                "clicked": bool(click),
+                "price": n % 9,
+                "seen": [{"id": 1}],
+            }
+            row["shop"] = {"city": ["Bonn", "Rom"][n % 2]} if n % 3 else None
+            if part:
+                del row["price"]
+            lines.append(json.dumps(dict(sorted(row.items(), reverse=bool(part)))) + "\n")
+        (tmp_path / f"export-00{part}.json").write_text("".join(lines))
+    paths = sorted(tmp_path.glob("export-*.json"))
+    _, experiment, checked = proposed(tmp_path, paths)
+    assert len(experiment.data.events.path) == 2
+    assert set(experiment.features) == {"user_id", "item_id", "price", "shop.city"}
+    assert (checked.rows_read, checked.rejections.rows) == (800, 0)
+
+
+def test_rows_named_as_r_does_and_numbers_too_large_for_a_model(tmp_path):
+    rows = [
+        f'"{n}" "{user}" "{item}" {n % 9 if n % 8 else 1e300} {click}\n'
+        for n, user, item, click in click_rows()
+    ]
+    (tmp_path / "log.txt").write_text('"user" "item" "price" "clicked"\n' + "".join(rows))
+    _, experiment, checked = proposed(tmp_path, [tmp_path / "log.txt"])
+    assert experiment.data.events.columns == ("row_name", "user", "item", "price", "clicked")
+    assert experiment.data.events.null_values == ("1e+300",)
+    assert checked.rejections.rows == 0
+
+
+def test_numbered_features_are_one_line(tmp_path):
+    noise = random.Random(19)
+    lines = [
+        f"{n % 3} qid:{n // 10} "
+        + " ".join(f"{at}:{noise.random():.3f}" for at in range(1, 9))
+        + " #docid = G1\n"
+        for n in range(400)
+    ]
+    for part, text in (("train", lines[:300]), ("vali", lines[300:350]), ("test", lines[350:])):
+        (tmp_path / f"{part}.txt").write_text("".join(text))
+    paths = [tmp_path / f"{part}.txt" for part in ("train", "vali", "test")]
+    text, experiment, _ = proposed(tmp_path, paths)
+    assert "  f1..f8: {kind: numeric" in text
+    assert len(experiment.features) == 8
+    assert experiment.data.split.train == ("train.txt", "vali.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{'user': 1, 'items': []}\n" * 9, "Python literals and no JSON"),
+        ("1:\n" + "7,3,2005-09-06\n" * 9, "stand above the rows that they belong to"),
+        (
+            "".join(
+                ("0 " * 20 + "3 1 5 2 4 ")[at:] + ("0 " * 20 + "3 1 5 2 4 ")[:at] + "\n"
+                for at in range(0, 50, 2)
+            ),
+            "is a matrix of 25 columns, with 0",
+        ),
+    ],
+)
+def test_layouts_that_are_no_rows_are_refused(tmp_path, text, message):
+    (tmp_path / "log.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        propose([tmp_path / "log.txt"], 1000)
+
+
 def test_rows_that_would_be_rejected_are_a_question(tmp_path):
     rows = [(f"u{n % 40}" if n % 10 else "", f"i{n % 31}", n % 2) for n in range(400)]
     path = write_table(tmp_path / "log.tsv", rows, ["user_id", "item_id", "clicked"])

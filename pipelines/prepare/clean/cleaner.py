@@ -76,12 +76,14 @@ class Cleaner:
     Attributes:
         experiment: the configuration.
         tables: side tables by name, in the order they are joined.
+        log_derives: derived columns computed before the joins.
         derives: derived columns computed on the joined rows.
         held_out_files: whether each file of the log is held out, for a split by file.
     """
 
     experiment: Experiment
     tables: dict[str, SideTable]
+    log_derives: tuple[str, ...]
     derives: tuple[str, ...]
     held_out_files: tuple[bool, ...] = ()
 
@@ -101,6 +103,8 @@ class Cleaner:
     def _clean(self, raw: pa.RecordBatch) -> Cleaned:
         data, rows = self.experiment.data, raw.num_rows
         columns = dict(zip(raw.schema.names, raw.columns, strict=True))
+        for name in self.log_derives:
+            columns[name] = derive.derive(data.derive[name], columns)
         unmatched, first_unmatched = {}, {}
         for name, table in self.tables.items():
             brought, missing = look_up(table, columns[table.key])
@@ -153,7 +157,7 @@ class Cleaner:
         if form.is_plain:
             return {}
         brought = {name for table in self.tables.values() for name in table.columns}
-        columns = {*needs(self.experiment).all} - brought - set(self.derives)
+        columns = {*needs(self.experiment).all} - brought - {*self.log_derives, *self.derives}
         return dict.fromkeys(columns, form)
 
     def _label(

@@ -6,6 +6,7 @@ import glob
 import io
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from ranker.errors import UserError
@@ -67,20 +68,34 @@ def open_input(path: str) -> BinaryIO:
 
 
 def _find_local(pattern: str, root: str) -> list[File]:
-    # A path that exists is itself, whatever brackets its name has.
-    paths = (
-        [pattern] if os.path.exists(pattern) else sorted(glob.glob(_rooted(pattern, root), recursive=True))
-    )
+    # A path that exists is itself, whatever brackets its name has; a directory stands for the data files below it.
+    if os.path.isdir(pattern):
+        paths = [path for path in _below(pattern) if not _is_hidden(path, pattern)]
+        if not paths:
+            raise UserError(f"{pattern}: is a directory without data files")
+    elif os.path.exists(pattern):
+        paths = [pattern]
+    else:
+        matches = sorted(glob.glob(_rooted(pattern, root), recursive=True))
+        paths = [path for path in matches if not os.path.isdir(path) and not _is_hidden(path, pattern)]
     files = []
     for path in paths:
-        if os.path.isdir(path):
-            if len(paths) == 1:
-                raise UserError(f"{path}: is a directory; name its files, for example {path}/*")
-            continue
         with open(path, "rb"):  # a file that may not be read fails here, before any work
             status = os.stat(path)
         files.append(File(path, _name(path, root), status.st_size, str(status.st_mtime_ns)))
     return files
+
+
+def _below(directory: str) -> list[str]:
+    return sorted(str(path) for path in Path(directory).rglob("*") if path.is_file())
+
+
+def _is_hidden(path: str, pattern: str) -> bool:
+    """Whether a name that the pattern does not spell out begins with `_` or `.`: notes of Spark and Hive, and no data."""
+    spelt = pattern.split("/")
+    if any(part.startswith(("_", ".")) and glob.has_magic(part) for part in spelt):
+        return False
+    return any(part.startswith(("_", ".")) and part not in spelt for part in path.split("/"))
 
 
 def _find_remote(pattern: str, root: str) -> list[File]:
@@ -88,7 +103,9 @@ def _find_remote(pattern: str, root: str) -> list[File]:
 
     filesystem, path = fsspec.core.url_to_fs(pattern)
     _, inside_root = fsspec.core.url_to_fs(root) if "://" in root else (None, root)
-    paths = sorted(set(_matches(filesystem, path, inside_root)))
+    paths = [
+        match for match in sorted(set(_matches(filesystem, path, inside_root))) if not _is_hidden(match, path)
+    ]
     files = []
     for path in paths:
         info = filesystem.info(path)
@@ -105,8 +122,10 @@ def _rooted(pattern: str, root: str) -> str:
 
 
 def _matches(filesystem: Any, path: str, root: str) -> list[str]:
-    if filesystem.exists(path):
+    if filesystem.isfile(path):
         return [path]
+    if filesystem.isdir(path):
+        return list(filesystem.find(path))
     return [match for match in filesystem.glob(_rooted(path, root)) if filesystem.isfile(match)]
 
 

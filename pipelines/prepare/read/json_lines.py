@@ -44,21 +44,32 @@ class JsonFields:
 def discover(data: bytes) -> dict[str, tuple[str, ...]]:
     """The fields of the objects in some lines: `user.id` for a field of an object in a field."""
     paths: dict[str, tuple[str, ...]] = {}
+    objects: set[str] = set()
+    plain: set[str] = set()
     for line in data.splitlines():
         try:
             value = json.loads(line)
         except ValueError:
             continue
         if isinstance(value, dict):
-            _add_paths(value, (), paths)
-    return paths
+            _add_paths(value, (), paths, objects, plain)
+    # Null in one line and an object in another, it has fields and no value.
+    return {name: path for name, path in paths.items() if name in plain or name not in objects}
 
 
-def _add_paths(value: Mapping[str, Any], above: tuple[str, ...], paths: dict[str, tuple[str, ...]]) -> None:
+def _add_paths(
+    value: Mapping[str, Any],
+    above: tuple[str, ...],
+    paths: dict[str, tuple[str, ...]],
+    objects: set[str],
+    plain: set[str],
+) -> None:
     for key, inside in value.items():
         if isinstance(inside, dict):
-            _add_paths(inside, (*above, key), paths)
+            objects.add(".".join((*above, key)))
+            _add_paths(inside, (*above, key), paths, objects, plain)
         else:
+            plain.update([".".join((*above, key))] if inside is not None else [])
             paths.setdefault(".".join((*above, key)), (*above, key))
 
 

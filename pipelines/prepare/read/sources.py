@@ -77,9 +77,20 @@ def open_source(source: Source, data: Data, needed: Collection[str] = ()) -> lis
     look = {
         "parquet": _open_parquet, "delimited": _open_delimited, "json": _open_json, "libsvm": _open_libsvm,
     }[source.format]  # fmt: skip
+    opened = [look(index, file, source, needed) for index, file in enumerate(files.values())]
+    if source.format == "json":
+        opened = _with_all_fields(opened)
+    return [_with_made_columns(opened_file, source) for opened_file in opened]
+
+
+def _with_all_fields(opened: list[Opened]) -> list[Opened]:
+    """Files of objects in which each may have the fields of all: one without a value may be left out."""
+    paths = {name: path for opened_file in opened for name, path in opened_file.paths}
     return [
-        _with_made_columns(look(index, file, source, needed), source)
-        for index, file in enumerate(files.values())
+        replace(opened_file, columns=tuple(paths), paths=tuple(paths.items()))
+        if opened_file.columns
+        else opened_file
+        for opened_file in opened
     ]
 
 

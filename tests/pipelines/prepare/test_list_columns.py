@@ -35,7 +35,7 @@ def test_lists_are_joined_or_rejected_by_name():
             "tags": pa.array([["x"], ["a|b"], ["x", None, "y"]]),
         }
     )
-    (cleaned,) = Cleaner(build(EXPERIMENT, "lists"), {}, ())(raw)
+    (cleaned,) = Cleaner(build(EXPERIMENT, "lists"), {}, (), ())(raw)
     assert cleaned.rows["tags"].to_pylist() == ["x|y"]
     of_item, of_tags = cleaned.rejected["reason"].to_pylist()
     assert of_item.startswith("item_id is a list, but the feature is not multivalued: ")

@@ -19,7 +19,6 @@ RATED = {"by": "column", "of": "rating"}
     [
         ({"data_events": {**EVENTS, "path": "absent.tsv"}}, ["absent.tsv", "no such file"]),
         ({"data_events": {**EVENTS, "path": "*.nothing"}}, ["*.nothing", "no such file"]),
-        ({"data_events": {**EVENTS, "path": "."}}, ["is a directory"]),
         ({"data_label": "stars >= 4"}, ["u.data", "'stars'", "data.label", "user_id, item_id, rating, timestamp"]),
         ({"data_label": "1 > 0"}, ["data.label", "at least one column"]),
         ({"data_request": ["visit"]}, ["'visit'", "data.request"]),
@@ -48,6 +47,13 @@ def test_the_message_names_the_thing(make, tmp_path, changes, parts):
         assert part in message
     assert not (tmp_path / "run" / "data").exists()
     assert not list((tmp_path / "run").glob(".data-*"))
+
+
+def test_a_directory_without_data_files(log, make, tmp_path):
+    (log / "part").mkdir()
+    (log / "part" / "_SUCCESS").write_text("")
+    with pytest.raises(UserError, match="part: is a directory without data files"):
+        prepare(make(data_events={**EVENTS, "path": "part"}), tmp_path / "run")
 
 
 def test_empty_and_headless_files(log, make, tmp_path):
