@@ -105,8 +105,8 @@ def _refuse_matrix(path: Path, lines_read: list[str], form: FileForm) -> None:
     (usual, _), has_grades = counts.most_common(1)[0], len(counts) > 3
     if has_grades and sum(usual in column for column in values) > _MOSTLY * len(values) - 1:
         raise UserError(
-            f"{path}: is a matrix of {len(values)} columns, with {usual:g} where there is nothing; write one row for each entry:"
-            " the row's number, the column's number, the value"
+            f"{path}: is a matrix of {len(values)} columns, with {usual:g} where there is nothing; write one row for each"
+            " entry: the row's number, the column's number, the value"
         )
 
 
