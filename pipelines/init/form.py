@@ -20,6 +20,8 @@ _DELIMITERS = ("\t", ",", ";", "::", "|", "\x01", " ")
 _MOSTLY = 0.95  # of the lines
 _LITERAL = re.compile(r"\{\s*u?'[^']*':")  # a dict as Python prints it
 _HEADING = re.compile(r"\w+:\s*")  # `12:`, above the rows of movie 12
+_CONTROL = bytes({*range(32)} - set(b"\t\n\r\x01\x02\x03\x1c\x1d\x1e\x1f"))  # but for those between fields
+_MOST_CONTROL = 0.05  # of the bytes of a text
 _MATRIX_COLUMNS = 20
 _MAX_PREAMBLE = 10  # lines before the header that are passed over
 _SPARSE_LINE = re.compile(r"[-+]?[\d.]+([ \t]+qid:\d+)?([ \t]+\d+:[-+\d.eE]+)+\s*(#.*)?")
@@ -129,6 +131,10 @@ def _first_lines(path: Path, wide: str | None, form: FileForm) -> list[str]:
         data += part.data
         if len(data) > _SNIFFED_BYTES:
             break
+    if wide is None and len(data) - len(data.translate(None, _CONTROL)) > _MOST_CONTROL * len(data):
+        raise UserError(
+            f"{path}: is no text, nor a kind of file that can be read; write Parquet, CSV, JSON lines or libsvm"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

@@ -126,14 +126,14 @@ def inspect(paths: Sequence[Path], rows: int) -> list[FileGuess]:
     """Guesses what files hold; those that are parts of one log go together.
 
     Args:
-        paths: the files, and directories of them.
+        paths: the files.
         rows: rows of each log or table to look at.
 
     Raises:
         UserError: a file cannot be read.
     """
     groups: dict[Any, tuple[FileForm, list[Path]]] = {}
-    for path in files_of(paths):
+    for path in paths:
         form = sniff(path)
         key = _kind_of_file(path, form)
         groups.setdefault(key, (form, []))[1].append(path)
@@ -157,7 +157,7 @@ def _kind_of_file(path: Path, form: FileForm) -> Any:
     partitions = tuple(name for name, _ in opened_file.partitions)
     if form.settings.get("format") == "json":  # fields without a value may be left out
         return settings, _words_of_the_log(path), partitions
-    return settings, opened_file.columns, partitions
+    return settings, frozenset(opened_file.columns), partitions
 
 
 def _words_of_the_log(path: Path) -> tuple[str, ...]:

@@ -125,7 +125,11 @@ def propose(paths: Sequence[Path], rows: int) -> str:
     Raises:
         UserError: a file cannot be read, or no column of any of them can be a label.
     """
-    guesses = inspect(paths, rows)
+    files = files_of(paths)
+    empty = [path for path in files if path.is_file() and not path.stat().st_size]
+    if len(empty) == len(files):
+        empty = []  # then the first one is refused
+    guesses = inspect([path for path in files if path not in empty], rows)
     labels = [guess_label(guess) for guess in guesses]
     candidates = [at for at, label in enumerate(labels) if label is not None]
     if not candidates:
@@ -142,6 +146,11 @@ def propose(paths: Sequence[Path], rows: int) -> str:
     assert label is not None
     tables = [guess for other_at, guess in enumerate(guesses) if other_at != at]
     proposal = _Builder(guesses[at], tables, label, paths).build()
+    if empty:
+        names = _listed([path.name for path in empty])
+        proposal.questions.append(
+            f"{names}: nothing is in {'them' if len(empty) > 1 else 'it'}; is that right?"
+        )
     _check(proposal)
     return yaml_text(proposal)
 
@@ -248,7 +257,7 @@ class _Builder:
         """The files, with a directory in place of all of its files where they are here."""
         names = list(paths)
         for directory in self.directories:
-            inside = files_of([directory])
+            inside = [path for path in files_of([directory]) if path.stat().st_size]
             if directory != self.root and set(inside) <= set(names):
                 names = [directory, *(path for path in names if path not in inside)]
         return names
@@ -267,6 +276,13 @@ class _Builder:
         name = table.name
         while name in self.proposal.tables:
             name += "_2"
+        if self._is_like_the_log(table):
+            apart = sorted({*self.log.columns} ^ {*table.columns})
+            self.questions.append(
+                f"{table.paths[0].name}: is it a part of the log? It has the label, but its columns differ from those of"
+                f" {self.log.paths[0].name} ({_listed(apart)}), so it is left out. Write both alike, or name one of them."
+            )
+            return
         join = best_join(self.log, table)
         if join is None:
             self.questions.append(
@@ -299,6 +315,12 @@ class _Builder:
         for column in table.columns:
             if column != join.table_column:
                 self.joined[new_names.get(column, column)] = table, column, join.log_column
+
+    def _is_like_the_log(self, table: FileGuess) -> bool:
+        """Whether a file has the label and most of the named columns of the log: part of it, written in another way."""
+        names = {name for name in self.log.columns if not name.startswith("column_")}
+        shared = names & {*table.columns}
+        return bool(self.label.columns) and {*self.label.columns} <= shared and len(shared) > len(names) / 2
 
     def _ids(self, words: Collection[str]) -> list[str]:
         return [

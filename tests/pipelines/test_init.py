@@ -439,6 +439,24 @@ def test_numbered_features_are_one_line(tmp_path):
     assert experiment.data.split.train == ("train.txt", "vali.txt")
 
 
+def test_files_of_a_log_that_are_empty_or_differ(tmp_path):
+    names = ["user", "item", "clicked", "price"]
+    rows = [(user, item, click, n % 7) for n, user, item, click in click_rows()]
+    first = write_table(tmp_path / "log-1.tsv", rows, names)
+    turned = write_table(tmp_path / "log-2.tsv", [row[::-1] for row in rows], names[::-1])
+    (tmp_path / "log-3.tsv").write_text("")
+    text, experiment, checked = proposed(tmp_path, [first, turned, tmp_path / "log-3.tsv"])
+    assert experiment.data.events.path == ("log-1.tsv", "log-2.tsv")
+    assert (checked.rows_read, checked.rejections.rows) == (800, 0)
+    assert "log-3.tsv: nothing is in it" in text
+    renamed = write_table(tmp_path / "log-4.tsv", rows, [*names[:3], "cost"])
+    text, _, _ = proposed(tmp_path, [first, renamed])
+    assert "log-4.tsv: is it a part of the log? It has the label, but its columns differ" in text
+    (tmp_path / "log.bin").write_bytes(random.Random(1).randbytes(5000))
+    with pytest.raises(UserError, match=r"log.bin: is no text"):
+        propose([tmp_path / "log.bin"], 100)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
