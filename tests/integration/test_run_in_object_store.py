@@ -28,7 +28,7 @@ def ranker(*arguments, cwd):
 def configured(make, tmp_path):  # noqa: F811
     experiment = make(
         model={"embedding_dim": 4, "hidden": [8]},
-        training={"epochs": "auto", "max_epochs": 2, "batch_size": 32},
+        training={"epochs": 2, "batch_size": 32},
         replicas={"count": 2},
         arms={"smelu": {}},
     )

@@ -13,13 +13,20 @@ from pathlib import Path
 import pytest
 
 from pipelines.train import fan_out, remote
-from pipelines.train.launcher import Outcome, launch
+from pipelines.train.launcher import Outcome, is_undecided, launch
 from pipelines.train.memory import free_bytes, needed_bytes
 from ranker import layout, storage
 from ranker.config import build
 from ranker.errors import UserError
 from ranker.training import checkpoint
-from ranker.training.specs import content_key, read_manifest, replica_specs
+from ranker.training.specs import (
+    content_key,
+    decision_path,
+    pilot_arm,
+    pilot_key,
+    read_manifest,
+    replica_specs,
+)
 from ranker.working_copy import data_fingerprint, fetch_version
 from tests.object_store import keys
 from tests.processes import wait_until
@@ -150,6 +157,20 @@ def test_another_worker_goes_on_where_a_killed_one_stopped(run, prepared_run, bu
     _, third = worker(tmp_path, "third")
     assert third.communicate()[0].split() == ["2", "True"]
     assert not [name for name in keys(bucket, BASE) if name.startswith((".", "3"))]
+
+
+def test_the_number_of_epochs_that_one_worker_chose_holds_for_all(run):
+    training = {**tree()["training"], "epochs": "auto", "max_epochs": 3}
+    experiment = build(tree(training=training), "test")
+    fan_out.write_config(experiment, run)
+    assert is_undecided(run)
+    with remote.local_run(run, ()) as local:
+        manifest = read_manifest(local)
+        decision = decision_path(local, pilot_key(experiment, manifest, pilot_arm(experiment, manifest, run)))
+        decision.write_text('{"epochs": 3}')
+    assert not is_undecided(run)
+    with remote.local_run(run, replica_specs(experiment)) as local:
+        assert (layout.replicas_dir(local) / decision.name).read_text() == '{"epochs": 3}'
 
 
 def test_two_workers_never_write_under_one_number(run, bucket):
