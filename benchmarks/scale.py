@@ -1,6 +1,7 @@
 """What the stages cost as a log grows: rows, bytes, processor seconds and peak memory of each, at every size.
 
-    python benchmarks/scale.py --rows 1000000 10000000
+    python benchmarks/scale.py --rows 1000000 3000000 10000000
+    python benchmarks/scale.py --add --rows 100000000
 
 A narrow log is generated (a user, an item, a number, a label; requests of ten rows), then `ranker prepare`, `train` and
 `evaluate` run on it, each a command of its own, on one worker of this machine. A size of `--prepare-only` runs its first
@@ -32,7 +33,13 @@ USERS, ITEMS, CANDIDATES = 50_000, 50_000, 10
 PART = 1_000_000
 STAGES = ("prepare", "train", "evaluate")
 BAR = 1.1
-"""Processor seconds a row of a size over those of the size before, at most."""
+"""Seconds of a row more over those between the sizes before, at most."""
+SCALE_LOG = """
+A narrow log: a user of 50,000, an item of 50,000, a number, a label, requests of ten rows, a tenth of them evaluated;
+two replicas of a small model, one pass.
+"""
+EVAL_SHARE = 0.1
+REPLICAS = 2
 WORKERS = (10, 100, 1000)
 BILLION = 1_000_000_000
 
@@ -62,7 +69,7 @@ data:
   label: "label == 1"
   request: [request]
   item: item
-  split: {{by: hash, of: request, eval: 0.1}}
+  split: {{by: hash, of: request, eval: {EVAL_SHARE}}}
   shards: 8
 features:
   user: {{kind: categorical, role: context}}
@@ -70,7 +77,7 @@ features:
   price: {{kind: numeric, role: item}}
 model: {{embedding_dim: 8, hidden: [16]}}
 training: {{epochs: 1, batch_size: 4096}}
-replicas: {{count: 2, seed: 1, vary: [init, shuffle]}}
+replicas: {{count: {REPLICAS}, seed: 1, vary: [init, shuffle]}}
 """,
         encoding="utf-8",
     )
@@ -116,65 +123,108 @@ def _bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def slopes(sizes: list[dict[str, Any]], stage: str) -> tuple[float, float]:
-    """Processor seconds a million rows and those of the start, by the two largest sizes of a stage."""
+def slope(sizes: list[dict[str, Any]], stage: str, figure: str = "processor_seconds") -> float:
+    """What a row more costs of a figure, by the two largest sizes of a stage; nan with one size."""
     measured = [size for size in sizes if stage in size][-2:]
     if len(measured) < 2:
-        return measured[0][stage]["processor_seconds"] / measured[0]["rows"] * 1e6, 0.0
-    (small, large) = measured
-    seconds = [size[stage]["processor_seconds"] for size in measured]
-    slope = (seconds[1] - seconds[0]) / (large["rows"] - small["rows"]) * 1e6
-    return slope, seconds[0] - slope * small["rows"] / 1e6
+        return float("nan")
+    small, large = measured
+    return (large[stage][figure] - small[stage][figure]) / (large["rows"] - small["rows"])
 
 
-def page(result: dict[str, Any]) -> str:
-    """The figures as tables."""
-    sizes = result["sizes"]
-    lines = [
-        "| rows | stage | processor seconds | a million rows | peak memory, MB | seconds a row against the size before |",
-        "|---|---|---|---|---|---|",
-    ]
+def costs(sizes: list[dict[str, Any]]) -> list[str]:
+    """A line of the table for each stage and size."""
+    lines = []
     for stage in STAGES:
-        before = None
-        for size in sizes:
-            if stage not in size:
-                continue
+        measured = [size for size in sizes if stage in size]
+        for number, size in enumerate(measured):
+            further = [slope(measured[: n + 1], stage) * 1e6 for n in (number - 1, number) if n > 0]
+            each = f"{further[-1]:.2f}" if further else ""
+            ratio = f"{further[1] / further[0]:.2f}" if len(further) == 2 else ""
             cost = size[stage]
-            each = cost["processor_seconds"] / size["rows"] * 1e6
-            ratio = "" if before is None else f"{each / before:.2f}"
             lines.append(
-                f"| {size['rows']:,} | {stage} | {cost['processor_seconds']:,.1f} | {each:.2f} |"
-                f" {cost['peak_mb']:,} | {ratio} |"
+                f"| {stage} | {size['rows']:,} | {cost['processor_seconds']:,.1f} | {each} | {ratio} | {cost['peak_mb']:,} |"
             )
-            before = each
-    lines += [
-        "",
-        "| rows | bytes a row of the log | of the examples | of the predictions, per evaluated row |",
-        "|---|---|---|---|",
-    ]
-    for size in sizes:
-        written, rows = size["bytes"], size["rows"]
-        predictions = f"{written['predictions'] / (rows * 0.1):.1f}" if "predictions" in written else ""
-        lines.append(
-            f"| {rows:,} | {written['log'] / rows:.1f} | {written['examples'] / rows:.1f} | {predictions} |"
-        )
-    lines += [
-        "",
-        "A billion rows by these slopes, processor hours in all, and hours by the clock where the work is divided evenly:",
-        "",
-        "| stage | processor hours | " + " | ".join(f"{count:,} workers" for count in WORKERS) + " |",
-        "|---|---|" + "---|" * len(WORKERS),
-    ]
+    return lines
+
+
+def billion(sizes: list[dict[str, Any]], replicas: int) -> list[str]:
+    """A line of the table for each stage: hours of a billion rows."""
+    lines = []
     for stage in STAGES:
-        slope, start = slopes(sizes, stage)
-        hours = slope * BILLION / 1e6 / 3600
-        if stage == "train":
-            # A replica trains in one process, whatever the number of workers.
-            clock = [hours / result["replicas"] * -(-result["replicas"] // count) for count in WORKERS]
-        else:
-            clock = [hours / count + start / 3600 for count in WORKERS]
-        lines.append(f"| {stage} | {hours:.2f} | " + " | ".join(f"{value:.3f}" for value in clock) + " |")
-    return "\n".join(lines) + "\n"
+        hours = slope(sizes, stage) * BILLION / 3600
+        # A replica trains in one process, whatever the number of workers.
+        divided = [min(count, replicas) if stage == "train" else count for count in WORKERS]
+        clock = " | ".join(f"{hours / count:.3f}" for count in divided)
+        lines.append(f"| {stage} | {hours:.2f} | {clock} |")
+    return lines
+
+
+def page(result: dict[str, Any], compared: str) -> str:
+    """docs/scale.md."""
+    sizes, replicas = result["sizes"], result["replicas"]
+    largest = max((size for size in sizes if "evaluate" in size), key=lambda size: size["rows"])
+    written = largest["bytes"]
+    evaluated = slope(sizes, "evaluate", "peak_mb") * BILLION / 1024
+    hours = slope(sizes, "train") * BILLION / 3600 / replicas
+    bytes_a_row = ", ".join(
+        f"{figure:.1f} {what}"
+        for what, figure in {
+            "of the log": written["log"] / largest["rows"],
+            "of the examples": written["examples"] / largest["rows"],
+            "of the predictions (a row that is evaluated)": written["predictions"]
+            / largest["rows"]
+            / EVAL_SHARE,
+        }.items()
+    )
+    return f"""# Scale
+
+What the stages cost as a log grows, and what a billion rows would. `python benchmarks/scale.py` measures it and
+writes this page; `python benchmarks/compare.py` measures `CompareReplicas`. Processor time depends on the machine, and
+is higher on one that others use too.
+
+## Stages
+
+{SCALE_LOG.strip()}
+One worker of one machine with {result["cores"]} cores. Processor seconds are user and system time of the command and all its
+processes. *A million rows more* is the difference to the size before, without the seconds that a start takes. *Against
+the one before* is how much that grows: the bar is {BAR}. Peak memory is that of the largest process.
+
+| stage | rows | processor seconds | a million rows more | against the one before | peak memory, MB |
+|---|---|---|---|---|---|
+{chr(10).join(costs(sizes))}
+
+Bytes a row at {largest["rows"]:,} rows: {bytes_a_row}.
+Nothing above {max(size["rows"] for size in sizes):,} rows has been measured.
+
+## A billion rows
+
+An extrapolation, not a measurement: a row more costs what it costs between the two largest sizes, and work is divided
+evenly. It leaves out starts, the network and the store. Hours of processors, and by the clock:
+
+| stage | processor hours | {" | ".join(f"{count:,} workers" for count in WORKERS)} |
+|---|---|{"---|" * len(WORKERS)}
+{chr(10).join(billion(sizes, replicas))}
+
+What breaks first:
+
+1. *The time of one replica.* A replica trains in one process (or on the machines of `multi_worker`): a pass over a
+   billion rows takes {hours:.2f} hours of this narrow model, and more workers than replicas change nothing.
+2. *The memory of the process that ends `evaluate`.* AUC and calibration are exact, and read a model's predictions of
+   all evaluated rows at once. By the peaks above it would take {evaluated:.0f} GB. A smaller eval split is the way round.
+3. *The disk of a worker in `prepare`.* The rows of a shard wait on the disk of the worker that writes it: `data.shards`
+   must grow with the log. The last step gathers one small result a block in one worker.
+
+Training holds up to `training.segment_rows` rows in memory and reads more in segments: up to there its peak grows with
+the log.
+
+## CompareReplicas
+
+Rows of two models, requests whose sizes have a heavy tail, and one of 100,000 candidates. The cost of generating the
+rows is subtracted. On this machine Beam's local runner holds all that it shuffles in memory; on Flink the engine does,
+on its workers and their disks.
+
+{compared}"""
 
 
 def main() -> None:
@@ -182,20 +232,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[1_000_000, 3_000_000, 10_000_000])
     parser.add_argument(
         "--prepare-only", type=int, nargs="*", default=[], help="sizes that are prepared alone"
     )
     parser.add_argument("--directory", default=None, help="where the logs are generated")
+    parser.add_argument("--add", action="store_true", help="keep the sizes that were measured before")
     arguments = parser.parse_args()
     planned = dict.fromkeys(arguments.rows, STAGES) | dict.fromkeys(arguments.prepare_only, STAGES[:1])
+    path = RESULTS / "scale.json"
+    sizes = {size["rows"]: size for size in json.loads(path.read_text())["sizes"]} if arguments.add else {}
     with tempfile.TemporaryDirectory(dir=arguments.directory) as scratch:
-        sizes = [run(rows, stages, Path(scratch)) for rows, stages in sorted(planned.items())]
-    result = {"cores": os.cpu_count(), "python": platform.python_version(), "replicas": 2, "sizes": sizes}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "scale.md").write_text(page(result), encoding="utf-8")
-    print(page(result))
+        sizes |= {rows: run(rows, stages, Path(scratch)) for rows, stages in sorted(planned.items())}
+    result = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "replicas": REPLICAS,
+        "sizes": [sizes[rows] for rows in sorted(sizes)],
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    compared = (RESULTS / "compare.md").read_text(encoding="utf-8")
+    (Path(__file__).parents[1] / "docs/scale.md").write_text(page(result, compared), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -194,3 +194,15 @@ def test_a_killed_worker_ends_the_run(capfd):
 def test_a_runner_s_heading_comes_with_what_it_stands_above():
     with pytest.raises(UserError, match=r"--runner DataflowRunner: .*: \S"):
         RunnerOptions("DataflowRunner").pipeline()
+
+
+DATAFLOW = ("--project=p", "--region=r", "--temp_location=gs://b/tmp", "--sdk_container_image=i/worker")
+
+
+def test_flags_of_dataflow_are_known_without_its_packages():
+    assert RunnerOptions("DataflowRunner", flags=DATAFLOW).beam_flags() == [
+        "--runner=DataflowRunner",
+        *DATAFLOW,
+    ]
+    with pytest.raises(UserError, match=r"has no flag --tmp_location\. Did you mean --temp_location\?"):
+        RunnerOptions("DataflowRunner", flags=("--tmp_location=gs://b/tmp",))
