@@ -4,7 +4,7 @@
     python benchmarks/fleet.py store --replicas 1000
     python benchmarks/fleet.py pages --replicas 1000
 
-Seconds are processor seconds of this process. Each part writes one JSON object to standard output.
+Seconds are processor seconds of this process. Each part prints one JSON object, and puts it into `results/fleet.json`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from serving.monitor.store.write import write_round
 START = 1_767_225_600
 """A midnight (UTC), seconds since 1970."""
 QUARTER = 91 * DAY
+RESULTS = Path(__file__).parent / "results/fleet.json"
 
 
 def probe_of(requests: int, candidates: int) -> ProbeSet:
@@ -273,7 +274,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     part = {"round": measure_round, "store": fill_store, "pages": simulate_pages}[arguments.part]
-    print(json.dumps(part(arguments)))
+    result = part(arguments)
+    print(json.dumps(result))
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**results, arguments.part: result}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
