@@ -48,7 +48,14 @@ def run_stages(
     with StageProcesses(run) as processes:
         if options.is_local and not is_remote(run) and {"prepare", "train"} <= set(stages):
             processes.start()
-        return _run_stages(stages, experiment, run, options, progress, processes)
+        return _run_stages(
+            stages=stages,
+            experiment=experiment,
+            run=run,
+            options=options,
+            progress=progress,
+            processes=processes,
+        )
 
 
 def _run_stages(

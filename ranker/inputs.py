@@ -237,12 +237,12 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
         for name, column in experiment.columns.items()
     ]
     return Inputs(
-        tuple(columns),
-        tuple(stored),
-        fingerprint(dict(sorted(schema.items())), experiment.item),
-        fingerprint(vocabularies),
-        fingerprint(settings, transforms),
-        _target(experiment, described),
+        columns=tuple(columns),
+        stored=tuple(stored),
+        spec_hash=fingerprint(dict(sorted(schema.items())), experiment.item),
+        vocabulary_hash=fingerprint(vocabularies),
+        encoding_hash=fingerprint(settings, transforms),
+        target=_target(experiment, described),
     )
 
 

@@ -59,7 +59,7 @@ def ask(
     }
     if parsed.protocol != "grpc" or options:
         call = ModelCall(model_name=model_name, item=item or "item_id", **options)
-        return _by_scores(target, call, features, rows, k, deadline)
+        return _by_scores(target=target, call=call, context=features, rows=rows, k=k, deadline=deadline)
     with RankerClient(target, model_name=model_name, deadline=deadline, item=item) as client:
         item = item or client.item()
         _check_items(rows, item)

@@ -76,12 +76,12 @@ def read_prediction_log(
     if not scores:
         raise UserError(f"{source}: must have at least one record. Received: none")
     return ModelScores(
-        model,
-        pa.chunked_array([pa.array(request_ids, pa.string())]),
-        pa.chunked_array([pa.array(item_ids, pa.string())]),
-        np.concatenate(scores),
-        np.concatenate(labels) if label is not None else None,
-        {name: _arrow_column(np.concatenate(parts), name) for name, parts in columns.items()},
+        model=model,
+        request=pa.chunked_array([pa.array(request_ids, pa.string())]),
+        item=pa.chunked_array([pa.array(item_ids, pa.string())]),
+        score=np.concatenate(scores),
+        label=np.concatenate(labels) if label is not None else None,
+        columns={name: _arrow_column(np.concatenate(parts), name) for name, parts in columns.items()},
     )
 
 

@@ -63,13 +63,20 @@ COMPOSE_SCHEMA = {
                     "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
                     "environment": {"type": "object", "additionalProperties": TEXT},
                     "volumes": {"type": "array", "items": {"type": "string", "pattern": ":/"}},
-                    "ports": {"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:\d+$"}},
+                    "ports": {
+                        "type": "array",
+                        "items": {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:\d+$"},
+                    },
                     "healthcheck": {
                         "type": "object",
                         "required": ["test"],
                         "additionalProperties": False,
                         "properties": {
-                            "test": {"type": "array", "prefixItems": [{"enum": ["CMD", "CMD-SHELL"]}], "items": TEXT},
+                            "test": {
+                                "type": "array",
+                                "prefixItems": [{"enum": ["CMD", "CMD-SHELL"]}],
+                                "items": TEXT,
+                            },
                             "interval": DURATION,
                             "timeout": DURATION,
                             "start_period": DURATION,
@@ -97,7 +104,10 @@ COMPOSE_SCHEMA = {
                                     "limits": {
                                         "type": "object",
                                         "additionalProperties": False,
-                                        "properties": {"cpus": TEXT, "memory": {"type": "string", "pattern": r"^\d+[kmg]$"}},
+                                        "properties": {
+                                            "cpus": TEXT,
+                                            "memory": {"type": "string", "pattern": r"^\d+[kmg]$"},
+                                        },
                                     }
                                 },
                             }
@@ -116,7 +126,7 @@ COMPOSE_SCHEMA = {
             },
         },
     },
-}  # fmt: skip
+}
 
 
 def parsed_by_the_command_line(arguments: list[str]) -> None:
@@ -197,8 +207,19 @@ def test_compose_commands_are_ours():
 def test_dockerfiles(path):
     found = instructions(path)
     names = [name for name, _ in found]
-    assert set(names) <= {"FROM", "WORKDIR", "RUN", "ENV", "COPY", "USER", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL",
-                          "ENTRYPOINT", "CMD"}  # fmt: skip
+    assert set(names) <= {
+        "FROM",
+        "WORKDIR",
+        "RUN",
+        "ENV",
+        "COPY",
+        "USER",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "STOPSIGNAL",
+        "ENTRYPOINT",
+        "CMD",
+    }
     last = dict(found)
     assert all(re.search(r":\d+\.\d+\.\d+", image) for name, image in found if name == "FROM")
     assert last["USER"] == "10001"
@@ -311,7 +332,7 @@ for name in sys.argv[2:]:
         ("dashboard", ["ranker.cli", "serving.dashboard", "serving.run_directory", "serving.watch"]),
         ("serve", ["serving.server.api"]),
     ],
-)  # fmt: skip
+)
 def test_an_image_has_what_its_command_imports(extra, modules):
     present = installed_with(extra)
     assert ("tensorflow" in present) == (extra == "serve")
@@ -455,8 +476,21 @@ KINDS = {
     "ConfigMap": "v1",
     "PodDisruptionBudget": "policy/v1",
 }
-CONTAINER_KEYS = {"name", "restartPolicy", "image", "args", "env", "ports", "startupProbe", "readinessProbe",
-                  "livenessProbe", "lifecycle", "resources", "securityContext", "volumeMounts"}  # fmt: skip
+CONTAINER_KEYS = {
+    "name",
+    "restartPolicy",
+    "image",
+    "args",
+    "env",
+    "ports",
+    "startupProbe",
+    "readinessProbe",
+    "livenessProbe",
+    "lifecycle",
+    "resources",
+    "securityContext",
+    "volumeMounts",
+}
 POD_KEYS = {"securityContext", "terminationGracePeriodSeconds", "containers", "initContainers", "volumes"}
 
 

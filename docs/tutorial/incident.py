@@ -86,7 +86,7 @@ class Workplace:
         process = subprocess.Popen(
             [*self.arguments(command), *further],
             cwd=self.directory, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         try:
             yield
         finally:
@@ -97,7 +97,7 @@ class Workplace:
         return subprocess.run(
             self.arguments(command),
             cwd=self.directory, env=environment(), capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        )
 
     def _shown(self, text: str) -> str:
         text = re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda port: str(int(port[0]) - self.port + PORT), text)

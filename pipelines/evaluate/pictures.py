@@ -157,8 +157,15 @@ def _plane(axes: Axes, report: Mapping[str, Any], arms: Mapping[str, Any]) -> No
         points = [
             (r["divergence"]["rpd_sym"], r["quality"]["auc"]) for r in summary["replicas"] if r["divergence"]
         ]
-        _error_bars(axes, [i["value"] for i, _ in points], [auc for _, auc in points],
-                    [i for i, _ in points], position, horizontal=True, label=arm)  # fmt: skip
+        _error_bars(
+            axes,
+            [i["value"] for i, _ in points],
+            [auc for _, auc in points],
+            [i for i, _ in points],
+            position,
+            horizontal=True,
+            label=arm,
+        )
     baseline = report["baseline"].get("auc")
     if baseline is not None:
         axes.axhline(baseline, color=_INK, lw=1, ls="--", alpha=0.6, label="logistic regression")
@@ -172,17 +179,31 @@ def _plane(axes: Axes, report: Mapping[str, Any], arms: Mapping[str, Any]) -> No
 
 
 def _error_bars(
-    axes: Axes, x: list[float], y: list[float], intervals: list[Mapping[str, Any]], arm: int, *,
-    horizontal: bool = False, label: str | None = None,
-) -> None:  # fmt: skip
+    axes: Axes,
+    x: list[float],
+    y: list[float],
+    intervals: list[Mapping[str, Any]],
+    arm: int,
+    *,
+    horizontal: bool = False,
+    label: str | None = None,
+) -> None:
     # An unknown end (one request alone) has no bar. Half a bar is never negative but for rounding.
     below = [max(i["value"] - (i["value"] if i["low"] is None else i["low"]), 0.0) for i in intervals]
     above = [max((i["value"] if i["high"] is None else i["high"]) - i["value"], 0.0) for i in intervals]
     bars = [below, above]
     axes.errorbar(
-        x, y, xerr=bars if horizontal else None, yerr=None if horizontal else bars,
-        fmt=_MARKERS[arm % len(_MARKERS)], color=colour(arm), ms=5.5, lw=1.6, capsize=3, label=label,
-    )  # fmt: skip
+        x,
+        y,
+        xerr=bars if horizontal else None,
+        yerr=None if horizontal else bars,
+        fmt=_MARKERS[arm % len(_MARKERS)],
+        color=colour(arm),
+        ms=5.5,
+        lw=1.6,
+        capsize=3,
+        label=label,
+    )
 
 
 def _edges(arms: Mapping[str, Any]) -> list[tuple[float, float | None]]:

@@ -94,15 +94,15 @@ def _find(run: Path, spec: ReplicaSpec, key: str) -> TrainedReplica:
         )
     seeds = spec.seeds
     return TrainedReplica(
-        spec.arm,
-        spec.replica,
-        version,
-        key,
-        seeds.init,
-        seeds.shuffle,
-        str(path),
-        training.get("steps"),
-        tuple(training.get("curve", ())),
-        training.get("ended_by", ""),
-        training.get("pilot"),
+        arm=spec.arm,
+        replica=spec.replica,
+        version=version,
+        key=key,
+        init_seed=seeds.init,
+        shuffle_seed=seeds.shuffle,
+        path=str(path),
+        steps=training.get("steps"),
+        curve=tuple(training.get("curve", ())),
+        ended_by=training.get("ended_by", ""),
+        pilot=training.get("pilot"),
     )

@@ -135,9 +135,12 @@ class ScoreShard(beam.DoFn):
                 encoded = models.encoder({name: raw[name] for name in models.encoder.raw_signature()})
                 ids, dense = encoded["ids"].numpy()[:rows], encoded["dense"].numpy()[:rows]
                 scores[COLUMN] = self._baseline.predict(ids, dense)
-            batches.append(pa.RecordBatch.from_arrays(
-                [pa.array(values.get(f.name, scores.get(f.name)), f.type) for f in columns], schema=columns
-            ))  # fmt: skip
+            batches.append(
+                pa.RecordBatch.from_arrays(
+                    [pa.array(values.get(f.name, scores.get(f.name)), f.type) for f in columns],
+                    schema=columns,
+                )
+            )
             if not is_remote(done):
                 write_rows(done, sum(batch.num_rows for batch in batches))
         return pa.Table.from_batches(batches, schema=columns)

@@ -79,16 +79,16 @@ class ShardResult:
     def from_dict(data: Mapping[str, Any]) -> ShardResult:
         """The inverse of `as_dict`."""
         return ShardResult(
-            data["counts"],
-            _means(data["quality"]),
-            _means(data["unweighted"]),
-            {arm: Comparison.from_dict(c) for arm, c in data["comparisons"].items()},
-            {
+            counts=data["counts"],
+            quality=_means(data["quality"]),
+            unweighted=_means(data["unweighted"]),
+            comparisons={arm: Comparison.from_dict(c) for arm, c in data["comparisons"].items()},
+            contrasts={
                 arm: {label: _difference(s) for label, s in contrast.items()}
                 for arm, contrast in data["contrasts"].items()
             },
-            {arm: [Statistic.from_dict(s) for s in bins] for arm, bins in data["gaps"].items()},
-            {
+            gaps={arm: [Statistic.from_dict(s) for s in bins] for arm, bins in data["gaps"].items()},
+            exemplars={
                 arm: [CostlyRequest.from_dict(e) for e in requests]
                 for arm, requests in data["exemplars"].items()
             },
@@ -112,13 +112,15 @@ def merge_shards(shards: Sequence[ShardResult]) -> ShardResult:
         return [getattr(shard, name)[key] for shard in shards if key in getattr(shard, name)]
 
     return ShardResult(
-        {key: sum(parts("counts", key)) for key in keys("counts")},
-        {model: merge_quality(parts("quality", model)) for model in keys("quality")},
-        {model: merge_quality(parts("unweighted", model)) for model in keys("unweighted")},
-        {arm: merge(parts("comparisons", arm)) for arm in keys("comparisons")},
-        {arm: _merge_contrasts(parts("contrasts", arm)) for arm in keys("contrasts")},
-        {arm: _merge_bins(parts("gaps", arm)) for arm in keys("gaps")},
-        {arm: costliest([e for part in parts("exemplars", arm) for e in part]) for arm in keys("exemplars")},
+        counts={key: sum(parts("counts", key)) for key in keys("counts")},
+        quality={model: merge_quality(parts("quality", model)) for model in keys("quality")},
+        unweighted={model: merge_quality(parts("unweighted", model)) for model in keys("unweighted")},
+        comparisons={arm: merge(parts("comparisons", arm)) for arm in keys("comparisons")},
+        contrasts={arm: _merge_contrasts(parts("contrasts", arm)) for arm in keys("contrasts")},
+        gaps={arm: _merge_bins(parts("gaps", arm)) for arm in keys("gaps")},
+        exemplars={
+            arm: costliest([e for part in parts("exemplars", arm) for e in part]) for arm in keys("exemplars")
+        },
     )
 
 

@@ -66,9 +66,14 @@ def evaluate(
     manifest = read_manifest(run)
     replicas = find_replicas(experiment, run, manifest)
     inputs = fingerprint(
-        experiment.name, experiment.item, experiment.monitor.budget, manifest["fingerprint"],
-        [replica.as_dict() for replica in replicas], K, __version__,
-    )  # fmt: skip
+        experiment.name,
+        experiment.item,
+        experiment.monitor.budget,
+        manifest["fingerprint"],
+        [replica.as_dict() for replica in replicas],
+        K,
+        __version__,
+    )
     previous = _read_report(run)
     if previous is not None and previous.get("inputs") == inputs:
         progress("evaluate: unchanged, kept", 1.0)
@@ -91,7 +96,17 @@ def evaluate(
                 | "Shards" >> beam.Create([str(shard) for shard in shards])
                 # Without a shuffle between, all shards would be scored by the worker that created them.
                 | "Spread" >> beam.Reshuffle()
-                | "Score" >> beam.ParDo(ScoreShard(experiment, run, replicas, model, results, value_range))
+                | "Score"
+                >> beam.ParDo(
+                    ScoreShard(
+                        experiment=experiment,
+                        run=run,
+                        replicas=replicas,
+                        baseline=model,
+                        directory=results,
+                        value_range=value_range,
+                    )
+                )
             )
             counters = options.run(graph)
         result = merge_shards([_read_result(fresh, shard) for shard in shards])
@@ -99,12 +114,22 @@ def evaluate(
             raise UserError(f"{layout.split_dir(run, 'eval')}: has no rows; data.split must hold some out")
         weighted = experiment.data.weight is not None
         quality = measure_quality(
-            fresh / "predictions", replicas, result.quality, model, weighted, value_range
+            predictions=fresh / "predictions",
+            replicas=replicas,
+            means=result.quality,
+            model=model,
+            weighted=weighted,
+            value_range=value_range,
         )
         unweighted = {}
         if weighted:
             unweighted = measure_quality(
-                fresh / "predictions", replicas, result.unweighted, model, False, value_range
+                predictions=fresh / "predictions",
+                replicas=replicas,
+                means=result.unweighted,
+                model=model,
+                weighted=False,
+                value_range=value_range,
             )
         arms: dict[str, list[TrainedReplica]] = {
             arm: [r for r in replicas if r.arm == arm] for arm in experiment.arms

@@ -77,7 +77,7 @@ def finish(plan: Plan, tables: dict[str, ReadTable], directories: Directories) -
         min((label.low for label in train), default=0.0),
         max((label.high for label in train), default=0.0),
     )
-    _check(plan, counts, labels, tally, remarks, limits)
+    _check(plan=plan, counts=counts, labels=labels, tally=tally, remarks=remarks, limits=limits)
     described = _write_statistics(plan, counts, shards, tokens, data)
     if not plan.experiment.data.has_requests:
         remarks.append(no_request_remark(counts["eval"]))
@@ -198,7 +198,16 @@ def join_remarks(tables: dict[str, ReadTable], tally: Tally, locator: Locator) -
             file, number = locator.locate(place, line)
             example = {"file": file, "line": number, "value": value}
         unmatched = tally["unmatched", name]
-        remarks.append(join_remark(name, table.side.key, tally["looked_up",], unmatched, example, table.keys))
+        remarks.append(
+            join_remark(
+                name=name,
+                key=table.side.key,
+                rows=tally["looked_up",],
+                unmatched=unmatched,
+                example=example,
+                keys=table.keys,
+            )
+        )
     return remarks
 
 
@@ -224,14 +233,20 @@ def _write_statistics(
             (data / "vocabulary" / f"{name}.txt").touch()  # a feature without any value has an empty one
             summary = summaries.get(name, TokenSummary(name, 0, (), 0))
             features[name] = {
-                "kind": "categorical", "count": counts["train"] - missing, "missing": missing,
-                "cardinality": summary.cardinality, "vocabulary": summary.size,
+                "kind": "categorical",
+                "count": counts["train"] - missing,
+                "missing": missing,
+                "cardinality": summary.cardinality,
+                "vocabulary": summary.size,
                 "top": [list(entry) for entry in summary.top],
-            }  # fmt: skip
+            }
         elif feature.kind != "numeric":
             features[name] = {
-                "kind": feature.kind, "count": counts["train"] - missing, "missing": missing, "top": [],
-            }  # fmt: skip
+                "kind": feature.kind,
+                "count": counts["train"] - missing,
+                "missing": missing,
+                "top": [],
+            }
         else:
             features[name] = statistics.merge([s.numeric[name] for s in train if name in s.numeric]).result()
     label = statistics.merge([shard.label for shard in train]).result()

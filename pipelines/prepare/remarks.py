@@ -18,9 +18,28 @@ from ranker.config import Experiment
 from ranker.errors import UserError
 
 NULL_MARKERS = (
-    "NULL", "null", "Null", "\\N", "NA", "N/A", "n/a", "n.a.", "N.A.", "#N/A", "NaN", "nan", "None", "none", "-", "--", "?",
-    ".", "(null)", "missing", "nil",
-)  # fmt: skip
+    "NULL",
+    "null",
+    "Null",
+    "\\N",
+    "NA",
+    "N/A",
+    "n/a",
+    "n.a.",
+    "N.A.",
+    "#N/A",
+    "NaN",
+    "nan",
+    "None",
+    "none",
+    "-",
+    "--",
+    "?",
+    ".",
+    "(null)",
+    "missing",
+    "nil",
+)
 """Texts that other tools write for a missing value."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?P<mark>[,.' \u00a0\u202f])\d{3}((?P=mark)\d{3})*([.,]\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -81,7 +100,16 @@ def rejected_remark(subject: str, rows: int, rejections: Rejections, counts: str
     reason, example = rejections.commonest or ("", {})
     hint = suggestion(f"data.{subject}", example)
     text = f"{head} ({_percent(lost, rows)}); {_most_often(example, hint)}"
-    return Remark(subject, "warning", text, lost, rows, reason, example, hint)
+    return Remark(
+        subject=subject,
+        level="warning",
+        text=text,
+        rows=lost,
+        of=rows,
+        reason=reason,
+        example=example,
+        hint=hint,
+    )
 
 
 def join_remark(
@@ -107,7 +135,14 @@ def join_remark(
         f" table has {', '.join(map(repr, keys)) or 'no rows'}"
     )
     return Remark(
-        subject, "warning", text + (f"; {hint}" if hint else ""), unmatched, rows, None, example, hint
+        subject=subject,
+        level="warning",
+        text=text + (f"; {hint}" if hint else ""),
+        rows=unmatched,
+        of=rows,
+        reason=None,
+        example=example,
+        hint=hint,
     )
 
 
@@ -118,7 +153,16 @@ def no_request_remark(rows: int) -> Remark:
         "not set: every row is a request of its own; predictions are compared, and measures of lists (swaps, NDCG, GAUC)"
         f" are left out; {hint}"
     )
-    return Remark("data.request", "count", text, rows, rows, None, None, hint)
+    return Remark(
+        subject="data.request",
+        level="count",
+        text=text,
+        rows=rows,
+        of=rows,
+        reason=None,
+        example=None,
+        hint=hint,
+    )
 
 
 def feature_remarks(
@@ -143,11 +187,33 @@ def feature_remarks(
         constant = _constant(entry)
         if entry["count"] == 0:
             text = f"all {rows:,} training rows have no value; {hint}"
-            remarks.append(Remark(subject, "warning", text, rows, rows, "missing", None, hint))
+            remarks.append(
+                Remark(
+                    subject=subject,
+                    level="warning",
+                    text=text,
+                    rows=rows,
+                    of=rows,
+                    reason="missing",
+                    example=None,
+                    hint=hint,
+                )
+            )
         elif constant is not None and entry["missing"] == 0:
             text = f"is {constant!r} in all {rows:,} training rows; {hint}"
             example = {"value": constant}
-            remarks.append(Remark(subject, "warning", text, rows, rows, "constant", example, hint))
+            remarks.append(
+                Remark(
+                    subject=subject,
+                    level="warning",
+                    text=text,
+                    rows=rows,
+                    of=rows,
+                    reason="constant",
+                    example=example,
+                    hint=hint,
+                )
+            )
         if inexact.get(name) or _is_coarse(entry):
             of = entry["count"] + entry["missing"]
             remarks.append(_lossy(subject, entry, inexact.get(name, 0), of))
@@ -158,7 +224,18 @@ def feature_remarks(
                 f"has role context and more than one value in {count:,} of {requests:,} eval requests"
                 f" ({_percent(count, requests)}): a request is served with one; {hint}"
             )
-            remarks.append(Remark(subject, "warning", text, count, requests, "varies", None, hint))
+            remarks.append(
+                Remark(
+                    subject=subject,
+                    level="warning",
+                    text=text,
+                    rows=count,
+                    of=requests,
+                    reason="varies",
+                    example=None,
+                    hint=hint,
+                )
+            )
     return remarks
 
 
@@ -284,7 +361,14 @@ def _lossy(subject: str, entry: Mapping[str, Any], inexact: int, rows: int) -> R
     )
     hint = "subtract a start or use a coarser unit (seconds, days), or, for ids, set kind: categorical"
     return Remark(
-        subject, "warning", f"loses digits as float32: {count}; {hint}", inexact, rows, "float32", None, hint
+        subject=subject,
+        level="warning",
+        text=f"loses digits as float32: {count}; {hint}",
+        rows=inexact,
+        of=rows,
+        reason="float32",
+        example=None,
+        hint=hint,
     )
 
 

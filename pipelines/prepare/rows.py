@@ -20,9 +20,14 @@ EVAL = "__eval__"
 TIME = "__time__"
 """float64: when the row happened, until the split by time is decided."""
 
-REJECTED = pa.schema([
-    (PLACE, pa.uint64()), (LINE, pa.int64()), ("reason", pa.string()), ("text", pa.string()),
-])  # fmt: skip
+REJECTED = pa.schema(
+    [
+        (PLACE, pa.uint64()),
+        (LINE, pa.int64()),
+        ("reason", pa.string()),
+        ("text", pa.string()),
+    ]
+)
 TEXT_CHARACTERS = 500
 """A rejected row's text is cut to this length."""
 

@@ -324,7 +324,14 @@ class WriteShard(beam.DoFn):
 
     def _write(self, split: str, index: int, parts: list[runs.RunPart]) -> Shard:
         directories = self._directories
-        shard = write_shard(self._experiment, split, index, parts, directories.data, directories.work)
+        shard = write_shard(
+            experiment=self._experiment,
+            split=split,
+            index=index,
+            parts=parts,
+            data=directories.data,
+            work=directories.work,
+        )
         count("shards", 1)
         count("shard_bytes", shard.bytes)
         return shard

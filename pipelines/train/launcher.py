@@ -105,7 +105,9 @@ def launch(run: Path, spec: ReplicaSpec, attempts: int = 3, timeout: float | Non
         return Outcome(spec.arm, spec.replica, version, True, 0)
     error = shortage(experiment, run, spec.arm, len(together(experiment, spec)))
     if error:
-        return Outcome(spec.arm, spec.replica, None, False, 0, error)
+        return Outcome(
+            arm=spec.arm, replica=spec.replica, version=None, reused=False, attempts=0, error=error
+        )
     for attempt in range(1, attempts + 1):
         code, last, error = _attempt(run, spec, timeout)
         _clean(base, key if code != 0 else None)
@@ -113,7 +115,9 @@ def launch(run: Path, spec: ReplicaSpec, attempts: int = 3, timeout: float | Non
             return Outcome(spec.arm, spec.replica, last["version"], last["reused"], attempt)
         if code == 1:
             break
-    return Outcome(spec.arm, spec.replica, None, False, attempt, error)
+    return Outcome(
+        arm=spec.arm, replica=spec.replica, version=None, reused=False, attempts=attempt, error=error
+    )
 
 
 def is_undecided(run: Path) -> bool:

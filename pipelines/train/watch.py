@@ -56,9 +56,12 @@ def standing(run: Path, spec: ReplicaSpec) -> tuple[str, float, dict[str, float]
         if now["loss"][0] is None:
             return None
         figures = {
-            "step": now["step"], "steps": now["steps"], "loss": now["loss"][0],
-            "examples_per_second": round(now["examples_per_second"]), "seconds_left": round(seconds_left, 1),
-        }  # fmt: skip
+            "step": now["step"],
+            "steps": now["steps"],
+            "loss": now["loss"][0],
+            "examples_per_second": round(now["examples_per_second"]),
+            "seconds_left": round(seconds_left, 1),
+        }
     except (OSError, IndexError, ValueError, KeyError):
         return None
     name = f"replica {spec.arm}/{spec.replica}"

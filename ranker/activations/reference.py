@@ -96,7 +96,7 @@ def _gsmelu(x: Floats, **parameters: Any) -> tuple[Floats, Floats]:
 def _smelu(x: Floats, beta: float, centred: bool) -> tuple[Floats, Floats]:
     if beta == 0:
         return _relu(x)
-    value, slope = _rescu(x, beta, beta, 0.0, 1.0, 0.0)
+    value, slope = _rescu(x=x, alpha=beta, beta=beta, slope_left=0.0, slope_right=1.0, level=0.0)
     if not centred:
         return value, slope
     inner = np.clip(x, -beta, beta)

@@ -72,7 +72,14 @@ def compare(
             raise UserError("ranker compare needs: pip install 'steady-ranker[compare]'") from None
         from ranker.files import write_whole
 
-        models = read_scores(sources, request or [], item, score or [], label, slices or [])
+        models = read_scores(
+            sources=sources,
+            request=request or [],
+            item=item,
+            score=score or [],
+            label=label,
+            further=slices or [],
+        )
         result = compare_aligned(align(models), scale=scale, k=k, budget=limits, slices=slices or [])
         report = result.to_dict()
         if html is not None:
@@ -118,7 +125,9 @@ def read_scores(
         raise UserError("files of scored rows need: pip install 'steady-ranker[compare]'") from None
 
     if not any(".tfrecord" in Path(source).name for source in sources):
-        return read_models(sources, request, item, score, label, further)
+        return read_models(
+            sources=sources, request=request, item=item, score=score, label=label, further=further
+        )
     if not all(".tfrecord" in Path(source).name for source in sources) or len(sources) < 2 or len(score) > 1:
         raise UserError(
             "request logs are compared with request logs, one a model, by one output. "
@@ -128,7 +137,9 @@ def read_scores(
 
     output = score[0] if score else None
     return [
-        read_prediction_log(source, name, request, item, output, label, further)
+        read_prediction_log(
+            source=source, model=name, request=request, item=item, score=output, label=label, further=further
+        )
         for source, name in zip(sources, model_names(sources), strict=True)
     ]
 

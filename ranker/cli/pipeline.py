@@ -126,7 +126,16 @@ def prepare(
 
     Example: ranker prepare --config configs/movielens-100k.yaml --set data.root=ml-100k --run-dir runs/ml
     """
-    _stages(["prepare"], config, run_dir, overrides, runner, workers, beam, as_json)
+    _stages(
+        stages=["prepare"],
+        config=config,
+        run_dir=run_dir,
+        overrides=overrides,
+        runner=runner,
+        workers=workers,
+        beam=beam,
+        as_json=as_json,
+    )
 
 
 def train(
@@ -144,7 +153,16 @@ def train(
 
     Example: ranker train --run-dir runs/ml --set replicas.count=5
     """
-    _stages(["train"], config, run_dir, overrides, runner, workers, beam, as_json)
+    _stages(
+        stages=["train"],
+        config=config,
+        run_dir=run_dir,
+        overrides=overrides,
+        runner=runner,
+        workers=workers,
+        beam=beam,
+        as_json=as_json,
+    )
 
 
 def evaluate(
@@ -162,7 +180,16 @@ def evaluate(
 
     Example: ranker evaluate --run-dir runs/ml
     """
-    _stages(["evaluate"], config, run_dir, overrides, runner, workers, beam, as_json)
+    _stages(
+        stages=["evaluate"],
+        config=config,
+        run_dir=run_dir,
+        overrides=overrides,
+        runner=runner,
+        workers=workers,
+        beam=beam,
+        as_json=as_json,
+    )
 
 
 def run(
@@ -178,7 +205,16 @@ def run(
 
     Example: ranker run --config configs/movielens-100k.yaml --set data.root=ml-100k --run-dir runs/ml
     """
-    _stages(["prepare", "train", "evaluate"], config, run_dir, overrides, runner, workers, beam, as_json)
+    _stages(
+        stages=["prepare", "train", "evaluate"],
+        config=config,
+        run_dir=run_dir,
+        overrides=overrides,
+        runner=runner,
+        workers=workers,
+        beam=beam,
+        as_json=as_json,
+    )
 
 
 def _stages(

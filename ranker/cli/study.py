@@ -58,7 +58,14 @@ def _on_data(name: str) -> None:
 
         threads.use()
         options = StudyOptions(replicas, lanes, rows, quick)
-        _answer(name, experiment, run_dir, _writable(out), options, as_json)
+        _answer(
+            name=name,
+            experiment=experiment,
+            run_dir=run_dir,
+            out=_writable(out),
+            options=options,
+            as_json=as_json,
+        )
 
 
 def _alone(name: str) -> None:
@@ -66,7 +73,14 @@ def _alone(name: str) -> None:
     def command(out: _Out, quick: _Quick = False, as_json: Json = False) -> None:
         from ranker.study.options import StudyOptions
 
-        _answer(name, None, None, _writable(out), StudyOptions(quick=quick), as_json)
+        _answer(
+            name=name,
+            experiment=None,
+            run_dir=None,
+            out=_writable(out),
+            options=StudyOptions(quick=quick),
+            as_json=as_json,
+        )
 
 
 for _name in _ON_DATA:

@@ -82,6 +82,10 @@ JsonRequest = Annotated[
 JsonScores = Annotated[
     str | None, typer.Option(metavar="JMESPATH", help="Of json+http: where the answer has the scores.")
 ]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
+]
 Rules = Annotated[
     Path | None, typer.Option(help="Alert rules, a YAML file; default: those that come with us.")
 ]
@@ -103,10 +107,7 @@ def _monitor(
     scale: Scale = None,
     json_request: JsonRequest = None,
     json_scores: JsonScores = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
-    ] = None,
+    budget: Budget = None,
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
     store: Store = None,
     interval: Annotated[str | None, typer.Option(help="Between rounds, e.g. 60s.")] = None,
@@ -260,10 +261,7 @@ def replay(
     run_dir: OptionalRunDir = None,
     rules: Rules = None,
     store: Store = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
-    ] = None,
+    budget: Budget = None,
     hours: Annotated[float, typer.Option(min=0.01, help="How far back from the newest round.")] = 24.0,
     interval: Annotated[str, typer.Option(help="Between looks, e.g. 60s.")] = "60s",
     as_json: Json = False,
@@ -302,10 +300,7 @@ def status(
     run_dir: OptionalRunDir = None,
     store: Store = None,
     stream: Annotated[str, typer.Option(help="probe, or live: requests of real traffic.")] = "probe",
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
-    ] = None,
+    budget: Budget = None,
     as_json: Json = False,
 ) -> None:
     """Say in one sentence whether the replicas agree, as the dashboard does.
@@ -382,10 +377,7 @@ def dashboard(
     probe_file: ProbeFile = None,
     model_name: ModelName = None,
     item: Item = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
-    ] = None,
+    budget: Budget = None,
     gateway: Annotated[
         list[str] | None,
         typer.Option(

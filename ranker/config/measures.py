@@ -5,10 +5,23 @@ from __future__ import annotations
 import re
 
 MEASURES = (
-    "pd_abs", "rpd_sym", "rpd_ratio", "pd_logit", "bias", "flip_rate",
-    "top1_swap", "set_churn", "pair_inversion", "visible_inversion", "adjacent_swap", "slot_change",
-    "rbo_ext", "kendall_topk", "consensus_regret", "med_dcg",
-)  # fmt: skip
+    "pd_abs",
+    "rpd_sym",
+    "rpd_ratio",
+    "pd_logit",
+    "bias",
+    "flip_rate",
+    "top1_swap",
+    "set_churn",
+    "pair_inversion",
+    "visible_inversion",
+    "adjacent_swap",
+    "slot_change",
+    "rbo_ext",
+    "kendall_topk",
+    "consensus_regret",
+    "med_dcg",
+)
 
 
 def check_measure(name: str) -> None:

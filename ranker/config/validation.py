@@ -15,10 +15,24 @@ from ranker.errors import UserError
 _CLOSE = 0.75  # from which two keys are taken for one with a slip
 _TABLES_BY_NAME = frozenset({"features", "tables", "derive", "expectations", "arms"})
 """Keys whose entries have names that the user chose."""
-_UNION_TAGS = frozenset({
-    "categorical", "numeric", "sequence", "time", "hash", "column", "file", "Flags", "Extract",
-    "ensemble", "self_ensemble", "codistillation", "distillation", "anchor",
-})  # fmt: skip
+_UNION_TAGS = frozenset(
+    {
+        "categorical",
+        "numeric",
+        "sequence",
+        "time",
+        "hash",
+        "column",
+        "file",
+        "Flags",
+        "Extract",
+        "ensemble",
+        "self_ensemble",
+        "codistillation",
+        "distillation",
+        "anchor",
+    }
+)
 
 
 def read_yaml(path: Path | str, description: str) -> dict[str, Any]:

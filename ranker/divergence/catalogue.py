@@ -35,7 +35,6 @@ class Definition:
         weight: what weighs a request in the mean: 1, its candidates, or its expected prediction.
         at_least: candidates that a request must have.
         symmetric: exchanging the models does not change it.
-        headline: belongs on a first screen.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Definition:
     weight: Weight = "request"
     at_least: int = 2
     symmetric: bool = True
-    headline: bool = False
 
     @property
     def needs_probabilities(self) -> bool:
@@ -88,7 +86,6 @@ _ALL = (
         prediction.rpd_sym,
         "relative",
         bounds=(0.0, 2.0),
-        headline=True,
         title=(
             "Relative prediction difference, symmetric: the difference over the two models' expected "
             "prediction."
@@ -157,7 +154,6 @@ _ALL = (
         "top1_swap",
         swaps.top1_swap,
         "share of requests",
-        headline=True,
         title="Whether the two lists start with different items.",
         formula="top1_swap = 1[A_1 != B_1]",
         range="0 or 1. 0: the same first item. 1: another first item.",
@@ -167,7 +163,6 @@ _ALL = (
         "set_churn@k",
         swaps.set_churn,
         "share of the top k",
-        headline=True,
         title="Share of the top k that the other list does not have in its top k.",
         formula="set_churn@k = 1 - |A_k n B_k| / min(k, K)",
         range="[0, 1]. 0: the same items, in any order. 1: no item in common.",
@@ -276,7 +271,6 @@ _ALL = (
         regret.consensus_regret,
         "regret",
         "share of expected clicks",
-        headline=True,
         title="Share of expected clicks that a replica loses against the consensus order, the mean of the two.",
         formula=(
             "sum_r w_r (pbar at consensus rank r - pbar at m's rank r) / sum_r w_r pbar at consensus "
@@ -294,7 +288,6 @@ _ALL = (
         quality.auc,
         "probability",
         better="higher",
-        headline=True,
         title="Probability that a positive scores above a negative, ties one half; exact, from ranks.",
         formula=(
             "auc = (D + T/2) / (positives negatives); D pairs in the right order, T tied pairs; with "

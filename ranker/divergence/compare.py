@@ -124,12 +124,12 @@ class RequestMeasures:
         place = {self.batch.position(name): place for place, name in enumerate(replicas)}
         rows = [p for p, (i, j) in enumerate(self.pairs) if i in place and j in place]
         return RequestMeasures(
-            self.batch.select(replicas),
-            self.settings,
-            [(place[self.pairs[p][0]], place[self.pairs[p][1]]) for p in rows],
-            self.paired[rows],
-            {label: values[rows] for label, values in self.values.items()},
-            self.prediction[rows],
+            batch=self.batch.select(replicas),
+            settings=self.settings,
+            pairs=[(place[self.pairs[p][0]], place[self.pairs[p][1]]) for p in rows],
+            paired=self.paired[rows],
+            values={label: values[rows] for label, values in self.values.items()},
+            prediction=self.prediction[rows],
         )
 
     def request_sums(self, label: str) -> tuple[Array, Array]:
@@ -201,7 +201,9 @@ def measure_requests(
     if not paired.all():
         for value in values.values():
             value[~paired] = np.nan
-    return RequestMeasures(batch, settings, pairs, paired, values, prediction)
+    return RequestMeasures(
+        batch=batch, settings=settings, pairs=pairs, paired=paired, values=values, prediction=prediction
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +240,14 @@ class _Weights:
         )
         mean = member @ y / np.maximum(count, 1)
         rows = np.vstack([usable, count > 0])
-        return _Weights(member, sign, np.maximum(count, 1), rows, np.vstack([y, mean]), bool(rows.all()))
+        return _Weights(
+            member=member,
+            sign=sign,
+            count=np.maximum(count, 1),
+            usable=rows,
+            y=np.vstack([y, mean]),
+            every=bool(rows.all()),
+        )
 
     def statistics(self, values: Array, signed: bool) -> list[Statistic]:
         """Statistics of each row from the pairs' values [P, N]."""

@@ -34,10 +34,6 @@ class Coverage:
     invalid_score: dict[str, int] = field(default_factory=dict)
     paired: dict[PairName, int] = field(default_factory=dict)
 
-    def paired_coverage(self, pair: PairName) -> float:
-        """Share of the requests that both replicas of the pair answered well; nan without requests."""
-        return self.paired[pair] / self.requests if self.requests else float("nan")
-
     def merge(self, other: "Coverage") -> "Coverage":
         """Counts of both."""
         return Coverage(

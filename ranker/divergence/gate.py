@@ -102,7 +102,13 @@ def decide(
         return nonnegative(candidate.value, error, requests, level)
 
     return _decision(
-        measure, churn, serving, limit, candidate.n, projected, "`--allowance` says what change is intended"
+        measure=measure,
+        interval=churn,
+        baseline=serving,
+        limit=limit,
+        requests=candidate.n,
+        projected=projected,
+        option="`--allowance` says what change is intended",
     )
 
 
@@ -140,7 +146,13 @@ def decide_quality(
         return Interval(interval.value, interval.value - half, interval.value + half)
 
     decision = _decision(
-        measure, interval, serving, margin, loss.n, projected, "`--quality-margin` says how much"
+        measure=measure,
+        interval=interval,
+        baseline=serving,
+        limit=margin,
+        requests=loss.n,
+        projected=projected,
+        option="`--quality-margin` says how much",
     )
     value, low, high = interval
     shown = (
@@ -148,7 +160,14 @@ def decide_quality(
         f"which is {decision.reason.partition(') is ')[2]}"
     )
     return Decision(
-        measure, decision.verdict, interval, serving, margin, loss.n, decision.more_requests, shown
+        measure=measure,
+        verdict=decision.verdict,
+        candidate=interval,
+        baseline=serving,
+        limit=margin,
+        requests=loss.n,
+        more_requests=decision.more_requests,
+        reason=shown,
     )
 
 
@@ -178,7 +197,16 @@ def decide_coverage(side: str, coverage: AnswerCoverage, minimum: float = 1.0) -
     if not coverage.answered:
         reason = f"coverage of {side} is 0: {coverage.words}"
     verdict = GateOutcome.PASS if passed else GateOutcome.FAIL
-    return Decision(f"coverage of {side}", verdict, share, NOTHING, minimum, coverage.asked, None, reason)
+    return Decision(
+        measure=f"coverage of {side}",
+        verdict=verdict,
+        candidate=share,
+        baseline=NOTHING,
+        limit=minimum,
+        requests=coverage.asked,
+        more_requests=None,
+        reason=reason,
+    )
 
 
 def aside(
@@ -186,7 +214,16 @@ def aside(
 ) -> Decision:
     """A measure that cannot say anything of this candidate, and why."""
     reason = f"{measure} stands aside: {why}"
-    return Decision(measure, GateOutcome.ASIDE, candidate, baseline, math.nan, requests, None, reason)
+    return Decision(
+        measure=measure,
+        verdict=GateOutcome.ASIDE,
+        candidate=candidate,
+        baseline=baseline,
+        limit=math.nan,
+        requests=requests,
+        more_requests=None,
+        reason=reason,
+    )
 
 
 def overall_verdict(decisions: Iterable[Decision]) -> GateOutcome:
@@ -220,7 +257,16 @@ def _decision(
             if more_requests
             else f", and more requests would not help: {option}"
         )
-    return Decision(measure, verdict, interval, baseline, limit, requests, more_requests, reason)
+    return Decision(
+        measure=measure,
+        verdict=verdict,
+        candidate=interval,
+        baseline=baseline,
+        limit=limit,
+        requests=requests,
+        more_requests=more_requests,
+        reason=reason,
+    )
 
 
 def _more_requests(n: int, limit: float, projected: Callable[[int], Interval]) -> int | None:

@@ -92,20 +92,6 @@ class Histogram:
         """Value below which a share q of the values lies, to half a bucket; nan when empty."""
         return float(_quantiles(self.counts[None, :], q)[0])
 
-    def quantile_interval(
-        self, q: float, level: float = 0.95, *, replicates: int = 400, seed: int = 0
-    ) -> tuple[float, float]:
-        """Poisson bootstrap interval of a quantile: every value is drawn Poisson(1) times.
-
-        The sum of c Poisson(1) weights is Poisson(c), so a replicate costs a draw a bucket, not a value.
-        """
-        draws = np.random.default_rng(seed).poisson(self.counts, size=(replicates, BUCKETS))
-        draws = draws[draws.sum(axis=1) > 0]
-        if not len(draws):
-            return float("nan"), float("nan")
-        low, high = np.quantile(_quantiles(draws, q), [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
-
     def as_dict(self) -> dict[str, int]:
         """Bucket -> count, empty buckets left out: small as JSON."""
         return {str(i): int(self.counts[i]) for i in np.flatnonzero(self.counts)}

@@ -246,8 +246,7 @@ def poisson_bootstrap_quantile(
 ) -> Interval:
     """Quantile of the requests' values with a Poisson bootstrap interval: each request weighs Poisson(1).
 
-    Source: Chamandy et al., "Estimating uncertainty for massive data streams", 2012. For stored
-        statistics see `Histogram.quantile_interval`.
+    Source: Chamandy et al., "Estimating uncertainty for massive data streams", 2012.
 
     Example:
         >>> poisson_bootstrap_quantile(range(101), 0.5, seed=1).value

@@ -70,7 +70,14 @@ class PairedDifference:
     def interval(self, level: float = 0.95) -> Interval:
         """The difference with its interval, see `ranker.divergence.intervals.paired_difference`."""
         parts = [(part.value, part.standard_error) for part in (self.higher, self.lower)]
-        return paired_difference(parts[0], parts[1], self.covariance, self.n, self.bound, level)
+        return paired_difference(
+            higher=parts[0],
+            lower=parts[1],
+            covariance=self.covariance,
+            n=self.n,
+            bound=self.bound,
+            level=level,
+        )
 
     def reversed(self) -> "PairedDifference":
         """The same with a and b exchanged."""

@@ -93,7 +93,16 @@ class RequestBatch:
             code, ids, scored, values = code[order], ids[order], scored[:, order], values[:, order]
         repeated = np.zeros(rows, dtype=bool)
         repeated[1:] = (code[1:] == code[:-1]) & (ids[1:] == ids[:-1])
-        return _checked(names, requests, code, ids, values, scored, repeated & scored, order)
+        return _checked(
+            replicas=names,
+            ids=requests,
+            code=code,
+            item=ids,
+            scores=values,
+            scored=scored,
+            repeated=repeated & scored,
+            rows=order,
+        )
 
     @staticmethod
     def from_answers(
@@ -137,7 +146,16 @@ class RequestBatch:
             count[m] = np.bincount(columns, minlength=len(pair))
             start += len(part[0])
         code, item = np.divmod(pair, max(len(names), 1))
-        return _checked(tuple(answers), ids, code, names[item], scores, count > 0, count > 1, first)
+        return _checked(
+            replicas=tuple(answers),
+            ids=ids,
+            code=code,
+            item=names[item],
+            scores=scores,
+            scored=count > 0,
+            repeated=count > 1,
+            rows=first,
+        )
 
     def __len__(self) -> int:
         return len(self.requests)

@@ -84,7 +84,12 @@ class Statistic:
     def standard_error(self) -> float:
         """Standard error of the value, the request as sampling unit; nan for fewer than 2 requests."""
         return intervals.ratio_standard_error(
-            self.n, self.total, self.total_sq, self.weight, self.weight_sq, self.cross
+            n=self.n,
+            total=self.total,
+            total_sq=self.total_sq,
+            weight=self.weight,
+            weight_sq=self.weight_sq,
+            cross=self.cross,
         )
 
     @property

@@ -50,13 +50,13 @@ def split_towers(
     size = len(trained.weights) // replicas
     return [
         Learned(
-            trained.weights[i * size : (i + 1) * size],
-            float(np.mean(trained.loss[i * size : (i + 1) * size])),
-            trained.steps,
-            (trained.seconds + more_seconds) / replicas,
-            shared,
-            tuple(trained.curve[:, i * size : (i + 1) * size].mean(axis=1).tolist()),
-            next((failure for failure in trained.failures[i * size : (i + 1) * size] if failure), ""),
+            components=trained.weights[i * size : (i + 1) * size],
+            loss=float(np.mean(trained.loss[i * size : (i + 1) * size])),
+            steps=trained.steps,
+            seconds=(trained.seconds + more_seconds) / replicas,
+            shared=shared,
+            curve=tuple(trained.curve[:, i * size : (i + 1) * size].mean(axis=1).tolist()),
+            failure=next((failure for failure in trained.failures[i * size : (i + 1) * size] if failure), ""),
         )
         for i in range(replicas)
     ]

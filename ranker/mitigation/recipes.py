@@ -115,7 +115,14 @@ def learn(
             for seeds, name in zip(replicas, names, strict=True)
         ]
     if isinstance(recipe, Anchor):
-        return _anchored(setting, experiment, run, replicas, recipe, checkpoint)
+        return _anchored(
+            setting=setting,
+            experiment=experiment,
+            run=run,
+            replicas=replicas,
+            recipe=recipe,
+            checkpoint=checkpoint,
+        )
     return _ensembles(setting, replicas, 1, checkpoint)
 
 

@@ -214,18 +214,18 @@ def align(models: Sequence[ModelScores]) -> AlignedScores:
             label = _with_labels(label, model, rows, len(union))
     requests, items = np.divmod(union, stride)
     return AlignedScores(
-        names,
-        requests,
-        items,
-        request_ids,
-        item_ids,
-        scores,
-        scored,
-        label,
-        repeated,
-        contradicted,
-        not_finite,
-        {name: _aligned_column(name, models, places, len(union)) for name in models[0].columns},
+        models=names,
+        request=requests,
+        item=items,
+        request_ids=request_ids,
+        item_ids=item_ids,
+        scores=scores,
+        scored=scored,
+        label=label,
+        repeated=repeated,
+        contradicted=contradicted,
+        not_finite=not_finite,
+        columns={name: _aligned_column(name, models, places, len(union)) for name in models[0].columns},
     )
 
 

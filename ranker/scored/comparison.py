@@ -436,12 +436,12 @@ class _ColumnCut:
         of_value = np.array([*(place[part] for part in shown), place[MISSING]], np.int64)
         note = f"column {name}: {column.contradicted:,} rows have another value than the first row of their request and item"
         return _ColumnCut(
-            cut,
-            names,
-            of_value[codes],
-            bounds,
-            [Comparison.empty()] * len(names),
-            (note,) if column.contradicted else (),
+            cut=cut,
+            names=names,
+            parts=of_value[codes],
+            bounds=bounds,
+            comparisons=[Comparison.empty()] * len(names),
+            notes=(note,) if column.contradicted else (),
         )
 
     def add(self, measured: RequestMeasures) -> None:

@@ -159,12 +159,12 @@ def load(
     label = whole["label"]
     held_out = Examples(ids=whole["ids"], dense=whole["dense"], label=label, weight=np.ones_like(label))
     return StudyData(
-        StudySource(experiment, run, rows, change),
-        inputs,
-        key,
-        change.train(train, inputs),
-        change.features(held_out, inputs),
-        label,
-        np.unique(whole["request"], return_inverse=True)[1],
-        np.unique(whole["item"], return_inverse=True)[1],
+        source=StudySource(experiment, run, rows, change),
+        inputs=inputs,
+        fingerprint=key,
+        train=change.train(train, inputs),
+        eval=change.features(held_out, inputs),
+        label=label,
+        request=np.unique(whole["request"], return_inverse=True)[1],
+        item=np.unique(whole["item"], return_inverse=True)[1],
     )

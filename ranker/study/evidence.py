@@ -119,7 +119,9 @@ def run(
     unknown = [number for number in chosen if number not in claims.ALL]
     if unknown or not chosen:
         raise UserError(f"--claim must be one of {', '.join(map(str, claims.ALL))}. Received: {unknown}")
-    it = Evidence(experiment, run_dir, out, options, report, chosen)
+    it = Evidence(
+        experiment=experiment, run_dir=run_dir, out=out, options=options, report=report, chosen=chosen
+    )
     size = {
         "replicas": options.replicas,
         "quick": options.quick,

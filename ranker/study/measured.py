@@ -107,12 +107,6 @@ class MeasuredRecipe:
         return np.array([divergence.logloss(self._label, s[self.rows]) for s in self.scores])
 
     @cached_property
-    def ranking_losses(self) -> np.ndarray:
-        """Each replica's ranking loss [replicas]."""
-        losses = [divergence.ranking_loss(self._label, s[self.rows], self._request) for s in self.scores]
-        return np.array(losses)
-
-    @cached_property
     def _auc_parts(self) -> np.ndarray:
         """Each request's part of each replica's AUC, [replicas, requests], summing to it."""
         return np.stack([auc_components(self._label, s[self.rows], self._request) for s in self.scores])

@@ -111,7 +111,14 @@ def train(
         # A step is a few milliseconds of arithmetic: Keras' own progress and metrics would cost as much.
         model.compile(optimizer=optimizer)
     health = Health([name], [training], partial=False)
-    course = _Course(model, training, steps, checkpoint if is_chief(strategy) else None, report, health)
+    course = _Course(
+        model=model,
+        training=training,
+        steps=steps,
+        checkpoint=checkpoint if is_chief(strategy) else None,
+        report=report,
+        health=health,
+    )
     start = course.restore(checkpoint)
 
     def rows_of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -138,7 +145,14 @@ def train(
     health.check_weights(0, weights, steps)
     # Each machine sees only its share of the losses.
     curve = np.zeros((0, 1))
-    return Trained([weights], (course.loss,), steps, time.monotonic() - course.began, curve, ("",))
+    return Trained(
+        weights=[weights],
+        loss=(course.loss,),
+        steps=steps,
+        seconds=time.monotonic() - course.began,
+        curve=curve,
+        failures=("",),
+    )
 
 
 class _Sharded(RankingModel):
@@ -257,7 +271,16 @@ class _Course(keras.callbacks.Callback):
                 * self._ranker.distribute_strategy.num_replicas_in_sync
             )
             rate = self._done * self._training.batch_size / (now - self.began)
-            self._report(Progress(self._step, self._steps, (self.loss,), rate, self._done, now - self.began))
+            self._report(
+                Progress(
+                    step=self._step,
+                    steps=self._steps,
+                    loss=(self.loss,),
+                    examples_per_second=rate,
+                    done=self._done,
+                    seconds=now - self.began,
+                )
+            )
             self._reported = now
         due = now - self._saved >= 60 * self._training.checkpoint_minutes
         if self._checkpoint is not None and due and self._step < self._steps:

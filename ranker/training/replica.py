@@ -101,7 +101,9 @@ def train_replicas(
         if job.existing_version is None:
             stacks.setdefault(job.stack, []).append(job)
     done: dict[ReplicaSpec, int] = {}
-    workshop = _Workshop(experiment, run, manifest, lanes, report, scorers)
+    workshop = _Workshop(
+        experiment=experiment, run=run, manifest=manifest, lanes=lanes, report=report, scorers=scorers
+    )
     for stacked in stacks.values():
         try:
             done |= workshop.train_stack(stacked)
@@ -148,7 +150,14 @@ def _job(experiment: Experiment, run: Path, spec: ReplicaSpec, manifest: dict[st
     alone = None if arm_config.mitigation is None else spec.arm
     if arm_config.training.distribution == "multi_worker":
         alone = spec.name
-    return _Job(spec, arm_config, key, base, publish.finished(base, key), fingerprint(shared_settings, alone))
+    return _Job(
+        spec=spec,
+        arm_config=arm_config,
+        key=key,
+        base=base,
+        existing_version=publish.finished(base, key),
+        stack=fingerprint(shared_settings, alone),
+    )
 
 
 class _Workshop:
@@ -224,7 +233,17 @@ class _Workshop:
             trained = train(programs, feed, trainings, seeds, checkpoint, report, names=names, partial=True)
             learned = split_towers(trained, len(jobs))
         else:
-            learned = learn(arm_config, run, designs[0], feed, seeds, self._lanes, checkpoint, report, names)
+            learned = learn(
+                experiment=arm_config,
+                run=run,
+                architecture=designs[0],
+                rows=feed,
+                replicas=seeds,
+                lanes=self._lanes,
+                checkpoint=checkpoint,
+                report=report,
+                names=names,
+            )
         versions_of = {}
         for job, result, name in zip(jobs, learned, names, strict=True):
             try:
@@ -404,19 +423,6 @@ class ServedReplicas:
         else:
             self._model.assign(components)
         self._components = components
-
-
-def export_replica(
-    experiment: Experiment,
-    run: Path,
-    inputs: Inputs,
-    weights: Weights,
-    identity: dict[str, Any],
-    directory: Path,
-) -> None:
-    """Writes the SavedModel of plain weights into `directory`, which must not exist."""
-    learned = Learned([weights], loss=0.0, steps=0, seconds=0.0)
-    ServedReplicas(experiment, run, inputs, learned).export([weights], identity, directory)
 
 
 class PredictionsError(ValueError):

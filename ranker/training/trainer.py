@@ -162,7 +162,16 @@ def train(
             if clock - last_report >= _REPORT_SECONDS or step == steps:
                 loss = tuple(float(value) for value in np.concatenate(losses).mean(axis=0))
                 rate = trained * batch * stack.towers / (clock - began)
-                report(Progress(step, steps, loss, rate, trained, clock - began))
+                report(
+                    Progress(
+                        step=step,
+                        steps=steps,
+                        loss=loss,
+                        examples_per_second=rate,
+                        done=trained,
+                        seconds=clock - began,
+                    )
+                )
                 losses, last_report = [], clock
             ended = health.all_failed
             if validation is not None and step % per_epoch == 0 and not ended:
@@ -178,7 +187,14 @@ def train(
             break
     _check_weights(stack, health, steps)
     seconds = time.monotonic() - began
-    return Trained(stack.weights(), loss, steps, seconds, curve.epochs, tuple(health.failures))
+    return Trained(
+        weights=stack.weights(),
+        loss=loss,
+        steps=steps,
+        seconds=seconds,
+        curve=curve.epochs,
+        failures=tuple(health.failures),
+    )
 
 
 class _Curve:

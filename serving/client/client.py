@@ -147,7 +147,9 @@ class RankerClient:
                 f"a feature must be the context's or the candidates', not both. Received: {twice}"
             )
         with _Operation(self) as operation:
-            return self._rank(operation, context, candidates, k, version, label)
+            return self._rank(
+                operation=operation, context=context, candidates=candidates, k=k, version=version, label=label
+            )
 
     def item(self) -> str:
         """Returns the feature that identifies a candidate."""

@@ -124,8 +124,9 @@ class StoreCollector(Collector):
             ),
             CounterMetricFamily("ranker_floor_weight", "Weights of ranker_floor_sum.", labels=floor),
         )
-        for stream, kind, a, b, measures, _ in statistics:
-            for label, statistic in measures.items():
+        for series in statistics:
+            stream, kind, a, b = series.stream, series.kind, series.a, series.b
+            for label, statistic in series.statistics.items():
                 if label == "bias" or not statistic.n:  # signed: its sum is not a counter
                     continue
                 if kind in _FLOORS:

@@ -143,13 +143,13 @@ class DeploymentMonitor:
             load_served(self._served_path, probe) if self._served_path is not None else {}
         )
         self._call = ModelCall(
-            deployment.model_name,
-            deployment.item,
-            deployment.signature,
-            deployment.output,
-            deployment.scale,
-            deployment.json_request,
-            deployment.json_scores,
+            model_name=deployment.model_name,
+            item=deployment.item,
+            signature=deployment.signature,
+            output=deployment.output,
+            scale=deployment.scale,
+            json_request=deployment.json_request,
+            json_scores=deployment.json_scores,
         )
         self._gaps_hour = -1
         self._exemplars_of: tuple[int, str] | None = None
@@ -229,15 +229,15 @@ class DeploymentMonitor:
         elif sample.seen:
             now, counts = time.time(), mirrored_counts(outcomes)
             record = RoundRecord(
-                f"{LIVE}//{now:.3f}",
-                LIVE,
-                int(now),
-                0.0,
-                0,
-                "",
-                {},
-                {},
-                counts,
+                key=f"{LIVE}//{now:.3f}",
+                stream=LIVE,
+                time=int(now),
+                duration=0.0,
+                requests=0,
+                probe="",
+                subjects={},
+                statistics={},
+                counts=counts,
                 interval=self.settings.interval,
             )
             self.pending.add(record)
@@ -285,12 +285,12 @@ class DeploymentMonitor:
         # the probe's candidates are in the run directory
         candidates = requests.candidates(context) if stream == LIVE else {}
         names = Names(
-            requests.requests,
-            requests.items,
-            requests.contexts(context),
-            versions,
-            measured.levels,
-            candidates,
+            requests=requests.requests,
+            items=requests.items,
+            contexts=requests.contexts(context),
+            versions=versions,
+            levels=measured.levels,
+            candidates=candidates,
         )
         with _logged("example requests cannot be kept", OSError):
             self.exemplars.add(stream, measured.record.time, measured.requests, names)

@@ -18,9 +18,13 @@ from tests.serving.dashboard.simulated_store import HOSTILE, NOW, ODD_NOISE
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
     "--disable-sync",
-]  # fmt: skip
+]
 REQUESTS = 200
 _HOW = "browser tests need a Chromium: `apt-get install chromium`, or set CHROMIUM to its path"
 

@@ -19,8 +19,14 @@ from ranker.config import load
 from ranker.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = {"ml-100k": "movielens-100k", "ml-1m": "movielens-1m-binary", "frappe": "frappe", "lambdarank": "lambdarank",
-           "open-bandit/bts": "open-bandit", "open-bandit/random": "open-bandit"}  # fmt: skip
+CONFIGS = {
+    "ml-100k": "movielens-100k",
+    "ml-1m": "movielens-1m-binary",
+    "frappe": "frappe",
+    "lambdarank": "lambdarank",
+    "open-bandit/bts": "open-bandit",
+    "open-bandit/random": "open-bandit",
+}
 
 
 def write_log(root, delimiter=",", number=str, header=True, rows=400, encoding="utf-8"):
@@ -188,17 +194,31 @@ def test_a_column_of_parts_is_the_split_and_other_outcomes_are_no_features(tmp_p
 def test_whole_numbers_are_codes_or_amounts_with_a_reason(tmp_path):
     noise = random.Random(7)
     rows = [
-        (n // 5, n % 31, n % 2, noise.randint(0, 299), int(noise.paretovariate(0.5)), f"{noise.randint(0, 99):03d}",
-         noise.randint(18, 90), noise.randint(-9, 9), noise.randint(0, 120))
+        (
+            n // 5,
+            n % 31,
+            n % 2,
+            noise.randint(0, 299),
+            int(noise.paretovariate(0.5)),
+            f"{noise.randint(0, 99):03d}",
+            noise.randint(18, 90),
+            noise.randint(-9, 9),
+            noise.randint(0, 120),
+        )
         for n in range(3000)
-    ]  # fmt: skip
+    ]
     names = ["session", "product", "clicked", "shelf", "sales", "zone", "age", "delta", "brand_code"]
     text, experiment, _ = proposed(tmp_path, [write_table(tmp_path / "log.tsv", rows, names)])
     kinds = {name: feature.kind for name, feature in experiment.features.items()}
     assert kinds == {
-        "product": "categorical", "shelf": "categorical", "sales": "numeric", "zone": "categorical", "age": "numeric",
-        "delta": "numeric", "brand_code": "categorical",
-    }  # fmt: skip
+        "product": "categorical",
+        "shelf": "categorical",
+        "sales": "numeric",
+        "zone": "categorical",
+        "age": "numeric",
+        "delta": "numeric",
+        "brand_code": "categorical",
+    }
     for reason in (
         "fill their range",
         "leave gaps",

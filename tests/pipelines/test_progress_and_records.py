@@ -29,8 +29,10 @@ def batches(directory, *rows):
 
 def test_prepare_says_rows_a_second_and_what_is_left(directories):
     assert preparing.progress(directories, 4, 1.0) == (
-        "prepare: 0 rows read, 0 rows/s", 0.0, {"rows": 0, "rows_per_second": 0},
-    )  # fmt: skip
+        "prepare: 0 rows read, 0 rows/s",
+        0.0,
+        {"rows": 0, "rows_per_second": 0},
+    )
     batches(directories.work / "runs", 6000, 4000)
     text, share, figures = preparing.progress(directories, 4, 2.0)
     assert text == "prepare: 10,000 rows read, 5,000 rows/s, about 4 s left"
@@ -67,9 +69,10 @@ def test_a_replica_says_its_loss_speed_and_what_is_left(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(now))
     assert training.standing(tmp_path, spec) == (
-        "replica smelu/1:  25%, loss 0.5124, 81,234 examples/s, 30 s left", 0.25,
+        "replica smelu/1:  25%, loss 0.5124, 81,234 examples/s, 30 s left",
+        0.25,
         {"step": 250, "steps": 1000, "loss": 0.51239, "examples_per_second": 81234, "seconds_left": 30.0},
-    )  # fmt: skip
+    )
     path.write_text(json.dumps(now | {"step": 1000}))
     assert training.standing(tmp_path, spec)[0] == "replica smelu/1: trained, loss 0.5124; exporting"
     path.write_text('{"step": 2')  # seen in the middle of a write
@@ -131,8 +134,11 @@ def test_machines_get_the_figures(capfd):
 
 def test_a_log_gets_the_lines(capfd):
     assert said_by(Reporter(), capfd) == [
-        "prepare: 10 rows", "train: nothing known yet", "prepare: data unchanged", "all: done",
-    ]  # fmt: skip
+        "prepare: 10 rows",
+        "train: nothing known yet",
+        "prepare: data unchanged",
+        "all: done",
+    ]
 
 
 def test_records_stay_in_the_order_of_the_story(tmp_path):

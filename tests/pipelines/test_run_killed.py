@@ -58,10 +58,13 @@ def artefacts(run):
     del report["counters"]  # of the process that did the work
     scores = {p.name: p.read_bytes() for p in sorted(layout.predictions_dir(run).iterdir())}
     return {
-        "data": contents(run), "report": report, "scores": scores,
-        "config": layout.config_path(run).read_text(), "deployment": layout.deployment_path(run).read_text(),
+        "data": contents(run),
+        "report": report,
+        "scores": scores,
+        "config": layout.config_path(run).read_text(),
+        "deployment": layout.deployment_path(run).read_text(),
         "files": sorted(str(p.relative_to(run)) for p in run.rglob("*") if "logs" not in p.parts),
-    }  # fmt: skip
+    }
 
 
 def test_a_run_killed_at_every_boundary_is_finished_by_the_same_command(make, tmp_path):  # noqa: F811

@@ -102,3 +102,12 @@ def tiny() -> Experiment:
 def prepared(tmp_path_factory) -> Path:
     """A prepared run directory; tests do not write into it."""
     return write_prepared(tmp_path_factory.mktemp("prepared") / "run")
+
+
+def export_weights(experiment, run, inputs, weights, identity, directory):
+    """Writes the SavedModel of plain weights into a directory that does not exist."""
+    from ranker.mitigation.learned import Learned
+    from ranker.training.replica import ServedReplicas
+
+    learned = Learned([weights], loss=0.0, steps=0, seconds=0.0)
+    ServedReplicas(experiment, run, inputs, learned).export([weights], identity, directory)

@@ -14,8 +14,8 @@ from ranker.features import FeatureEncoder
 from ranker.inputs import plan
 from ranker.model import RankingModel
 from ranker.seeds import ReplicaSpec, derive
-from ranker.training.replica import describe, export_replica
-from tests.ranker.conftest import raw_rows
+from ranker.training.replica import describe
+from tests.ranker.conftest import export_weights, raw_rows
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def exported(tiny, prepared, tmp_path_factory):
     weights = {name: 30 * v if name.startswith("embedding") else v for name, v in weights.items()}
     directory = tmp_path_factory.mktemp("export") / "1"
     identity = describe(tiny, spec, inputs, {"fingerprint": "tiny"}, 1)
-    export_replica(tiny, prepared, inputs, weights, identity, directory)
+    export_weights(tiny, prepared, inputs, weights, identity, directory)
     model = RankingModel(design(inputs, tiny.model))
     model.assign(weights)
     encoder = FeatureEncoder(inputs)
@@ -51,8 +51,13 @@ def test_scores_equal_the_models(exported, batch):
 def test_missing_and_unknown_values_have_scores(exported):
     directory, _ = exported
     served = tf.saved_model.load(str(directory)).signatures["serving_default"]
-    raw = {"user": ["", "nobody"], "age": np.array([np.nan, 1e9], np.float32), "item": ["", "?"],
-           "tags": ["", "|||"], "price": np.array([np.nan, -5], np.float32)}  # fmt: skip
+    raw = {
+        "user": ["", "nobody"],
+        "age": np.array([np.nan, 1e9], np.float32),
+        "item": ["", "?"],
+        "tags": ["", "|||"],
+        "price": np.array([np.nan, -5], np.float32),
+    }
     assert np.all(np.isfinite(served(**tensors(raw))["score"].numpy()))
 
 
@@ -102,8 +107,12 @@ def test_signatures_take_raw_columns_and_no_label(exported, tiny):
     assert set(loaded.signatures) == {"serving_default", "rank", "regress", "describe"}
     taken = loaded.signatures["serving_default"].structured_input_signature[1]
     assert {n: s.dtype for n, s in taken.items()} == {
-        "user": tf.string, "item": tf.string, "tags": tf.string, "age": tf.float32, "price": tf.float32,
-    }  # fmt: skip
+        "user": tf.string,
+        "item": tf.string,
+        "tags": tf.string,
+        "age": tf.float32,
+        "price": tf.float32,
+    }
 
 
 def test_says_who_it_is(exported):

@@ -17,10 +17,16 @@ def test_each_replica_has_a_rest_port_of_its_own():
     assert rest_ports(THREE, 8600) == {"a": 8600, "b": 8601, "c": 8602}
 
 
-@pytest.mark.parametrize(("base_port", "reason"), [
-    (8502, "replica c serves at 127.0.0.1:8502"), (8498, "replica a serves at 127.0.0.1:8500"),
-    (65534, "must leave room for 3 ports"), (0, "must leave room for 3 ports"), (-5, "must leave room for 3 ports"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("base_port", "reason"),
+    [
+        (8502, "replica c serves at 127.0.0.1:8502"),
+        (8498, "replica a serves at 127.0.0.1:8500"),
+        (65534, "must leave room for 3 ports"),
+        (0, "must leave room for 3 ports"),
+        (-5, "must leave room for 3 ports"),
+    ],
+)
 def test_rest_ports_that_do_not_fit(base_port, reason):
     with pytest.raises(UserError, match=reason) as caught:
         rest_ports(THREE, base_port)

@@ -25,10 +25,20 @@ def log_rows(seed: int = 0) -> dict[str, list]:
     rows: dict[str, list] = {
         name: []
         for name in (
-            "request", "user", "age", "doc", "topic", "price", "position", "rating", "clicked", "propensity",
-            "time", "history",
+            "request",
+            "user",
+            "age",
+            "doc",
+            "topic",
+            "price",
+            "position",
+            "rating",
+            "clicked",
+            "propensity",
+            "time",
+            "history",
         )
-    }  # fmt: skip
+    }
     for request in range(REQUESTS):
         user = int(random.integers(USERS))
         shown = random.permutation(ITEMS)[:CANDIDATES]

@@ -111,9 +111,14 @@ def test_what_is_no_time_is_missing():
 def test_they_train_are_served_and_compared(worked):
     assert worked.quality["auc"] > 0.7
     rows = {
-        "user": ["u1"] * 2, "age": [21.0] * 2, "doc": ["d1", "d11"], "topic": ["t1", "t3"], "price": [1.0, 11.0],
-        "time": ["2024-03-01T05:00:00Z"] * 2, "history": [["d1", "d2"], []],
-    }  # fmt: skip
+        "user": ["u1"] * 2,
+        "age": [21.0] * 2,
+        "doc": ["d1", "d11"],
+        "topic": ["t1", "t3"],
+        "price": [1.0, 11.0],
+        "time": ["2024-03-01T05:00:00Z"] * 2,
+        "history": [["d1", "d2"], []],
+    }
     low, high = worked.scores(rows)
     assert 0 <= low < high <= 1
     assert worked.scores({**rows, "history": ["d1|d2", ""], "time": ["1709269200"] * 2}).tolist() == [

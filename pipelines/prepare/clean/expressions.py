@@ -17,8 +17,14 @@ import pyarrow.compute as pc
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, decode
 from ranker.config import expression
 
-_ORDER = {ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal,
-          ast.Gt: np.greater, ast.GtE: np.greater_equal}  # fmt: skip
+_ORDER = {
+    ast.Eq: np.equal,
+    ast.NotEq: np.not_equal,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+}
 _ARITHMETIC = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide}
 
 
@@ -119,8 +125,14 @@ class _Evaluate:
         both = (left_operand, right_operand)
         names = all(isinstance(side, ast.Name) for side in both)
         if any(_is_text(side) for side in both) or (names and isinstance(operator, (ast.Eq, ast.NotEq))):
-            kernel = {ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,
-                      ast.Gt: pc.greater, ast.GtE: pc.greater_equal}[type(operator)]  # fmt: skip
+            kernel = {
+                ast.Eq: pc.equal,
+                ast.NotEq: pc.not_equal,
+                ast.Lt: pc.less,
+                ast.LtE: pc.less_equal,
+                ast.Gt: pc.greater,
+                ast.GtE: pc.greater_equal,
+            }[type(operator)]
             result = kernel(self._text(left_operand), self._text(right_operand))
             if isinstance(result, pa.Scalar):
                 return np.full(self._rows, float(result.as_py()))

@@ -60,10 +60,14 @@ def divide(rows: pa.RecordBatch, shards: int) -> list[pa.RecordBatch]:
     held = np.flatnonzero(held_out)
     shard, rank = _eval_keys(rows.column(REQUEST).take(pa.array(held)), shards)
     held = held[np.lexsort((order[held], rank, shard))]
-    ends = np.concatenate([
-        np.searchsorted(order[train], _first_keys(shards)), [len(train)],
-        len(train) + np.searchsorted(np.sort(shard), np.arange(1, shards)), [rows.num_rows],
-    ])  # fmt: skip
+    ends = np.concatenate(
+        [
+            np.searchsorted(order[train], _first_keys(shards)),
+            [len(train)],
+            len(train) + np.searchsorted(np.sort(shard), np.arange(1, shards)),
+            [rows.num_rows],
+        ]
+    )
     indices = pa.array(np.concatenate([train, held]))
     columns = {}
     for name in rows.schema.names:

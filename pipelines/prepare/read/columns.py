@@ -172,11 +172,27 @@ def _parse_numbers(column: pa.StringArray, form: NumberFormat) -> tuple[np.ndarr
 
 
 _TIME_FORMATS = (
-    "%Y/%m/%d %H:%M:%S.%f", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y%m%d %H%M%S", "%Y%m%d %H:%M:%S",
-    "%Y%m%dT%H%M%S", "%d/%b/%Y:%H:%M:%S %z", "%d/%b/%Y %H:%M:%S", "%d-%b-%Y %H:%M:%S", "%d-%b-%Y", "%d %b %Y %H:%M:%S",
-    "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d, %Y %I:%M:%S %p", "%b %d %Y %H:%M:%S",
-    "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y",
-)  # fmt: skip
+    "%Y/%m/%d %H:%M:%S.%f",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
+    "%Y%m%d %H%M%S",
+    "%Y%m%d %H:%M:%S",
+    "%Y%m%dT%H%M%S",
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%d/%b/%Y %H:%M:%S",
+    "%d-%b-%Y %H:%M:%S",
+    "%d-%b-%Y",
+    "%d %b %Y %H:%M:%S",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%b %d, %Y %I:%M:%S %p",
+    "%b %d %Y %H:%M:%S",
+    "%a %b %d %H:%M:%S %Y",
+    "%a %b %d %H:%M:%S %z %Y",
+)
 """Ways to write a time in which day and month cannot be mistaken for each other."""
 _SPACE_BEFORE_ZONE = re.compile(r" +(Z$|[+-]\d\d:?(?:\d\d)?$)")
 _ZONE_NAME = re.compile(r" (UTC|GMT|Z)\b")

@@ -332,12 +332,17 @@ def _read_csv(
             pa.BufferReader(data),
             pa.csv.ReadOptions(use_threads=False, column_names=list(form.columns), block_size=len(data) + 1),
             pa.csv.ParseOptions(
-                delimiter=delimiter.decode("latin-1"), quote_char=quote or False, double_quote=quote is not None,
+                delimiter=delimiter.decode("latin-1"),
+                quote_char=quote or False,
+                double_quote=quote is not None,
             ),
             pa.csv.ConvertOptions(
-                column_types=types, include_columns=list(types), null_values=["", *form.null_values],
-                strings_can_be_null=False, check_utf8=False,
+                column_types=types,
+                include_columns=list(types),
+                null_values=["", *form.null_values],
+                strings_can_be_null=False,
+                check_utf8=False,
             ),
-        )  # fmt: skip
+        )
     except pa.ArrowInvalid:
         return None

@@ -116,7 +116,9 @@ def read(block: Block, opened_file: Opened, source: Source, needs: Needs) -> Ite
     ]
     text = tuple(name for name in in_file if name in needs.text or name in lists)
     numbers = tuple(name for name in in_file if name not in text)
-    for rows, bad, lines_read in _read(block, opened_file, source, text, numbers, base):
+    for rows, bad, lines_read in _read(
+        block=block, opened_file=opened_file, source=source, text=text, numbers=numbers, base=base
+    ):
         batches, unfit = [], []
         for batch in rows:
             good, wrong = conventions.apply(batch, source, constants)
@@ -162,10 +164,18 @@ def _read(
             yield [_with_names(batch, old) for batch in rows_read], unread, part.count
         return
     form = Delimited(
-        tuple(paths), text, numbers, source.delimiter, source.quote, source.encoding,
-        not is_line_safe(source.encoding), opened_file.header, source.comment, source.null_values,
-        NumberFormat(source.decimal, source.thousands).is_plain,
-    )  # fmt: skip
+        columns=tuple(paths),
+        text=text,
+        numbers=numbers,
+        delimiter=source.delimiter,
+        quote=source.quote,
+        encoding=source.encoding,
+        transcoded=not is_line_safe(source.encoding),
+        header=opened_file.header,
+        comment=source.comment,
+        null_values=source.null_values,
+        plain_numbers=NumberFormat(source.decimal, source.thousands).is_plain,
+    )
     if form.quoting is not None and opened_file.streamed:
         pieces = quoted.whole_records(pieces, form.quoting)
     elif form.quoting is not None:

@@ -147,10 +147,17 @@ class NumericStatistics:
         if quantiles:
             quantiles[0], quantiles[-1] = self.low, self.high
         return {
-            "kind": "numeric", "count": count, "missing": self.rows - count, "mean": mean, "std": std,
-            "log1p_mean": log_mean, "log1p_std": log_std, "min": self.low if count else None,
-            "max": self.high if count else None, "quantiles": quantiles,
-        }  # fmt: skip
+            "kind": "numeric",
+            "count": count,
+            "missing": self.rows - count,
+            "mean": mean,
+            "std": std,
+            "log1p_mean": log_mean,
+            "log1p_std": log_std,
+            "min": self.low if count else None,
+            "max": self.high if count else None,
+            "quantiles": quantiles,
+        }
 
 
 def merge(parts: Sequence[NumericStatistics]) -> NumericStatistics:

@@ -40,9 +40,19 @@ def alert_chart(alerts: Sequence[AlertRow], start: float, end: float, colors: Pa
             }
         )
     return drawn(
-        traces, colors, height=90 + 30 * max(len(rules), 2), hovermode="closest", revision="alerts",
+        traces,
+        colors,
+        height=90 + 30 * max(len(rules), 2),
+        hovermode="closest",
+        revision="alerts",
         x={"autorangeoptions": spanning((start, end)), "type": "date"},
-        y={"tickvals": list(range(len(rules))), "ticktext": [plain_text(short(rule)) for rule in rules], "zeroline": False,
-           "range": [-0.6, len(rules) - 0.4], "fixedrange": True, "showgrid": False},
+        y={
+            "tickvals": list(range(len(rules))),
+            "ticktext": [plain_text(short(rule)) for rule in rules],
+            "zeroline": False,
+            "range": [-0.6, len(rules) - 0.4],
+            "fixedrange": True,
+            "showgrid": False,
+        },
         margin={"l": 8, "r": 12, "t": 30, "b": 8},
-    )  # fmt: skip
+    )

@@ -67,10 +67,19 @@ def interval_bars(
         "hovertemplate": "%{customdata[0]}: %{x:.3g} (%{customdata[1]:.3g} to %{customdata[2]:.3g})<extra></extra>",
     }
     return drawn(
-        [bars], colors, height=60 + 30 * max(len(names), 2), showlegend=False, hovermode="closest", dragmode=False,
+        [bars],
+        colors,
+        height=60 + 30 * max(len(names), 2),
+        showlegend=False,
+        hovermode="closest",
+        dragmode=False,
         x={"rangemode": "tozero", "ticksuffix": suffix, "fixedrange": True, "nticks": 6},
         y={
-            "tickvals": places, "ticktext": shown, "fixedrange": True, "showgrid": False, "zeroline": False,
+            "tickvals": places,
+            "ticktext": shown,
+            "fixedrange": True,
+            "showgrid": False,
+            "zeroline": False,
             "tickfont": {"size": 12, "color": colors.ink},
         },
-    )  # fmt: skip
+    )

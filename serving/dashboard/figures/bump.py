@@ -33,7 +33,14 @@ def bump_chart(rankings: SideBySide, colors: Palette, *, k: int) -> Figure:
     colored = {placed.item: colors.color(place) for place, placed in enumerate(worst[:_MOST_COLORED])}
     below = k + 1.2
     traces = [
-        _line(placed, rankings.replicas, colored.get(placed.item), colors, k, below)
+        _line(
+            placed=placed,
+            replicas=rankings.replicas,
+            color=colored.get(placed.item),
+            colors=colors,
+            k=k,
+            below=below,
+        )
         for placed in sorted(shown, key=lambda placed: placed.item in colored)
     ]
     last = {

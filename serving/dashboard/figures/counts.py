@@ -24,14 +24,26 @@ def coverage_chart(course: Sequence[CountRow], colors: Palette, *, span: tuple[f
         lowest = min([lowest, *shares])
         traces.append(
             {
-                "type": "scatter", "mode": "lines", "name": plain_text(short(replica, 24)), "x": moments(times),
-                "y": [100 * share for share in shares], "line": {"color": colors.color(place), "width": 2, "shape": "hv"},
+                "type": "scatter",
+                "mode": "lines",
+                "name": plain_text(short(replica, 24)),
+                "x": moments(times),
+                "y": [100 * share for share in shares],
+                "line": {"color": colors.color(place), "width": 2, "shape": "hv"},
                 "hovertemplate": "%{y:.1f}%",
             }
-        )  # fmt: skip
+        )
     return drawn(
-        traces, colors, height=290, revision="coverage", marks=[across(100 * LEAST, colors)],
-        x={"autorangeoptions": spanning(span, (row.time for row in course)), "showgrid": False, "type": "date"},
+        traces,
+        colors,
+        height=290,
+        revision="coverage",
+        marks=[across(100 * LEAST, colors)],
+        x={
+            "autorangeoptions": spanning(span, (row.time for row in course)),
+            "showgrid": False,
+            "type": "date",
+        },
         y={"ticksuffix": "%", "range": [100 * min(lowest, LEAST) - 3, 101], "nticks": 6, "fixedrange": True},
         margin={"l": 8, "r": 12, "t": 30, "b": 8},
-    )  # fmt: skip
+    )

@@ -16,24 +16,36 @@ def gap_chart(gaps: Sequence[Gap], colors: Palette) -> Figure:
         (gap.observed.value, max(gap.observed.low, 0.0), min(gap.observed.high, 1.0)) for gap in gaps
     ]
     observed = {
-        "type": "bar", "name": "observed", "x": names, "y": [100 * gap.observed.value for gap in gaps],
-        "marker": {"color": colors.accent}, "error_y": whiskers(intervals, colors.ink, scale=100, width=3),
+        "type": "bar",
+        "name": "observed",
+        "x": names,
+        "y": [100 * gap.observed.value for gap in gaps],
+        "marker": {"color": colors.accent},
+        "error_y": whiskers(intervals, colors.ink, scale=100, width=3),
         "hovertemplate": "%{y:.2f}%",
-    }  # fmt: skip
+    }
     explained = {
-        "type": "scatter", "mode": "markers", "name": "explained by noise", "x": names,
+        "type": "scatter",
+        "mode": "markers",
+        "name": "explained by noise",
+        "x": names,
         "y": [100 * gap.predicted for gap in gaps],
-        "marker": {"color": colors.series[1], "size": 9, "symbol": "diamond"}, "hovertemplate": "%{y:.2f}%",
-    }  # fmt: skip
+        "marker": {"color": colors.series[1], "size": 9, "symbol": "diamond"},
+        "hovertemplate": "%{y:.2f}%",
+    }
     return drawn(
-        [observed, explained], colors, height=270, revision="gaps",
+        [observed, explained],
+        colors,
+        height=270,
+        revision="gaps",
         x={
             "title": axis_title("gap of log-odds, a tenth of the item pairs each", colors),
-            "showgrid": False, "type": "category",
+            "showgrid": False,
+            "type": "category",
         },
         y={"ticksuffix": "%", "rangemode": "tozero", "nticks": 6},
         margin={"l": 8, "r": 12, "t": 30, "b": 8},
-    )  # fmt: skip
+    )
 
 
 def _span(gap: Gap) -> str:

@@ -49,7 +49,16 @@ def matrix_table(matrix: Matrix, address: Address, *, enough: int, budget: float
                 cells.append(html.Td("", className="same"))
             else:
                 cells.append(
-                    _cell(matrix.label, a, b, float(excess[i, j]), int(n[i, j]), end, enough, address)
+                    _cell(
+                        label=matrix.label,
+                        a=a,
+                        b=b,
+                        excess=float(excess[i, j]),
+                        n=int(n[i, j]),
+                        end=end,
+                        enough=enough,
+                        address=address,
+                    )
                 )
         rows.append(html.Tr(cells))
     unit = " in %" if wording.is_share(matrix.label) else ""

@@ -43,26 +43,26 @@ class Palette:
 
 
 LIGHT = Palette(
-    "light",
-    "#ffffff",
-    "#18202a",
-    "#5a6675",
-    "#e3e7ec",
-    "#0063a0",
-    "#b84a00",
-    "#6f7984",
-    ("#0072b2", "#b36b00", "#00795a", "#b04a86", "#2b86bd", "#c25200", "#7a6a00", "#4d5965"),
+    name="light",
+    surface="#ffffff",
+    ink="#18202a",
+    muted="#5a6675",
+    line="#e3e7ec",
+    accent="#0063a0",
+    warning="#b84a00",
+    stale="#6f7984",
+    series=("#0072b2", "#b36b00", "#00795a", "#b04a86", "#2b86bd", "#c25200", "#7a6a00", "#4d5965"),
 )
 DARK = Palette(
-    "dark",
-    "#171d26",
-    "#e7ecf2",
-    "#9aa7b6",
-    "#2b3440",
-    "#5db4ee",
-    "#ff9955",
-    "#8a95a1",
-    ("#56b4e9", "#e69f00", "#2fc79a", "#e08fbf", "#8fb8ff", "#ff8a4c", "#f0e442", "#b6c0cb"),
+    name="dark",
+    surface="#171d26",
+    ink="#e7ecf2",
+    muted="#9aa7b6",
+    line="#2b3440",
+    accent="#5db4ee",
+    warning="#ff9955",
+    stale="#8a95a1",
+    series=("#56b4e9", "#e69f00", "#2fc79a", "#e08fbf", "#8fb8ff", "#ff8a4c", "#f0e442", "#b6c0cb"),
 )
 
 

@@ -148,7 +148,14 @@ def add_pages(
 
     def context_of(path: str, search: str | None, theme: str | None) -> Context:
         address = parse(path, search)
-        return Context(store, settings, address, palette(theme), moment_shown(address, clock()), gateways)
+        return Context(
+            store=store,
+            settings=settings,
+            address=address,
+            palette=palette(theme),
+            now=moment_shown(address, clock()),
+            gateways=gateways,
+        )
 
     def first_markup(path: str, search: str) -> tuple[str, str]:
         """The title and the content of a page, as HTML."""

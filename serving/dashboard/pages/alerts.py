@@ -165,7 +165,7 @@ def _history(context: Context, alerts: Sequence[AlertRow]) -> Panel:
         "timeline",
         title,
         parts.Chart("timeline", figure, title),
-        [flat(alert) for alert in alerts],
-        figure,
-        f"From start to end; the strong part is when it fired. {zone_name()}.",
+        rows=[flat(alert) for alert in alerts],
+        figure=figure,
+        note=f"From start to end; the strong part is when it fired. {zone_name()}.",
     )

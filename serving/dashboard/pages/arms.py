@@ -53,7 +53,15 @@ def _plane(context: Context, report: Report) -> Panel:
         for a in arms
     ]
     note = "Bars: standard deviation of AUC over replicas; 95% interval of relative PD."
-    return Panel("plane", title, parts.Chart("plane", figure, title), rows, figure, note, "narrow")
+    return Panel(
+        "plane",
+        title,
+        parts.Chart("plane", figure, title),
+        rows=rows,
+        figure=figure,
+        note=note,
+        size="narrow",
+    )
 
 
 def _quality(report: Report) -> Panel:

@@ -51,10 +51,10 @@ def _ladder(context: Context, label: str, rungs: Sequence[Rung]) -> Panel:
         "ladder",
         title,
         parts.Chart("ladder", figure, title),
-        [flat(rung) for rung in rungs],
-        figure,
-        note,
-        "wide",
+        rows=[flat(rung) for rung in rungs],
+        figure=figure,
+        note=note,
+        size="wide",
     )
 
 
@@ -105,4 +105,4 @@ def _streams(context: Context, label: str) -> Panel:
         body.append(
             parts.message("No live round in this window: mirror calls to `ranker monitor --mirror-listen`.")
         )
-    return Panel("streams", title, body, rows, figure, note)
+    return Panel("streams", title, body, rows=rows, figure=figure, note=note)

@@ -92,7 +92,7 @@ def _slices(context: Context) -> Panel:
         "slices",
         title,
         parts.Chart("slices", figure, title),
-        [flat(row) for row in slices],
-        figure,
-        "Mean over all pairs, with 95% intervals.",
+        rows=[flat(row) for row in slices],
+        figure=figure,
+        note="Mean over all pairs, with 95% intervals.",
     )

@@ -221,7 +221,7 @@ def _course(context: Context, lines: Sequence[Line]) -> Panel:
     title = f"{wording.title(label)}, {address.range_name}"
     note = f"Mean over all pairs with its 95% interval; {zone_name()}."
     body = [parts.Chart("course", figure, title), parts.refresh_list(events)]
-    return Panel("course", title, body, rows, figure, note, "wide")
+    return Panel("course", title, body, rows=rows, figure=figure, note=note, size="wide")
 
 
 def _before(context: Context, label: str) -> list[Line]:

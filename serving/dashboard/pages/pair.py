@@ -107,9 +107,9 @@ def _course(context: Context, cell: PairEstimate) -> Panel:
         "course",
         title,
         parts.Chart("course", figure, title),
-        rows,
-        figure,
-        f"The pair against the mean over all pairs, with 95% intervals; {zone_name()}.",
+        rows=rows,
+        figure=figure,
+        note=f"The pair against the mean over all pairs, with 95% intervals; {zone_name()}.",
     )
 
 
@@ -130,7 +130,15 @@ def _gaps(context: Context, cell: PairEstimate) -> Panel:
     )
     lead = html.P(sentence, className="lead bad" if odd else "lead")
     rows = [flat(tenth) | {"predicted": tenth.predicted} for tenth in tenths]
-    return Panel("gaps", title, [lead, parts.Chart("gaps", figure, title)], rows, figure, note, "half")
+    return Panel(
+        "gaps",
+        title,
+        [lead, parts.Chart("gaps", figure, title)],
+        rows=rows,
+        figure=figure,
+        note=note,
+        size="half",
+    )
 
 
 def _slices(context: Context, cell: PairEstimate) -> Panel:
@@ -145,10 +153,10 @@ def _slices(context: Context, cell: PairEstimate) -> Panel:
         "slices",
         title,
         parts.Chart("slices", figure, title),
-        [flat(row) for row in slices],
-        figure,
-        "Parts of the requests, with 95% intervals.",
-        "half",
+        rows=[flat(row) for row in slices],
+        figure=figure,
+        note="Parts of the requests, with 95% intervals.",
+        size="half",
     )
 
 

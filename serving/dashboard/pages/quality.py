@@ -46,10 +46,11 @@ def _coverage(context: Context, course: Sequence[CountRow]) -> Panel:
         "coverage",
         title,
         parts.Chart("coverage", figure, title),
-        [flat(row) for row in course],
-        figure,
-        f"Share of the requests asked that were answered well; the dashed line is where the alert begins. {zone_name()}.",
-        "wide",
+        rows=[flat(row) for row in course],
+        figure=figure,
+        note="Share of the requests asked that were answered well; the dashed line is where the alert begins. "
+        f"{zone_name()}.",
+        size="wide",
     )
 
 

@@ -49,10 +49,10 @@ def _chart(context: Context, label: str, rows: Sequence[Refresh]) -> Panel:
         "churn",
         title,
         parts.Chart("churn", figure, title),
-        [flat(refresh) for refresh in rows],
-        figure,
-        note,
-        "wide",
+        rows=[flat(refresh) for refresh in rows],
+        figure=figure,
+        note=note,
+        size="wide",
     )
 
 

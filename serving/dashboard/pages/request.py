@@ -73,12 +73,12 @@ def build(context: Context) -> Content:
 def _only(rankings: SideBySide, shown: Sequence[str]) -> SideBySide:
     items = tuple(
         Placed(
-            placed.item,
-            placed.rank,
-            placed.mean,
-            {name: placed.ranks[name] for name in shown},
-            {name: placed.scores[name] for name in shown},
-            {name: placed.gains[name] for name in shown},
+            item=placed.item,
+            rank=placed.rank,
+            mean=placed.mean,
+            ranks={name: placed.ranks[name] for name in shown},
+            scores={name: placed.scores[name] for name in shown},
+            gains={name: placed.gains[name] for name in shown},
         )
         for placed in rankings.items
     )
@@ -145,10 +145,10 @@ def _bump(context: Context, everyone: SideBySide, shown: Sequence[str]) -> Panel
         "rankings",
         "Rankings side by side",
         [html.P(sentence, className="lead"), parts.Chart("rankings", figure, sentence)],
-        rows,
-        figure,
-        "From left to right: the consensus order, then each replica's. Items that move are coloured.",
-        "wide",
+        rows=rows,
+        figure=figure,
+        note="From left to right: the consensus order, then each replica's. Items that move are coloured.",
+        size="wide",
     )
 
 

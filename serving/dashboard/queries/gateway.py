@@ -140,12 +140,12 @@ class GatewayReader:
         endpoints = sorted(key for name, key in samples if name == "envoy_cluster_endpoint_healthy")
         replicas = [
             GatewayReplica(
-                self._name(endpoint),
-                endpoint.split()[0],
-                bool(value("envoy_cluster_endpoint_healthy", endpoint)),
-                value("envoy_cluster_endpoint_rq_total", endpoint),
-                value("envoy_cluster_endpoint_rq_error", endpoint),
-                rate("envoy_cluster_endpoint_rq_total", endpoint),
+                name=self._name(endpoint),
+                address=endpoint.split()[0],
+                gets_calls=bool(value("envoy_cluster_endpoint_healthy", endpoint)),
+                calls=value("envoy_cluster_endpoint_rq_total", endpoint),
+                errors=value("envoy_cluster_endpoint_rq_error", endpoint),
+                calls_a_second=rate("envoy_cluster_endpoint_rq_total", endpoint),
             )
             for endpoint in endpoints
         ]

@@ -112,12 +112,12 @@ def side_by_side(
     ideal = sum(_weight(rank) * mean[item] for rank, item in enumerate(order, 1))
     placed = tuple(
         Placed(
-            item,
-            rank,
-            mean[item],
-            {name: rank_of[item] for name, rank_of in zip(replicas, ranks, strict=True)},
-            {name: score_of[item] for name, score_of in zip(replicas, scores_by_item, strict=True)},
-            {
+            item=item,
+            rank=rank,
+            mean=mean[item],
+            ranks={name: rank_of[item] for name, rank_of in zip(replicas, ranks, strict=True)},
+            scores={name: score_of[item] for name, score_of in zip(replicas, scores_by_item, strict=True)},
+            gains={
                 name: (_weight(rank_of[item]) - _weight(rank)) * mean[item] / ideal if ideal > 0 else 0.0
                 for name, rank_of in zip(replicas, ranks, strict=True)
             },

@@ -60,14 +60,14 @@ def refreshes(store: Store, selection: Selection) -> tuple[Refresh, ...]:
         baseline = _baseline(between, mark.time)
         result.append(
             Refresh(
-                mark.time,
-                line.b,
-                line.a_version,
-                line.b_version,
-                churn,
-                baseline,
-                held(churn, baseline),
-                point.n,
+                time=mark.time,
+                replica=line.b,
+                old=line.a_version,
+                new=line.b_version,
+                churn=churn,
+                baseline=baseline,
+                held=held(churn, baseline),
+                n=point.n,
             )
         )
     return tuple(sorted(result, key=lambda refresh: (-refresh.time, refresh.replica)))

@@ -49,7 +49,14 @@ def api_routes(
     window_default = settings.monitor_window
 
     def context(address: Address, theme: str = "light") -> Context:
-        return Context(store, settings, address, palette(theme), moment_shown(address, clock()), gateways)
+        return Context(
+            store=store,
+            settings=settings,
+            address=address,
+            palette=palette(theme),
+            now=moment_shown(address, clock()),
+            gateways=gateways,
+        )
 
     @router.get(
         "/summary", summary="The verdict, every measure, replicas, coverage, freshness, the odd one out"
@@ -254,7 +261,19 @@ def _address(
     if window not in WINDOWS:
         raise UserError(f"`window` must be one of {', '.join(WINDOWS)}. Received: {window!r}")
     address = Address(
-        "overview", stream, measure, window, a, b, request, feature, value, start, end, zone, compare
+        page="overview",
+        stream=stream,
+        measure=measure,
+        window=window,
+        a=a,
+        b=b,
+        request=request,
+        feature=feature,
+        value=value,
+        start=start,
+        end=end,
+        zone=zone,
+        compare=compare,
     )
     for name in ("start", "end", "zone", "compare"):
         if getattr(parse("", address.query), name) != getattr(address, name):

@@ -61,7 +61,16 @@ def _excess(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Fin
         f"{statistic.n} requests"
     )
     active = standing(over, limit) == "above"
-    return [Finding({"measure": label}, active, over.value <= limit, over.value, limit, summary)]
+    return [
+        Finding(
+            labels={"measure": label},
+            active=active,
+            cleared=over.value <= limit,
+            value=over.value,
+            threshold=limit,
+            summary=summary,
+        )
+    ]
 
 
 def _odd_replica(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Finding]:
@@ -81,12 +90,12 @@ def _odd_replica(rule: Rule, now: Situation, budget: Mapping[str, float]) -> lis
         summary = f"{name} is the odd one out: its noise is {times} of {len(middle)} replicas" if odd else ""
         result.append(
             Finding(
-                {"replica": name},
-                odd is not None,
-                statistic.value <= limit,
-                statistic.value,
-                limit,
-                summary,
+                labels={"replica": name},
+                active=odd is not None,
+                cleared=statistic.value <= limit,
+                value=statistic.value,
+                threshold=limit,
+                summary=summary,
             )
         )
     return result if len(middle) >= 3 else []
@@ -106,7 +115,12 @@ def _floor_jump(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list
         summary = f"{name} differs from itself: {label} {now_and_before}"
         result.append(
             Finding(
-                {"replica": name, "measure": label}, active, value.value <= limit, value.value, limit, summary
+                labels={"replica": name, "measure": label},
+                active=active,
+                cleared=value.value <= limit,
+                value=value.value,
+                threshold=limit,
+                summary=summary,
             )
         )
     return result
@@ -123,12 +137,12 @@ def _version_skew(rule: Rule, now: Situation, budget: Mapping[str, float]) -> li
     )
     return [
         Finding(
-            {},
-            skewed,
-            not skewed,
-            float(len(versions)),
-            1.0,
-            f"replicas serve {len(versions)} versions ({which})",
+            labels={},
+            active=skewed,
+            cleared=not skewed,
+            value=float(len(versions)),
+            threshold=1.0,
+            summary=f"replicas serve {len(versions)} versions ({which})",
         )
     ]
 
@@ -146,18 +160,41 @@ def _coverage(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[F
         why = ", ".join(f"{kind} {n}" for n, kind in errors)
         summary = f"{name} answered {share:.1%} of {requests} requests ({why})"
         result.append(
-            Finding({"replica": name}, share < rule.below, share >= rule.below, share, rule.below, summary)
+            Finding(
+                labels={"replica": name},
+                active=share < rule.below,
+                cleared=share >= rule.below,
+                value=share,
+                threshold=rule.below,
+                summary=summary,
+            )
         )
     return result
 
 
 def _no_data(rule: Rule, now: Situation, budget: Mapping[str, float]) -> list[Finding]:
     if now.age is None:
-        return [Finding({}, True, False, None, rule.window, f"the {rule.stream} stream has no round yet")]
+        return [
+            Finding(
+                labels={},
+                active=True,
+                cleared=False,
+                value=None,
+                threshold=rule.window,
+                summary=f"the {rule.stream} stream has no round yet",
+            )
+        ]
     limit = max(rule.window, now.limit)
     late = now.age > limit
     return [
-        Finding({}, late, not late, now.age, limit, f"the newest {rule.stream} round is {now.age:.0f} s old")
+        Finding(
+            labels={},
+            active=late,
+            cleared=not late,
+            value=now.age,
+            threshold=limit,
+            summary=f"the newest {rule.stream} round is {now.age:.0f} s old",
+        )
     ]
 
 

@@ -39,7 +39,14 @@ def evaluate(
     for rule in rules.rules:
         alerts_of_rule = {key: alert for key, alert in before.items() if alert.rule == rule.name}
         facts = situation(store, rule, now)
-        changed = step(alerts_of_rule, rule, findings(rule, facts, budget), now, silences, facts.events)
+        changed = step(
+            before=alerts_of_rule,
+            rule=rule,
+            findings=findings(rule, facts, budget),
+            now=now,
+            silences=silences,
+            events=facts.events,
+        )
         after.update(changed)
     return after
 

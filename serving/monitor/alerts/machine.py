@@ -125,10 +125,15 @@ def _next(
             return alert
         cooling = alert is not None and alert.resolved is not None and now - alert.resolved < rule.cooldown
         new = Alert(
-            rule.name, dict(finding.labels), rule.severity, PENDING, time, time,
+            rule=rule.name,
+            labels=dict(finding.labels),
+            severity=rule.severity,
+            state=PENDING,
+            started=time,
+            updated=time,
             notified=QUIET if cooling else "",
             summary=finding.summary + _refreshed(events, now),
-        )  # fmt: skip
+        )
         alert = new
     alert = replace(alert, value=finding.value, threshold=finding.threshold)
     if finding.active:

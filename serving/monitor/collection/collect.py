@@ -35,9 +35,16 @@ from serving.targets.scoring import ScoringClient
 from serving.targets.target import parse_target
 
 ERROR_KINDS = (
-    "down", "deadline", "invalid_score", "coverage_mismatch", "wrong_model", "incompatible", "version_change", "refused",
+    "down",
+    "deadline",
+    "invalid_score",
+    "coverage_mismatch",
+    "wrong_model",
+    "incompatible",
+    "version_change",
+    "refused",
     "error",
-)  # fmt: skip
+)
 """Why a request has no usable answer: nothing listens; too late; a score is no probability; other candidates than asked;
 the server has no such model; another feature spec (schema); another version than the round's; the server turned the
 request down; anything else."""
@@ -243,7 +250,13 @@ def _refuse_unexpected(expected: Expected, answer: Answers, probe: ProbeSet) -> 
     if answer.refused or not reason:
         return answer
     return _no_answers(
-        answer.replica, answer.labels, probe, "incompatible", answer.version, answer.description, reason
+        replica=answer.replica,
+        labels=answer.labels,
+        probe=probe,
+        kind="incompatible",
+        version=answer.version,
+        description=answer.description,
+        refused=reason,
     )
 
 
@@ -315,7 +328,15 @@ def _ask_replica(
         reason = expected.refuses(description)
         if reason:
             version = int(description.get("served_version", 0))
-            return _no_answers(replica.name, labels, probe, "incompatible", version, description, reason)
+            return _no_answers(
+                replica=replica.name,
+                labels=labels,
+                probe=probe,
+                kind="incompatible",
+                version=version,
+                description=description,
+                refused=reason,
+            )
         positions = list(range(len(probe)))
         alone = _send(client, probe, [(n,) for n in positions], ends, limits)
         versions = np.unique(alone.versions[alone.versions > 0])
@@ -326,7 +347,16 @@ def _ask_replica(
             again = _send(client, probe, [(n,) for n in floor], ends, limits)
             if limits.batched:
                 batched = _send(client, probe, [(n, probe.companion(n)) for n in floor], ends, limits)
-    return _answers(replica.name, labels, version, description, probe, alone, again, batched)
+    return _answers(
+        replica=replica.name,
+        labels=labels,
+        version=version,
+        description=description,
+        probe=probe,
+        alone=alone,
+        again=again,
+        batched=batched,
+    )
 
 
 LABELS = (

@@ -31,12 +31,12 @@ def scored_answers(aligned: AlignedScores, scores: Array, item: str) -> tuple[Pr
     for ids in (aligned.request_ids, aligned.item_ids):
         digest.update("\x1e".join(ids.to_pylist()).encode())
     probe = ProbeSet(
-        tuple(aligned.request_names()),
-        offsets,
-        {item: items},
-        item,
-        digest.hexdigest()[:16],
-        int(aligned.repeated.max()),
+        requests=tuple(aligned.request_names()),
+        offsets=offsets,
+        columns={item: items},
+        item=item,
+        hash=digest.hexdigest()[:16],
+        repeated=int(aligned.repeated.max()),
         labels=aligned.binary_labels(),
     )
     return probe, [

@@ -65,7 +65,9 @@ def judge_answers(
         for place, (name, side) in enumerate(zip(names, sides, strict=True))
     )
     decisions = [
-        *_churn_decisions(churn, batch, answers, baseline, probe, options),
+        *_churn_decisions(
+            labels=churn, batch=batch, answers=answers, baseline=baseline, probe=probe, options=options
+        ),
         *_quality_decisions(quality, batch, probe, options),
     ]
     if all(decision.verdict is GateOutcome.ASIDE for decision in decisions) and all(
@@ -73,15 +75,15 @@ def judge_answers(
     ):
         raise UserError(f"no measure can decide: {'; '.join(decision.reason for decision in decisions)}")
     return GateResult(
-        overall_verdict([*coverage, *decisions]),
-        tuple(decisions),
-        coverage,
-        sides[0],
-        tuple(sides[1:]),
-        probe.hash,
-        int(batch.valid.all(axis=0).sum()),
-        "replicas" if len(baseline) > 1 else "floor",
-        _notes(sources, answers, probe, options),
+        verdict=overall_verdict([*coverage, *decisions]),
+        decisions=tuple(decisions),
+        coverage=coverage,
+        candidate=sides[0],
+        baseline=tuple(sides[1:]),
+        probe=probe.hash,
+        requests=int(batch.valid.all(axis=0).sum()),
+        baseline_kind="replicas" if len(baseline) > 1 else "floor",
+        notes=_notes(sources, answers, probe, options),
     )
 
 

@@ -64,7 +64,9 @@ def gate(
             f"one baseline must be a server, to be asked twice; or give two. Received: {baseline[0]}"
         )
     answers = [_ask(source, probe, options) for source in sources]
-    return judge_answers(sources, answers, probe, options, churn, quality)
+    return judge_answers(
+        sources=sources, answers=answers, probe=probe, options=options, churn=churn, quality=quality
+    )
 
 
 def gate_scored(
@@ -104,7 +106,9 @@ def gate_scored(
             "a file of scores is the same when it is read twice: the limit of churn is --allowance; with two baselines or "
             "more it is what they differ by"
         )
-    result = judge_answers(sources, answers, probe, options, churn, quality)
+    result = judge_answers(
+        sources=sources, answers=answers, probe=probe, options=options, churn=churn, quality=quality
+    )
     return replace(result, notes=(*notes, *result.notes))
 
 

@@ -174,15 +174,15 @@ def judge(facts: Facts) -> Verdict:
     replicas = tuple(dict.fromkeys(name for reason in reasons for name in reason.replicas))
     began = [reason.since for reason in reasons if reason.since is not None]
     result = Verdict(
-        state,
-        sentence,
-        replicas,
-        min(began, default=None),
-        next((reason.changed for reason in reasons if reason.changed), ""),
-        reasons[0].measure,
-        answering,
-        replica_count,
-        _notes(facts, replica_count),
+        state=state,
+        sentence=sentence,
+        replicas=replicas,
+        since=min(began, default=None),
+        changed=next((reason.changed for reason in reasons if reason.changed), ""),
+        measure=reasons[0].measure,
+        answering=answering,
+        asked=replica_count,
+        notes=_notes(facts, replica_count),
     )
     if not fresh.stale:
         return result
@@ -192,15 +192,15 @@ def judge(facts: Facts) -> Verdict:
         f"nothing is measured and no alert is evaluated; last known: {result.line}"
     )
     return Verdict(
-        "STALE",
-        stale,
-        result.replicas,
-        silent_since,
-        "",
-        result.measure,
-        answering,
-        replica_count,
-        result.notes,
+        state="STALE",
+        sentence=stale,
+        replicas=result.replicas,
+        since=silent_since,
+        changed="",
+        measure=result.measure,
+        answering=answering,
+        asked=replica_count,
+        notes=result.notes,
     )
 
 
@@ -318,9 +318,20 @@ def _over_budget(facts: Facts) -> list[Reason]:
         text += f" ({culprit[0]} is in each of {len(over)} such pairs)" if culprit else ""
         if len(facts.freshness.outcomes) == 2:
             text += f"; {TWO_REPLICAS}"
-        reasons.append(Reason("UNSTABLE", text, named, since, _changed(facts, since, *named), label))
-    ratio = {reason.measure: facts.means[reason.measure].excess.value / max(facts.budget[reason.measure], 1e-12)
-             for reason in reasons}  # fmt: skip
+        reasons.append(
+            Reason(
+                state="UNSTABLE",
+                text=text,
+                replicas=named,
+                since=since,
+                changed=_changed(facts, since, *named),
+                measure=label,
+            )
+        )
+    ratio = {
+        reason.measure: facts.means[reason.measure].excess.value / max(facts.budget[reason.measure], 1e-12)
+        for reason in reasons
+    }
     return sorted(reasons, key=lambda reason: -ratio[reason.measure])
 
 

@@ -170,7 +170,16 @@ class Exemplars:
             )
             for why, positions in chosen:
                 for n in positions:
-                    yield self._exemplar(stream, time, level, why, int(n), float(mean[n]), measured, names)
+                    yield self._exemplar(
+                        stream=stream,
+                        time=time,
+                        level=level,
+                        why=why,
+                        n=int(n),
+                        cost=float(mean[n]),
+                        measured=measured,
+                        names=names,
+                    )
 
     def _exemplar(
         self,
@@ -198,18 +207,18 @@ class Exemplars:
                     (replica, names.versions[replica], tuple(ids[order]), tuple(scores[order].tolist()))
                 )
         return RequestExemplar(
-            time,
-            stream,
-            level,
-            why,
-            self._id(request),
-            cost,
-            tuple(row[0] for row in rankings),
-            tuple(row[1] for row in rankings),
-            tuple(row[2] for row in rankings),
-            tuple(row[3] for row in rankings),
-            {} if self.salt is not None else names.contexts.get(request, {}),
-            {} if self.salt is not None else _features(names, batch.rows[span]),
+            time=time,
+            stream=stream,
+            level=level,
+            why=why,
+            request=self._id(request),
+            cost=cost,
+            replicas=tuple(row[0] for row in rankings),
+            versions=tuple(row[1] for row in rankings),
+            items=tuple(row[2] for row in rankings),
+            scores=tuple(row[3] for row in rankings),
+            context={} if self.salt is not None else names.contexts.get(request, {}),
+            candidates={} if self.salt is not None else _features(names, batch.rows[span]),
         )
 
     def _id(self, text: str) -> str:

@@ -135,13 +135,27 @@ def measure(
         if members is None:
             members = {name: state.subject for name, state in before.items()}
         measured, summary, fleet, statistics = _measure_fleet(
-            collected, served, members, settings, slices, stream
+            collected=collected,
+            served=served,
+            last_members=members,
+            settings=settings,
+            slices=slices,
+            stream=stream,
         )
     elif served:
         batch = _batch(probe, served)
         measured = measure_requests(batch, settings)
         for feature, value, comparison in by_slice(measured, settings, slices):
-            statistics.update(series_of(comparison, served, stream, probe.hash, feature, value))
+            statistics.update(
+                series_of(
+                    comparison=comparison,
+                    served=served,
+                    stream=stream,
+                    probe=probe.hash,
+                    feature=feature,
+                    value=value,
+                )
+            )
             if not feature and comparison.pairs:
                 summary = comparison.summary()
             if gaps and not feature and not settings.order_only:

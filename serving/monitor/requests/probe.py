@@ -170,7 +170,15 @@ def probe_set(
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     names = tuple(place)[:limit]
     kept_labels = None if labels is None else np.asarray(labels, dtype=np.float64)[rows]
-    return ProbeSet(names, offsets, taken, item, _hash(names, offsets, taken), repeated, labels=kept_labels)
+    return ProbeSet(
+        requests=names,
+        offsets=offsets,
+        columns=taken,
+        item=item,
+        hash=_hash(names, offsets, taken),
+        repeated=repeated,
+        labels=kept_labels,
+    )
 
 
 def load_probe(path: Path, item: str, count: int | None = None) -> ProbeSet:

@@ -19,7 +19,7 @@ from serving.monitor.store.cells import (
     stretches,
 )
 from serving.monitor.store.database import Store
-from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshness, ReplicaNow
+from serving.monitor.store.results import AlertRow, CountRow, EventRow, Freshness, ReplicaNow, SeriesTotal
 from serving.monitor.store.schema import (
     DAY,
     HOUR,
@@ -55,17 +55,17 @@ def freshness(store: Store, selection: Selection) -> Freshness:
         if row is not None and shared is not None:
             outcomes = dict.fromkeys(_member_names(connection, row.everyone), shared) | outcomes
     if row is None:
-        return Freshness(stream, None, None, 0.0, 0, "", 0)
+        return Freshness(stream=stream, time=None, age=None, duration=0.0, requests=0, probe="", rounds=0)
     return Freshness(
-        stream,
-        row.time,
-        max(now - row.time, 0.0),
-        row.duration,
-        row.requests,
-        row.probe,
-        rounds,
-        row.interval_seconds,
-        outcomes,
+        stream=stream,
+        time=row.time,
+        age=max(now - row.time, 0.0),
+        duration=row.duration,
+        requests=row.requests,
+        probe=row.probe,
+        rounds=rounds,
+        interval=row.interval_seconds,
+        outcomes=outcomes,
     )
 
 
@@ -161,10 +161,8 @@ def _counts(store: Store, selection: Selection) -> dict[tuple[int, str, str], in
     return totals
 
 
-def totals(
-    store: Store,
-) -> tuple[tuple[CountRow, ...], tuple[tuple[str, str, str, str, dict[str, Statistic], int], ...]]:
-    """Running totals since the store began: counts, and (stream, kind, a, b, statistics, rounds) a pair of replicas."""
+def totals(store: Store) -> tuple[tuple[CountRow, ...], tuple[SeriesTotal, ...]]:
+    """Running totals since the store began: counts, and one a series of replicas, whatever their versions."""
     with store.read() as connection:
         counts = {
             (row.stream, row.replica, row.kind): row._mapping["count"]
@@ -194,7 +192,10 @@ def totals(
             CountRow(0, replica, f"{stream}/{kind}", n)
             for (stream, replica, kind), n in sorted(counts.items())
         ),
-        tuple((*key, statistics, rounds) for key, (statistics, rounds) in sorted(merged.items())),
+        tuple(
+            SeriesTotal(*key, statistics=statistics, rounds=rounds)
+            for key, (statistics, rounds) in sorted(merged.items())
+        ),
     )
 
 

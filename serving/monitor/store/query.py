@@ -180,7 +180,7 @@ def matrix(store: Store, selection: Selection) -> Matrix:
         i, j = names.index(a), names.index(b)
         for x, y, sign in ((i, j, 1), (j, i, -1 if label == "bias" else 1)):
             values[x, y], excess[x, y], n[x, y] = sign * cell.value.value, sign * cell.excess.value, cell.n
-    return Matrix(label, names, values, excess, n, tuple(cells.values()))
+    return Matrix(label=label, replicas=names, values=values, excess=excess, n=n, cells=tuple(cells.values()))
 
 
 def pairs(store: Store, selection: Selection, labels: Sequence[str]) -> dict[str, tuple[PairEstimate, ...]]:
@@ -439,7 +439,9 @@ def _measured(
     value = measure_interval(label, statistic, confidence)
     floor_value = measure_interval(label, floor, confidence) if floor is not None and floor.n else None
     excess = difference(value, floor_value) if floor_value else value
-    return MeasureEstimate(label, value, floor_value, excess, statistic.n, rounds)
+    return MeasureEstimate(
+        label=label, value=value, floor=floor_value, excess=excess, n=statistic.n, rounds=rounds
+    )
 
 
 def _sum(statistics: Sequence[Statistic]) -> Statistic:

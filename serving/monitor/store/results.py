@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ranker.divergence import Interval, OddOne
+from ranker.divergence import Interval, OddOne, Statistic
 from serving.monitor.requests.probe import Array
 
 UNKNOWN_LIMIT = 300.0
@@ -202,6 +202,18 @@ class CountRow:
     replica: str
     kind: str
     count: int
+
+
+@dataclass(frozen=True)
+class SeriesTotal:
+    """Sums of one stream's series of a kind since the store began; `b` is `a` of a replica against itself."""
+
+    stream: str
+    kind: str
+    a: str
+    b: str
+    statistics: Mapping[str, Statistic]
+    rounds: int
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,17 @@ def _add_cells(
             counts = counts + packing.unpack_histograms(old.histogram, len(sums)) if keep else counts
             rounds += old.rounds
             total_elapsed += old.elapsed or 0
-        rows.append(cell_row(resolution, series, time, rounds, total_elapsed, sums, counts if keep else None))
+        rows.append(
+            cell_row(
+                resolution=resolution,
+                series=series,
+                time=time,
+                rounds=rounds,
+                elapsed=total_elapsed,
+                sums=sums,
+                counts=counts if keep else None,
+            )
+        )
     if rows:
         connection.execute(insert(Cell), rows)
 

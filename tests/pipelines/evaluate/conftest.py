@@ -10,6 +10,7 @@ import pytest
 
 from ranker import layout
 from ranker.config import Experiment, build
+from tests.ranker.conftest import export_weights
 
 NASTY = '<b onmouseover="x">&amp;$1$</b>'
 ITEMS = ["a", "b", "c", "d", NASTY, "", *[f"new-{i}" for i in range(9)]]
@@ -103,7 +104,7 @@ def publish_replicas(experiment: Experiment, run: Path) -> None:
     from ranker.architecture import design
     from ranker.inputs import plan
     from ranker.training.publish import publish
-    from ranker.training.replica import describe, export_replica
+    from ranker.training.replica import describe
     from ranker.training.specs import content_key, read_manifest, replica_specs
 
     manifest = read_manifest(run)
@@ -114,7 +115,7 @@ def publish_replicas(experiment: Experiment, run: Path) -> None:
 
         def write(directory, version, own=own, spec=spec, inputs=inputs, weights=weights):
             identity = describe(own, spec, inputs, manifest, version)
-            export_replica(own, run, inputs, weights, identity, directory)
+            export_weights(own, run, inputs, weights, identity, directory)
             return identity
 
         publish(layout.replica_dir(run, spec.arm, spec.replica), key, write)

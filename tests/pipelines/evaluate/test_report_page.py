@@ -170,8 +170,13 @@ def found(value, low, high, count=3, **others):
 @pytest.mark.parametrize(
     ("auc", "baseline", "steps", "says"),
     [
-        (0.563, 0.765, 28, "smelu has learned less than logistic regression: AUC 0.563 against 0.765 after 28 steps; "
-         "swap rates of a model that has learned nothing mean nothing."),
+        (
+            0.563,
+            0.765,
+            28,
+            "smelu has learned less than logistic regression: AUC 0.563 against 0.765 after 28 steps; "
+            "swap rates of a model that has learned nothing mean nothing.",
+        ),
         (0.765, 0.765, None, "smelu has learned less than logistic regression: AUC 0.765 against 0.765; "),
         (0.8, 0.765, 28, "smelu was trained for 28 steps only, to an AUC of 0.800; "),
         (0.8, None, 1, "smelu was trained for 1 step only"),
@@ -179,7 +184,7 @@ def found(value, low, high, count=3, **others):
         (0.8, 0.765, None, "The 3 replicas of smelu agree within the budget"),
         (0.8, float("nan"), 500, "The 3 replicas of smelu agree within the budget"),
     ],
-)  # fmt: skip
+)
 def test_the_sentence_begins_with_what_has_not_been_learned(auc, baseline, steps, says):
     arm = found(0.03, 0.02, 0.04)
     arm["replicas"] = [{"steps": steps}] * 3
@@ -249,8 +254,13 @@ def test_one_replica_or_requests_of_one_candidate_have_no_verdict():
 
 def test_numbers_for_people():
     assert [number(x) for x in (None, 0.0, 0.12345, 0.00001234, -0.5, 12.0)] == [
-        "n/a", "0.0000", "0.1235", "1.2e-05", "-0.5000", "12.0000"
-    ]  # fmt: skip
+        "n/a",
+        "0.0000",
+        "0.1235",
+        "1.2e-05",
+        "-0.5000",
+        "12.0000",
+    ]
     assert between(at(0.1, None, None), "top1_swap") == "interval unknown"
     assert between(at(0.1, 0.05, 0.2), "top1_swap") == "5.0 to 20.0"
     assert [seconds(x) for x in (1.23, 130.0)] == ["1.2 s", "2.2 min"]

@@ -101,10 +101,15 @@ def test_the_order_of_rows_within_a_request_changes_nothing(predictions):
 
 
 def test_ties_break_by_item_text_as_everywhere_else():
-    table = pa.table({
-        "request": ["q", "q"], "item": ["b", "a"], "label": np.array([1, 0], np.float32),
-        "m/0": np.array([0.5, 0.5], np.float32), "m/1": np.array([0.6, 0.5], np.float32),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "request": ["q", "q"],
+            "item": ["b", "a"],
+            "label": np.array([1, 0], np.float32),
+            "m/0": np.array([0.5, 0.5], np.float32),
+            "m/1": np.array([0.6, 0.5], np.float32),
+        }
+    )
     result = measure_shard(table, {"m": ["m/0", "m/1"]})
     assert result.comparisons["m"].means["top1_swap"].value == 1.0
     assert result.exemplars["m"][0].lists["m/0"][0][0] == "a"

@@ -60,9 +60,13 @@ def test_the_external_sort_sorts(tmp_path_factory, rows, shards, parts, range_ro
         chosen = rows[part::parts]
         if chosen:
             order, held, request = (list(values) for values in zip(*chosen, strict=True))
-            batch = pa.RecordBatch.from_pydict({
-                ORDER: pa.array(order, pa.uint64()), EVAL: pa.array(held), REQUEST: pa.array(request).dictionary_encode(),
-            })  # fmt: skip
+            batch = pa.RecordBatch.from_pydict(
+                {
+                    ORDER: pa.array(order, pa.uint64()),
+                    EVAL: pa.array(held),
+                    REQUEST: pa.array(request).dictionary_encode(),
+                }
+            )
             paths.append(directory / f"{part}.arrow")
             runs.write_run(runs.divide(batch, shards), paths[-1])
     kept = runs.RANGE_ROWS

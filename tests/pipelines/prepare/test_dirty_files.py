@@ -70,7 +70,7 @@ GOOD_ROW = st.tuples(FIELD, st.integers(-99, 99).map(str), FIELD)
     ending=st.booleans(),
     bom=st.booleans(),
     sizes=PIECES,
-)  # fmt: skip
+)
 def test_unquoted_lines_are_rows_or_rejected_as_a_plain_loop_would_say(
     tmp_path, monkeypatch, rows, newline, ending, bom, sizes
 ):
@@ -180,8 +180,12 @@ def test_a_broken_quote_costs_its_own_line_only(tmp_path, monkeypatch, sizes):
     (tmp_path / "f").write_text(text)
     good, bad = read_source(tmp_path, quote='"')
     assert [(line, a, c) for line, a, _, c in good] == [
-        (2, "1", "3"), (4, "6", "8"), (5, "q,9", "2"), (6, "m\nn", "2"), (9, "3", ""),
-    ]  # fmt: skip
+        (2, "1", "3"),
+        (4, "6", "8"),
+        (5, "q,9", "2"),
+        (6, "m\nn", "2"),
+        (9, "3", ""),
+    ]
     assert [(line, text) for line, _, text in bad] == [(3, 'x,"4,5'), (8, '"u"v,1,2'), (10, '1,2,"end')]
 
 
@@ -262,8 +266,14 @@ def test_a_dirty_log_from_end_to_end(log, make, tmp_path, monkeypatch):
     clean = (log / "u.data").read_text().splitlines()
     noise = random.Random(7)
     dirt = [
-        b"1\t2", b"\xff\t1\t4\t1", b"1\t1\tfour\t1", b"\t1\t4\t1", b"1\t1\t4\t1\t9", b"a\0\t1\t4\t1", b"1\t1\t\t5",
-    ]  # fmt: skip
+        b"1\t2",
+        b"\xff\t1\t4\t1",
+        b"1\t1\tfour\t1",
+        b"\t1\t4\t1",
+        b"1\t1\t4\t1\t9",
+        b"a\0\t1\t4\t1",
+        b"1\t1\t\t5",
+    ]
     output, bad_lines = [], []
     for line in clean:
         if noise.random() < 0.3:

@@ -39,9 +39,12 @@ def test_tensorflow_reads_what_was_written(tmp_path, rows):
 
 
 def test_the_bytes_are_those_of_protocol_buffers():
-    batch = pa.RecordBatch.from_pydict({
-        "b": examples.wire_text(pa.array(TEXTS)), "a": pa.array(np.arange(7, dtype=np.float32)),
-    })  # fmt: skip
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "b": examples.wire_text(pa.array(TEXTS)),
+            "a": pa.array(np.arange(7, dtype=np.float32)),
+        }
+    )
     example = tf.train.Example()
     example.features.feature["a"].float_list.value.extend(range(7))
     example.features.feature["b"].bytes_list.value.extend(text.encode() for text in TEXTS)

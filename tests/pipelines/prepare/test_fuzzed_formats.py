@@ -12,32 +12,66 @@ CSV = {"columns": ["user", "item", "label", "price"]}
 GOOD = {  # lines that are one row each
     "csv": ["u1,i1,1,2", '"u 2","i,""2""",0,"3"', "u3,,1,", "ü,é,true,1e3", "u5,i5,no,\\N", "  u6,i6,1, 7 "],
     "thousands": ['u1,i1,1,"3,830.50"', "u2,i2,0,830", "u3,i3,1,-1", 'u4,i4,yes,"1,000,000"', "u5,i5,f,NULL"],
-    "json": ['{"user": 1, "item": "a", "label": true, "price": 2.5}', '{"user": "x", "item": null, "label": 0}',
-             ' {"item": 7.0, "user": 12345678901234567890, "label": 1, "price": "3"}',
-             '{"user":"é","item":"é","label":"yes"}',
-             '{"user": "2024-01-01", "item": "2024-01-01T00:00:00", "label": false, "more": {"x": [1]}}'],
-    "german": ["u1;i1;1;3.830,50", "u2;i2;0;0,5", "u3;ü;t;-1", "u4;i4;Y;n.a.", "0012;i5;FALSE;1.000.000", "u6;;N;"],
+    "json": [
+        '{"user": 1, "item": "a", "label": true, "price": 2.5}',
+        '{"user": "x", "item": null, "label": 0}',
+        ' {"item": 7.0, "user": 12345678901234567890, "label": 1, "price": "3"}',
+        '{"user":"é","item":"é","label":"yes"}',
+        '{"user": "2024-01-01", "item": "2024-01-01T00:00:00", "label": false, "more": {"x": [1]}}',
+    ],
+    "german": [
+        "u1;i1;1;3.830,50",
+        "u2;i2;0;0,5",
+        "u3;ü;t;-1",
+        "u4;i4;Y;n.a.",
+        "0012;i5;FALSE;1.000.000",
+        "u6;;N;",
+    ],
     "latin": ["u1,é,1,2", '"ü","i,2",no,3', "u3,i3,1,", "u4,i4,T,-"],
     "wide": ["u1,é,1,2", '"ü","i,2",no,3', "u3,i3,1,", "u4,日本,F,-"],
-    "lists": ['{"user": 1, "item": ["a", "b"], "label": [0, 1], "price": -999}',
-              '{"user": "é", "item": [1, null], "label": [true, false]}',
-              '{"user": 2, "item": ["2024-01-01", "x"], "label": ["yes", "N"], "price": 1.5}'],
+    "lists": [
+        '{"user": 1, "item": ["a", "b"], "label": [0, 1], "price": -999}',
+        '{"user": "é", "item": [1, null], "label": [true, false]}',
+        '{"user": 2, "item": ["2024-01-01", "x"], "label": ["yes", "N"], "price": 1.5}',
+    ],
     "libsvm": ["1 qid:1 1:0.5 3:2", "-1 qid:2 2:1e-3 # note", "0 qid:1", "1\tqid:9\t300:1", "2 1:1 2:3"],
-}  # fmt: skip
+}
 BAD = {
-    "csv": ["u1,i1,1", "u1,i1,1,2,3", 'u1,"i1,1,2', 'u1,"i"x,1,2', "u1,i1,maybe,2", "u1,i1,1,x", ",i,1,2", "a\0,i,1,2"],
+    "csv": [
+        "u1,i1,1",
+        "u1,i1,1,2,3",
+        'u1,"i1,1,2',
+        'u1,"i"x,1,2',
+        "u1,i1,maybe,2",
+        "u1,i1,1,x",
+        ",i,1,2",
+        "a\0,i,1,2",
+    ],
     "thousands": ["u1,i1,1,3,830.50", 'u1,i1,1,"3.830,5"', 'u1,i1,1,"1,2"', "u1,i1,1,N/A"],
-    "json": ["{", "[1]", "7", '"text"', '{"user": {"a": 1}, "label": 1}', '{"user": 1, "label": 1} {}',
-             '{"user": "", "label": 1}', "nope",
-             '{"user":"é","item":[1,"b"],"label":"yes"}', '{"user": 1, "item": [[1]], "label": 1}',
-             '{"user": 1, "label": 3}'],
+    "json": [
+        "{",
+        "[1]",
+        "7",
+        '"text"',
+        '{"user": {"a": 1}, "label": 1}',
+        '{"user": 1, "label": 1} {}',
+        '{"user": "", "label": 1}',
+        "nope",
+        '{"user":"é","item":[1,"b"],"label":"yes"}',
+        '{"user": 1, "item": [[1]], "label": 1}',
+        '{"user": 1, "label": 3}',
+    ],
     "german": ["u1;i1;1;3,830.50", "u1;i1;1;1.5", "u1;i1;1", "u1;i1;1;2;", "u1;i1;oui;1", ";i1;1;1"],
     "latin": ["u1,i1,1", "u1,i1,é,2", "u1,i1,1,x", '"é'],
     "wide": ["u1,i1,1", "u1,i1,é,2", "u1,i1,1,x", '"é', "a\0,i,1,2"],
-    "lists": ['{"user": 1, "item": ["a", "b"], "label": [0]}', '{"user": 1, "item": [], "label": []}',
-              '{"user": 1, "item": "a", "label": []}', '{"user": 1, "item": [{"a": 1}], "label": [1]}'],
+    "lists": [
+        '{"user": 1, "item": ["a", "b"], "label": [0]}',
+        '{"user": 1, "item": [], "label": []}',
+        '{"user": 1, "item": "a", "label": []}',
+        '{"user": 1, "item": [{"a": 1}], "label": [1]}',
+    ],
     "libsvm": ["1 qid:1 x", "1 qid:1 1:2 1:3", "1 qid:1 1:a", "one qid:1 1:2", "7 qid:1 1:2:3", "1 qid:1 :3"],
-}  # fmt: skip
+}
 SOURCES = {
     "csv": {"path": "f.csv", "quote": '"', "comment": "#", "null_values": ["\\N"], **CSV},
     "thousands": {"path": "f.csv", "thousands": ",", "null_values": ["NULL"], **CSV},
@@ -66,17 +100,25 @@ LABELS = {"libsvm": "label >= 1"}
 
 
 def experiment(root, kind):
-    return build({
-        "name": "t",
-        "data": {
-            "root": str(root), "events": SOURCES[kind], "label": LABELS.get(kind, "label"), "max_rejected": None,
-            "request": ["item"] if kind == "libsvm" else ["user"], "split": {"by": "hash", "of": "user"},
+    return build(
+        {
+            "name": "t",
+            "data": {
+                "root": str(root),
+                "events": SOURCES[kind],
+                "label": LABELS.get(kind, "label"),
+                "max_rejected": None,
+                "request": ["item"] if kind == "libsvm" else ["user"],
+                "split": {"by": "hash", "of": "user"},
+            },
+            "features": {
+                "user": {"kind": "categorical", "role": "context"},
+                "item": {"kind": "categorical", "role": "item"},
+                "price": {"kind": "numeric", "role": "item"},
+            },
         },
-        "features": {
-            "user": {"kind": "categorical", "role": "context"}, "item": {"kind": "categorical", "role": "item"},
-            "price": {"kind": "numeric", "role": "item"},
-        },
-    }, "t")  # fmt: skip
+        "t",
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(GOOD))

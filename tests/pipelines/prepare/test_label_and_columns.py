@@ -49,9 +49,20 @@ def test_expressions(text, expected):
         np.testing.assert_array_equal(evaluate(text, columns, 6), np.array(expected, float))
 
 
-@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=1), st.sampled_from([
-    "a > b", "a + b >= 2", "a - b < 3 or a == 2", "a * b > 4 and b != 1", "not (a > 1 and b > 1)", "-a < b", "a in (1, 2)",
-]))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=1),
+    st.sampled_from(
+        [
+            "a > b",
+            "a + b >= 2",
+            "a - b < 3 or a == 2",
+            "a * b > 4 and b != 1",
+            "not (a > 1 and b > 1)",
+            "-a < b",
+            "a in (1, 2)",
+        ]
+    ),
+)
 def test_whole_numbers_are_compared_as_python_compares_them(rows, text):
     a, b = zip(*rows, strict=True)
     columns = {"a": pa.array(a).cast(pa.string()), "b": pa.array(b)}
@@ -102,18 +113,33 @@ def test_one_bad_number_does_not_touch_its_neighbours(texts):
 
 def test_any_type_as_text():
     cases = {
-        "1|2": pa.array([[1, 2]]), "": pa.array([None], pa.int32()), "7": pa.array([7.0]), "2.5": pa.array([2.5]),
-        "true": pa.array([True]), "x": pa.array(["x"], pa.large_string()), "a": pa.array([["a", None]]),
-    }  # fmt: skip
+        "1|2": pa.array([[1, 2]]),
+        "": pa.array([None], pa.int32()),
+        "7": pa.array([7.0]),
+        "2.5": pa.array([2.5]),
+        "true": pa.array([True]),
+        "x": pa.array(["x"], pa.large_string()),
+        "a": pa.array([["a", None]]),
+    }
     for expected, column in cases.items():
         assert (as_text(column).to_pylist()[0] or "") == expected
 
 
 def test_times():
-    column = pa.array([
-        "978300760", "2001-01-01", "2001-01-01T00:00:10Z", "2001-01-01 01:00:00+01:00", "2001-01-01T00:00:00.5",
-        "2024-02-30", "99999-01-01", "noon", "", "inf",
-    ])  # fmt: skip
+    column = pa.array(
+        [
+            "978300760",
+            "2001-01-01",
+            "2001-01-01T00:00:10Z",
+            "2001-01-01 01:00:00+01:00",
+            "2001-01-01T00:00:00.5",
+            "2024-02-30",
+            "99999-01-01",
+            "noon",
+            "",
+            "inf",
+        ]
+    )
     values, bad = as_times(column)
     start = datetime(2001, 1, 1, tzinfo=timezone.utc).timestamp()
     assert values[:5].tolist() == [978300760, start, start + 10, start, start + 0.5]

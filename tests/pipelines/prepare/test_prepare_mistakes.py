@@ -19,7 +19,10 @@ RATED = {"by": "column", "of": "rating"}
     [
         ({"data_events": {**EVENTS, "path": "absent.tsv"}}, ["absent.tsv", "no such file"]),
         ({"data_events": {**EVENTS, "path": "*.nothing"}}, ["*.nothing", "no such file"]),
-        ({"data_label": "stars >= 4"}, ["u.data", "'stars'", "data.label", "user_id, item_id, rating, timestamp"]),
+        (
+            {"data_label": "stars >= 4"},
+            ["u.data", "'stars'", "data.label", "user_id, item_id, rating, timestamp"],
+        ),
         ({"data_label": "1 > 0"}, ["data.label", "at least one column"]),
         ({"data_request": ["visit"]}, ["'visit'", "data.request"]),
         ({"data_weight": "w"}, ["'w'", "data.weight"]),
@@ -27,17 +30,26 @@ RATED = {"by": "column", "of": "rating"}
         ({"data_split": {"by": "column", "of": "part"}}, ["'part'", "data.split.of"]),
         ({"data_derive": {"genres": {"flags": ["Action", "Musical"]}}}, ["data.derive.genres", "'Musical'"]),
         ({"data_tables": {"users": {**USERS, "columns": None}}}, ["u.user", "no column 'user_id'"]),
-        ({"data_tables": {"users": {**USERS, "key": "id", "columns": ["id"]}}}, ["data.tables.users.key", "'id'"]),
-        ({"data_tables": {"users": {**USERS, "columns": ["user_id", "rating"]}}}, ["u.user", "'rating'", "data.events"]),
+        (
+            {"data_tables": {"users": {**USERS, "key": "id", "columns": ["id"]}}},
+            ["data.tables.users.key", "'id'"],
+        ),
+        (
+            {"data_tables": {"users": {**USERS, "columns": ["user_id", "rating"]}}},
+            ["u.user", "'rating'", "data.events"],
+        ),
         ({"data_label": "rating"}, ["data.label", "0 or 1", "'rating'"]),
         ({"data_label": "rating >= 9"}, ["data.label", "label 0", "both classes"]),
         ({"data_label": "rating >= 0"}, ["data.label", "label 1", "both classes"]),
         ({"data_split": {**RATED, "train": ["1", "4"], "eval": ["never"]}}, ["data.split", "eval split"]),
         ({"data_split": {**RATED, "train": ["never"], "eval": ["4"]}}, ["data.split", "train split"]),
-        ({"data_events": {**EVENTS, "delimiter": ","}}, ["u.data", "all 240 rows were rejected", "number of fields"]),
+        (
+            {"data_events": {**EVENTS, "delimiter": ","}},
+            ["u.data", "all 240 rows were rejected", "number of fields"],
+        ),
         ({"data_events": {**EVENTS, "columns": ["user_id", "item_id", "rating"]}}, ["all 240 rows"]),
     ],
-)  # fmt: skip
+)
 def test_the_message_names_the_thing(make, tmp_path, changes, parts):
     with pytest.raises(UserError) as raised:
         prepare(make(**changes), tmp_path / "run")

@@ -47,8 +47,13 @@ def test_a_clean_run_says_its_counts(make, tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "hint"),
-    [("NULL", "null_values: ['NULL']"), ("\\N", "null_values"), ("3,830.00", "thousands: ','"), ("4,5", "decimal: ','")],
-)  # fmt: skip
+    [
+        ("NULL", "null_values: ['NULL']"),
+        ("\\N", "null_values"),
+        ("3,830.00", "thousands: ','"),
+        ("4,5", "decimal: ','"),
+    ],
+)
 def test_a_third_of_bad_values_ends_the_run_which_names_an_example_and_keeps_the_rows(
     log, make, tmp_path, value, hint
 ):
@@ -88,8 +93,14 @@ def test_a_join_that_misses_most_rows_ends_the_run(log, make, tmp_path):
     with pytest.raises(UserError) as raised:
         prepare(make(**DEFAULTS), tmp_path / "run")
     message = str(raised.value)
-    for part in ("0 of 240 rows (0%)", "'1' (u.data, line 1)", "'1.0', '2.0', '3.0'", "tables.users.integers: [user_id]",
-                 "lower data.min_joined", "Received: 0.5"):  # fmt: skip
+    for part in (
+        "0 of 240 rows (0%)",
+        "'1' (u.data, line 1)",
+        "'1.0', '2.0', '3.0'",
+        "tables.users.integers: [user_id]",
+        "lower data.min_joined",
+        "Received: 0.5",
+    ):
         assert part in message
     manifest = prepare(make(**DEFAULTS, data_min_joined=0), tmp_path / "run")
     remark = by_subject(manifest)["joins.users"]

@@ -67,10 +67,16 @@ def libsvm(log):
         "f2": {"kind": "numeric", "role": "item"},
     }
     return {
-        "data_events": {"path": "log.txt", "format": "libsvm"}, "data_tables": None, "data_derive": None,
-        "data_label": "label >= 1", "data_request": ["qid"], "data_timestamp": None, "features": features,
-        "data_item": "f1", "data_split": {"by": "hash", "of": ["qid"], "eval": 0.3},
-    }  # fmt: skip
+        "data_events": {"path": "log.txt", "format": "libsvm"},
+        "data_tables": None,
+        "data_derive": None,
+        "data_label": "label >= 1",
+        "data_request": ["qid"],
+        "data_timestamp": None,
+        "features": features,
+        "data_item": "f1",
+        "data_split": {"by": "hash", "of": ["qid"], "eval": 0.3},
+    }
 
 
 BY_TIME = {"data_split": {"by": "time", "eval": 0.25}}

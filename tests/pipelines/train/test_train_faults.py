@@ -216,9 +216,11 @@ FAULTS = {
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("full", "cannot be (written|used): .*(No space left|File too large)"),
-     ("read-only", "cannot be (written|used): (Read-only file system|Permission denied)")],
-)  # fmt: skip
+    [
+        ("full", "cannot be (written|used): .*(No space left|File too large)"),
+        ("read-only", "cannot be (written|used): (Read-only file system|Permission denied)"),
+    ],
+)
 def test_a_disk_that_takes_no_more_is_one_line_and_nothing_half_visible(fresh, tmp_path, fault, message):
     run, spec = fresh
     mounts = can_mount()

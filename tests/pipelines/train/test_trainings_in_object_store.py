@@ -213,13 +213,24 @@ def test_a_worker_without_enough_memory_says_so_before_it_starts(prepared_run, t
     [
         ({"proc/meminfo": "MemTotal: 99 kB\nMemAvailable: 50 kB\n"}, 50 * 1024),
         ({"proc/meminfo": "MemAvailable: 50 kB\n", "sys/fs/cgroup/memory.max": "max\n"}, 50 * 1024),
-        ({"proc/meminfo": "MemAvailable: 50 kB\n", "sys/fs/cgroup/memory.max": "9000\n",
-          "sys/fs/cgroup/memory.current": "4000\n"}, 5000),
-        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "700\n",
-          "sys/fs/cgroup/memory/memory.usage_in_bytes": "900\n"}, 0),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 50 kB\n",
+                "sys/fs/cgroup/memory.max": "9000\n",
+                "sys/fs/cgroup/memory.current": "4000\n",
+            },
+            5000,
+        ),
+        (
+            {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "700\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "900\n",
+            },
+            0,
+        ),
         ({}, None),
     ],
-)  # fmt: skip
+)
 def test_the_memory_of_a_container_counts(tmp_path, files, expected):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -117,12 +117,22 @@ def test_the_ending_of_a_path_says_how_to_read_it():
     assert (csv.format, csv.quote, csv.delimiter) == ("delimited", '"', ",")
     assert Source(path=["a.csv", "b.csv"], quote=None).quote is None
     assert (Source(path="x.TSV.zst").delimiter, Source(path="x.tsv").quote) == ("\t", None)
-    assert [Source(path=f"x.{end}").format for end in ("parquet", "pq", "jsonl", "ndjson", "libsvm", "svm", "dat")] == [
-        "parquet", "parquet", "json", "json", "libsvm", "libsvm", "delimited",
-    ]  # fmt: skip
+    assert [
+        Source(path=f"x.{end}").format for end in ("parquet", "pq", "jsonl", "ndjson", "libsvm", "svm", "dat")
+    ] == [
+        "parquet",
+        "parquet",
+        "json",
+        "json",
+        "libsvm",
+        "libsvm",
+        "delimited",
+    ]
     assert [Source(path="x", format=name).format for name in ("jsonl", "svmlight", "csv")] == [
-        "json", "libsvm", "delimited",
-    ]  # fmt: skip
+        "json",
+        "libsvm",
+        "delimited",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,13 @@ def test_buckets_start_at_their_edges_and_take_any_size() -> None:
     inside = np.sqrt(edges[1:-1] * edges[2:])
     assert bucket_of(inside).tolist() == list(range(1, BUCKETS - 1))
     assert bucket_of([0.0, 1e-300, edges[1] * 0.999, edges[-1] * 1.001, 1e300, -edges[-1]]).tolist() == [
-        0, 0, 0, BUCKETS - 1, BUCKETS - 1, BUCKETS - 1,
-    ]  # fmt: skip
+        0,
+        0,
+        0,
+        BUCKETS - 1,
+        BUCKETS - 1,
+        BUCKETS - 1,
+    ]
     assert bucket_of(0.5).shape == ()
 
 

@@ -29,7 +29,7 @@ def test_invalid_scores_are_counted_and_their_requests_leave_the_pairs_of_that_r
     assert coverage.requests == 3
     assert coverage.invalid_score == {"a": 0, "b": 2, "c": 2}
     assert coverage.paired == {("a", "b"): 1, ("a", "c"): 1, ("b", "c"): 0}
-    assert coverage.paired_coverage(("a", "b")) == pytest.approx(1 / 3)
+    assert (coverage.paired["a", "b"], coverage.requests) == (1, 3)
 
 
 def test_a_replica_that_did_not_answer_is_no_mismatch_but_lowers_the_paired_coverage():

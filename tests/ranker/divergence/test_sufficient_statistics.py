@@ -118,18 +118,15 @@ def test_histogram_buckets():
     assert math.isnan(Histogram.empty().quantile(0.5))
 
 
-def test_bootstrap_of_a_quantile_covers_it_and_the_histogram_agrees():
+def test_bootstrap_of_a_quantile_covers_it():
     rng = np.random.default_rng(3)
     truth = -math.log(0.05)  # 95% quantile of an exponential
-    covered = covered_by_buckets = 0
+    covered = 0
     for seed in range(120):
         x = rng.exponential(size=400)
         _, low, high = poisson_bootstrap_quantile(x, 0.95, replicates=200, seed=seed)
         covered += low <= truth <= high
-        low, high = Histogram.of(x).quantile_interval(0.95, seed=seed)
-        covered_by_buckets += low * 0.917 <= truth <= high * 1.0906  # to half a bucket
     assert covered >= 105
-    assert covered_by_buckets >= 108
 
 
 def test_confidence_sequence_has_the_stated_width_and_merges_as_its_statistic_does():

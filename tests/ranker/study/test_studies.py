@@ -66,9 +66,18 @@ def test_what_is_trained_is_not_trained_again(study_experiment, study_run, tmp_p
 
 def candidate(recipe, auc, pd, high=0.5):
     return {
-        "recipe": recipe, "auc": auc, "rpd_sym": pd, "rpd_ratio": pd, "ratio_low": 0.1, "ratio_high": high, "top1_swap": 0.1,
-        "consensus_regret": 0.001, "auc_gain": 0.0, "auc_gain_low": -0.001, "auc_gain_high": 0.001,
-    }  # fmt: skip
+        "recipe": recipe,
+        "auc": auc,
+        "rpd_sym": pd,
+        "rpd_ratio": pd,
+        "ratio_low": 0.1,
+        "ratio_high": high,
+        "top1_swap": 0.1,
+        "consensus_regret": 0.001,
+        "auc_gain": 0.0,
+        "auc_gain_low": -0.001,
+        "auc_gain_high": 0.001,
+    }
 
 
 def test_the_best_recipe_is_the_steadiest_of_equal_auc():

@@ -39,10 +39,14 @@ def demo_run(
     """
     simulation = Simulation(STABLE_NOISE, **options)  # type: ignore[arg-type]
     store = simulate(
-        layout.monitor_store_path(directory), simulation, hours=hours, every=every, later=later,
+        layout.monitor_store_path(directory),
+        simulation,
+        hours=hours,
+        every=every,
+        later=later,
         exemplars=directory / "exemplars",
         refreshes={hour: names for hour, names in (EVENING | MORNING).items() if hour < hours},
-    )  # fmt: skip
+    )
     _live(store, simulation, hours, 2 * every)
     _alerts(store, odd=bool(later))
     store.close()
@@ -55,9 +59,12 @@ def demo_run(
         candidate=("item_id", "genre"),
     )
     return DashboardSettings(
-        layout.monitor_store_path(directory), run=directory, deployment=deployment, refresh=2.0,
+        layout.monitor_store_path(directory),
+        run=directory,
+        deployment=deployment,
+        refresh=2.0,
         budget={"top1_swap": 0.03, "consensus_regret": 0.0005},
-    )  # fmt: skip
+    )
 
 
 def _live(store: Store, simulation: Simulation, hours: float, every: int) -> None:
@@ -66,9 +73,19 @@ def _live(store: Store, simulation: Simulation, hours: float, every: int) -> Non
 
 
 def _alerts(store: Store, odd: bool) -> None:
-    rows = [("version-skew", {}, "ticket", "resolved", 9.2, 9.0, 8.2, "replicas serve 2 versions"),
-            ("coverage-low", {"replica": "smelu-1"}, "page", "resolved", 15.4, 15.3, 15.0,
-             "smelu-1 answered 84.0% of 400 requests (deadline 64)")]  # fmt: skip
+    rows = [
+        ("version-skew", {}, "ticket", "resolved", 9.2, 9.0, 8.2, "replicas serve 2 versions"),
+        (
+            "coverage-low",
+            {"replica": "smelu-1"},
+            "page",
+            "resolved",
+            15.4,
+            15.3,
+            15.0,
+            "smelu-1 answered 84.0% of 400 requests (deadline 64)",
+        ),
+    ]
     if odd:
         sentence = "smelu-3 is the odd one out: its noise is 18.0 times the median of 5 replicas"
         rows.append(("odd-replica", {"replica": "smelu-3"}, "page", "firing", 8.3, 8.28, 0.0, sentence))
@@ -76,12 +93,22 @@ def _alerts(store: Store, odd: bool) -> None:
         for rule, labels, severity, state, started, fired, resolved, summary in rows:
             connection.execute(
                 insert(AlertTable).values(
-                    rule=rule, labels=labels, key=f"{rule}{labels}", severity=severity, state=state,
-                    started=NOW - int(started * 3600), fired=NOW - int(fired * 3600),
-                    resolved=NOW - int(resolved * 3600) if resolved else None, updated=NOW - int(resolved * 3600),
-                    silenced=False, value=None, threshold=None, summary=summary, notified=state,
+                    rule=rule,
+                    labels=labels,
+                    key=f"{rule}{labels}",
+                    severity=severity,
+                    state=state,
+                    started=NOW - int(started * 3600),
+                    fired=NOW - int(fired * 3600),
+                    resolved=NOW - int(resolved * 3600) if resolved else None,
+                    updated=NOW - int(resolved * 3600),
+                    silenced=False,
+                    value=None,
+                    threshold=None,
+                    summary=summary,
+                    notified=state,
                 )
-            )  # fmt: skip
+            )
 
 
 def _probe(directory: Path, simulation: Simulation) -> None:
@@ -100,11 +127,19 @@ def _report(directory: Path) -> None:
 
         return {
             "replicas": [{}] * count,
-            "quality": {"auc": {"mean": auc, "std": 0.0006}, "logloss": {"mean": 0.512, "std": 0.0011},
-                        "gauc": {"mean": auc - 0.02, "std": 0.0008}, "ndcg@10": {"mean": 0.61, "std": 0.002}},
-            "divergence": {"rpd_sym": interval(rpd), "top1_swap": interval(swap), "set_churn@10": interval(swap / 2),
-                           "consensus_regret": interval(swap / 40)},
-        }  # fmt: skip
+            "quality": {
+                "auc": {"mean": auc, "std": 0.0006},
+                "logloss": {"mean": 0.512, "std": 0.0011},
+                "gauc": {"mean": auc - 0.02, "std": 0.0008},
+                "ndcg@10": {"mean": 0.61, "std": 0.002},
+            },
+            "divergence": {
+                "rpd_sym": interval(rpd),
+                "top1_swap": interval(swap),
+                "set_churn@10": interval(swap / 2),
+                "consensus_regret": interval(swap / 40),
+            },
+        }
 
     arms = {
         "smelu": arm(0.7921, 0.031, 0.022, 5),

@@ -135,14 +135,27 @@ class Simulation:
             rows, _probability(self.logits[name] + self.random.normal(0, 2e-4, len(self.truth))), np.nan
         )
         labels = {
-            "arm": "smelu", "replica": str(place), "init_seed": "11", "shuffle_seed": str(21 + place),
+            "arm": "smelu",
+            "replica": str(place),
+            "init_seed": "11",
+            "shuffle_seed": str(21 + place),
             "data": f"d{self.versions[name]}",
-        }  # fmt: skip
+        }
         errors = Counter({"deadline": int((~answered).sum())}) if not answered.all() else Counter()
         return Answers(
-            name, labels, self.versions[name], {"version": self.versions[name], "replica": str(place)}, scores, answered,
-            wiggled, answered, wiggled, answered, errors, tuple(np.full(int(answered.sum()), 0.004)),
-        )  # fmt: skip
+            name,
+            labels,
+            self.versions[name],
+            {"version": self.versions[name], "replica": str(place)},
+            scores,
+            answered,
+            wiggled,
+            answered,
+            wiggled,
+            answered,
+            errors,
+            tuple(np.full(int(answered.sum()), 0.004)),
+        )
 
 
 def _probability(logits: np.ndarray) -> np.ndarray:

@@ -222,10 +222,18 @@ def test_refreshes_are_held_to_what_replicas_differ_by(store: Store) -> None:
 
 def one_request(**changes: Any) -> RequestExemplar:
     values: dict[str, Any] = {
-        "time": NOW, "stream": "probe", "level": "L3", "why": "costliest", "request": "q", "cost": 0.1,
-        "replicas": ("a", "b"), "versions": (1, 1), "items": (("it's; rm -rf /", "$(y)"),) * 2, "scores": ((0.5, 0.4),) * 2,
+        "time": NOW,
+        "stream": "probe",
+        "level": "L3",
+        "why": "costliest",
+        "request": "q",
+        "cost": 0.1,
+        "replicas": ("a", "b"),
+        "versions": (1, 1),
+        "items": (("it's; rm -rf /", "$(y)"),) * 2,
+        "scores": ((0.5, 0.4),) * 2,
         "context": {"user_id": "`u`", "age": 33.0, "gone": ""},
-    }  # fmt: skip
+    }
     return RequestExemplar(**(values | changes))
 
 
@@ -233,9 +241,21 @@ def test_the_replayed_command_survives_a_shell() -> None:
     deployment = Deployment("other", (Replica("a", "127.0.0.1:8500"),), candidate=("item_id",))
     replayed = replay(one_request(), "a", deployment, None)
     assert shlex.split(replayed.command) == [
-        "ranker", "rank", "--target", "127.0.0.1:8500", "--model-name", "other", "--context", "user_id=`u`",
-        "--context", "age=33", "--candidate", "item_id=$(y)", "--candidate", "item_id=it's; rm -rf /",
-    ]  # fmt: skip
+        "ranker",
+        "rank",
+        "--target",
+        "127.0.0.1:8500",
+        "--model-name",
+        "other",
+        "--context",
+        "user_id=`u`",
+        "--context",
+        "age=33",
+        "--candidate",
+        "item_id=$(y)",
+        "--candidate",
+        "item_id=it's; rm -rf /",
+    ]
     assert replayed.missing == ""
 
 
@@ -255,9 +275,19 @@ def test_a_model_of_any_origin_is_asked_again_as_it_was_asked(tmp_path: Path) ->
     exemplar = one_request(items=(("x", "y"),) * 2, context={})
     replayed = replay(exemplar, "a", deployment, probe)
     assert shlex.split(replayed.command)[2:] == [
-        "--target", "v2+grpc://h:8001", "--model-name", "shop", "--output", "logits", "--scale", "logit",
-        "--candidate", "item_id=x,user_id=u7,price=1.5", "--candidate", "item_id=y,user_id=u7",
-    ]  # fmt: skip
+        "--target",
+        "v2+grpc://h:8001",
+        "--model-name",
+        "shop",
+        "--output",
+        "logits",
+        "--scale",
+        "logit",
+        "--candidate",
+        "item_id=x,user_id=u7,price=1.5",
+        "--candidate",
+        "item_id=y,user_id=u7",
+    ]
     assert replayed.missing == ""
     assert "does not send plain JSON" in replay(exemplar, "b", deployment, probe).missing
 
@@ -287,8 +317,13 @@ def test_a_live_request_is_replayed_with_what_it_carried() -> None:
     live = one_request(stream="live", items=items, context={"user_id": "u1"}, candidates=whole)
     replayed = replay(live, "a", deployment, None)
     assert shlex.split(replayed.command)[4:] == [
-        "--context", "user_id=u1", "--candidate", "item_id=i1,price=18.32,tags=art|film", "--candidate", "item_id=i2",
-    ]  # fmt: skip
+        "--context",
+        "user_id=u1",
+        "--candidate",
+        "item_id=i1,price=18.32,tags=art|film",
+        "--candidate",
+        "item_id=i2",
+    ]
     assert replayed.missing == ""
     sliced = one_request(stream="live", items=items, context={}, candidates={n: {"tags": "x"} for n in whole})
     assert replay(sliced, "a", deployment, None).missing == (

@@ -29,10 +29,15 @@ def test_healthz_says_how_old_the_newest_round_is(client: httpx.Client) -> None:
     answer = client.get("/healthz")
     assert answer.status_code == 200
     assert answer.json() == {
-        "status": "ok", "store": "reachable", "newest_round": NOW - 20, "age_seconds": 20, "stale": False,
+        "status": "ok",
+        "store": "reachable",
+        "newest_round": NOW - 20,
+        "age_seconds": 20,
+        "stale": False,
         "stale_after_seconds": 1800.8,
-        "rounds_dropped": 0, "mirrored_last_hour": {},
-    }  # fmt: skip
+        "rounds_dropped": 0,
+        "mirrored_last_hour": {},
+    }
 
 
 def test_metrics_are_in_prometheus_form(client: httpx.Client) -> None:
@@ -191,12 +196,23 @@ def _store_with_an_alert(directory: Path) -> tuple[Path, int]:
         number = connection.execute(
             insert(AlertTable)
             .values(
-                rule="odd-replica", labels={"replica": "b"}, key="k", severity="page", state="firing", started=NOW - 60,
-                fired=NOW - 60, resolved=None, updated=NOW, notified="firing", silenced=False, value=None, threshold=None,
+                rule="odd-replica",
+                labels={"replica": "b"},
+                key="k",
+                severity="page",
+                state="firing",
+                started=NOW - 60,
+                fired=NOW - 60,
+                resolved=None,
+                updated=NOW,
+                notified="firing",
+                silenced=False,
+                value=None,
+                threshold=None,
                 summary="b is odd",
             )
             .returning(AlertTable.id)
-        ).scalar_one()  # fmt: skip
+        ).scalar_one()
     store.close()
     return path, number
 

@@ -123,11 +123,22 @@ def test_alerts_of_a_fixed_range_are_those_of_its_end(tmp_path: Path) -> None:
     with store.write() as connection:
         connection.execute(
             insert(AlertTable).values(
-                rule="r", labels={}, key="k", severity="page", state="resolved", started=NOW, fired=NOW + 60,
-                resolved=NOW + 600, updated=NOW + 600, notified="resolved", silenced=False, value=None, threshold=None,
+                rule="r",
+                labels={},
+                key="k",
+                severity="page",
+                state="resolved",
+                started=NOW,
+                fired=NOW + 60,
+                resolved=NOW + 600,
+                updated=NOW + 600,
+                notified="resolved",
+                silenced=False,
+                value=None,
+                threshold=None,
                 summary="s",
             )
-        )  # fmt: skip
+        )
     seen = {at: [alert.state for alert in query.alerts_at(store, NOW + at)] for at in (-1, 30, 61, 599, 601)}
     assert seen == {-1: [], 30: ["pending"], 61: ["firing"], 599: ["firing"], 601: []}
     store.close()

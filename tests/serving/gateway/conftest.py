@@ -63,8 +63,11 @@ class ReplicaProcess:
         """Starts it, on the port it had."""
         self.process = subprocess.Popen(
             [sys.executable, "-c", REPLICA, self.name, str(self.port)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
         self.port = int(self.process.stdout.readline())
 
     @property
@@ -91,9 +94,12 @@ class GatewayProcess:
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ranker.cli", "gateway", *arguments],
-                stdout=errors, stderr=errors, stdin=subprocess.DEVNULL, cwd=ROOT,
+                stdout=errors,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
+            )
         wait_until(lambda: "listening on" in self.log or self.process.poll() is not None)
         match = re.search(r"listening on \S+:(\d+), .*metrics on \S+:(\d+)", self.log)
         assert match, self.log

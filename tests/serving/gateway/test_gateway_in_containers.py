@@ -36,9 +36,17 @@ def test_envoy_with_its_sidecar_drains_a_replica_and_itself(fake_replica, tmp_pa
     (sidecar,), (container,) = pod()["initContainers"], pod()["containers"]
     command = [argument for argument in sidecar["args"] if not argument.startswith("--replica")]
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "ranker.cli", *command, f"--replicas-file={file}", *(f"--replica={t}" for t in targets)],
-        cwd=ROOT, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "ranker.cli",
+            *command,
+            f"--replicas-file={file}",
+            *(f"--replica={t}" for t in targets),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
     admin_port = free_port()
     options = GatewayOptions(listen="127.0.0.1:0", metrics="127.0.0.1:0", admin=f"127.0.0.1:{admin_port}")
     (tmp_path / "envoy.json").write_text(json.dumps(bootstrap(options, from_targets(targets), file)))

@@ -105,8 +105,14 @@ def test_mistakes_are_one_line(tmp_path, certificate):
     text.write_text("no certificate")
     (tmp_path / "file").touch()
     cases = [
-        (["--tls-certificate", "/no/such.pem", "--tls-key", str(key)], "TLS file /no/such.pem can't be read: No such"),
-        (["--tls-certificate", str(chain), "--tls-key", str(text)], "must hold PEM certificates and the matching key"),
+        (
+            ["--tls-certificate", "/no/such.pem", "--tls-key", str(key)],
+            "TLS file /no/such.pem can't be read: No such",
+        ),
+        (
+            ["--tls-certificate", str(chain), "--tls-key", str(text)],
+            "must hold PEM certificates and the matching key",
+        ),
         (["--replica-ca", str(text)], "must hold PEM certificates"),
         (["--tls-certificate", str(chain)], "--tls-certificate and --tls-key go together"),
         (["--replica-certificate", str(chain), "--replica-key", str(key)], "goes with --replica-ca"),
@@ -118,10 +124,13 @@ def test_mistakes_are_one_line(tmp_path, certificate):
         (["--listen", "no.such.host.invalid:0"], "cannot listen on no.such.host.invalid:0"),
         (["--monitor", "h:0"], "`monitor` must read host:port, the port from 1"),
         (["--sticky", "X-User"], "`sticky` must be a metadata key: lower-case"),
-        (["--replica", "b=no.such.host.invalid:1"], "replica b: the host no.such.host.invalid has no address"),
+        (
+            ["--replica", "b=no.such.host.invalid:1"],
+            "replica b: the host no.such.host.invalid has no address",
+        ),
         (["--replicas-file", str(tmp_path / "file" / "r.json")], "cannot be written"),
         (["--replicas-file", str(text)], "text.pem: cannot read the file of replicas"),
-    ]  # fmt: skip
+    ]
     addresses = ["--listen=127.0.0.1:0", "--metrics=127.0.0.1:0"]
     for arguments, message in cases:
         assert message in mistake("gateway", "--replica=a=127.0.0.1:1", *addresses, *arguments)

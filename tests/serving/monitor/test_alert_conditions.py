@@ -80,10 +80,13 @@ def test_a_floor_that_jumped(sqlite_store, simulate, start):
         collected = simulation.round(start + minute * 60)
         if minute >= 60:  # m1 begins to answer the same request differently
             shaken = [
-                replace(one, again=np.clip(one.again + simulation.random.normal(0, 0.05, len(one.again)), 0, 1))
-                if one.replica == "m1" else one
+                replace(
+                    one, again=np.clip(one.again + simulation.random.normal(0, 0.05, len(one.again)), 0, 1)
+                )
+                if one.replica == "m1"
+                else one
                 for one in collected.answers
-            ]  # fmt: skip
+            ]
             collected = replace(collected, answers=tuple(shaken))
         write_round(sqlite_store, measure(collected, Settings(), (), {}).record)
     told = replay(sqlite_store, Rules(rules=(rule("floor-jumped"),)), BUDGET, start, start + 120 * 60, 300)
@@ -158,8 +161,9 @@ def false_pages(seed: int, minutes: int) -> int:
             "consensus_regret": _sums(n, n * 0.004, n * 0.004**2 * 2),
         }
         known = {
-            name: _sums(n, n * component[look, m], n * component[look, m] ** 2 * 3) for m, name in enumerate(names)
-        }  # fmt: skip
+            name: _sums(n, n * component[look, m], n * component[look, m] ** 2 * 3)
+            for m, name in enumerate(names)
+        }
         counts = {name: {"asked": n, "answered": int(answered[look, m])} for m, name in enumerate(names)}
         now = Situation(look * minutes * 60.0, age=1.0, whole=whole, components=known, counts=counts)
         for one in rules:

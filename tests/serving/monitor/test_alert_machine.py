@@ -42,8 +42,14 @@ def play(findings, every=60, rule=RULE, **options):
 def test_pending_then_firing_then_resolved():
     seen, alerts = play([OFF, ON, ON, ON, ON, OFF, OFF])
     assert seen == [
-        None, (PENDING, False), (PENDING, False), (FIRING, True), (FIRING, False), (RESOLVED, True), (RESOLVED, False)
-    ]  # fmt: skip
+        None,
+        (PENDING, False),
+        (PENDING, False),
+        (FIRING, True),
+        (FIRING, False),
+        (RESOLVED, True),
+        (RESOLVED, False),
+    ]
     (alert,) = alerts.values()
     assert (alert.started, alert.fired, alert.resolved, alert.value) == (60, 180, 300, None)
 
@@ -84,16 +90,29 @@ def test_missing_facts_hold_a_firing_alert_for_an_hour():
 
 def test_a_silence_keeps_quiet_and_lets_go():
     rules = Rules.model_validate(
-        {"rules": [RULE.model_dump(by_alias=True)], "silences": [
-            {"rule": RULE.name, "start": "1970-01-01T00:00:00Z", "end": "1970-01-01T00:05:00Z", "comment": "known"}]}
-    )  # fmt: skip
+        {
+            "rules": [RULE.model_dump(by_alias=True)],
+            "silences": [
+                {
+                    "rule": RULE.name,
+                    "start": "1970-01-01T00:00:00Z",
+                    "end": "1970-01-01T00:05:00Z",
+                    "comment": "known",
+                }
+            ],
+        }
+    )
     seen, _ = play([ON] * 7, silences=rules.silences)
     assert [state for state in seen if state and state[1]] == [(FIRING, True)]
     assert seen.index((FIRING, True)) == 5
     other = Rules.model_validate(
-        {"rules": [RULE.model_dump(by_alias=True)], "silences": [
-            {"labels": {"replica": "z"}, "start": "1970-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}]}
-    )  # fmt: skip
+        {
+            "rules": [RULE.model_dump(by_alias=True)],
+            "silences": [
+                {"labels": {"replica": "z"}, "start": "1970-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
+            ],
+        }
+    )
     assert play([ON] * 3, silences=other.silences)[0][-1] == (FIRING, True)
 
 
@@ -122,8 +141,13 @@ def test_messages_alternate_and_firing_needs_its_wait(findings, wait):
 def test_the_default_rules_load():
     rules = load_rules()
     assert {rule.condition for rule in rules.rules} == {
-        "excess", "odd_replica", "floor_jump", "version_skew", "coverage", "no_data"
-    }  # fmt: skip
+        "excess",
+        "odd_replica",
+        "floor_jump",
+        "version_skew",
+        "coverage",
+        "no_data",
+    }
     assert rules.named("version-skew").wait == 600
 
 

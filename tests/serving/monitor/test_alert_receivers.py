@@ -27,9 +27,18 @@ from tests.processes import answers, wait_until
 NOW = 1_750_000_000
 ORIGIN = Origin("shop", "http://127.0.0.1:8050", "http://127.0.0.1/alerts.html")
 ALERT = Alert(
-    "odd-replica", {"replica": "b"}, "page", FIRING, NOW - 120, NOW, fired=NOW - 60, value=0.5, threshold=0.03,
-    summary="b is <odd> & far", id=1,
-)  # fmt: skip
+    "odd-replica",
+    {"replica": "b"},
+    "page",
+    FIRING,
+    NOW - 120,
+    NOW,
+    fired=NOW - 60,
+    value=0.5,
+    threshold=0.03,
+    summary="b is <odd> & far",
+    id=1,
+)
 RULES = {"rules": [{"name": "quiet", "condition": "no_data", "window": "5m", "for": "0s"}]}
 
 
@@ -153,8 +162,13 @@ def alertmanager(tmp_path: Path):  # type: ignore[no-untyped-def]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [ALERTMANAGER, f"--config.file={config}", f"--storage.path={tmp_path / 'data'}",
-               f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]  # fmt: skip
+    command = [
+        ALERTMANAGER,
+        f"--config.file={config}",
+        f"--storage.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         address = f"http://127.0.0.1:{port}"
         try:

@@ -54,8 +54,10 @@ def test_a_call_of_either_signature_is_one_request(signature):
     assert live.requests.hash == ""
     rows = live.requests.rows(0)
     assert {name: values.tolist() for name, values in rows.items()} == {
-        "user_id": ["u7"] * 3, "age": [35.0] * 3, "item_id": ["x", "y", "z"],
-    }  # fmt: skip
+        "user_id": ["u7"] * 3,
+        "age": [35.0] * 3,
+        "item_id": ["x", "y", "z"],
+    }
     assert live.requests.contexts(("user_id", "age")) == {"id-1": {"user_id": "u7", "age": 35.0}}
 
 
@@ -63,8 +65,10 @@ def test_a_column_of_one_is_shared_and_scalars_and_narrow_matrices_are_columns()
     shapes = {"user_id": np.array("u7"), "age": floats(35)[:, None], "item_id": np.array([["x"], ["y"]])}
     live = decode(body(shapes, "rank"))
     assert {name: values.tolist() for name, values in live.requests.rows(0).items()} == {
-        "user_id": ["u7"] * 2, "age": [35.0] * 2, "item_id": ["x", "y"],
-    }  # fmt: skip
+        "user_id": ["u7"] * 2,
+        "age": [35.0] * 2,
+        "item_id": ["x", "y"],
+    }
 
 
 def test_numbers_of_any_type_are_numbers_and_ids_are_text():
@@ -165,8 +169,11 @@ def test_requests_of_other_features_are_asked_as_they_came():
     live = decode(body(FLAT), body(lacking), body(FLAT | {"new": ["a"] * 3}), body(FLAT))
     requests = live.requests
     assert [sorted(requests.rows(n)) for n in range(4)] == [
-        sorted(FLAT), sorted(lacking), sorted([*FLAT, "new"]), sorted(FLAT),
-    ]  # fmt: skip
+        sorted(FLAT),
+        sorted(lacking),
+        sorted([*FLAT, "new"]),
+        sorted(FLAT),
+    ]
     assert [requests.companion(n) for n in range(4)] == [3, 1, 2, 0]
     assert len(requests.rows(0, 3)["age"]) == 6
     assert requests.contexts(("age",))[requests.requests[1]] == {}
@@ -181,9 +188,13 @@ def test_live_requests_are_cut_as_the_probe_is():
     )
     parts = {(part.feature, part.value): part.rows.sum() for part in live_slices(live.requests, probe_cuts)}
     assert parts == {
-        ("user_id", "u1"): 3, ("user_id", "(other)"): 6,
-        ("age", "30"): 3, ("age", "20"): 1, ("age", "(missing)"): 4, ("age", "(other)"): 1,
-    }  # fmt: skip
+        ("user_id", "u1"): 3,
+        ("user_id", "(other)"): 6,
+        ("age", "30"): 3,
+        ("age", "20"): 1,
+        ("age", "(missing)"): 4,
+        ("age", "(other)"): 1,
+    }
 
 
 def test_bytes_of_any_kind_never_raise():

@@ -89,8 +89,9 @@ def test_live_calls_are_asked_and_measured_as_the_probe_is(monitor, replicas, st
         assert sum(user[0] == b"v3" for user in users) == 3  # alone, again, first of a batch
     rows = query.slices(store, Selection(now, measure="pd_abs", stream=LIVE))
     assert {(row.feature, row.value) for row in rows} == {
-        ("age", "20"), ("age", "30"),
-    }  # fmt: skip
+        ("age", "20"),
+        ("age", "30"),
+    }
     examples = read_exemplars(tmp_path / "exemplars", LIVE, now - 7200, now)
     assert examples
     assert all(example.context["user_id"].startswith("v") for example in examples)
@@ -175,9 +176,15 @@ def test_what_a_replica_refuses_is_counted_as_it_answers(monitor, replicas, stor
     assert summary.mirrored["unreadable"] == 0
     counts = {(row.replica, row.kind): row.count for row in store_kinds(store, time.time())}
     assert counts == {
-        ("a", "asked"): 4, ("a", "answered"): 2, ("a", "refused"): 2,
-        ("b", "asked"): 4, ("b", "answered"): 2, ("b", "refused"): 2, ("c", "asked"): 4, ("c", "answered"): 4,
-    }  # fmt: skip
+        ("a", "asked"): 4,
+        ("a", "answered"): 2,
+        ("a", "refused"): 2,
+        ("b", "asked"): 4,
+        ("b", "answered"): 2,
+        ("b", "refused"): 2,
+        ("c", "asked"): 4,
+        ("c", "answered"): 4,
+    }
 
 
 def test_a_call_of_the_rank_signature_is_measured_as_the_same_call_flat(monitor, store):
@@ -236,9 +243,15 @@ def test_calls_keep_coming_while_rounds_go_on(replicas, probe, tmp_path):
 
     settings = Settings(interval=0.3, deadline=5, requests=20)
     run(
-        deployment(*replicas), settings, probe, tmp_path / "monitor.db", mirror_listen="127.0.0.1:0", stop=stop,
-        on_round=on_round, on_mirror=on_mirror,
-    )  # fmt: skip
+        deployment(*replicas),
+        settings,
+        probe,
+        tmp_path / "monitor.db",
+        mirror_listen="127.0.0.1:0",
+        stop=stop,
+        on_round=on_round,
+        on_mirror=on_mirror,
+    )
     senders[0].join()
     full = [summary.mirrored for summary in summaries if summary.mirrored["seen"] > 40]
     assert all(outcomes["sampled"] == 20 for outcomes in full)

@@ -42,9 +42,14 @@ def replicas(fake_replica, noisy):
 
 def test_one_round_gives_a_summary_and_fills_the_store(replicas, probe, tmp_path):
     summary = run(
-        deployment(*replicas), SETTINGS, probe, tmp_path / "monitor.db", once=True, rules=load_rules(),
+        deployment(*replicas),
+        SETTINGS,
+        probe,
+        tmp_path / "monitor.db",
+        once=True,
+        rules=load_rules(),
         exemplars=Exemplars(tmp_path / "exemplars"),
-    )  # fmt: skip
+    )
     assert summary.replicas == {"a": 3, "b": 3, "c": 3}
     assert summary.requests == len(probe)
     assert set(summary.measures["top1_swap"]) >= {"value", "low", "high"}
@@ -212,7 +217,7 @@ def test_kill_9_at_any_point_loses_at_most_the_round_in_flight_and_doubles_none(
     assert told <= rounds <= told + 2
     counts, statistics = query.totals(store)
     assert {row.count for row in counts if row.kind == "probe/asked"} == {rounds * len(probe)}
-    assert {found["pd_abs"].n for _, kind, _, _, found, _ in statistics if kind == "pair"} == {
+    assert {total.statistics["pd_abs"].n for total in statistics if total.kind == "pair"} == {
         rounds * len(probe)
     }
     store.close()

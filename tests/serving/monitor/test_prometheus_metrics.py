@@ -123,8 +123,13 @@ def prometheus(tmp_path, sqlite_store):
         ],
     }
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    command = ["prometheus", f"--config.file={tmp_path / 'prometheus.yaml'}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-               f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]  # fmt: skip
+    command = [
+        "prometheus",
+        f"--config.file={tmp_path / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
 
         def ask(path, **parameters):

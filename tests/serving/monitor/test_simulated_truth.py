@@ -142,11 +142,16 @@ def test_intervals_cover_the_truth(simulate, start):
     assert covered >= 107  # 1 in 1,000 for a true coverage of 95%
 
 
-@pytest.mark.parametrize("call", [
-    lambda store, now: query.lines(store, Selection.between(now, now - 60, measure="rpd_sym")),
-    lambda store, now: query.lines(store, Selection.between(now - 60, now, measure="rpd_sym", points=100_000)),
-    lambda store, now: query.matrix(store, Selection(now, measure="nothing")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, now: query.lines(store, Selection.between(now, now - 60, measure="rpd_sym")),
+        lambda store, now: query.lines(
+            store, Selection.between(now - 60, now, measure="rpd_sym", points=100_000)
+        ),
+        lambda store, now: query.matrix(store, Selection(now, measure="nothing")),
+    ],
+)
 def test_questions_without_an_answer_are_one_line(watched, call):
     from ranker.errors import UserError
 

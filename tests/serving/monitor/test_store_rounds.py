@@ -29,10 +29,16 @@ def record_at(time: int, values: list[float], version: int = 1, key: str | None 
         "rpd_sym": Statistic.of(np.array(values) + 0.25, np.arange(len(values)) + 1.0),
     }
     return RoundRecord(
-        key=key or f"probe/{time}", stream="live", time=time, duration=0.5, requests=len(values), probe="",
-        subjects={a: {"arm": "x"}, b: {}}, statistics={SeriesKey("live", "pair", a, b, "L5"): statistics},
+        key=key or f"probe/{time}",
+        stream="live",
+        time=time,
+        duration=0.5,
+        requests=len(values),
+        probe="",
+        subjects={a: {"arm": "x"}, b: {}},
+        statistics={SeriesKey("live", "pair", a, b, "L5"): statistics},
         counts={("a", "asked"): len(values), ("a", "answered"): len(values)},
-    )  # fmt: skip
+    )
 
 
 def sums_at(store, resolution, start, end):
@@ -181,7 +187,8 @@ def test_totals_never_go_down(store, start):
     for minute in range(5):
         write_round(store, record_at(start + minute * 60, [1.0, 0.0], version=minute))
         counts, statistics = query.totals(store)
-        ((_, _, a, b, found, rounds),) = statistics
+        (total,) = statistics
+        a, b, found, rounds = total.a, total.b, total.statistics, total.rounds
         assert (a, b, rounds, found["top1_swap"].n, found["top1_swap"].total) == (
             "a",
             "b",

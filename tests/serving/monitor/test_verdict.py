@@ -38,8 +38,21 @@ def pair(a: str, b: str, value: float, half: float = 0.002) -> PairEstimate:
 
 def alert(rule: str, severity: str = "page", started: int = NOW - 600, **labels: str) -> AlertRow:
     return AlertRow(
-        1, rule, labels, severity, "firing", started, started, None, NOW, "firing", False, None, None, f"{rule} says so"
-    )  # fmt: skip
+        1,
+        rule,
+        labels,
+        severity,
+        "firing",
+        started,
+        started,
+        None,
+        NOW,
+        "firing",
+        False,
+        None,
+        None,
+        f"{rule} says so",
+    )
 
 
 def refreshed(replica: str, time: int, old: int) -> EventRow:
@@ -167,11 +180,17 @@ def test_two_replicas_cannot_tell_which_is_odd_and_it_says_so() -> None:
     [
         ({"freshness": fresh(age=None)}, "no round"),
         ({"means": {}}, "no measure with a budget"),
-        ({"means": {**CALM, "top1_swap": measured("top1_swap", 0.05, n=50)}}, "50 requests compared, 100 needed"),
+        (
+            {"means": {**CALM, "top1_swap": measured("top1_swap", 0.05, n=50)}},
+            "50 requests compared, 100 needed",
+        ),
         ({"means": {**CALM, "top1_swap": measured("top1_swap", 0.03, 0.01)}}, "too few requests to tell"),
-        ({"freshness": Freshness(**{**vars(fresh()), "outcomes": {"a": {"asked": 9, "answered": 9}}})}, "fewer than two"),
+        (
+            {"freshness": Freshness(**{**vars(fresh()), "outcomes": {"a": {"asked": 9, "answered": 9}}})},
+            "fewer than two",
+        ),
     ],
-)  # fmt: skip
+)
 def test_not_enough_data_says_what_is_missing(changes: dict[str, object], text: str) -> None:
     verdict = judge(facts(**changes))
     assert verdict.state == "NOT ENOUGH DATA"
@@ -201,9 +220,18 @@ def test_a_muted_alert_is_still_in_the_verdict_with_who_has_taken_it_on() -> Non
 
 @pytest.mark.parametrize(
     ("interval", "age", "stale"),
-    [(60.0, 130.0, False), (60.0, 190.0, True), (120.0, 301.0, False), (120.0, 363.0, True), (None, 301.0, True),
-     (None, 299.0, False), (1.0, 14.0, False), (1.0, 16.0, True), (3600.0, 7000.0, False)],
-)  # fmt: skip
+    [
+        (60.0, 130.0, False),
+        (60.0, 190.0, True),
+        (120.0, 301.0, False),
+        (120.0, 363.0, True),
+        (None, 301.0, True),
+        (None, 299.0, False),
+        (1.0, 14.0, False),
+        (1.0, 16.0, True),
+        (3600.0, 7000.0, False),
+    ],
+)
 def test_the_stale_limit_follows_the_monitors_own_interval(
     interval: float | None, age: float, stale: bool
 ) -> None:

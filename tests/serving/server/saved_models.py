@@ -99,9 +99,23 @@ class _Echo(tf.Module):
 
 
 ECHO_DTYPES = [
-    tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.int8, tf.int16, tf.int32, tf.int64,
-    tf.uint8, tf.uint16, tf.uint32, tf.uint64, tf.bool, tf.string, tf.complex64, tf.complex128,
-]  # fmt: skip
+    tf.float32,
+    tf.float64,
+    tf.float16,
+    tf.bfloat16,
+    tf.int8,
+    tf.int16,
+    tf.int32,
+    tf.int64,
+    tf.uint8,
+    tf.uint16,
+    tf.uint32,
+    tf.uint64,
+    tf.bool,
+    tf.string,
+    tf.complex64,
+    tf.complex128,
+]
 
 
 def save_ranker(path: Path, bias: float = 0.0) -> Path:

@@ -25,11 +25,19 @@ from tests.serving.server.server_client import predict_request
 def test_flags_in_tf_servings_style(capsys):
     options = parse(
         [
-            "--port=8501", "--rest_api_port", "8502", "--enable_batching", "--enable_model_warmup=false",
-            "--file_system_poll_wait_seconds=0.5", "--strict", "--tensorflow_gpu_magic=1", "--enable_serving_magic",
-            "--tensorflow_gpu_memory", "0.5",
+            "--port=8501",
+            "--rest_api_port",
+            "8502",
+            "--enable_batching",
+            "--enable_model_warmup=false",
+            "--file_system_poll_wait_seconds=0.5",
+            "--strict",
+            "--tensorflow_gpu_magic=1",
+            "--enable_serving_magic",
+            "--tensorflow_gpu_memory",
+            "0.5",
         ]
-    )  # fmt: skip
+    )
     assert (options.port, options.rest_api_port, options.enable_batching) == (8501, 8502, True)
     assert (options.enable_model_warmup, options.file_system_poll_wait_seconds, options.strict) == (
         False,

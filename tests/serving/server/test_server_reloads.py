@@ -26,18 +26,34 @@ def test_reload_replaces_the_list(serve, models, base, tmp_path):
 @pytest.mark.parametrize(
     ("text", "code", "part"),
     [
-        ("", Code.INVALID_ARGUMENT, "ServerModelConfig type not supported by HandleReloadConfigRequest. Only"),
-        ('model_config_list { config { name: "n" base_path: "rel" model_platform: "tensorflow" } }',
-         Code.INVALID_ARGUMENT, "Expected model n to have an absolute path or URI; got base_path()=rel"),
-        ('model_config_list { config { name: "n" base_path: "/a" model_platform: "tensorflow" } '
-         'config { name: "n" base_path: "/b" model_platform: "tensorflow" } }',
-         Code.INVALID_ARGUMENT, "Illegal to list model n multiple times in config list"),
-        ('model_config_list { config { name: "n" base_path: "/a" } }',
-         Code.INVALID_ARGUMENT, "Illegal setting neither ModelServerConfig::model_type"),
-        ('model_config_list { config { name: "n" base_path: "/a" model_platform: "tensorflow" logging_config {} } }',
-         Code.INVALID_ARGUMENT, "No request-logger-creator provided."),
+        (
+            "",
+            Code.INVALID_ARGUMENT,
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only",
+        ),
+        (
+            'model_config_list { config { name: "n" base_path: "rel" model_platform: "tensorflow" } }',
+            Code.INVALID_ARGUMENT,
+            "Expected model n to have an absolute path or URI; got base_path()=rel",
+        ),
+        (
+            'model_config_list { config { name: "n" base_path: "/a" model_platform: "tensorflow" } '
+            'config { name: "n" base_path: "/b" model_platform: "tensorflow" } }',
+            Code.INVALID_ARGUMENT,
+            "Illegal to list model n multiple times in config list",
+        ),
+        (
+            'model_config_list { config { name: "n" base_path: "/a" } }',
+            Code.INVALID_ARGUMENT,
+            "Illegal setting neither ModelServerConfig::model_type",
+        ),
+        (
+            'model_config_list { config { name: "n" base_path: "/a" model_platform: "tensorflow" logging_config {} } }',
+            Code.INVALID_ARGUMENT,
+            "No request-logger-creator provided.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_reload_mistakes_leave_everything_as_it_was(serve, base, text, code, part):
     client = serve(model_name="m", model_base_path=str(base))
     answered_code, details = failure(client.model.HandleReloadConfigRequest, reload_request(text), 10)
@@ -99,10 +115,26 @@ def bad_files(base, tmp_path):
     }
 
 
-@pytest.mark.parametrize("case", [
-    "nonsense", "half", "not text", "empty", "only a comment", "missing path", "no version", "broken version",
-    "null character", "a file as path", "twice", "relative path", "no platform", "label of no version", "removed",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        "nonsense",
+        "half",
+        "not text",
+        "empty",
+        "only a comment",
+        "missing path",
+        "no version",
+        "broken version",
+        "null character",
+        "a file as path",
+        "twice",
+        "relative path",
+        "no platform",
+        "label of no version",
+        "removed",
+    ],
+)
 def test_a_bad_polled_file_is_logged_once_and_the_next_good_one_takes_effect(
     polled, base, tmp_path, caplog, case
 ):
