@@ -267,8 +267,8 @@ def _labelled(table: pa.Table, labels: pa.Table) -> pa.Table:
     labels = labels.filter(pc.is_finite(labels["label"]))
     logged = labels.group_by(["request", "item"]).aggregate([("label", "max")])
     joined = table.join(logged, ["request", "item"], join_type="left outer")
-    own = pc.if_else(pc.is_nan(pc.fill_null(joined["label"], np.nan)), None, joined["label"])
-    label = pc.coalesce(own, joined["label_max"])
+    own_label = pc.if_else(pc.is_nan(pc.fill_null(joined["label"], np.nan)), None, joined["label"])
+    label = pc.coalesce(own_label, joined["label_max"])
     return joined.set_column(joined.schema.get_field_index("label"), "label", label).select(SCHEMA.names)
 
 

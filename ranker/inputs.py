@@ -214,8 +214,8 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
         elif isinstance(feature, SequenceFeature):
             shared = experiment.features[feature.of]
             assert isinstance(shared, Categorical)
-            own = _categorical(experiment, run, feature.of, shared)
-            columns.append(replace(own, name=name, feature=feature, width=feature.last, source=name))
+            item_column = _categorical(experiment, run, feature.of, shared)
+            columns.append(replace(item_column, name=name, feature=feature, width=feature.last, source=name))
         elif isinstance(feature, TimeFeature):
             dim = feature.embedding_dim or experiment.model.embedding_dim
             columns += [

@@ -1,9 +1,10 @@
 """Object stores: a run directory may be a URI, and this is the one place that knows what that changes.
 
-A path of a run directory is a `pathlib.Path`, or for a URI the path of the same methods that universal-pathlib makes of
-what fsspec knows (`s3://`, `gs://`, `memory://`). Small files are read and written through either in the same way. What
-differs is here: a store has no rename, so a tree of objects is there once its last object, the `marker`, is; and TensorFlow,
-Arrow's memory maps and SQLite need files on a disk, so trees are fetched to and put from local directories.
+A path of a run directory is a `pathlib.Path`. For a URI (`s3://`, `gs://`, `memory://`) universal-pathlib gives a path with
+the same methods, over fsspec. Small files are read and written through both in the same way. Two things differ:
+
+- A store has no rename. A tree of objects is complete once its last object, the `marker`, is there.
+- TensorFlow, Arrow's memory maps and SQLite need files on a disk. So trees are copied to and from local directories.
 
 Loads no package of a store before there is a URI.
 """

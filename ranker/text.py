@@ -1,7 +1,7 @@
 """The text of a value: one rule for log files, requests, the command line and the monitor. Loads nothing heavy.
 
-A categorical feature is text. Its values come as text from a CSV file, as integers or floating-point numbers from Parquet or
-NumPy, as timestamps from pandas, and one value must have one text wherever it comes from:
+A categorical feature is text. A CSV file has its values as text, Parquet and NumPy have integers or floating-point numbers,
+and pandas has timestamps. One value must have the same text from every source:
 
 - missing (None, NaN, NaT, pandas' NA, an infinite number): the empty text.
 - text: itself, not stripped. Bytes: their UTF-8, with U+FFFD for what is not UTF-8.

@@ -123,10 +123,12 @@ def deploy(
     return deployment
 
 
-def _joined(written: Deployment, made: Deployment, moves: bool, report: Callable[[str], None]) -> Deployment:
+def _joined(
+    written: Deployment, deployment: Deployment, moves: bool, report: Callable[[str], None]
+) -> Deployment:
     targets = {replica.name: replica.target for replica in written.replicas}
     replicas = []
-    for replica in made.replicas:
+    for replica in deployment.replicas:
         target = targets.get(replica.name, replica.target)
         if target != replica.target and moves:
             report(
@@ -140,7 +142,7 @@ def _joined(written: Deployment, made: Deployment, moves: bool, report: Callable
         replicas.append(replica)
     names = {replica.name for replica in replicas}
     added = [replica for replica in written.replicas if not replica.path and replica.name not in names]
-    return replace(made, replicas=(*replicas, *added))
+    return replace(deployment, replicas=(*replicas, *added))
 
 
 def deployment_from(

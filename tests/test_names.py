@@ -50,7 +50,7 @@ VAGUE |= {
     "made",
     "left",
 }
-MOST_IN_A_THOUSAND = 5
+MOST_IN_A_THOUSAND = 2
 
 
 def test_names_say_what_they_hold():

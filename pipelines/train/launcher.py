@@ -1,7 +1,7 @@
 """One replica in one process: started, watched, tried again.
 
-A crash, a leak or a thread setting of one training can then touch no other, and a worker that Beam kills or retries
-leaves nothing behind but a checkpoint the next try goes on from.
+A crash, a leak or a thread setting of one training affects no other training. A worker that Beam kills leaves only a
+checkpoint, from which the next try continues.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Trainings for a run directory in an object store: fetched, computed on this disk, published.
 
-The only thing that workers share is the store. What a training needs is fetched to the worker's working copy; while it runs
-its checkpoint and progress are copied to the store whenever they change, so that another worker goes on from there if this
-one dies; what it publishes locally is put into the store with `saved_model.pb` as the last object.
+Workers share only the store. A worker first fetches what its training needs to its working copy. While the training runs,
+its checkpoint and progress are copied to the store whenever they change. If the worker dies, another one continues from
+there. A finished version is put into the store with `saved_model.pb` as the last object.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The stages of a small run in few processes.
 
-Of a training of seconds nearly all is the start of its process: TensorFlow is imported, the step is traced and compiled,
-the model is traced once more for its export, and the evaluation imports TensorFlow and loads what has just been saved.
-So the replicas of a small run are trained side by side in one process, which then evaluates them with the models that it
-still holds. A process of this kind reads commands from its stdin and writes what becomes of them to its stdout, JSON
-lines both; it ends with its stdin. A command that dies with its process is tried again in a new one, which goes on from
-the checkpoints.
+A training of a few seconds spends most of them on the start of its process: it imports TensorFlow, traces and compiles the
+step, and traces the model again for its export. The evaluation then imports TensorFlow again and loads the models. So one
+process trains all replicas of a small run side by side, and evaluates them with the models that it still has in memory.
+
+Such a process reads commands from its stdin and writes their results to its stdout, both as JSON lines. It ends when its
+stdin ends. If the process dies during a command, a new process tries the command again and continues from the checkpoints.
 """
 
 from __future__ import annotations

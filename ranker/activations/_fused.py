@@ -8,10 +8,10 @@ from ranker.backend import tf
 def fused(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Compile the value and the gradient of an activation with XLA, each by itself.
 
-    For training that runs eagerly or in an ordinary graph, where every operation of an activation is a
-    pass over memory. It has no use inside a step that is compiled as a whole, and must not be in a
-    model that is exported: TensorFlow Serving refuses compiled functions on CPU unless it is told
-    otherwise (`--xla_cpu_compilation_enabled`). Compiles anew for each shape.
+    It helps training that runs eagerly or in an ordinary graph, where every operation of an activation is a
+    pass over memory. It does not help inside a step that is compiled as a whole. Do not use it in a model
+    that you export: TensorFlow Serving refuses compiled functions on CPU without the flag
+    `--xla_cpu_compilation_enabled`. It compiles again for each shape.
 
     Args:
         function: Of a floating point tensor, elementwise; say `get({"name": "smelu", "beta": 1.0})`.

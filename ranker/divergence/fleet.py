@@ -351,8 +351,8 @@ def _replica_means(design: Design, x: Array, y: Array, usable: Array) -> Array:
 
     def mean_of(values: Array) -> tuple[Array, Array]:
         effects, determined = replica_effects(design, values, usable)
-        others = np.maximum(determined.sum(axis=0) - 1, 1)
-        return effects + (effects.sum(axis=0) - effects) / others, determined
+        partners = np.maximum(determined.sum(axis=0) - 1, 1)
+        return effects + (effects.sum(axis=0) - effects) / partners, determined
 
     mean_x, determined = mean_of(x)
     weight = y.max(axis=0)
@@ -365,7 +365,7 @@ def _replica_means(design: Design, x: Array, y: Array, usable: Array) -> Array:
 def _with_variance(sums: Array, variance: Array) -> Array:
     """Rows of six sums [rows, 6] whose values have this much more variance [rows]."""
     n, weight = sums[:, 0], sums[:, 3]
-    more = np.where(n > 1, variance * weight**2 * (n - 1) / np.maximum(n, 1), 0.0)
+    added_squares = np.where(n > 1, variance * weight**2 * (n - 1) / np.maximum(n, 1), 0.0)
     result = sums.copy()
-    result[:, 2] += more
+    result[:, 2] += added_squares
     return result

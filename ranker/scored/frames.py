@@ -56,7 +56,7 @@ def compare_frame(
         raise UserError(f"`scores` must name at least two columns, a model each. Received: {scores!r}")
     if isinstance(frame, np.ndarray) or not hasattr(frame, "__getitem__"):
         raise UserError(
-            "compare takes a frame with columns for the request, the item and two scores or more. "
+            "compare needs a frame with columns for the request, the item and two scores or more. "
             f"Received: {type(frame).__name__}; put arrays into a mapping of column names to arrays"
         )
     requests = [request] if isinstance(request, str) else list(request)

@@ -1,9 +1,10 @@
 """The dashboard: Plotly Dash on a FastAPI application, over the monitor's store.
 
-From the outside in: `serve` (the process), `app` (what answers which path), `shell` (one layout, one callback), `frame`
-(what is around every page), `live` (what a refresh changes), `pages` (a file a page: from a `Context` to panels),
-`figures` and `parts` (what pages are made of), `queries` (questions to the store and to
-files that only pages ask).
+- `web`: the process, its HTTP routes, the API, and who may see them.
+- `layout`: what all pages share: the frame, the address, small parts, and the refresh of an open page.
+- `pages`: one file a page, which turns a `Context` into panels.
+- `figures`: the charts.
+- `queries`: what pages read beside the store: kept requests, the run's report, gateways.
 """
 
 from serving.dashboard.settings import DashboardSettings

@@ -1,8 +1,8 @@
 """Envoy in front of the replicas: its configuration and its process.
 
-`bootstrap` turns options and a deployment into what Envoy reads; `run` starts it, watches it and drains it; `follow`
-keeps the file of replicas for an Envoy that runs elsewhere; `set_drained` takes one replica out and back. Callers see
-TF Serving's API; a share of the Predict calls goes to the monitor as well, which asks every replica itself.
+`bootstrap` makes Envoy's configuration from options and a deployment. `run` starts Envoy, watches it and drains it.
+`follow` updates the file of replicas for an Envoy that runs elsewhere. `set_drained` takes one replica out, or back in.
+Callers see TF Serving's API. A share of the Predict calls also goes to the monitor, which asks every replica itself.
 """
 
 from serving.gateway.draining import set_drained

@@ -1,7 +1,11 @@
-"""The monitor: asks every replica the same requests, measures how far they are apart, keeps it, raises alerts.
+"""The monitor. It asks every replica the same requests, measures how much they differ, stores that, and raises alerts.
 
-From the outside in: `run` (the loop), `collect` (one round of asking), `measure` (answers to sums), `store` (what is
-kept, and the questions to it), `alerts`, `exemplars`, `mirror`, `reservoir` and `live` (mirrored calls: taken,
-sampled, decoded to requests), `gate` (may a version
-go live), `prometheus`.
+- `run`: the loop.
+- `requests`: what a round asks: the probe's requests, and a sample of the mirrored calls.
+- `collection`: one round of asking.
+- `measurement`: from answers to sums.
+- `store`: the sums, and the queries that read them.
+- `alerts`: the rules, and the messages to receivers.
+- `judgement`: the verdict, and the gate that decides whether a version may go live.
+- `prometheus`: the metrics.
 """

@@ -3,9 +3,12 @@
 `python -m serving.server --port=8500 --model_name=m --model_base_path=DIR` starts it; `serving.server.api`
 starts it inside another process. Importing this package loads nothing else.
 
-Reading order: `version_policy` (which versions should run), `manager` (loads and unloads them),
-`backend` (one SavedModel), `predict` and `examples` (one request), `endpoints` (the API's methods as
-functions from bytes to bytes), `grpc_server` and `rest` (the two transports), `api` (puts it together).
+Read it in this order:
+
+- `models`: `version_policy` decides which versions should run, `manager` loads and unloads them, `backend` runs one.
+- `requests`: `predict` and `examples` compute one request; `endpoints` has the API's methods as functions of bytes.
+- `transports`: gRPC and REST.
+- `api`: puts the parts together.
 """
 
 import os

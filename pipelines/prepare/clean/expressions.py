@@ -1,8 +1,8 @@
 """Expressions (label, grade, weight) on Arrow columns, vectorised.
 
-Values have one of three kinds. A column is a number where it meets a number, arithmetic or an order, text where it meets
-text (two columns compared by `==` or `!=` are text), and a 0/1 flag where a truth value is asked for. Text is never
-missing (it is the empty text); a missing or unreadable number makes the row's whole value missing.
+Values have one of three kinds, which their use decides. A column is a number beside a number, in arithmetic and in `<` or
+`>`. It is text beside text, and so are two columns compared by `==` or `!=`. It is a 0/1 flag where a truth value is needed.
+Missing text is the empty text. A missing or unreadable number makes the value of the whole row missing.
 """
 
 from __future__ import annotations

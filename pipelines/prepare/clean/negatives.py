@@ -142,8 +142,12 @@ def with_negatives(rows: pa.RecordBatch, items: pa.Table, experiment: Experiment
     yield rows
     positive = np.flatnonzero(rows.column(layout.LABEL).to_numpy() > 0)
     held_out = rows.column(EVAL).to_numpy(zero_copy_only=False)[positive]
-    own = pc.index_in(decode(rows.column(experiment.item)).take(pa.array(positive)), items[experiment.item])
-    drawn = draw(order[positive], own.fill_null(-1).to_numpy(), held_out, items[COUNT].to_numpy(), settings)
+    own_items = pc.index_in(
+        decode(rows.column(experiment.item)).take(pa.array(positive)), items[experiment.item]
+    )
+    drawn = draw(
+        order[positive], own_items.fill_null(-1).to_numpy(), held_out, items[COUNT].to_numpy(), settings
+    )
     sizes = np.array([len(chosen) for chosen in drawn], np.int64)
     if not sizes.sum():
         return
@@ -171,13 +175,13 @@ def with_negatives(rows: pa.RecordBatch, items: pa.Table, experiment: Experiment
 
 
 def draw(
-    order: np.ndarray, own: np.ndarray, held_out: np.ndarray, counts: np.ndarray, settings: Negatives
+    order: np.ndarray, own_items: np.ndarray, held_out: np.ndarray, counts: np.ndarray, settings: Negatives
 ) -> list[np.ndarray]:
     """Draws the negatives of each positive, all different and none the positive's own item.
 
     Args:
         order: place of each positive in the base order, uint64 [P].
-        own: its item, -1 for one that no training row has [P].
+        own_items: the item of each, -1 for one that no training row has [P].
         held_out: whether it is held out: then `settings.candidates` are drawn, else `settings.count` [P].
         counts: positives of each item [I].
         settings: how many, by what, from which seed.
@@ -188,7 +192,7 @@ def draw(
     weights = counts.astype(np.float64) if settings.by == "popularity" else np.ones(len(counts))
     ends = np.cumsum(weights) / weights.sum() if len(weights) else weights
     result = []
-    for place, item, is_held_out in zip(order, own.tolist(), held_out.tolist(), strict=True):
+    for place, item, is_held_out in zip(order, own_items.tolist(), held_out.tolist(), strict=True):
         size = settings.candidates if is_held_out else settings.count
         available = len(counts) - (item >= 0)
         seed = mix(np.array([place], np.uint64) ^ mix(np.array([settings.seed], np.uint64)))
@@ -199,7 +203,7 @@ def draw(
     return result
 
 
-def _by_rejection(seed: np.ndarray, own: int, size: int, ends: np.ndarray) -> np.ndarray:
+def _by_rejection(seed: np.ndarray, own_item: int, size: int, ends: np.ndarray) -> np.ndarray:
     """Few of many: drawn with replacement, without those that were drawn before."""
     chosen: dict[int, None] = {}
     start = 0
@@ -207,19 +211,19 @@ def _by_rejection(seed: np.ndarray, own: int, size: int, ends: np.ndarray) -> np
         steps = np.arange(start, start + 2 * size + 8, dtype=np.uint64)
         uniform = (mix(seed ^ mix(steps)) >> np.uint64(11)).astype(np.float64) / 2**53
         for item in np.minimum(np.searchsorted(ends, uniform, side="right"), len(ends) - 1).tolist():
-            if item != own and len(chosen) < size:
+            if item != own_item and len(chosen) < size:
                 chosen[item] = None
         start += len(steps)
     return np.fromiter(chosen, np.int64, len(chosen))
 
 
-def _without_replacement(seed: np.ndarray, own: int, size: int, weights: np.ndarray) -> np.ndarray:
+def _without_replacement(seed: np.ndarray, own_item: int, size: int, weights: np.ndarray) -> np.ndarray:
     """Most of few: the smallest of exponential times over weights (Efraimidis and Spirakis, 2006)."""
     steps = np.arange(len(weights), dtype=np.uint64)
     uniform = ((mix(seed ^ mix(steps)) >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
     times = -np.log(uniform) / weights
-    if own >= 0:
-        times[own] = np.inf
+    if own_item >= 0:
+        times[own_item] = np.inf
     return np.argsort(times, kind="stable")[:size].astype(np.int64)
 
 

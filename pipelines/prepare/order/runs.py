@@ -1,8 +1,8 @@
 """An external sort: sorted runs on disk, and a merge that holds only a range of the keys in memory.
 
-Each batch of example rows becomes one run: an Arrow file whose record batch i holds the rows for train shard i, and
-whose batch `shards + i` those for eval shard i, each sorted as the shard will be. A shard is then written range by
-range: the rows of a range are cut out of every run, put together and sorted.
+Each batch of example rows becomes one run, which is an Arrow file. Its record batch i has the rows of train shard i, and
+its batch `shards + i` those of eval shard i, both in the order of the shard. A shard is then written one range of keys at a
+time: the rows of the range are read from every run, concatenated and sorted.
 """
 
 from __future__ import annotations

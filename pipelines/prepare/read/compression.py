@@ -1,7 +1,7 @@
-"""Compressed streams. What a damaged file still gives is given; then `damage` says why it ends.
+"""Compressed streams. A damaged file gives its bytes up to the damage; then `damage` says why it ends.
 
-The decompressors of zlib, bz2, lzma and zstandard are given small pieces, so that a damage costs only what lies behind it:
-the file objects they come with raise, and lose what they had decompressed.
+The decompressors of zlib, bz2, lzma and zstandard get small pieces, so that only what follows the damage is lost. Their own
+file objects raise an error and lose what they had already decompressed.
 """
 
 from __future__ import annotations

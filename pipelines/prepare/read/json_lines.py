@@ -1,8 +1,8 @@
 """JSON lines: one object a line.
 
-Arrow's parser reads a piece at a time wherever that gives what each line alone would give, lists and objects included. It
-guesses a type for each column of a piece (and takes text for times), so text is asked for as text, and a piece whose columns
-mix types, or hold whole numbers beyond float64, is read line by line.
+Arrow's parser reads many lines at once, with lists and objects, if the result is the same as that of each line alone. It
+guesses a type for each column and reads some texts as times, so we name the type of text columns. Lines whose columns mix
+types, or have whole numbers beyond float64, are read one by one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Quoted fields: delimiters and line breaks inside them, and quotes that are broken.
 
-A field is quoted if it begins with the quote; a doubled quote inside stands for one. A record whose quotes do not close on
-its line goes on to the next line with an odd number of quotes, if what lies between makes one record of the expected number
-of fields and no line between is a complete row by itself. Otherwise its quotes are broken, and it alone is rejected.
+A field is quoted if it begins with the quote. A doubled quote inside is one quote. If the quotes of a record do not close on
+its line, the record continues to the next line with an odd number of quotes. Two conditions must hold: the lines together
+have the expected number of fields, and no line between is a complete row alone. Otherwise the quotes are broken, and only
+that line is rejected.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Rows on their way to the trainer: all in memory, or a segment at a time, read ahead by a thread.
 
-A windowed shuffle (see `ranker.training.rows.order`) needs for the places [start, stop) of an epoch only rows in a window
-of them, and of the blocks in which an epoch permutes its base order. So rows larger than memory are trained on in segments,
-each with a window's rows carried over from the one before, and a training from segments sees the same rows in the same
-batches as one from memory: the same bytes.
+A windowed shuffle (see `ranker.training.rows.order`) needs for the places [start, stop) of an epoch only the rows in a
+window around them, and the blocks in which the epoch permutes its base order. So rows that do not fit into memory are read
+in segments, and each segment keeps a window's rows of the one before. Both ways give the same rows in the same batches,
+and so the same weights, byte for byte.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The model as a pure function of its weights, for a stack of towers at once.
 
-It computes what `ranker.model.RankingModel` computes (a test holds the two together), with a leading axis over towers: one
-batched matrix product does the work of many small ones, which is why training eight replicas costs less than
-eight trainings.
+It computes the same as `ranker.model.RankingModel`, with a leading axis over towers; a test compares the two. One batched
+matrix product does the work of many small ones. That is why eight replicas trained together cost less than eight trainings.
 """
 
 from __future__ import annotations

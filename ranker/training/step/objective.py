@@ -1,7 +1,7 @@
-"""What a stack of towers minimises.
+"""The losses that a stack of towers minimises.
 
-`pairwise_logistic` and `softmax_cross_entropy` compare the rows of a request with each other: those of its rows that are in
-the batch (a batch ends after so many rows, at most one request at each end is cut in two).
+`pairwise_logistic` and `softmax_cross_entropy` compare the rows of a request that are in the batch. A batch has a fixed
+number of rows, so it may cut one request at each of its ends.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def softmax_cross_entropy(logits: tf.Tensor, rows: Mapping[str, tf.Tensor]) -> t
     Source: ListNet, Cao et al., 2007; TF-Ranking's `SoftmaxLoss`.
     """
     is_row = rows["share"] > 0
-    same = _same_request(rows)
-    sizes = tf.reduce_sum(tf.cast(same, tf.float32), axis=2)
+    is_same_request = _same_request(rows)
+    sizes = tf.reduce_sum(tf.cast(is_same_request, tf.float32), axis=2)
     requests = tf.reduce_sum(tf.where(is_row, 1.0 / tf.maximum(sizes, 1.0), 0.0), axis=1)
     # A place without a row has no request: its own logit keeps its sum finite.
-    same |= tf.eye(logits.shape[1], dtype=tf.bool)
-    peers = tf.where(same, logits[:, tf.newaxis, :], logits.dtype.min)
+    is_same_request |= tf.eye(logits.shape[1], dtype=tf.bool)
+    peers = tf.where(is_same_request, logits[:, tf.newaxis, :], logits.dtype.min)
     losses = rows["weight"] * rows["label"] * (tf.reduce_logsumexp(peers, axis=2) - logits)
     return tf.reduce_sum(tf.where(is_row, losses, 0.0), axis=1) / tf.maximum(requests, 1.0)
 
@@ -119,5 +119,5 @@ def held_out_loss(
 def _same_request(rows: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Which places of a batch hold rows of one request, bool [T, batch, batch]."""
     request, is_row = rows["request"], rows["share"] > 0
-    same = request[:, :, tf.newaxis] == request[:, tf.newaxis, :]
-    return same & is_row[:, :, tf.newaxis] & is_row[:, tf.newaxis, :]
+    is_same_request = request[:, :, tf.newaxis] == request[:, tf.newaxis, :]
+    return is_same_request & is_row[:, :, tf.newaxis] & is_row[:, tf.newaxis, :]

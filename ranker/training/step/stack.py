@@ -1,9 +1,9 @@
 """Several training programs as one: the same rows, the same compiled graph, side by side on several threads.
 
 A `Program` advances its towers as one batched computation; a `Stack` advances programs. Replicas that do not depend on
-each other are a program each: every one runs exactly the arithmetic it would run alone, so that it ends with the
-same bytes (training amplifies a difference in the last bit to one that can be seen), and no step waits for
-another replica's.
+each other have a program each. Each then runs the same arithmetic as if it were trained alone, and ends with the same
+bytes. This matters because training amplifies a difference in the last bit until it is visible. No step waits for
+another replica's step.
 """
 
 from __future__ import annotations

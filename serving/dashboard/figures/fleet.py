@@ -75,8 +75,8 @@ def fleet_list(label: str, estimates: Sequence[ReplicaEstimate], *, budget: floa
                 )
             )
         if len(group) > _MOST_NAMES:
-            more = f"and {wording.count(len(group) - _MOST_NAMES, 'replica')} more"
-            rows.append(html.Tr(html.Td(more, colSpan=3)))
+            rest_of_group = f"and {wording.count(len(group) - _MOST_NAMES, 'replica')} more"
+            rows.append(html.Tr(html.Td(rest_of_group, colSpan=3)))
     head = html.Tr(
         [
             html.Th("Replica", scope="col"),

@@ -1,7 +1,7 @@
 """Colours and the look that all charts share.
 
-Categorical colours are those of Okabe and Ito, told apart with every common colour blindness, darkened for white and
-lightened for black so that each stands out from the page at 3 to 1 or more.
+The categorical colours are those of Okabe and Ito, which people with a common colour blindness can distinguish. They are
+darker on white and lighter on black, so that each has a contrast of 3 to 1 or more with the page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The requests the monitor keeps whole, as pages need them."""
+"""The example requests that the monitor keeps, as the pages need them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each refresh changed, held to what replicas differ by anyway; and what the gate said of it."""
+"""The churn of each refresh, compared with how much replicas differ anyway; and the gate's answers."""
 
 from __future__ import annotations
 

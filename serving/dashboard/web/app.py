@@ -106,15 +106,17 @@ class SeveralDeployments:
         path = scope["path"]
         if self._prefix and (path == self._prefix or path.startswith(f"{self._prefix}/")):
             path = path[len(self._prefix) :] or "/"
-        for own, app in self._apps.items():
-            if path.startswith(f"{own}/"):
-                await app({**scope, "path": path[len(own) :]}, receive, send)
+        for path_of_app, app in self._apps.items():
+            if path.startswith(f"{path_of_app}/"):
+                await app({**scope, "path": path[len(path_of_app) :]}, receive, send)
                 return
         if path == "/healthz":
             await self._health(scope, receive, send)
             return
         query = scope.get("query_string", b"").decode("latin-1")
-        first = next((own for own in self._apps if path == own), next(iter(self._apps)))
+        first = next(
+            (path_of_app for path_of_app in self._apps if path == path_of_app), next(iter(self._apps))
+        )
         answer: Response = PlainTextResponse("no such deployment\n", 404)
         if path in ("/", "", *self._apps):
             answer = RedirectResponse(f"{self._prefix}{first}/" + (f"?{query}" if query else ""), 307)
@@ -122,11 +124,11 @@ class SeveralDeployments:
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         statuses: dict[str, int] = {}
-        for own, app in self._apps.items():
+        for path_of_app, app in self._apps.items():
 
-            async def note(message: Message, own: str = own) -> None:
+            async def note(message: Message, path_of_app: str = path_of_app) -> None:
                 if message["type"] == "http.response.start":
-                    statuses[own] = message["status"]
+                    statuses[path_of_app] = message["status"]
 
             await app({**scope, "path": "/healthz"}, receive, note)
         well = all(status == 200 for status in statuses.values())

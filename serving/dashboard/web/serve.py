@@ -37,8 +37,8 @@ def run(
     settings = deployments[0]
     if not _is_loopback(host) and settings.token is None and settings.trust_header is None:
         raise UserError(
-            "a dashboard that others can reach must have a token (--token or RANKER_DASHBOARD_TOKEN), or stand behind "
-            f"a proxy that says who calls (--trust-header). Received: --host {host}"
+            "a dashboard on an address that is not loopback must have a token (--token or RANKER_DASHBOARD_TOKEN), or a "
+            f"proxy that names the caller (--trust-header). Received: --host {host}"
         )
     listener = _listen(host, port)
     with closing(listener):

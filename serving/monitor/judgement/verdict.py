@@ -1,8 +1,8 @@
-"""The first sentence: one state, why, which replicas, since when and what changed. Pure.
+"""The verdict: one state, its reason, which replicas, since when, and what changed. Pure.
 
-The state is the worst that any of these says: firing alerts, a replica that is odd, a replica that does not answer, the
-pair that differs most, the mean over pairs, the age of the newest round. The dashboard, the command line, the interface
-for programs and the metrics all say what `judge` says.
+The state is the worst of these: firing alerts, an odd replica, a replica that does not answer, the pair that differs most,
+the mean over pairs, the age of the newest round. The dashboard, the command line, the API and the metrics all show the
+result of `judge`.
 """
 
 from __future__ import annotations

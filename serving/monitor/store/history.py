@@ -134,10 +134,10 @@ def count_course(store: Store, selection: Selection) -> tuple[CountRow, ...]:
     counts = _counts(store, selection)
     with store.read() as connection:
         members = set(_member_names(connection, newest_group(connection, selection)))
-    own = {replica for _, replica, _ in counts} & members
+    counted_members = {replica for _, replica, _ in counts} & members
     for (time, replica, kind), count in list(counts.items()):
         if replica == EACH_REPLICA:
-            for name in own:
+            for name in counted_members:
                 counts[time, name, kind] = counts.get((time, name, kind), 0) + count
     return tuple(CountRow(*key, count) for key, count in sorted(counts.items()) if count)
 
@@ -172,13 +172,13 @@ def totals(store: Store) -> tuple[tuple[CountRow, ...], tuple[SeriesTotal, ...]]
             members = set(
                 _member_names(connection, newest_group(connection, Selection(_FOREVER, stream=stream)))
             )
-            own = {replica for _, replica, _ in counts} & members
+            counted_members = {replica for _, replica, _ in counts} & members
             shared = {
                 kind: n
                 for (of, replica, kind), n in counts.items()
                 if (of, replica) == (stream, EACH_REPLICA)
             }
-            for name in own:
+            for name in counted_members:
                 for kind, count in shared.items():
                     counts[stream, name, kind] = counts.get((stream, name, kind), 0) + count
         rows = read_totals(connection)

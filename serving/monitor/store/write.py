@@ -302,8 +302,8 @@ def _outcomes(record: RoundRecord) -> dict[str, dict[str, int]]:
     shared = _shared_outcomes(record)
     if not shared:
         return record.outcomes
-    own = {replica: kinds for replica, kinds in record.outcomes.items() if kinds != shared}
-    return {EACH_REPLICA: shared, **own}
+    exceptions = {replica: kinds for replica, kinds in record.outcomes.items() if kinds != shared}
+    return {EACH_REPLICA: shared, **exceptions}
 
 
 def _add_counts(connection: Connection, record: RoundRecord, minute: int) -> None:

@@ -1,7 +1,7 @@
-"""Loads and unloads versions so that a model which answered goes on answering.
+"""Loads and unloads versions without a gap in which a model does not answer.
 
-One thread carries out `version_policy.next_step` whenever something changed; each load and unload runs
-on a thread of its own, so a model that retries for minutes blocks no other.
+One thread executes `version_policy.next_step` whenever something changes. Each load and unload has its own thread, so a
+model that retries for minutes blocks no other.
 """
 
 from __future__ import annotations
