@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipelines.prepare.read import lines, reading
 from ranker.config import build
-from tests.pipelines.prepare.test_real_world_files import contents, read_all, read_rejected
+from tests.pipelines.prepare.small_files import contents, read_all, read_rejected
 
 CSV = {"columns": ["user", "item", "label", "price"]}
 GOOD = {  # lines that are one row each
