@@ -149,11 +149,11 @@ def test_compose_follows_the_specification():
 def test_compose_names_only_what_exists():
     services = COMPOSE["services"]
     for name, service in services.items():
-        for other, needs in service.get("depends_on", {}).items():
+        for dependency, needs in service.get("depends_on", {}).items():
             assert (
                 needs["condition"] != "service_healthy"
-                or "healthcheck" in services[other]
-                or "build" in services[other]
+                or "healthcheck" in services[dependency]
+                or "build" in services[dependency]
             )
         for volume in service.get("volumes", []):
             # The one variable's default is left out: it is the user's run directory.
@@ -205,8 +205,8 @@ def test_compose_commands_are_ours():
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_dockerfiles(path):
-    found = instructions(path)
-    names = [name for name, _ in found]
+    steps = instructions(path)
+    names = [name for name, _ in steps]
     assert set(names) <= {
         "FROM",
         "WORKDIR",
@@ -220,15 +220,15 @@ def test_dockerfiles(path):
         "ENTRYPOINT",
         "CMD",
     }
-    last = dict(found)
-    assert all(re.search(r":\d+\.\d+\.\d+", image) for name, image in found if name == "FROM")
+    last = dict(steps)
+    assert all(re.search(r":\d+\.\d+\.\d+", image) for name, image in steps if name == "FROM")
     assert last["USER"] == "10001"
     assert names.index("USER") < names.index("ENTRYPOINT")
     assert ("HEALTHCHECK" in last) == ("EXPOSE" in last)
-    installs = [argument for name, argument in found if name == "RUN" and "pip install" in argument]
+    installs = [argument for name, argument in steps if name == "RUN" and "pip install" in argument]
     (installed,) = re.findall(r'--constraint constraints\.txt "\.\[([\w,]+)\]"', installs[0])
     assert set(installed.split(",")) <= extras().keys()
-    for name, argument in found:
+    for name, argument in steps:
         if name == "COPY" and not argument.startswith("--from"):
             assert all((ROOT / source).exists() for source in argument.split()[:-1])
     entry, command = json.loads(last["ENTRYPOINT"]), json.loads(last["CMD"])
@@ -257,11 +257,11 @@ def test_the_small_bundle_of_plotly_has_the_librarys_version():
 
 
 def test_the_worker_image_is_the_pipelines_with_the_pinned_beam():
-    found = instructions(WORKER)
+    steps = instructions(WORKER)
     (pin,) = re.findall(r"^apache-beam==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
-    assert ("FROM", f"apache/beam_python3.11_sdk:{pin} AS beam") in found
-    assert ("FROM", "steady-ranker/pipeline") in found
-    assert dict(found)["USER"] == "10001"
+    assert ("FROM", f"apache/beam_python3.11_sdk:{pin} AS beam") in steps
+    assert ("FROM", "steady-ranker/pipeline") in steps
+    assert dict(steps)["USER"] == "10001"
     (base,) = {
         image.split("-")[0] for name, image in instructions(DOCKER / "pipeline.Dockerfile") if name == "FROM"
     }
@@ -269,11 +269,13 @@ def test_the_worker_image_is_the_pipelines_with_the_pinned_beam():
 
 
 def test_what_an_image_is_built_from_is_not_ignored():
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    included = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
     for path in DOCKERFILES:
         for name, argument in instructions(path):
             if name == "COPY" and not argument.startswith("--from"):
-                assert set(argument.split()[:-1]) <= kept
+                assert set(argument.split()[:-1]) <= included
 
 
 def extras() -> dict[str, list[str]]:
@@ -287,26 +289,28 @@ def extras() -> dict[str, list[str]]:
 
 def installed_with(extra: str) -> set[str]:
     """The distributions that `pip install .[extra]` brings, by canonical name."""
-    found, pending, table = set(), ["", extra], extras()
+    packages, pending, table = set(), ["", extra], extras()
     requirements = [Requirement(text) for name in pending for text in table[name]]
     while requirements:
         requirement = requirements.pop()
         name = canonicalize_name(requirement.name)
-        wanted = requirement.extras or {""}
+        extras_of_requirement = requirement.extras or {""}
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
         if name == "steady-ranker":
             requirements += [Requirement(text) for wish in requirement.extras for text in table[wish]]
             continue
-        if name in found and wanted == {""}:
+        if name in packages and extras_of_requirement == {""}:
             continue
-        found.add(name)
+        packages.add(name)
         for text in importlib.metadata.requires(name) or []:
             need = Requirement(text)
-            if need.marker is None or any(need.marker.evaluate({"extra": wish}) for wish in wanted):
+            if need.marker is None or any(
+                need.marker.evaluate({"extra": wish}) for wish in extras_of_requirement
+            ):
                 need.marker = None
                 requirements.append(need)
-    return found
+    return packages
 
 
 BLOCK = """
@@ -504,9 +508,9 @@ def test_kubernetes_objects_hang_together():
     for entry in KUBERNETES:
         spec = entry.get("spec", {})
         selector = spec.get("selector", {})
-        wanted = selector.get("matchLabels", selector)
-        if wanted:
-            matching = [pod for pod in pods.values() if wanted.items() <= pod["metadata"]["labels"].items()]
+        labels = selector.get("matchLabels", selector)
+        if labels:
+            matching = [pod for pod in pods.values() if labels.items() <= pod["metadata"]["labels"].items()]
             assert matching, entry["metadata"]["name"]
         if entry["kind"] == "Service":
             ports = {

@@ -47,11 +47,11 @@ class Site:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium."""
-    given = os.environ.get("CHROMIUM")
-    found = given or next((path for path in map(shutil.which, _CHROMIUM) if path), None)
-    if found is None:
+    path_given = os.environ.get("CHROMIUM")
+    path_found = path_given or next((path for path in map(shutil.which, _CHROMIUM) if path), None)
+    if path_found is None:
         pytest.skip(_HOW)
-    return found
+    return path_found
 
 
 @pytest.fixture(scope="session")
@@ -74,9 +74,9 @@ def site(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 def browser(chromium: str) -> Iterator[playwright.Browser]:
     """A headless Chromium. It ends with its module: its event loop would run on under the tests that follow."""
     with playwright.sync_playwright() as manager:
-        found = manager.chromium.launch(executable_path=chromium, args=_OPTIONS)
-        yield found
-        found.close()
+        browser = manager.chromium.launch(executable_path=chromium, args=_OPTIONS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +99,15 @@ def open_page(window: playwright.BrowserContext, site: Site) -> Iterator[Callabl
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(f"{path}: {error}"))
         page.on(
-            "console", lambda said: wrong.append(f"{path}: {said.text}") if said.type == "error" else None
+            "console",
+            lambda message: wrong.append(f"{path}: {message.text}") if message.type == "error" else None,
         )
         page.on(
             "request",
-            lambda asked: (
+            lambda request: (
                 None
-                if asked.url.startswith((site.address, "data:", "blob:"))
-                else wrong.append(f"{path}: called {asked.url}")
+                if request.url.startswith((site.address, "data:", "blob:"))
+                else wrong.append(f"{path}: called {request.url}")
             ),
         )
         page.goto(site.address + path)

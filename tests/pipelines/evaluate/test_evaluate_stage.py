@@ -45,26 +45,29 @@ def test_report_keeps_its_contract(evaluated, small):
     }  # fmt: skip
     assert lines[0] == "evaluate: fitting a logistic regression for comparison"
     assert list(report["arms"]) == ["smelu", "relu"]
-    for arm, found in report["arms"].items():
-        assert [r["name"] for r in found["replicas"]] == [f"{arm}/{i}" for i in range(2)]
-        assert set(found["quality"]) == {"auc", "logloss", "gauc", "ndcg@10", "ranking_loss"}
-        for measure, quality in found["quality"].items():
-            values = [r["quality"][measure] for r in found["replicas"]]
+    for arm, section in report["arms"].items():
+        assert [r["name"] for r in section["replicas"]] == [f"{arm}/{i}" for i in range(2)]
+        assert set(section["quality"]) == {"auc", "logloss", "gauc", "ndcg@10", "ranking_loss"}
+        for measure, quality in section["quality"].items():
+            values = [r["quality"][measure] for r in section["replicas"]]
             assert quality == {
                 "mean": pytest.approx(np.mean(values)),
                 "std": pytest.approx(np.std(values, ddof=1)),
             }
         assert (
-            0 <= found["calibration"]["ece"]["mean"] <= 1 <= found["calibration"]["calibration"]["mean"] + 1
+            0
+            <= section["calibration"]["ece"]["mean"]
+            <= 1
+            <= section["calibration"]["calibration"]["mean"] + 1
         )
-        assert 0 <= found["level_share"] <= 1
+        assert 0 <= section["level_share"] <= 1
         for label in ("rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "bias", "top1_swap", "set_churn@10",
                       "pair_inversion", "visible_inversion@10", "consensus_regret"):  # fmt: skip
-            at = found["divergence"][label]
+            at = section["divergence"][label]
             assert at["low"] <= at["value"] <= at["high"], label
             assert at["min"] <= at["max"], label
-        assert [(p["a"], p["b"]) for p in found["pairs"]] == [(f"{arm}/0", f"{arm}/1")]
-        assert found["divergence"]["top1_swap"]["value"] > 0
+        assert [(p["a"], p["b"]) for p in section["pairs"]] == [(f"{arm}/0", f"{arm}/1")]
+        assert section["divergence"]["top1_swap"]["value"] > 0
     assert [c["arm"] for c in report["contrasts"]] == ["relu"]
 
 
@@ -98,8 +101,8 @@ def test_report_says_what_the_predictions_say(evaluated):
     assert counts["positives"] == label.sum()
     assert counts["requests"] == table["request"].n_unique() == 280
     assert counts["repeated"] == 22 + 6
-    for found in report["arms"].values():
-        for replica in found["replicas"]:
+    for section in report["arms"].values():
+        for replica in section["replicas"]:
             assert replica["quality"]["auc"] == auc(label, table[replica["name"]].to_numpy())
     assert report["baseline"]["auc"] == auc(label, table[COLUMN].to_numpy())
     assert report["baseline"]["trained_rows"] == len(eval_rows(100, 4)["label"])
@@ -107,12 +110,12 @@ def test_report_says_what_the_predictions_say(evaluated):
 
 def test_nothing_unfinished_is_left(evaluated):
     run, _, _ = evaluated
-    found = {path.name for path in layout.evaluation_dir(run).iterdir()}
-    assert found == {"report.json", "report.html", "predictions"}
-    left = [
+    names = {path.name for path in layout.evaluation_dir(run).iterdir()}
+    assert names == {"report.json", "report.html", "predictions"}
+    leftovers = [
         p.name for p in run.iterdir() if p.name.startswith(".evaluation") and not p.name.endswith(".lock")
     ]
-    assert left == []
+    assert leftovers == []
 
 
 def test_unchanged_inputs_are_skipped_with_a_line(evaluated, small):
@@ -125,7 +128,7 @@ def test_unchanged_inputs_are_skipped_with_a_line(evaluated, small):
 
 
 def test_two_workers_give_the_same(evaluated, small, run):
-    one, report, _ = evaluated
+    first_run, report, _ = evaluated
     leftover = run / ".evaluation-0123456789ab" / "predictions"
     leftover.mkdir(parents=True)  # a run was killed here before
     two = evaluate(small, run, RunnerOptions(workers=2))
@@ -133,12 +136,12 @@ def test_two_workers_give_the_same(evaluated, small, run):
     assert two["counters"]["evaluate"] == report["counters"]["evaluate"]
     what_it_took = {"stages": {}, "counters": {}}
     assert json.dumps(two | what_it_took) == json.dumps(report | what_it_took)
-    assert read_predictions(run).equals(read_predictions(one))
+    assert read_predictions(run).equals(read_predictions(first_run))
 
 
 def test_a_new_version_is_evaluated_again(evaluated, small, run):
-    one, report, _ = evaluated
-    shutil.copytree(layout.evaluation_dir(one), layout.evaluation_dir(run))
+    first_run, report, _ = evaluated
+    shutil.copytree(layout.evaluation_dir(first_run), layout.evaluation_dir(run))
     layout.version_dir(run, "smelu", 1, 1).rename(layout.version_dir(run, "smelu", 1, 7))
     again = evaluate(small, run)
     assert [r["version"] for r in again["arms"]["smelu"]["replicas"]] == [1, 7]

@@ -45,10 +45,10 @@ def test_comparison_of_merged_shards_is_that_of_all_rows(tables):
         replicas=ARMS["smelu"],
     )
     expected = compare(batch, Settings(k=10)).summary()
-    found = merged.comparisons["smelu"].summary()
-    assert found.keys() == expected.keys()
+    summary = merged.comparisons["smelu"].summary()
+    assert summary.keys() == expected.keys()
     for label, row in expected.items():
-        assert found[label] == pytest.approx(row, rel=1e-9, abs=1e-12), label
+        assert summary[label] == pytest.approx(row, rel=1e-9, abs=1e-12), label
 
 
 def test_contrast_is_the_difference_of_the_arms_and_tighter_than_two_separate_intervals(tables):
@@ -93,11 +93,13 @@ def test_the_order_of_rows_within_a_request_changes_nothing(predictions):
     frame = pl.from_arrow(predictions(50, 5)).unique(["request", "item"], keep="first", maintain_order=True)
     shuffled = frame.sample(fraction=1, shuffle=True, seed=0).sort("request", maintain_order=True)
     assert shuffled["item"].to_list() != frame["item"].to_list()
-    one, other = (measure_shard(f.to_arrow(), ARMS) for f in (frame, shuffled))
-    for label, row in one.comparisons["relu"].summary().items():
-        assert other.comparisons["relu"].summary()[label] == pytest.approx(row, rel=1e-9, abs=1e-12), label
-    assert other.quality["relu/0"] == {k: pytest.approx(v) for k, v in one.quality["relu/0"].items()}
-    assert other.exemplars == one.exemplars
+    ordered, unordered = (measure_shard(f.to_arrow(), ARMS) for f in (frame, shuffled))
+    for label, row in ordered.comparisons["relu"].summary().items():
+        assert unordered.comparisons["relu"].summary()[label] == pytest.approx(row, rel=1e-9, abs=1e-12), (
+            label
+        )
+    assert unordered.quality["relu/0"] == {k: pytest.approx(v) for k, v in ordered.quality["relu/0"].items()}
+    assert unordered.exemplars == ordered.exemplars
 
 
 def test_ties_break_by_item_text_as_everywhere_else():
@@ -120,10 +122,10 @@ def test_exemplars_are_the_costliest_of_all_shards(tables):
     results = [measure_shard(table, ARMS) for table in tables]
     merged = merge_shards(results)
     for arm in ARMS:
-        found = merged.exemplars[arm]
+        exemplars = merged.exemplars[arm]
         everything = [e.regret for result in results for e in result.exemplars[arm]]
-        assert [e.regret for e in found] == sorted(everything, reverse=True)[:COUNT]
-        for exemplar in found:
+        assert [e.regret for e in exemplars] == sorted(everything, reverse=True)[:COUNT]
+        for exemplar in exemplars:
             assert list(exemplar.lists) == ARMS[arm]
             assert len({top[0][0] for top in exemplar.lists.values()}) > 1
             for top in exemplar.lists.values():
@@ -139,10 +141,10 @@ def test_results_survive_json(tables):
 
 def test_a_shard_without_rows_adds_nothing(tables):
     empty = measure_shard(tables[0].slice(0, 0), ARMS)
-    one = measure_shard(tables[0], ARMS)
-    merged = merge_shards([empty, one, empty])
+    shard = measure_shard(tables[0], ARMS)
+    merged = merge_shards([empty, shard, empty])
     assert empty.counts["requests"] == 0
-    assert json.dumps(merged.as_dict()) == json.dumps(merge_shards([one]).as_dict())
+    assert json.dumps(merged.as_dict()) == json.dumps(merge_shards([shard]).as_dict())
 
 
 def test_more_requests_than_a_chunk_measure_the_same(monkeypatch, tables):
@@ -150,8 +152,8 @@ def test_more_requests_than_a_chunk_measure_the_same(monkeypatch, tables):
     monkeypatch.setattr("pipelines.evaluate.shard.CHUNK", 7)
     parts = measure_shard(tables[2], ARMS)
     assert parts.counts == whole.counts
-    for found, expected in zip(parts.exemplars["relu"], whole.exemplars["relu"], strict=True):
-        assert (found.request, found.lists) == (expected.request, expected.lists)
-        assert found.regret == pytest.approx(expected.regret)
+    for exemplar, expected in zip(parts.exemplars["relu"], whole.exemplars["relu"], strict=True):
+        assert (exemplar.request, exemplar.lists) == (expected.request, expected.lists)
+        assert exemplar.regret == pytest.approx(expected.regret)
     for label, row in whole.comparisons["relu"].summary().items():
         assert parts.comparisons["relu"].summary()[label] == pytest.approx(row, rel=1e-9, abs=1e-12)

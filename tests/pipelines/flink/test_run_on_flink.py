@@ -76,9 +76,9 @@ def ranker(movielens, run, *options):
 @pytest.fixture(scope="module")
 def runs(movielens, flink_endpoint, tmp_path_factory):
     """A run on this machine, one on Flink with parallelism 2, and what each command said."""
-    here, there = (tmp_path_factory.mktemp(name) / "run" for name in ("here", "there"))
+    local, remote = (tmp_path_factory.mktemp(name) / "run" for name in ("here", "there"))
     flink = ("--runner=FlinkRunner", "--workers=2", f"--beam=--job_endpoint={flink_endpoint}")
-    return here, there, ranker(movielens, here, "--workers=1"), ranker(movielens, there, *flink)
+    return local, remote, ranker(movielens, local, "--workers=1"), ranker(movielens, remote, *flink)
 
 
 def predictions(run):
@@ -87,30 +87,30 @@ def predictions(run):
 
 
 def test_examples_vocabularies_and_statistics_are_the_same_bytes(runs):
-    here, there, *_ = runs
-    assert contents(there) == contents(here)
+    local, remote, *_ = runs
+    assert contents(remote) == contents(local)
 
 
 def test_replicas_of_equal_seeds_predict_the_same(runs):
-    here, there = (predictions(run) for run in runs[:2])
-    replicas = [name for name in here.column_names if name.startswith("smelu/")]
+    local, remote = (predictions(run) for run in runs[:2])
+    replicas = [name for name in local.column_names if name.startswith("smelu/")]
     assert len(replicas) == 2
-    assert here.select(["request", "item", "label"]).equals(there.select(["request", "item", "label"]))
+    assert local.select(["request", "item", "label"]).equals(remote.select(["request", "item", "label"]))
     for name in replicas:
-        np.testing.assert_allclose(there[name].to_numpy(), here[name].to_numpy(), rtol=0, atol=1e-6)
-        assert here[name].to_numpy().std() > 0.01
+        np.testing.assert_allclose(remote[name].to_numpy(), local[name].to_numpy(), rtol=0, atol=1e-6)
+        assert local[name].to_numpy().std() > 0.01
 
 
 def test_the_report_says_the_same_and_what_the_engine_counted(runs):
-    here, there = (json.loads(layout.report_path(run).read_text()) for run in runs[:2])
-    for report in (here, there):
+    local, remote = (json.loads(layout.report_path(run).read_text()) for run in runs[:2])
+    for report in (local, remote):
         assert list(report.pop("stages")) == ["prepare", "train", "evaluate"]
-    counted = there.pop("counters")
-    assert counted == here.pop("counters")
+    counted = remote.pop("counters")
+    assert counted == local.pop("counters")
     assert counted["prepare"]["rows"] == RATINGS or "MOVIELENS_100K" in os.environ
     assert counted["train"] == {"trained": 2}
-    assert counted["evaluate"]["rows"] == there["counts"]["rows"]
-    same_within(there, here, 1e-6)
+    assert counted["evaluate"]["rows"] == remote["counts"]["rows"]
+    same_within(remote, local, 1e-6)
 
 
 def same_within(a, b, tolerance):
@@ -133,12 +133,12 @@ def test_progress_is_seen_while_flink_works(runs):
 
 
 def test_a_second_run_finds_everything_done(runs, movielens, flink_endpoint):
-    _, there, *_ = runs
-    _, lines = ranker(movielens, there, "--runner=FlinkRunner", f"--beam=--job_endpoint={flink_endpoint}")
-    said = [line["message"] for line in lines]
-    assert "prepare: data unchanged, nothing to do" in said
-    assert "replica smelu/0: version 1 unchanged, kept" in said
-    assert "evaluate: unchanged, kept" in said
+    _, remote, *_ = runs
+    _, lines = ranker(movielens, remote, "--runner=FlinkRunner", f"--beam=--job_endpoint={flink_endpoint}")
+    messages = [line["message"] for line in lines]
+    assert "prepare: data unchanged, nothing to do" in messages
+    assert "replica smelu/0: version 1 unchanged, kept" in messages
+    assert "evaluate: unchanged, kept" in messages
 
 
 def refuse(element):

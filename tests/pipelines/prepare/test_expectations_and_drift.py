@@ -37,11 +37,11 @@ def test_broken_expectations_are_refused(make, tmp_path, expectations, message):
 
 
 def test_kept_expectations_pass(make, tmp_path):
-    kept = {
+    expectations = {
         "age": {"min": 20, "max": 54, "max_missing": 0.09},
         "gender": {"allowed": ["M", "F"], "max_missing": 0},
     }
-    assert prepare(make(data_expectations=kept), tmp_path / "run").counts["read"] == 240
+    assert prepare(make(data_expectations=expectations), tmp_path / "run").counts["read"] == 240
 
 
 def numeric(values):
@@ -56,8 +56,8 @@ def categorical(counts, missing=0):
             "top": [list(entry) for entry in top]}  # fmt: skip
 
 
-def named(found):
-    return {(one.feature, one.measure) for one in found if one.exceeded}
+def named(changes):
+    return {(change.feature, change.measure) for change in changes if change.exceeded}
 
 
 def test_equal_logs_do_not_drift_and_samples_of_one_distribution_hardly():
@@ -68,9 +68,9 @@ def test_equal_logs_do_not_drift_and_samples_of_one_distribution_hardly():
         whole, real = random.integers(0, 4, 5000), random.normal(size=5000)
         return {"features": {"x": numeric(real), "n": numeric(whole), "c": categorical(counts)}}
 
-    one, two = sample(), sample()
-    assert [one.value for one in drift(one, one)] == [0.0] * 6
-    assert all(abs(found.value) < 0.02 for found in drift(one, two))
+    first, second = sample(), sample()
+    assert [first.value for first in drift(first, first)] == [0.0] * 6
+    assert all(abs(change.value) < 0.02 for change in drift(first, second))
 
 
 def test_what_shifted_is_named_and_the_largest_first():
@@ -94,16 +94,16 @@ def test_what_shifted_is_named_and_the_largest_first():
             "z": numeric(holes),
         }
     }
-    found = drift(old, new)
-    assert named(found) == {("x", "psi"), ("c", "psi"), ("z", "missing"), ("gone", "kind")}
-    assert found[0].feature == "gone"
-    assert "population stability index" in str(next(one for one in found if one.feature == "x"))
+    changes = drift(old, new)
+    assert named(changes) == {("x", "psi"), ("c", "psi"), ("z", "missing"), ("gone", "kind")}
+    assert changes[0].feature == "gone"
+    assert "population stability index" in str(next(change for change in changes if change.feature == "x"))
 
 
 def test_the_index_has_its_textbook_value():
     old = {"features": {"c": categorical({"a": 50, "b": 50})}}
     new = {"features": {"c": categorical({"a": 80, "b": 20})}}
-    value = next(one.value for one in drift(old, new) if one.measure == "psi")
+    value = next(change.value for change in drift(old, new) if change.measure == "psi")
     assert value == pytest.approx(0.3 * np.log(0.8 / 0.5) - 0.3 * np.log(0.2 / 0.5))
 
 
@@ -111,9 +111,9 @@ def test_a_second_run_says_what_changed(log, make, tmp_path):
     prepare(make(), tmp_path / "run")
     users = (log / "u.user").read_text().splitlines()
     (log / "u.user").write_text("".join(f"{u.split('|')[0]}|{90 + n}|M\n" for n, u in enumerate(users)))
-    said = []
-    prepare(make(), tmp_path / "run", progress=lambda text, *_, **__: said.append(text))
-    changes = [text for text in said if "since the last run" in text]
+    messages = []
+    prepare(make(), tmp_path / "run", progress=lambda text, *_, **__: messages.append(text))
+    changes = [text for text in messages if "since the last run" in text]
     assert any("age: population stability index" in text for text in changes)
     assert any("gender: " in text for text in changes)
     assert not any("item_id: " in text for text in changes)
@@ -146,24 +146,24 @@ def test_a_great_mean_does_not_swallow_the_deviation():
 
 def test_many_distinct_values_are_coarsened_the_same_in_any_order():
     values = np.random.default_rng(3).normal(size=5000).astype(np.float32)
-    one, two = Distribution(limit=256), Distribution(limit=256)
-    one.add(values)
+    sketch, sketch_of_same = Distribution(limit=256), Distribution(limit=256)
+    sketch.add(values)
     for part in np.array_split(values[::-1], 7):
         more = Distribution(limit=256)
         more.add(part)
-        two.merge(more)
-    assert one.dropped == two.dropped > 0
-    assert one.quantiles() == two.quantiles()
-    assert len(one.keys) <= 256
+        sketch_of_same.merge(more)
+    assert sketch.dropped == sketch_of_same.dropped > 0
+    assert sketch.quantiles() == sketch_of_same.quantiles()
+    assert len(sketch.keys) <= 256
     exact = np.quantile(values, np.linspace(0, 1, 101))
-    np.testing.assert_allclose(one.quantiles(), exact, rtol=0.15, atol=0.06)
+    np.testing.assert_allclose(sketch.quantiles(), exact, rtol=0.15, atol=0.06)
 
 
 def test_quantiles_of_many_distinct_values_are_close_at_the_default_limit():
     values = np.random.default_rng(4).normal(100, 30, 300_000).astype(np.float32)
-    found = numeric(values)["quantiles"]
-    np.testing.assert_allclose(found, np.quantile(values, np.linspace(0, 1, 101)), rtol=1e-3)
-    assert (found[0], found[-1]) == (values.min(), values.max())
+    quantiles = numeric(values)["quantiles"]
+    np.testing.assert_allclose(quantiles, np.quantile(values, np.linspace(0, 1, 101)), rtol=1e-3)
+    assert (quantiles[0], quantiles[-1]) == (values.min(), values.max())
 
 
 def test_statistics_of_nothing():

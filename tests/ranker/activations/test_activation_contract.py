@@ -147,8 +147,8 @@ def test_the_second_derivative_is_the_derivative_of_the_slope(case):
 def test_every_dtype_is_kept_and_agrees_with_float64(case, dtype):
     points = tf.cast(tf.constant(away_from_corners(case, grid(case)), dtype), tf.float64).numpy()
     y, dy = evaluate(case, points, dtype)
-    wanted, slopes = evaluate(case, points)
-    np.testing.assert_allclose(y, wanted, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    expected, slopes = evaluate(case, points)
+    np.testing.assert_allclose(y, expected, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
     np.testing.assert_allclose(dy, slopes, atol=2 * TOLERANCE[dtype])
 
 
@@ -167,16 +167,16 @@ def xla_lacks_float16():
 def test_far_ends_infinities_and_nan(case, dtype, jit, xla_lacks_float16):
     if dtype == "float16" and jit and xla_lacks_float16:
         pytest.skip("XLA compiles no float16 for processors without F16C")
-    _, _, _, (left, slope_left), slope_right = CASES[case]
+    _, _, _, (left_end, slope_left), slope_right = CASES[case]
     far = 60000.0
     y, dy = evaluate(case, [-INF, -far, far, INF, NAN], dtype, jit)
     assert np.isnan(y).tolist() == [False, False, False, False, True]
     tolerance = TOLERANCE[dtype]
-    if left is None:
+    if left_end is None:
         assert y[0] == -INF * slope_left
         np.testing.assert_allclose(y[1], -far * slope_left, rtol=0.01, atol=2)
     else:
-        np.testing.assert_allclose(y[:2], left, atol=tolerance * max(1, abs(left)))
+        np.testing.assert_allclose(y[:2], left_end, atol=tolerance * max(1, abs(left_end)))
     if slope_right:
         assert y[3] == INF
         fits = far * slope_right < float(tf.as_dtype(dtype).max)
@@ -198,8 +198,8 @@ def test_graph_and_xla_agree_with_eager_on_a_second_use_and_another_shape(case):
         for shape in ((12, 8), (12, 8), (1, 96)):
             points = tf.constant(away_from_corners(case, np.linspace(-6, 6, 96)), tf.float32)
             x = tf.reshape(points, shape) if len(points) == 96 else points[None]
-            for got, wanted in zip(compiled(x), value_and_slope(function, x), strict=True):
-                np.testing.assert_allclose(got, wanted, atol=2e-6, rtol=2e-6)
+            for actual, expected in zip(compiled(x), value_and_slope(function, x), strict=True):
+                np.testing.assert_allclose(actual, expected, atol=2e-6, rtol=2e-6)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (2, 3, 4)])
@@ -234,8 +234,8 @@ def test_a_model_with_every_activation_is_saved_and_loaded(model, tmp_path, form
         model.save(tmp_path / form)
         again = keras.models.load_model(tmp_path / form)
     x = tf.constant([[-2.0, -0.3, 0.0, 0.4, 2.0]])
-    for got, wanted in zip(again(x), model(x), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for actual, expected in zip(again(x), model(x), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_saved_model_serves_without_the_layers_code_and_without_xla(model, tmp_path):
@@ -253,8 +253,8 @@ def test_a_saved_model_serves_without_the_layers_code_and_without_xla(model, tmp
         cwd=tmp_path,
     ).stdout
     served = json.loads(printed)
-    wanted = sorted(float(tf.reduce_sum(y)) for y in model(tf.constant([[-2.0, -0.3, 0.0, 0.4, 2.0]])))
-    np.testing.assert_allclose(served, wanted, atol=1e-6)
+    expected = sorted(float(tf.reduce_sum(y)) for y in model(tf.constant([[-2.0, -0.3, 0.0, 0.4, 2.0]])))
+    np.testing.assert_allclose(served, expected, atol=1e-6)
     assert b"XlaMustCompile" not in (tmp_path / "saved_model.pb").read_bytes()
 
 
@@ -268,8 +268,8 @@ def test_fused_has_the_same_values_and_slopes(case):
     function = activations.get(specification(case))
     x = tf.constant(away_from_corners(case, grid(case)), tf.float32)
     step = tf.function(lambda x: value_and_slope(activations.fused(function), x), autograph=False)
-    for got, wanted in zip(step(x), value_and_slope(function, x), strict=True):
-        np.testing.assert_allclose(got, wanted, atol=2e-6, rtol=2e-6)
+    for actual, expected in zip(step(x), value_and_slope(function, x), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=2e-6, rtol=2e-6)
 
 
 def test_a_wrong_parameter_is_named_with_its_rule_and_its_value(case):

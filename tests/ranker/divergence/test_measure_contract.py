@@ -32,10 +32,10 @@ _spec = importlib.util.spec_from_file_location(
 reference = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(reference)
 
-TWO_MODELS = [found for found in CATALOGUE.values() if found.family != "quality"]
-SWAPS = [found for found in TWO_MODELS if found.family == "swap"]
-every_measure = pytest.mark.parametrize("found", TWO_MODELS, ids=lambda found: found.name)
-every_swap = pytest.mark.parametrize("found", SWAPS, ids=lambda found: found.name)
+TWO_MODELS = [measure for measure in CATALOGUE.values() if measure.family != "quality"]
+SWAPS = [measure for measure in TWO_MODELS if measure.family == "swap"]
+every_measure = pytest.mark.parametrize("measure", TWO_MODELS, ids=lambda measure: measure.name)
+every_swap = pytest.mark.parametrize("measure", SWAPS, ids=lambda measure: measure.name)
 
 # coarse scores, so that ties are common
 scores = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=2, max_size=70).map(
@@ -43,9 +43,9 @@ scores = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=2,
 )
 
 
-def best(found):
+def best(measure):
     """The value of two identical lists."""
-    return 1.0 if found.name == "rbo_ext" else 0.0
+    return 1.0 if measure.name == "rbo_ext" else 0.0
 
 
 def random_rows(seed, replicas=3, requests=60, largest=90):
@@ -62,28 +62,28 @@ def random_rows(seed, replicas=3, requests=60, largest=90):
 @every_measure
 @settings(max_examples=40, deadline=None)
 @given(pair=scores)
-def test_range_symmetry_and_identical_lists(found, pair):
+def test_range_symmetry_and_identical_lists(measure, pair):
     a, b = pair
-    value = found.function(a, b)
-    low, high = found.bounds
+    value = measure.function(a, b)
+    low, high = measure.bounds
     assert low - 1e-12 <= value <= high + 1e-12
-    mirrored = found.function(b, a)
-    assert mirrored == pytest.approx(value if found.symmetric else -value, abs=1e-12)
-    if found.name != "tie_share":
-        assert found.function(a, a) == pytest.approx(best(found), abs=1e-12)
+    mirrored = measure.function(b, a)
+    assert mirrored == pytest.approx(value if measure.symmetric else -value, abs=1e-12)
+    if measure.name != "tie_share":
+        assert measure.function(a, a) == pytest.approx(best(measure), abs=1e-12)
 
 
 @every_swap
 @settings(max_examples=40, deadline=None)
 @given(pair=scores, seed=st.integers(0, 1000))
-def test_swaps_depend_on_order_and_items_alone(found, pair, seed):
+def test_swaps_depend_on_order_and_items_alone(measure, pair, seed):
     a, b = pair
-    value = found.function(a, b)
-    assert found.function(np.exp(3 * a), np.exp(3 * b)) == pytest.approx(value, abs=1e-12)
+    value = measure.function(a, b)
+    assert measure.function(np.exp(3 * a), np.exp(3 * b)) == pytest.approx(value, abs=1e-12)
     moved = np.random.default_rng(seed).permutation(len(a))  # other columns, same items
-    assert found.function(a[moved], b[moved], items=moved) == pytest.approx(value, abs=1e-12)
+    assert measure.function(a[moved], b[moved], items=moved) == pytest.approx(value, abs=1e-12)
     renamed = [f"item {i:03d}" for i in range(len(a))]  # other names in the same order
-    assert found.function(a, b, items=renamed) == pytest.approx(value, abs=1e-12)
+    assert measure.function(a, b, items=renamed) == pytest.approx(value, abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,34 +94,34 @@ def test_med_dcg_obeys_the_triangle_inequality(seed, size, k):
 
 
 @every_measure
-def test_empty_and_single_input(found):
-    assert np.isnan(found.function([], []))
-    single = found.function([0.2], [0.3])
-    assert np.isnan(single) if found.at_least == 2 else np.isfinite(single)
-    assert found.function(np.zeros((0, 5)), np.zeros((0, 5))).shape == (0,)
+def test_empty_and_single_input(measure):
+    assert np.isnan(measure.function([], []))
+    single = measure.function([0.2], [0.3])
+    assert np.isnan(single) if measure.at_least == 2 else np.isfinite(single)
+    assert measure.function(np.zeros((0, 5)), np.zeros((0, 5))).shape == (0,)
 
 
 @every_measure
-def test_several_requests_at_once_are_each_of_them(found):
+def test_several_requests_at_once_are_each_of_them(measure):
     a, b = np.random.default_rng(3).integers(0, 8, (2, 6, 17)) / 8
-    rows = [found.function(x, y) for x, y in zip(a, b, strict=True)]
-    np.testing.assert_allclose(found.function(a, b), rows, atol=1e-12)
+    rows = [measure.function(x, y) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(measure.function(a, b), rows, atol=1e-12)
 
 
 @every_measure
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_no_number_is_an_error(found, bad):
+def test_no_number_is_an_error(measure, bad):
     with pytest.raises(UserError, match=r"Received: .* at "):
-        found.function([0.1, bad], [0.1, 0.2])
+        measure.function([0.1, bad], [0.1, 0.2])
     with pytest.raises(UserError, match="same candidates"):
-        found.function([0.1, 0.2, 0.3], [0.1, 0.2])
+        measure.function([0.1, 0.2, 0.3], [0.1, 0.2])
 
 
-@pytest.mark.parametrize("found", [x for x in TWO_MODELS if x.family == "prediction"], ids=lambda x: x.name)
-def test_prediction_difference_takes_probabilities_only(found):
+@pytest.mark.parametrize("measure", [x for x in TWO_MODELS if x.family == "prediction"], ids=lambda x: x.name)
+def test_prediction_difference_takes_probabilities_only(measure):
     for bad in (-0.01, 1.01):
         with pytest.raises(UserError, match=r"probabilities in \[0, 1\]"):
-            found.function([0.1, bad], [0.1, 0.2])
+            measure.function([0.1, bad], [0.1, 0.2])
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_one_request_of_a_batch_equals_the_single_pair_function():
     measured = measure_requests(RequestBatch.from_rows(request, item, p))
     for n, name in enumerate(measured.batch.requests[:10]):
         rows = request == name
-        for label, (found, _) in measured.settings.measures.items():
-            value = found.function(
-                p[0, rows], p[1, rows], **({"items": item[rows]} if found.at_least == 2 else {})
+        for label, (definition_of_label, _) in measured.settings.measures.items():
+            value = definition_of_label.function(
+                p[0, rows], p[1, rows], **({"items": item[rows]} if definition_of_label.at_least == 2 else {})
             )
             np.testing.assert_allclose(measured.values[label][0, n], value, atol=1e-12, err_msg=label)
 
@@ -195,13 +195,15 @@ def test_streaming_merge_equals_one_shot_in_any_order():
     parts = [compare(batch.take(np.arange(len(batch)) % 3 == part)) for part in range(3)]
     for merged in (merge(parts), merge(parts[::-1]), parts[0].merge(parts[1].merge(parts[2]))):
         assert merged.coverage == whole.coverage
-        for mine, theirs in ((whole.pairs, merged.pairs), (whole.replicas, merged.replicas)):
-            for name, statistics in mine.items():
+        for expected, actual in ((whole.pairs, merged.pairs), (whole.replicas, merged.replicas)):
+            for name, statistics in expected.items():
                 for label, statistic in statistics.items():
-                    other = theirs[name][label]
-                    assert other.n == statistic.n
-                    np.testing.assert_array_equal(other.histogram.counts, statistic.histogram.counts)
-                    np.testing.assert_allclose(other.interval(), statistic.interval(), atol=1e-9)
+                    merged_statistic = actual[name][label]
+                    assert merged_statistic.n == statistic.n
+                    np.testing.assert_array_equal(
+                        merged_statistic.histogram.counts, statistic.histogram.counts
+                    )
+                    np.testing.assert_allclose(merged_statistic.interval(), statistic.interval(), atol=1e-9)
     np.testing.assert_allclose(merge(parts).matrix("rpd_sym"), whole.matrix("rpd_sym"), atol=1e-12)
 
 
@@ -224,10 +226,10 @@ def test_bias_is_signed_by_pair_and_by_replica():
 
 
 def test_every_definition_explains_itself():
-    for name, found in CATALOGUE.items():
-        assert found.name == name
-        assert found.title.endswith("."), name
-        assert "=" in found.formula or name == "consensus_regret", name
-        assert found.range.startswith(("[", "0 or 1")), name
-        assert found.source, name
-        assert definition(name.replace("@k", "@7").replace("@t", "@0.25")) is found
+    for name, measure in CATALOGUE.items():
+        assert measure.name == name
+        assert measure.title.endswith("."), name
+        assert "=" in measure.formula or name == "consensus_regret", name
+        assert measure.range.startswith(("[", "0 or 1")), name
+        assert measure.source, name
+        assert definition(name.replace("@k", "@7").replace("@t", "@0.25")) is measure

@@ -75,8 +75,10 @@ def test_codistillation_pulls_only_on_a_replicas_own_batch():
     gradient = tape.gradient(losses, logits).numpy()
     label, p = rows["label"].numpy(), tf.sigmoid(logits).numpy()
     expected = np.zeros((2, 6))
-    for t, own in ((0, slice(0, 3)), (1, slice(3, 6))):
-        expected[t, own] = ((p - label)[t, own] + 2.0 * (p[t, own] - p[1 - t, own])) / 3
+    for t, rows_of_tower in ((0, slice(0, 3)), (1, slice(3, 6))):
+        expected[t, rows_of_tower] = (
+            (p - label)[t, rows_of_tower] + 2.0 * (p[t, rows_of_tower] - p[1 - t, rows_of_tower])
+        ) / 3
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
@@ -88,30 +90,30 @@ def test_codistillation_burns_in():
 
 
 def test_components_differ_in_the_initialisation_only():
-    first, *others = components(Seeds(init=5, shuffle=6), 3)
+    first, *rest = components(Seeds(init=5, shuffle=6), 3)
     assert first == Seeds(5, 6)
-    assert len({s.init for s in (first, *others)}) == 3
-    assert {s.shuffle for s in others} == {6}
+    assert len({s.init for s in (first, *rest)}) == 3
+    assert {s.shuffle for s in rest} == {6}
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_learns_and_costs(name, prepared, inputs, examples):
-    own = experiment(RECIPES[name], batch_size=10, epochs=6, optimizer={"learning_rate": 0.3})
-    architecture = design(inputs, own.model)
-    replicas = [derive(1, i, own.replicas.vary) for i in range(2)]
-    learned = learn(own, prepared, architecture, examples, replicas)
+    recipe = experiment(RECIPES[name], batch_size=10, epochs=6, optimizer={"learning_rate": 0.3})
+    architecture = design(inputs, recipe.model)
+    replicas = [derive(1, i, recipe.replicas.vary) for i in range(2)]
+    learned = learn(recipe, prepared, architecture, examples, replicas)
     assert len(learned) == 2
     count = 2 if "ensemble" in name else 1
-    one = sum(weight.size for weight in learned[0].components[0].values())
+    parameters = sum(weight.size for weight in learned[0].components[0].values())
     embeddings = sum(v.size for n, v in learned[0].components[0].items() if n.startswith("embedding/"))
     label = examples.label.numpy()
     for replica in learned:
         scores = predict(architecture, replica.components, examples)
         assert auc(label, scores) > 0.55
-        found = cost(architecture, replica, serving(architecture, replica, examples, repeats=2))
-        assert found.parameters == count * one - (embeddings if name == "self_ensemble" else 0)
-        assert 0 < found.serving_milliseconds < 10_000
-        assert found.lookups == inputs.id_width * (2 if name == "ensemble" else 1)
+        costs = cost(architecture, replica, serving(architecture, replica, examples, repeats=2))
+        assert costs.parameters == count * parameters - (embeddings if name == "self_ensemble" else 0)
+        assert 0 < costs.serving_milliseconds < 10_000
+        assert costs.lookups == inputs.id_width * (2 if name == "ensemble" else 1)
     assert (
         np.abs(np.diff([predict(architecture, r.components, examples) for r in learned], axis=0)).max() > 1e-4
     )
@@ -151,6 +153,6 @@ def test_the_second_anchor_of_a_chain_learns_from_the_first(prepared, inputs, ex
 
 
 def test_an_anchor_that_is_not_there_is_named(prepared, inputs, examples):
-    own = experiment({"name": "anchor", "replica": "replicas/nobody/0"})
+    anchored = experiment({"name": "anchor", "replica": "replicas/nobody/0"})
     with pytest.raises(UserError, match="replicas/nobody/0"):
-        learn(own, prepared, design(inputs, own.model), examples, [derive(1, 0, [])])
+        learn(anchored, prepared, design(inputs, anchored.model), examples, [derive(1, 0, [])])

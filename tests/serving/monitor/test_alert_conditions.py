@@ -32,13 +32,13 @@ def swaps(rate, n):
 
 
 def test_excess_needs_the_lower_bound_above_the_budget():
-    found = {
+    findings_by_size = {
         n: findings(rule("swap-over-budget"), Situation(0, whole=swaps(0.2, n)), BUDGET)[0]
         for n in (50, 5000)
     }
-    assert not found[50].active
-    assert not found[50].cleared
-    assert found[5000].active
+    assert not findings_by_size[50].active
+    assert not findings_by_size[50].cleared
+    assert findings_by_size[5000].active
     (fine,) = findings(rule("swap-over-budget"), Situation(0, whole=swaps(0.04, 5000)), BUDGET)
     assert fine.cleared
     assert not fine.active
@@ -46,17 +46,17 @@ def test_excess_needs_the_lower_bound_above_the_budget():
 
 def test_the_floor_is_taken_off():
     noisy_floor = {"a": swaps(0.18, 5000)}
-    (found,) = findings(
+    (finding,) = findings(
         rule("swap-over-budget"), Situation(0, whole=swaps(0.2, 5000), floors=noisy_floor), BUDGET
     )
-    assert found.value == pytest.approx(0.02)
-    assert found.cleared
+    assert finding.value == pytest.approx(0.02)
+    assert finding.cleared
 
 
 def test_a_rule_without_facts_or_budget_finds_nothing():
-    for one in RULES.rules:
-        if one.condition != "no_data":
-            assert findings(one, Situation(0), BUDGET) == []
+    for alert_rule in RULES.rules:
+        if alert_rule.condition != "no_data":
+            assert findings(alert_rule, Situation(0), BUDGET) == []
     assert findings(rule("swap-over-budget"), Situation(0, whole=swaps(0.9, 5000)), {}) == []
 
 
@@ -68,10 +68,10 @@ def test_a_planted_odd_replica_is_named_within_three_rounds(sqlite_store, simula
     simulation.noise[2] = 0.4
     for minute in range(5, 8):
         write_round(sqlite_store, measure(simulation.round(start + minute * 60), Settings(), (), {}).record)
-    told = replay(sqlite_store, Rules(rules=(rule("odd-replica"),)), BUDGET, start, start + 7 * 60 + 5)
-    assert [(one.alert.labels["replica"], one.alert.state) for one in told] == [("m2", FIRING)]
-    assert told[0].time <= start + 7 * 60
-    assert "m2 is the odd one out" in told[0].alert.summary
+    changes = replay(sqlite_store, Rules(rules=(rule("odd-replica"),)), BUDGET, start, start + 7 * 60 + 5)
+    assert [(change.alert.labels["replica"], change.alert.state) for change in changes] == [("m2", FIRING)]
+    assert changes[0].time <= start + 7 * 60
+    assert "m2 is the odd one out" in changes[0].alert.summary
 
 
 def test_a_floor_that_jumped(sqlite_store, simulate, start):
@@ -81,18 +81,19 @@ def test_a_floor_that_jumped(sqlite_store, simulate, start):
         if minute >= 60:  # m1 begins to answer the same request differently
             shaken = [
                 replace(
-                    one, again=np.clip(one.again + simulation.random.normal(0, 0.05, len(one.again)), 0, 1)
+                    answer,
+                    again=np.clip(answer.again + simulation.random.normal(0, 0.05, len(answer.again)), 0, 1),
                 )
-                if one.replica == "m1"
-                else one
-                for one in collected.answers
+                if answer.replica == "m1"
+                else answer
+                for answer in collected.answers
             ]
             collected = replace(collected, answers=tuple(shaken))
         write_round(sqlite_store, measure(collected, Settings(), (), {}).record)
-    told = replay(sqlite_store, Rules(rules=(rule("floor-jumped"),)), BUDGET, start, start + 120 * 60, 300)
-    assert {one.alert.labels["replica"] for one in told} == {"m1"}
-    assert told[0].alert.state == FIRING
-    assert start + 60 * 60 < told[0].time <= start + 85 * 60
+    changes = replay(sqlite_store, Rules(rules=(rule("floor-jumped"),)), BUDGET, start, start + 120 * 60, 300)
+    assert {change.alert.labels["replica"] for change in changes} == {"m1"}
+    assert changes[0].alert.state == FIRING
+    assert start + 60 * 60 < changes[0].time <= start + 85 * 60
 
 
 def test_version_skew_for_ten_minutes_coverage_and_no_data(sqlite_store, simulate, start):
@@ -110,26 +111,27 @@ def test_version_skew_for_ten_minutes_coverage_and_no_data(sqlite_store, simulat
         served = measured.served
         write_round(sqlite_store, measured.record)
     rules = Rules(rules=tuple(rule(name) for name in ("version-skew", "coverage-low", "no-data")))
-    told = replay(sqlite_store, rules, BUDGET, start + 60, start + 80 * 60)
-    said = [
-        ((one.time - start) // 60, one.alert.rule, one.alert.state, dict(one.alert.labels)) for one in told
+    changes = replay(sqlite_store, rules, BUDGET, start + 60, start + 80 * 60)
+    timeline = [
+        ((change.time - start) // 60, change.alert.rule, change.alert.state, dict(change.alert.labels))
+        for change in changes
     ]
-    assert said == [
+    assert timeline == [
         (20, "version-skew", "firing", {}),
         (25, "version-skew", "resolved", {}),
         (32, "coverage-low", "firing", {"replica": "m0"}),
         (45, "coverage-low", "resolved", {"replica": "m0"}),
         (65, "no-data", "firing", {}),
     ]
-    assert "m2 was refreshed from version 1 to 2" in told[0].alert.summary
-    assert "down" in told[2].alert.summary
+    assert "m2 was refreshed from version 1 to 2" in changes[0].alert.summary
+    assert "down" in changes[2].alert.summary
 
 
 def test_a_replay_begins_with_the_first_round(sqlite_store, simulate, start):
     record = measure(simulate([0.1, 0.1, 0.1], requests=20).round(start), Settings(), (), {}).record
     write_round(sqlite_store, record)
-    told = replay(sqlite_store, Rules(rules=(rule("no-data"),)), BUDGET, start - 86_400, start + 600)
-    assert [((one.time - start) // 60, one.alert.state) for one in told] == [(6, FIRING)]
+    changes = replay(sqlite_store, Rules(rules=(rule("no-data"),)), BUDGET, start - 86_400, start + 600)
+    assert [((change.time - start) // 60, change.alert.state) for change in changes] == [(6, FIRING)]
 
 
 def test_a_replay_is_bounded(sqlite_store):
@@ -145,11 +147,11 @@ def false_pages(seed: int, minutes: int) -> int:
     looks = QUARTER // (minutes * 60)
     names = [f"m{m}" for m in range(4)]
     rules = [
-        one
-        for one in RULES.rules
-        if one.condition in ("excess", "odd_replica", "coverage") and one.stream == "probe"
+        alert_rule
+        for alert_rule in RULES.rules
+        if alert_rule.condition in ("excess", "odd_replica", "coverage") and alert_rule.stream == "probe"
     ]
-    alerts: dict[str, dict] = {one.name: {} for one in rules}
+    alerts: dict[str, dict] = {alert_rule.name: {} for alert_rule in rules}
     n, pages = 200, 0
     swapped = random.binomial(n, 0.045, looks)
     answered = random.binomial(n, 0.99, (looks, 4))
@@ -160,16 +162,18 @@ def false_pages(seed: int, minutes: int) -> int:
             "top1_swap": _sums(n, share, share),
             "consensus_regret": _sums(n, n * 0.004, n * 0.004**2 * 2),
         }
-        known = {
+        components = {
             name: _sums(n, n * component[look, m], n * component[look, m] ** 2 * 3)
             for m, name in enumerate(names)
         }
         counts = {name: {"asked": n, "answered": int(answered[look, m])} for m, name in enumerate(names)}
-        now = Situation(look * minutes * 60.0, age=1.0, whole=whole, components=known, counts=counts)
-        for one in rules:
-            after = step(alerts[one.name], one, findings(one, now, BUDGET), now.now)
+        now = Situation(look * minutes * 60.0, age=1.0, whole=whole, components=components, counts=counts)
+        for alert_rule in rules:
+            after = step(alerts[alert_rule.name], alert_rule, findings(alert_rule, now, BUDGET), now.now)
             pages += sum(alert.to_send and alert.state == FIRING for alert in after.values())
-            alerts[one.name] = {k: replace(a, notified=a.state) if a.to_send else a for k, a in after.items()}
+            alerts[alert_rule.name] = {
+                k: replace(a, notified=a.state) if a.to_send else a for k, a in after.items()
+            }
     return pages
 
 
@@ -190,11 +194,14 @@ def test_no_change_at_a_look_a_minute(seed):
 
 
 def test_a_change_is_paged():
-    one = rule("swap-over-budget")
+    budget_rule = rule("swap-over-budget")
     alerts, pages = {}, []
     for look in range(6):
         alerts = step(
-            alerts, one, findings(one, Situation(look * 60.0, whole=swaps(0.2, 200)), BUDGET), look * 60.0
+            alerts,
+            budget_rule,
+            findings(budget_rule, Situation(look * 60.0, whole=swaps(0.2, 200)), BUDGET),
+            look * 60.0,
         )
         pages += [alert.fired for alert in alerts.values() if alert.state == FIRING]
     assert pages

@@ -34,25 +34,27 @@ def measured(seed, requests=100, candidates=5, first=0):
 
 
 def test_the_costliest_and_a_uniform_sample_of_each_level(tmp_path, start):
-    found, names = measured(0)
-    Exemplars(tmp_path, each=7).add("probe", start, found, names)
-    kept = read_exemplars(tmp_path, "probe", start, start + HOUR)
-    assert {(one.level, one.why) for one in kept} == {
+    measures, names = measured(0)
+    Exemplars(tmp_path, each=7).add("probe", start, measures, names)
+    exemplars = read_exemplars(tmp_path, "probe", start, start + HOUR)
+    assert {(exemplar.level, exemplar.why) for exemplar in exemplars} == {
         (x, y) for x in ("L3", "L6") for y in ("costliest", "uniform")
     }
-    assert len(kept) == 4 * 7
-    cost = found.values["consensus_regret"][found.pairs.index((0, 1))]
-    costly = [one.cost for one in kept if (one.level, one.why) == ("L3", "costliest")]
+    assert len(exemplars) == 4 * 7
+    cost = measures.values["consensus_regret"][measures.pairs.index((0, 1))]
+    costly = [
+        exemplar.cost for exemplar in exemplars if (exemplar.level, exemplar.why) == ("L3", "costliest")
+    ]
     assert costly == pytest.approx(sorted(cost, reverse=True)[:7])
-    one = kept[0]
-    n = names.requests.index(one.request)
-    for place, replica in enumerate(one.replicas):
-        m = found.batch.replicas.index(replica)
-        scores = found.batch.scores[m, n * 5 : n * 5 + 5]
-        assert one.items[place] == tuple(names.items[i] for i in np.argsort(-scores, kind="stable"))
-        assert one.scores[place] == pytest.approx(sorted(scores, reverse=True))
-    assert one.versions == (1, 1, 2)
-    assert one.context == {"age": n}
+    exemplar = exemplars[0]
+    n = names.requests.index(exemplar.request)
+    for place, replica in enumerate(exemplar.replicas):
+        m = measures.batch.replicas.index(replica)
+        scores = measures.batch.scores[m, n * 5 : n * 5 + 5]
+        assert exemplar.items[place] == tuple(names.items[i] for i in np.argsort(-scores, kind="stable"))
+        assert exemplar.scores[place] == pytest.approx(sorted(scores, reverse=True))
+    assert exemplar.versions == (1, 1, 2)
+    assert exemplar.context == {"age": n}
 
 
 def test_rounds_of_an_hour_merge_and_the_sample_stays_uniform(tmp_path, start):
@@ -64,9 +66,9 @@ def test_rounds_of_an_hour_merge_and_the_sample_stays_uniform(tmp_path, start):
         apart.add("live", start + first, part, names)
     uniform = [
         {
-            one.request
-            for one in read_exemplars(path, "live", start, start + HOUR, level="L3")
-            if one.why == "uniform"
+            exemplar.request
+            for exemplar in read_exemplars(path, "live", start, start + HOUR, level="L3")
+            if exemplar.why == "uniform"
         }
         for path in (tmp_path / "one", tmp_path / "two")
     ]
@@ -87,13 +89,13 @@ def test_exemplars_in_an_object_store_are_those_on_a_disk(bucket, tmp_path, star
 
 
 def test_ids_are_hashed_if_asked_and_tell_nothing(tmp_path, start):
-    found, names = measured(3)
-    Exemplars(tmp_path, salt="pepper").add("probe", start, found, names)
-    kept = read_exemplars(tmp_path, "probe", start, start + HOUR)
-    text = repr(kept)
+    measures, names = measured(3)
+    Exemplars(tmp_path, salt="pepper").add("probe", start, measures, names)
+    exemplars = read_exemplars(tmp_path, "probe", start, start + HOUR)
+    text = repr(exemplars)
     assert "item" not in text.replace("items=", "")
-    assert not {one.request for one in kept} & set(names.requests)
-    assert all(one.context == {} for one in kept)
+    assert not {exemplar.request for exemplar in exemplars} & set(names.requests)
+    assert all(exemplar.context == {} for exemplar in exemplars)
     assert all(b"item 1" not in path.read_bytes() for path in tmp_path.glob("*"))
 
 
@@ -102,18 +104,19 @@ def test_files_go_after_two_weeks(tmp_path, start):
     for day in (0, 1, 13, 15):
         keeper.add("probe", start + day * DAY, *measured(day))
     (tmp_path / "probe-notes.parquet").write_text("not ours")
-    kept = read_exemplars(tmp_path, "probe", 0, start + 30 * DAY)
-    assert sorted({(one.time - start) // DAY for one in kept}) == [1, 13, 15]
+    exemplars = read_exemplars(tmp_path, "probe", 0, start + 30 * DAY)
+    assert sorted({(exemplar.time - start) // DAY for exemplar in exemplars}) == [1, 13, 15]
     assert (tmp_path / "probe-notes.parquet").exists()
 
 
 def test_reading_is_bounded_and_by_request(tmp_path, start):
-    found, names = measured(5)
-    Exemplars(tmp_path).add("probe", start, found, names)
+    measures, names = measured(5)
+    Exemplars(tmp_path).add("probe", start, measures, names)
     assert len(read_exemplars(tmp_path, "probe", start, start + HOUR, limit=3)) == 3
     request = read_exemplars(tmp_path, "probe", start, start + HOUR)[0].request
     assert {
-        one.request for one in read_exemplars(tmp_path, "probe", start, start + HOUR, request=request)
+        exemplar.request
+        for exemplar in read_exemplars(tmp_path, "probe", start, start + HOUR, request=request)
     } == {request}
     assert read_exemplars(tmp_path / "none", "probe", start, start + HOUR) == ()
     assert read_exemplars(tmp_path, "probe", start - DAY, start) == ()
@@ -121,10 +124,10 @@ def test_reading_is_bounded_and_by_request(tmp_path, start):
 
 def test_every_hour_draws_its_own_sample_of_a_frozen_probe(tmp_path, start):
     exemplars = Exemplars(tmp_path, each=10)
-    found, names = measured(4)
+    measures, names = measured(4)
     for hour in range(6):
-        exemplars.add("probe", start + hour * HOUR, found, names)
-    kept = read_exemplars(tmp_path, "probe", start, start + 6 * HOUR, level="L3", limit=1000)
-    drawn = [(one.time, one.request) for one in kept if one.why == "uniform"]
+        exemplars.add("probe", start + hour * HOUR, measures, names)
+    newest = read_exemplars(tmp_path, "probe", start, start + 6 * HOUR, level="L3", limit=1000)
+    drawn = [(exemplar.time, exemplar.request) for exemplar in newest if exemplar.why == "uniform"]
     assert len(drawn) == 60
     assert len({request for _, request in drawn}) > 35

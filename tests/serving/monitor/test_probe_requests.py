@@ -39,15 +39,15 @@ def test_requests_keep_their_order_and_lose_repeated_items(tmp_path):
 
 def test_the_first_n_requests_and_their_hash(tmp_path):
     path = write(tmp_path / "probe.parquet")
-    one, all_of_them = load_probe(path, "item_id", 1), load_probe(path, "item_id", 99)
-    assert one.requests == ("b",)
-    assert one.hash != all_of_them.hash
-    assert load_probe(path, "item_id", 1).hash == one.hash
-    assert load_probe(write(path, item_id=["2", "9", "3", "3", None]), "item_id", 1).hash != one.hash
+    smallest, all_of_them = load_probe(path, "item_id", 1), load_probe(path, "item_id", 99)
+    assert smallest.requests == ("b",)
+    assert smallest.hash != all_of_them.hash
+    assert load_probe(path, "item_id", 1).hash == smallest.hash
+    assert load_probe(write(path, item_id=["2", "9", "3", "3", None]), "item_id", 1).hash != smallest.hash
     assert (
         load_probe(write(path, label=[0.0] * 5), "item_id", 1).hash
         == load_probe(write(path), "item_id", 1).hash
-        == one.hash
+        == smallest.hash
     )
 
 
@@ -95,13 +95,13 @@ def test_slices_cover_every_row_once_and_keep_the_frequent_values_apart():
     )
     cut = slices(probe, ("city", "price"))
     for feature, by_request in (("city", True), ("price", False)):
-        mine = [one for one in cut if one.feature == feature]
-        assert sum(one.rows.astype(int) for one in mine).tolist() == [1] * n
-        assert {one.by_request for one in mine} == {by_request}
-        assert len(mine) <= 6
-    assert any(one.value == "(other)" for one in cut)
-    for one in cut:
-        assert np.array_equal(np.unique(probe.owner[one.rows]), np.flatnonzero(one.requests))
+        parts_of_feature = [part for part in cut if part.feature == feature]
+        assert sum(part.rows.astype(int) for part in parts_of_feature).tolist() == [1] * n
+        assert {part.by_request for part in parts_of_feature} == {by_request}
+        assert len(parts_of_feature) <= 6
+    assert any(part.value == "(other)" for part in cut)
+    for part in cut:
+        assert np.array_equal(np.unique(probe.owner[part.rows]), np.flatnonzero(part.requests))
     with pytest.raises(UserError, match="must name features"):
         slices(probe, ("nothing",))
 

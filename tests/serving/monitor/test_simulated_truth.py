@@ -36,11 +36,11 @@ def watched(tmp_path_factory):
 def test_components_are_the_noise_variances(watched):
     store, _, now = watched
     odd = query.odd_one_out(store, Selection(now, window=40 * 60))
-    got = {one.replica: one.value for one in odd.components}
+    noise_by_replica = {component.replica: component.value for component in odd.components}
     for place, noise in enumerate(NOISE):
-        assert got[f"m{place}"].value == pytest.approx(noise**2, rel=0.1, abs=0.001)
-        assert got[f"m{place}"].low <= noise**2 <= got[f"m{place}"].high
-    assert [one.replica for one in odd.odd] == ["m4"]
+        assert noise_by_replica[f"m{place}"].value == pytest.approx(noise**2, rel=0.1, abs=0.001)
+        assert noise_by_replica[f"m{place}"].low <= noise**2 <= noise_by_replica[f"m{place}"].high
+    assert [component.replica for component in odd.odd] == ["m4"]
 
 
 def test_inversions_are_what_the_gaps_and_the_noise_predict(watched):
@@ -75,7 +75,7 @@ def test_repeated_rounds_do_not_narrow_the_interval(watched):
     long = query.snapshot(store, Selection(now, window=40 * 60)).measures["top1_swap"]
     assert short.n == long.n == 80
     assert long.rounds == 40
-    width = [one.value.high - one.value.low for one in (short, long)]
+    width = [estimate.value.high - estimate.value.low for estimate in (short, long)]
     assert width[1] > 0.8 * width[0]
 
 
@@ -91,10 +91,10 @@ def test_slices_and_ladder_and_quantiles_agree_with_the_whole(watched):
     assert rungs["L0"].value.value == 0
     assert rungs["L3"].pairs == 10
     assert rungs["L3"].value.value == pytest.approx(whole)
-    found = query.quantiles(store, Selection(now, measure="rpd_sym"))
-    assert 0 < found[0.5] < found[0.95]
+    quantiles = query.quantiles(store, Selection(now, measure="rpd_sym"))
+    assert 0 < quantiles[0.5] < quantiles[0.95]
     pair = query.quantiles(store, Selection(now, measure="rpd_sym", a="m4", b="m0"))
-    assert pair[0.5] > found[0.5]
+    assert pair[0.5] > quantiles[0.5]
 
 
 def test_no_interval_leaves_the_values_a_measure_can_have(sqlite_store, simulate, start):
@@ -103,9 +103,9 @@ def test_no_interval_leaves_the_values_a_measure_can_have(sqlite_store, simulate
         sqlite_store,
         measure(simulation.round(start), Settings(), slices(simulation.probe, ("age",)), {}).record,
     )
-    for label, one in query.snapshot(sqlite_store, Selection(start + 5)).measures.items():
+    for label, estimate in query.snapshot(sqlite_store, Selection(start + 5)).measures.items():
         least, most = definition(label).bounds
-        assert least <= one.value.low <= one.value.value <= one.value.high <= most
+        assert least <= estimate.value.low <= estimate.value.value <= estimate.value.high <= most
     assert all(
         row.measured.low >= 0 for row in query.slices(sqlite_store, Selection(start + 5, measure="top1_swap"))
     )
@@ -113,13 +113,13 @@ def test_no_interval_leaves_the_values_a_measure_can_have(sqlite_store, simulate
 
 def test_pairs_are_found_in_either_order(watched):
     store, _, now = watched
-    there = query.lines(
+    forward = query.lines(
         store, Selection.between(now - 600, now + 60, measure="bias", kind="pair", a="m0", b="m4")
     )
     back = query.lines(
         store, Selection.between(now - 600, now + 60, measure="bias", kind="pair", a="m4", b="m0")
     )
-    assert there == back
+    assert forward == back
     assert (
         len(query.lines(store, Selection.between(now - 600, now + 60, measure="bias", kind="pair", a="m4")))
         == 4
