@@ -7,6 +7,7 @@ The Keras model that is served and the program that trains are both built from t
     cross/<i>/{kernel,bias}                        DCN-v2 cross layers
     hidden/<i>/{kernel,bias,scale,offset}          the tower; scale and offset are LayerNorm's, of RMSNorm scale alone
     output/{kernel,bias}                           the logit
+    wide/kernel                                    from what enters the tower straight to the logit
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Architecture:
             for i in range(self.model.cross_layers):
                 shapes |= {f"cross/{i}/kernel": (width, width), f"cross/{i}/bias": (width,)}
         shapes |= self._tower("hidden", self.tower_input, self.model.hidden)
-        return shapes | {"output/kernel": (self.model.hidden[-1], 1), "output/bias": (1,)}
+        shapes |= {"output/kernel": (self.model.hidden[-1], 1), "output/bias": (1,)}
+        return shapes | ({"wide/kernel": (self.tower_input, 1)} if self.model.wide else {})
 
     def initialise(self, seeds: Seeds) -> Weights:
         """Initial weights: embeddings normal(0, embedding_stddev), kernels Glorot uniform, the rest 0 or 1."""

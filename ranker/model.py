@@ -67,6 +67,7 @@ class RankingModel(tfrs.models.Model):
         self.dots = tfrs.layers.feature_interaction.DotInteraction(name="dot")
         self.tower = self._tower("hidden", model.hidden)
         self.logit = keras.layers.Dense(1, name="output")
+        self.wide = keras.layers.Dense(1, use_bias=False, name="wide") if model.wide else None
         is_value = inputs.target.is_value
         self.task = tfrs.tasks.Ranking(
             loss=keras.losses.MeanSquaredError() if is_value else keras.losses.BinaryCrossentropy(),
@@ -108,7 +109,8 @@ class RankingModel(tfrs.models.Model):
         start = x
         for cross in self.crosses:
             x = cross(start, x)
-        return self.logit(_through(self.tower, x, training))
+        logit = self.logit(_through(self.tower, x, training))
+        return logit if self.wide is None else logit + self.wide(x)
 
     def compute_loss(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """The mean cross-entropy (of a regression: squared error) of a batch, each row times its weight.
@@ -144,7 +146,8 @@ class RankingModel(tfrs.models.Model):
             kernel, bias = cross.trainable_variables
             named |= {f"cross/{i}/kernel": kernel, f"cross/{i}/bias": bias}
         named |= _tower_variables("hidden", self.tower)
-        return named | {"output/kernel": self.logit.kernel, "output/bias": self.logit.bias}
+        named |= {"output/kernel": self.logit.kernel, "output/bias": self.logit.bias}
+        return named if self.wide is None else named | {"wide/kernel": self.wide.kernel}
 
     def _tower(self, name: str, sizes: tuple[int, ...]) -> list[list[keras.layers.Layer]]:
         model = self.architecture.model

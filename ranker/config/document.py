@@ -221,14 +221,22 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Model.cross_layers": ("Layers of `interaction: cross`.", 3),
     "Model.dense_hidden": ("Widths of a tower for the numbers before the interaction; empty for none.", [32]),
     "Model.hidden": ("Widths of the tower's hidden layers.", [128, 64, 32]),
+    "Model.wide": (
+        "Whether what enters the tower is also added to the logit along a line (Wide & Deep).",
+        False,
+    ),
     "Model.normalization": ("Before each activation: `layer` is LayerNorm, `rms` is RMSNorm.", "none"),
     "Model.dropout": ("In training, the share of each hidden layer's outputs that is set to 0.", 0.1),
     "Model.activation": ("The activation of the hidden layers.", {"name": "smelu", "beta": 1.0}),
     "ActivationSpec.name": ("Its name; its parameters stand beside it.", "smelu"),
     "Training.epochs": ("Passes over the training rows; `auto`: a pilot chooses them.", 3),
     "Training.max_epochs": ("The most epochs that `epochs: auto` may choose.", 20),
-    "Training.patience": ("Epochs without a lower loss after which `epochs: auto` stops looking.", 3),
-    "Training.validation": ("Share of the training rows on which `epochs: auto` measures the loss.", 0.1),
+    "Training.patience": ("Epochs without a better measure after which `epochs: auto` stops looking.", 3),
+    "Training.validation": ("Share of the training rows on which `epochs: auto` measures.", 0.1),
+    "Training.validation_measure": (
+        "What `epochs: auto` measures: the highest `auc` or the lowest `loss` is the best epoch.",
+        "loss",
+    ),
     "Training.loss": (
         "`pointwise`: cross-entropy of each row. `pairwise`: logistic loss of pairs of a request's rows (RankNet)."
         " `listwise`: cross-entropy of the softmax over a request's rows.",

@@ -33,9 +33,10 @@ class Model(Section):
 
     `interaction`: `concat` (embeddings side by side), `cross` (DCN-v2 cross layers beside the tower's
     input) or `dot` (DLRM: pairwise dot products beside the dense tower's output). `dense_hidden` is a tower for
-    the dense numbers before the interaction. `normalization` stands before each activation: `layer` is LayerNorm, `rms` is
-    RMSNorm, which keeps the mean and has no shift. `dropout`: in training, the share of each hidden layer's outputs that is
-    set to 0.
+    the dense numbers before the interaction. `wide`: what enters the tower `hidden` is also added to the logit along a line,
+    so that the model has all that a logistic regression has (Wide & Deep, Cheng et al., 2016). `normalization` stands before
+    each activation: `layer` is LayerNorm, `rms` is RMSNorm, which keeps the mean and has no shift. `dropout`: in training,
+    the share of each hidden layer's outputs that is set to 0.
     """
 
     embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 16
@@ -44,7 +45,8 @@ class Model(Section):
     interaction: Literal["concat", "cross", "dot"] = "concat"
     cross_layers: Annotated[int, Field(ge=1, le=16)] = 2
     dense_hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128, 64, 32)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (128,)
+    wide: bool = True
     normalization: Literal["layer", "rms", "none"] = "layer"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     activation: ActivationSpec = ActivationSpec.model_validate({"name": "smelu", "beta": 1.0})

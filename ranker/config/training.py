@@ -51,9 +51,11 @@ class Training(Section):
     is set, keep the rows of a request together, and give scores that order and are no probabilities of the label.
 
     `epochs: auto`: before the replicas, a pilot of the deployed arm trains with seeds of its own on all training rows
-    but the share `validation` of them, for at most `max_epochs`, until `patience` epochs have not lowered the loss of
-    those rows. The epoch with the lowest loss is the number of epochs of every replica of every arm, each on all
-    training rows.
+    but the share `validation` of them, for at most `max_epochs`, until `patience` epochs have not raised the AUC of
+    those rows. The epoch with the highest AUC (of those that end after 50 steps or more) is the number of epochs of
+    every replica of every arm, each on all training rows. `validation_measure: loss` takes the lowest loss instead:
+    fewer epochs, whose probabilities are better calibrated and whose order is worse. Where there is no AUC (a
+    regression, labels between 0 and 1, `pairwise` and `listwise`) the loss decides.
 
     `shuffle_window`: how far (in rows) a row may move from the base order; 1 keeps the order, `full` is a uniform
     permutation. `reshuffle`: each epoch after the first has another base order, the same for all replicas and arms.
@@ -68,6 +70,7 @@ class Training(Section):
     max_epochs: Annotated[int, Field(ge=1)] = 50
     patience: Annotated[int, Field(ge=1)] = 3
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation_measure: Literal["auc", "loss"] = "auc"
     loss: Literal["pointwise", "pairwise", "listwise"] = "pointwise"
     batch_size: Annotated[int, Field(ge=1)] = 256
     shuffle_window: Annotated[int, Field(ge=1)] | Literal["full"] = 256

@@ -1,9 +1,13 @@
 """How long to train, decided once for all replicas of a run: `training.epochs: auto`.
 
 A pilot of the deployed arm (or of the arm that had one in this run before), with seeds of its own, trains on the
-training rows but the held-out ones, and stops when the loss of those no longer falls. The epoch with the lowest loss is the
-number of epochs of every replica of every arm; each of them trains on all training rows. Replicas that ended each at its
-own best epoch would differ in how long they had learned. No row of the eval split takes part.
+training rows but the held-out ones, and stops when it no longer ranks those better. The epoch with the highest AUC (or the
+lowest loss, see `training.validation_measure`) is the number of epochs of every replica of every arm; each of them trains on
+all training rows. Replicas that ended each at its own best epoch would differ in how long they had learned. No label of the
+eval split takes part.
+
+The AUC goes on rising long after the loss has begun to rise on logs whose users and items come back (Frappe: epoch 23
+against epoch 3): the probabilities become too sure before the order stops improving.
 
 The decision is kept in the run directory under a fingerprint of everything that it follows from, so every process finds the
 same, and a second run none to make.
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -26,15 +31,15 @@ from ranker.architecture import Architecture, Weights, design
 from ranker.backend import tf
 from ranker.config import Experiment, Training
 from ranker.config.data import Split
+from ranker.divergence.quality import auc
 from ranker.errors import UserError
-from ranker.features import FeatureEncoder
 from ranker.files import write_whole
 from ranker.inputs import Inputs, plan
 from ranker.json_text import json_text
 from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
 from ranker.training.predict import predict
-from ranker.training.rows.examples import Examples, blocks, parse_block
+from ranker.training.rows.examples import Examples, blocks
 from ranker.training.rows.feed import Feed
 from ranker.training.specs import decision_path, pilot_arm, pilot_key
 from ranker.training.step.objective import held_out_loss
@@ -43,6 +48,9 @@ from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import Progress, train
 
 _PILOT = 0x9170
+_MIN_STEPS = 50
+"""No epoch that ends before is chosen. On few rows a step or two of the first epochs may rank the few held-out rows well by
+chance, and a model that has hardly begun differs much from one training to the next."""
 _ROWS = 200_000
 """Held-out rows at most: enough to tell two epochs apart, and they are in memory."""
 
@@ -55,6 +63,7 @@ class EpochsDecision:
         epochs: of every replica.
         training: the pilot's mean training loss of each epoch.
         validation: the loss of the held-out rows after each epoch.
+        auc: their AUC after each epoch; empty where the loss decided.
         rows: how many were held out.
         reason: in words, for the report.
     """
@@ -62,6 +71,7 @@ class EpochsDecision:
     epochs: int
     training: list[float]
     validation: list[float]
+    auc: list[float]
     rows: int
     reason: str
 
@@ -129,10 +139,11 @@ def _train_pilot(
     training = arm.training.model_copy(
         update={"epochs": arm.training.max_epochs, "optimizer": optimizer, "distribution": "none"}
     )
-    held_out = hold_out(arm, run, inputs, feed.rows)
+    held_out = hold_out(arm, run, feed.rows)
     rows = _rows(run, arm, inputs, held_out)
     seeds = _seeds(arm.replicas.seed)
-    stopping = EarlyStopping(architecture, rows, held_out, training)
+    first = math.ceil(_MIN_STEPS / math.ceil(feed.rows / training.batch_size))
+    stopping = EarlyStopping(architecture, rows, held_out, training, min(first, training.max_epochs))
     pilot = stack([Member(architecture, training, seeds)], compiled=compiled)
     trained = train(
         pilot,
@@ -145,58 +156,86 @@ def _train_pilot(
         validation=stopping,
     )
     epochs = stopping.best
+    measure, extreme = ("AUC", "highest") if stopping.aucs else ("loss", "lowest")
     reason = (
-        f"the pilot's loss on {len(rows.label):,} held-out training rows was lowest after epoch {epochs} of"
+        f"the pilot's {measure} on {len(rows.label):,} held-out training rows was {extreme} after epoch {epochs} of"
         f" {len(stopping.losses)}"
     )
-    return EpochsDecision(
-        epochs, [float(loss) for loss in trained.curve[:, 0]], stopping.losses, len(rows.label), reason
-    )
+    curve = [float(loss) for loss in trained.curve[:, 0]]
+    return EpochsDecision(epochs, curve, stopping.losses, stopping.aucs, len(rows.label), reason)
 
 
 class EarlyStopping:
-    """Ends a training when the loss of held-out rows has not fallen for some epochs.
+    """Ends a training when held-out rows have not been ranked better for some epochs.
+
+    Better is a higher AUC; a lower loss where `training.validation_measure` says so, and where there is no AUC: labels that
+    are no classes, rows of one class, a loss that compares rows.
 
     Args:
         architecture: of the model.
         rows: the held-out rows.
         held_out: which of all training rows they are, bool.
-        training: its loss, and its patience, epochs without a new lowest loss.
+        training: its loss and measure, and its patience, epochs without a new best one.
+        first: the first epoch that may be the best, counted from 1.
     """
 
-    def __init__(self, architecture: Architecture, rows: Examples, held_out: np.ndarray, training: Training):
-        self.held_out, self.losses = held_out, list[float]()
+    def __init__(
+        self,
+        architecture: Architecture,
+        rows: Examples,
+        held_out: np.ndarray,
+        training: Training,
+        first: int = 1,
+    ):
+        self._first = first
+        self.held_out, self.losses, self.aucs = held_out, list[float](), list[float]()
+        label = rows.label.numpy()
+        has_classes = len(np.unique(label[rows.weight.numpy() > 0])) == 2 and set(np.unique(label)) <= {
+            0.0,
+            1.0,
+        }
+        self._measures_auc = (
+            training.validation_measure == "auc"
+            and has_classes
+            and not architecture.inputs.target.is_value
+            and not training.compares_rows
+        )
         self._architecture, self._rows, self._training = architecture, rows, training
 
     @property
     def best(self) -> int:
-        """The epoch with the lowest loss, counted from 1."""
-        return int(np.argmin(self.losses)) + 1
+        """The epoch with the highest AUC or the lowest loss, counted from 1; of the first ones the last."""
+        values = self.aucs if self.aucs else [-loss for loss in self.losses]
+        start = min(self._first, len(values)) - 1
+        return start + int(np.argmax(values[start:])) + 1
 
     def measure(self, weights: Weights) -> bool:
-        """Measures the loss of the held-out rows; returns whether to train another epoch."""
+        """Measures the held-out rows; returns whether to train another epoch."""
         rows = self._rows
         scores = predict(self._architecture, weights, rows)
         request = None if rows.request is None else rows.request.numpy()
         target = self._architecture.inputs.target
-        loss = held_out_loss(self._training, target, rows.label.numpy(), rows.weight.numpy(), scores, request)
-        self.losses.append(loss)
-        return len(self.losses) - self.best < self._training.patience
+        label, weight = rows.label.numpy(), rows.weight.numpy()
+        self.losses.append(held_out_loss(self._training, target, label, weight, scores, request))
+        if self._measures_auc:
+            self.aucs.append(auc(label, scores, weight=weight))
+        return len(self.losses) < self._first or len(self.losses) - self.best < self._training.patience
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed training needs, by name."""
-        return {"validation/losses": np.array(self.losses)}
+        return {"validation/losses": np.array(self.losses), "validation/aucs": np.array(self.aucs)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets what `state` returned."""
-        self.losses = state["validation/losses"].tolist()
+        self.losses, self.aucs = state["validation/losses"].tolist(), state["validation/aucs"].tolist()
 
 
-def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarray:
+def hold_out(arm: Experiment, run: Path, rows: int) -> np.ndarray:
     """Which training rows are held out: by a hash of their place or of their request.
 
     By their request where whole requests are eval rows, or where the loss compares the rows of one. So held-out rows are as
-    new to the pilot as eval rows are to a replica: with a split by users they are of new users.
+    new to the pilot as eval rows are to a replica: with a split by users they are of new users. Where files or a column say
+    which rows are eval rows, the requests themselves tell: most of the eval rows' requests have no training row.
 
     Returns:
         bool [rows], by place in the base order.
@@ -205,13 +244,8 @@ def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarra
         UserError: none or all rows are held out.
     """
     share = min(arm.training.validation, _ROWS / rows)
-    if arm.training.compares_rows or holds_out_requests(arm.data.split, arm.data.request):
-        encoder = FeatureEncoder(inputs)
-        parse = parse_block(encoder, requests=True)
-        records = tf.data.TFRecordDataset([str(path) for path in layout.shard_paths(run, "train")])
-        hashes = np.concatenate(
-            [tf.strings.to_hash_bucket_fast(parse(r)[layout.REQUEST], 2**31 - 1).numpy() for r in records]
-        )
+    if arm.training.compares_rows or holds_out_requests(arm.data.split, arm.data.request, run):
+        hashes = request_hashes(run, "train")
     else:
         hashes = np.arange(rows, dtype=np.int64)
     held_out = _uniform(hashes) < share
@@ -222,12 +256,28 @@ def hold_out(arm: Experiment, run: Path, inputs: Inputs, rows: int) -> np.ndarra
     return held_out
 
 
-def holds_out_requests(split: Split, request: Sequence[str] | None) -> bool:
+def holds_out_requests(split: Split, request: Sequence[str] | None, run: Path) -> bool:
     """Whether the split sends whole requests to one side."""
-    if split.by != "hash" or request is None:
+    if request is None or split.by == "time":
         return False
-    columns = (split.of,) if isinstance(split.of, str) else split.of
-    return set(columns) <= set(request)
+    if split.by == "hash":
+        columns = (split.of,) if isinstance(split.of, str) else split.of
+        return set(columns) <= set(request)
+    is_new = ~np.isin(request_hashes(run, "eval"), request_hashes(run, "train"))
+    return bool(is_new.mean() > 0.5) if len(is_new) else False
+
+
+def request_hashes(run: Path, split: str) -> np.ndarray:
+    """A hash of each row's request, in the order of the shards."""
+    features = {layout.REQUEST: tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)}
+    records = tf.data.TFRecordDataset([str(path) for path in layout.shard_paths(run, split)])
+    hashes = [
+        tf.strings.to_hash_bucket_fast(
+            tf.io.parse_single_example(record, features)[layout.REQUEST], 2**31 - 1
+        ).numpy()
+        for record in records
+    ]
+    return np.concatenate(hashes) if hashes else np.zeros(0, np.int64)
 
 
 def _uniform(numbers: np.ndarray) -> np.ndarray:

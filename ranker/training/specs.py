@@ -13,7 +13,7 @@ from ranker.errors import UserError
 from ranker.seeds import ReplicaSpec, derive
 
 _NOT_LEARNT_FROM = {"checkpoint_minutes", "segment_rows"}
-_PILOT_ONLY = {"max_epochs", "patience", "validation"}
+_PILOT_ONLY = {"max_epochs", "patience", "validation", "validation_measure"}
 
 
 def replica_specs(experiment: Experiment) -> list[ReplicaSpec]:

@@ -15,6 +15,7 @@ FORMS = {
     "concat": {},
     "cross": {"interaction": "cross", "cross_layers": 2},
     "dot": {"interaction": "dot", "dense_hidden": (6,)},
+    "no wide part": {"wide": False},
     "no normalization": {"normalization": "none", "activation": {"name": "relu"}},
     "rms": {"normalization": "rms", "interaction": "dot", "dense_hidden": (6,)},
 }

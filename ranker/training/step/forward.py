@@ -56,8 +56,9 @@ class Forward:
             start = x
             for i in range(architecture.model.cross_layers):
                 x = start * _affine(weights, f"cross/{i}", x) + x
-        x = self._tower("hidden", len(architecture.model.hidden), weights, x, noise)
-        return _affine(weights, "output", x)[..., 0]
+        hidden = self._tower("hidden", len(architecture.model.hidden), weights, x, noise)
+        logit = _affine(weights, "output", hidden)[..., 0]
+        return logit + tf.matmul(x, weights["wide/kernel"])[..., 0] if architecture.model.wide else logit
 
     def pool(self, vectors: Mapping[str, tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
         """One embedding a feature and row: of several values their mean (plain or by attention), of none the missing row.

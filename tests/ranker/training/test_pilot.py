@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ranker import layout
+from ranker.architecture import design
 from ranker.config import Training, build
 from ranker.errors import UserError
 from ranker.inputs import plan
@@ -42,12 +43,12 @@ def training_of(run, arm):
 def test_all_replicas_of_all_arms_train_as_long_as_the_pilot_says(run):
     smelu, relu, fixed = (training_of(run, arm) for arm in ARMS)
     decision = smelu["pilot"]
-    assert smelu["epochs"] == relu["epochs"] == decision["epochs"] == 1 + np.argmin(decision["validation"])
+    assert smelu["epochs"] == relu["epochs"] == decision["epochs"] == 1 + np.argmax(decision["auc"])
     assert smelu["steps"] == relu["steps"] == decision["epochs"] * -(-ROWS // 64)
     assert relu["pilot"] == decision
     assert smelu["ended_by"].startswith(f"training.epochs: auto, {decision['epochs']} for all replicas")
     assert len(smelu["curve"]) == smelu["epochs"]
-    assert len(decision["training"]) == len(decision["validation"]) <= 6
+    assert len(decision["training"]) == len(decision["validation"]) == len(decision["auc"]) <= 6
     assert 0.05 * ROWS < decision["rows"] < 0.15 * ROWS
     assert (fixed["epochs"], fixed["pilot"], fixed["ended_by"]) == (2, None, "training.epochs: 2")
 
@@ -82,7 +83,8 @@ def test_a_killed_pilot_resumes_to_the_same_decision(run, tmp_path, monkeypatch)
     steps = []
     decision = pilot.decide(own, again, manifest, feed, lambda progress: steps.append(progress.step))
     assert steps[0] > 3
-    assert decision.validation == training_of(run, "smelu")["pilot"]["validation"]
+    first = training_of(run, "smelu")["pilot"]
+    assert (decision.validation, decision.auc) == (first["validation"], first["auc"])
 
 
 def pilot_feed(arm, run, inputs):
@@ -91,21 +93,27 @@ def pilot_feed(arm, run, inputs):
     return of_shards(layout.shard_paths(run, "train"), inputs, False, ROWS, arm.training)
 
 
-def test_held_out_rows_are_a_hash_of_places_or_of_whole_requests(prepared, tiny):
+def test_held_out_rows_are_a_hash_of_places_or_of_whole_requests(prepared, tiny, monkeypatch):
     by_row = experiment()
-    inputs = plan(by_row, prepared)
-    first = pilot.hold_out(by_row, prepared, inputs, 10_000)
-    np.testing.assert_array_equal(first, pilot.hold_out(by_row, prepared, inputs, 10_000))
+    first = pilot.hold_out(by_row, prepared, 10_000)
+    np.testing.assert_array_equal(first, pilot.hold_out(by_row, prepared, 10_000))
     # 10,000 draws with probability 0.1: five standard deviations are 0.015.
     assert first.mean() == pytest.approx(0.1, abs=0.015)
     assert first[:100].any()
     assert first[-100:].any()
     split = {"by": "hash", "of": "user"}
     users = experiment(data=by_row.model_dump(mode="json")["data"] | {"split": split}).data
-    assert pilot.holds_out_requests(users.split, users.request)
-    assert not pilot.holds_out_requests(by_row.data.split, by_row.data.request)
+    assert pilot.holds_out_requests(users.split, users.request, prepared)
+    assert not pilot.holds_out_requests(by_row.data.split, by_row.data.request, prepared)
+    by_column = {"by": "column", "of": "part", "train": ["train"], "eval": ["eval"]}
+    columns = experiment(data=by_row.model_dump(mode="json")["data"] | {"split": by_column}).data
+    requests = {"train": np.array([1, 1, 2, 3]), "eval": np.array([4, 4, 3])}
+    monkeypatch.setattr(pilot, "request_hashes", lambda run, split: requests[split])
+    assert pilot.holds_out_requests(columns.split, columns.request, prepared)
+    requests["eval"] = np.array([1, 2, 4])
+    assert not pilot.holds_out_requests(columns.split, columns.request, prepared)
     with pytest.raises(UserError, match=r"'auto' needs more than the 1 training rows"):
-        pilot.hold_out(by_row, prepared, inputs, 1)
+        pilot.hold_out(by_row, prepared, 1)
 
 
 def test_held_out_rows_take_no_part():
@@ -117,6 +125,54 @@ def test_held_out_rows_take_no_part():
     taken = rows.take(np.array([-1, -1, 2, -1]))
     assert taken["share"].numpy().tolist() == [0, 0, 1, 0]
     assert rows.take(np.array([-1, -1]))["share"].numpy().tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "changes", "measures_auc"),
+    [
+        ([0, 1, 1, 0], [1, 1, 1, 1], {}, True),
+        ([0, 1, 1, 0], [1, 1, 1, 1], {"validation_measure": "loss"}, False),
+        ([0, 0.5, 1, 0], [1, 1, 1, 1], {}, False),
+        ([0, 0.5, 0.5, 0], [1, 1, 1, 1], {}, False),
+        ([1, 1, 1, 1], [1, 1, 1, 1], {}, False),
+        ([0, 1, 1, 1], [0, 1, 1, 1], {}, False),
+    ],
+)
+def test_auc_decides_where_there_is_one(prepared, monkeypatch, labels, weights, changes, measures_auc):
+    """Scores that become surer and better ordered: the loss rises while the AUC does."""
+    own = experiment(training=AUTO | changes | {"patience": 1})
+    rows = Examples(
+        ids=np.zeros((4, 1), np.int32), dense=np.zeros((4, 0), np.float32),
+        label=np.array(labels, np.float32), weight=np.array(weights, np.float32),
+    )  # fmt: skip
+    stopping = pilot.EarlyStopping(
+        design(plan(own, prepared), own.model), rows, np.zeros(4, bool), own.training
+    )
+    epochs = iter([[0.4, 0.5, 0.3, 0.4], [0.999, 0.998, 0.9999, 0.2], [0.999, 0.998, 0.9999, 0.2]])
+    monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(epochs), np.float32))
+    goes_on = [stopping.measure({}), stopping.measure({})]
+    assert bool(stopping.aucs) == measures_auc
+    assert goes_on == [True, measures_auc or stopping.best == 2]
+    if measures_auc:
+        assert stopping.aucs == [0.5, 0.75]
+        assert stopping.losses[1] > stopping.losses[0]
+        assert stopping.best == 2
+        assert not stopping.measure({})  # a tie is no rise
+
+
+def test_no_epoch_before_the_first_one_is_chosen(prepared, monkeypatch):
+    own = experiment(training=AUTO | {"patience": 1})
+    rows = Examples(
+        ids=np.zeros((2, 1), np.int32), dense=np.zeros((2, 0), np.float32),
+        label=np.array([0, 1], np.float32), weight=np.ones(2, np.float32),
+    )  # fmt: skip
+    design_of = design(plan(own, prepared), own.model)
+    stopping = pilot.EarlyStopping(design_of, rows, np.zeros(2, bool), own.training, first=3)
+    epochs = iter([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1], [0.5, 0.5], [0.6, 0.5]])
+    monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(epochs), np.float32))
+    assert [(stopping.measure({}), stopping.best) for _ in range(5)] == [
+        (True, 1), (True, 2), (True, 3), (True, 4), (False, 4),
+    ]  # fmt: skip
 
 
 def test_what_the_pilot_depends_on_is_in_the_keys(run):

@@ -25,7 +25,7 @@ FORMS = {
     "concat": {"hidden": (8, 4)},
     "cross": {"hidden": (8,), "interaction": "cross"},
     "dot": {"hidden": (8,), "interaction": "dot", "dense_hidden": (6,)},
-    "plain relu": {"hidden": (8, 4), "normalization": "none", "activation": {"name": "relu"}},
+    "plain relu": {"hidden": (8, 4), "wide": False, "normalization": "none", "activation": {"name": "relu"}},
     "rms": {
         "hidden": (8, 4),
         "normalization": "rms",
