@@ -80,16 +80,21 @@ def main() -> None:
         store.close()
     pairs = options.replicas * (options.replicas - 1) // 2
     result = {
-        "days": options.days, "replicas": options.replicas, "pairs": pairs, "repeats": options.repeats,
+        "days": options.days,
+        "replicas": options.replicas,
+        "pairs": pairs,
+        "repeats": options.repeats,
         "pages": {
             name: {
-                "median_ms": statistics.median(times), "worst_ms": max(times),
-                "processor_ms": statistics.median(work[name]), "kilobytes": sizes[name] / 1e3,
+                "median_ms": statistics.median(times),
+                "worst_ms": max(times),
+                "processor_ms": statistics.median(work[name]),
+                "kilobytes": sizes[name] / 1e3,
                 "bar_ms": BARS.get(name, OTHERS),
             }
             for name, times in goes.items()
         },
-    }  # fmt: skip
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "dashboard.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = [

@@ -26,11 +26,18 @@ EXAMPLES = 16 * 1024
 OURS = "steady ranker"
 FACEBOOK = "facebookresearch/dlrm"
 RIVALS = {
-    "sgd": {"torch, sparse": "plain_torch.py sgd {} sparse", "torchrec, dense": "torch_rec.py sgd {} dense",
-            "torchrec, fused": "torch_rec.py sgd {} fused"},
-    "adagrad": {"torch, sparse": "plain_torch.py adagrad {} sparse", "torch, dense": "plain_torch.py adagrad {} dense",
-                "torchrec, dense": "torch_rec.py adagrad {} dense", "torchrec, fused": "torch_rec.py adagrad {} fused"},
-}  # fmt: skip
+    "sgd": {
+        "torch, sparse": "plain_torch.py sgd {} sparse",
+        "torchrec, dense": "torch_rec.py sgd {} dense",
+        "torchrec, fused": "torch_rec.py sgd {} fused",
+    },
+    "adagrad": {
+        "torch, sparse": "plain_torch.py adagrad {} sparse",
+        "torch, dense": "plain_torch.py adagrad {} dense",
+        "torchrec, dense": "torch_rec.py adagrad {} dense",
+        "torchrec, fused": "torch_rec.py adagrad {} fused",
+    },
+}
 
 
 class Worker:
@@ -42,8 +49,11 @@ class Worker:
         self._process = subprocess.Popen(
             [python, str(HERE / "dlrm_workers" / script), *arguments],
             env={**os.environ, **threads, "CUDA_VISIBLE_DEVICES": "-1"},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
         if self._line() != "ready":
             raise SystemExit(f"{command}: {self._process.stderr.read()[-2000:]}")
 

@@ -113,8 +113,9 @@ class Gateway:
         addresses = ("--listen=127.0.0.1:0", "--metrics=127.0.0.1:0")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ranker.cli", "gateway", *named, *addresses, *flags],
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
         match = re.search(r"listening on (\S+:\d+),", line)

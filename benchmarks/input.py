@@ -56,8 +56,13 @@ def train(source: Path, run: Path) -> dict[str, float]:
     from ranker.training.trainer import train as fit
 
     marks: list[tuple[float, float, int]] = []
-    fit(program, feed, own.training, [seeds],
-        report=lambda now: marks.append((time.perf_counter(), time.process_time(), now.step)))  # fmt: skip
+    fit(
+        program,
+        feed,
+        own.training,
+        [seeds],
+        report=lambda now: marks.append((time.perf_counter(), time.process_time(), now.step)),
+    )
     (began, used, first), (ended, all_used, last) = marks[0], marks[-1]
     rows = (last - first) * own.training.batch_size
     return {"rows": rows, "seconds": ended - began, "processor": all_used - used}
@@ -162,9 +167,11 @@ def child(what: str, arguments: list[str]) -> None:
     if what != "profile":
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
     threads.use(1, 1)
-    found = {"read": read, "train": train}[what](source, run) if what != "profile" else profile(
-        source, run, int(arguments[2])
-    )  # fmt: skip
+    found = (
+        {"read": read, "train": train}[what](source, run)
+        if what != "profile"
+        else profile(source, run, int(arguments[2]))
+    )
     print(json.dumps(found))
 
 
@@ -200,13 +207,15 @@ def main() -> None:
         found["seconds"] /= found["rows"]
         found["processor"] /= found["rows"]
     figures = {
-        "rows": options.rows, "rounds": options.rounds, "load": round(os.getloadavg()[2], 1),
+        "rows": options.rows,
+        "rounds": options.rounds,
+        "load": round(os.getloadavg()[2], 1),
         "read_rows_per_second": round(1 / statistics.median(one["seconds"] for one in runs["read"])),
         "train_rows_per_second": round(1 / statistics.median(one["seconds"] for one in runs["train"])),
         "read_against_train": ratio(runs, "train", "read"),
         "read_against_train_processor": ratio(runs, "train", "read", "processor"),
         "profile": traced,
-    }  # fmt: skip
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "input.json").write_text(json.dumps(figures, indent=2) + "\n")
     (RESULTS / "input.md").write_text(table(figures))

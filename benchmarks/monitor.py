@@ -116,8 +116,17 @@ def fill(
                 continue
             at = START + minute * 60
             cells += [row | {"time": at} for row in rows[random.integers(POOL)]]
-            rounds.append({"key": f"probe/{at}", "stream": "probe", "time": at, "duration": 1.0, "requests": len(probe),
-                           "probe": probe.hash, "everyone": everyone})  # fmt: skip
+            rounds.append(
+                {
+                    "key": f"probe/{at}",
+                    "stream": "probe",
+                    "time": at,
+                    "duration": 1.0,
+                    "requests": len(probe),
+                    "probe": probe.hash,
+                    "everyone": everyone,
+                }
+            )
             asked += [row | {"time": at} for row in counts]
         with store.write() as connection:
             connection.execute(insert(Cell), cells)
@@ -146,9 +155,14 @@ def _cells_of(store: Store, record: object) -> list[dict[str, object]]:
         sums, histogram = packing.to_arrays(measured)
         keep = key.kind in ("all", "pair") and not key.feature
         found.append(
-            {"resolution": 60, "series": ids[key.kind, key.a.replica, key.b.replica, key.feature, key.value], "rounds": 1,
-             "sums": packing.pack_sums(sums), "histogram": packing.pack_histograms(histogram) if keep else None}
-        )  # fmt: skip
+            {
+                "resolution": 60,
+                "series": ids[key.kind, key.a.replica, key.b.replica, key.feature, key.value],
+                "rounds": 1,
+                "sums": packing.pack_sums(sums),
+                "histogram": packing.pack_histograms(histogram) if keep else None,
+            }
+        )
     return found
 
 
@@ -260,11 +274,19 @@ def main() -> None:
         store.close()
     flat = whole_way(options.days, options.rounds, options.replicas, probe, random)
     result = {
-        "days": options.days, "replicas": options.replicas, "pairs": options.replicas * (options.replicas - 1) // 2,
-        "measures": len(Settings().measures), "slices": 5, "size_mb": size / 1e6, "series": series,
-        "cells": {str(key): value for key, value in cells.items()}, "rolled_up_to": {str(k): v for k, v in rolled.items()},
-        "fill_seconds": spent, "query_ms": timings, "whole_way": flat,
-    }  # fmt: skip
+        "days": options.days,
+        "replicas": options.replicas,
+        "pairs": options.replicas * (options.replicas - 1) // 2,
+        "measures": len(Settings().measures),
+        "slices": 5,
+        "size_mb": size / 1e6,
+        "series": series,
+        "cells": {str(key): value for key, value in cells.items()},
+        "rolled_up_to": {str(k): v for k, v in rolled.items()},
+        "fill_seconds": spent,
+        "query_ms": timings,
+        "whole_way": flat,
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "monitor.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = ["| what | value |", "|---|---|"]

@@ -43,14 +43,22 @@ def generate(directory: Path, rows: int) -> None:
     with (directory / "events.csv").open("wb") as sink:
         for start in range(0, rows, 500_000):
             size = min(500_000, rows - start)
-            table = pa.table({
-                "user_id": random.zipf(1.2, size) % USERS, "item_id": random.zipf(1.3, size) % ITEMS,
-                "rating": random.integers(1, 6, size), "timestamp": np.arange(start, start + size) + 1_000_000_000,
-                "device": names("device", 4, size), "hour": random.integers(0, 24, size),
-                "price": random.gamma(2, 10, size).round(2), "position": random.integers(0, 30, size),
-                "dwell": random.exponential(30, size).round(3), "country": names("c", 60, size),
-                "session": random.integers(0, 5_000_000, size), "score": random.normal(size=size).round(5),
-            })  # fmt: skip
+            table = pa.table(
+                {
+                    "user_id": random.zipf(1.2, size) % USERS,
+                    "item_id": random.zipf(1.3, size) % ITEMS,
+                    "rating": random.integers(1, 6, size),
+                    "timestamp": np.arange(start, start + size) + 1_000_000_000,
+                    "device": names("device", 4, size),
+                    "hour": random.integers(0, 24, size),
+                    "price": random.gamma(2, 10, size).round(2),
+                    "position": random.integers(0, 30, size),
+                    "dwell": random.exponential(30, size).round(3),
+                    "country": names("c", 60, size),
+                    "session": random.integers(0, 5_000_000, size),
+                    "score": random.normal(size=size).round(5),
+                }
+            )
             header = pa.csv.WriteOptions(
                 include_header=start == 0, quoting_style="none", quoting_header="none"
             )
@@ -114,16 +122,25 @@ def experiment(source: Path, events: str = "events.csv", **sections):
     }
     of_item = ("item_id", "genre", "year", "price", "dwell", "position")
     rename = {f"context.{name}": name for name in NESTED} if events == "nested.jsonl" else {}
-    return build({
-        "name": "benchmark",
-        "data": {
-            "root": str(source), "events": {"path": events, "rename": rename},
-            "tables": {"users": {"path": "users.csv", "key": "user_id"}, "items": {"path": "items.csv", "key": "item_id"}},
-            "label": "rating >= 4", "request": ["user_id"], "split": {"by": "hash", "of": "session", "eval": 0.1},
+    return build(
+        {
+            "name": "benchmark",
+            "data": {
+                "root": str(source),
+                "events": {"path": events, "rename": rename},
+                "tables": {
+                    "users": {"path": "users.csv", "key": "user_id"},
+                    "items": {"path": "items.csv", "key": "item_id"},
+                },
+                "label": "rating >= 4",
+                "request": ["user_id"],
+                "split": {"by": "hash", "of": "session", "eval": 0.1},
+            },
+            "features": {n: {**k, "role": "item" if n in of_item else "context"} for n, k in kinds.items()},
+            **sections,
         },
-        "features": {n: {**k, "role": "item" if n in of_item else "context"} for n, k in kinds.items()},
-        **sections,
-    }, "benchmark")  # fmt: skip
+        "benchmark",
+    )
 
 
 def ours(source: Path, output: Path, workers: int, events: str = "events.csv") -> None:
@@ -224,9 +241,12 @@ def main() -> None:
         generate(large, options.rows * options.growth)
         convert(small)
         variants = {
-            "small": ("ours", small, 1), "large": ("ours", large, 1), "polars": ("polars", large, 1),
-            "two workers": ("ours", large, 2), **{name: (name, small, 1) for name in FORMATS},
-        }  # fmt: skip
+            "small": ("ours", small, 1),
+            "large": ("ours", large, 1),
+            "polars": ("polars", large, 1),
+            "two workers": ("ours", large, 2),
+            **{name: (name, small, 1) for name in FORMATS},
+        }
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
         for _ in range(options.runs):  # interleaved, so that a slow spell of the machine falls on all
             for name, (what, source, workers) in variants.items():

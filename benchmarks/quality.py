@@ -56,11 +56,15 @@ def frappe(data: Path, work: Path) -> dict:
                 row += 1
     return {
         "data": {
-            "root": str(work), "events": {"path": "events.csv"}, "label": "label == 1", "request": ["user"],
-            "item": "item", "split": {"by": "hash", "of": ["row"], "eval": 0.1},
+            "root": str(work),
+            "events": {"path": "events.csv"},
+            "label": "label == 1",
+            "request": ["user"],
+            "item": "item",
+            "split": {"by": "hash", "of": ["row"], "eval": 0.1},
         },
         "features": {n: categorical("item" if n in ("item", "cost") else "context") for n in names},
-    }  # fmt: skip
+    }
 
 
 def movielens_100k(data: Path, work: Path) -> dict:
@@ -98,16 +102,23 @@ def lambdarank(data: Path, work: Path) -> dict:
     features |= {c: {"kind": "numeric", "role": "item", "transform": "standardize"} for c in columns}
     return {
         "data": {
-            "root": str(work), "events": {"path": "events.csv"}, "label": "label == 1", "request": ["query"],
-            "item": "document", "split": {"by": "column", "of": "split", "train": ["train"], "eval": ["test"]},
+            "root": str(work),
+            "events": {"path": "events.csv"},
+            "label": "label == 1",
+            "request": ["query"],
+            "item": "document",
+            "split": {"by": "column", "of": "split", "train": ["train"], "eval": ["test"]},
         },
         "features": features,
-    }  # fmt: skip
+    }
 
 
 SETS = {
-    "frappe": frappe, "ml-100k": movielens_100k, "lambdarank": lambdarank, "ml-1m": movielens_1m,
-}  # fmt: skip
+    "frappe": frappe,
+    "ml-100k": movielens_100k,
+    "lambdarank": lambdarank,
+    "ml-1m": movielens_1m,
+}
 
 
 def ranker(*arguments: str) -> None:

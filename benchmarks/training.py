@@ -71,15 +71,20 @@ def ours(experiment, architecture, examples, count: int, lanes: int) -> dict[str
     training = experiment.training
     members = [Member(architecture, training, own) for own in seeds]
     train(
-        stack(members, lanes), examples, training, seeds,
+        stack(members, lanes),
+        examples,
+        training,
+        seeds,
         report=lambda progress: marks.append((time.perf_counter(), progress.step)),
-    )  # fmt: skip
+    )
     seconds, processor = time.perf_counter() - began, time.process_time() - processor
     (first, step), (last, end) = marks[0], marks[-1]
     steady = (end - step) * training.batch_size * count / (last - first) if end > step else float("nan")
     return {
-        "seconds": seconds, "processor_seconds": processor, "examples_per_second_after_the_first_call": steady,
-    }  # fmt: skip
+        "seconds": seconds,
+        "processor_seconds": processor,
+        "examples_per_second_after_the_first_call": steady,
+    }
 
 
 def rival(arguments: argparse.Namespace) -> None:
@@ -132,26 +137,40 @@ def save(rounds: dict[str, list[dict[str, float]]], arguments: argparse.Namespac
     pairs = {
         "one replica: plain fit over ours (bar: at least 3)": ("plain", "one replica", 1),
         f"{STACK} stacked over {STACK} plain fits (bar: at most 0.25)": ("stacked", "plain", STACK),
-        f"{STACK} stacked over {STACK} single trainings (bar: at most 0.65)": ("stacked", "one replica", STACK),
-        f"{STACK} stacked on one thread over {STACK} single trainings": ("stacked, one thread", "one replica", STACK),
-    }  # fmt: skip
+        f"{STACK} stacked over {STACK} single trainings (bar: at most 0.65)": (
+            "stacked",
+            "one replica",
+            STACK,
+        ),
+        f"{STACK} stacked on one thread over {STACK} single trainings": (
+            "stacked, one thread",
+            "one replica",
+            STACK,
+        ),
+    }
     bars = {
         name: [ratio(*pair, kind) for kind in ("seconds", "processor_seconds")]
         for name, pair in pairs.items()
     }
     rows = int(rounds["plain"][0]["rows"])
     result = {
-        "rows": rows, "rounds": arguments.rounds, "threads": arguments.threads,
-        "python": platform.python_version(), "seconds": seconds, "ratios": bars, "raw": rounds,
-    }  # fmt: skip
+        "rows": rows,
+        "rounds": arguments.rounds,
+        "threads": arguments.threads,
+        "python": platform.python_version(),
+        "seconds": seconds,
+        "ratios": bars,
+        "raw": rounds,
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "training.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     lines = [
         f"One epoch over {rows:,} rows; medians of {arguments.rounds} interleaved rounds; plain `fit` and the stack on "
-        f"{arguments.threads} threads, one replica on one.", "",
+        f"{arguments.threads} threads, one replica on one.",
+        "",
         "| training | replicas | seconds | seconds a replica | examples/s | examples/s after the first call |",
         "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, own in rounds.items():
         count = STACK if name.startswith("stacked") else 1
         middle = statistics.median(seconds[name])

@@ -67,11 +67,20 @@ def test_tensorflow_enters_through_one_door():
 @pytest.mark.parametrize(
     "module",
     [
-        "ranker", "ranker.cli", "ranker.config", "ranker.activations", "ranker.divergence", "ranker.synthetic",
-        "ranker.training.specs", "serving.client", "serving.deployment", "serving.gateway", "serving.monitor",
+        "ranker",
+        "ranker.cli",
+        "ranker.config",
+        "ranker.activations",
+        "ranker.divergence",
+        "ranker.synthetic",
+        "ranker.training.specs",
+        "serving.client",
+        "serving.deployment",
+        "serving.gateway",
+        "serving.monitor",
         "serving.dashboard",
     ],
-)  # fmt: skip
+)
 def test_light_modules_stay_light(module):
     allowed = ("grpc",) if module.startswith("serving") else ()
     allowed += ("dash",) if module == "serving.dashboard" else ()

@@ -22,9 +22,14 @@ def main(optimizer: str, vocabulary: int, trace: str | None = None) -> None:
     columns = [Column(f"id{i}", token, 1, vocabulary, DIM) for i in range(IDS)]
     columns += [Column(f"number{i}", number, 0, 0, 0) for i in range(DENSE)]
     model = Model(
-        embedding_dim=DIM, interaction="dot", dense_hidden=BOTTOM, hidden=TOP[:-1], wide=False,
-        normalization="none", activation={"name": "relu"},
-    )  # fmt: skip
+        embedding_dim=DIM,
+        interaction="dot",
+        dense_hidden=BOTTOM,
+        hidden=TOP[:-1],
+        wide=False,
+        normalization="none",
+        activation={"name": "relu"},
+    )
     rule = Optimizer(name=optimizer, learning_rate=RATE, initial_accumulator=ACCUMULATOR, epsilon=EPSILON)
     training = Training(batch_size=BATCH, average_last=0, optimizer=rule)
     architecture = design(Inputs(tuple(columns), "", ""), model)

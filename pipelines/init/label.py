@@ -31,12 +31,35 @@ _MOST_CLASSES = 20  # distinct words of a column of classes
 _ROWS_OF_A_CLASS = 10
 _ACTIONS = frozenset(
     [
-        *("click", "clicks", "clicked", "buy", "bought", "purchase", "purchased", "order", "orders", "ordered"),
+        *(
+            "click",
+            "clicks",
+            "clicked",
+            "buy",
+            "bought",
+            "purchase",
+            "purchased",
+            "order",
+            "orders",
+            "ordered",
+        ),
         *("transaction", "booking"),
-        *("cart", "carts", "addtocart", "fav", "favorite", "favourite", "like", "liked", "conversion", "follow", "share"),
+        *(
+            "cart",
+            "carts",
+            "addtocart",
+            "fav",
+            "favorite",
+            "favourite",
+            "like",
+            "liked",
+            "conversion",
+            "follow",
+            "share",
+        ),
         *("comment", "play", "played", "download", "install", "subscribe", "save", "watch", "listen"),
     ]
-)  # fmt: skip
+)
 _NO_ACTIONS = frozenset(["remove", "removed", "unlike", "dislike", "skip", "hide", "not", "un"])
 _AMOUNT_OF_USE = frozenset(["ratio", "watched", "plays", "playcount", "listens", "playtime", "listencount"])
 _USE = frozenset(["play", "watch", "dwell", "stay", "active", "listen", "read", "view"])

@@ -106,11 +106,14 @@ def make_plan(experiment: Experiment) -> Plan:
         plans.append(TablePlan(name, table, tuple(tables[name]), brings, derives))
     files = [opened_file.file for opened in (events, *tables.values()) for opened_file in opened]
     fingerprinted = fingerprint(
-        FORMAT, data.model_dump(mode="json", exclude={"root"}), experiment.monitor.requests,
+        FORMAT,
+        data.model_dump(mode="json", exclude={"root"}),
+        experiment.monitor.requests,
         {name: feature.model_dump(mode="json") for name, feature in experiment.features.items()},
-        experiment.keeps_requests_together, experiment.task,
+        experiment.keeps_requests_together,
+        experiment.task,
         [[file.name, file.size, file.stamp] for file in files],
-    )  # fmt: skip
+    )
     return Plan(experiment, needed, tuple(events), tuple(plans), of_log, on_rows, fingerprinted)
 
 

@@ -32,8 +32,16 @@ from ranker.files import explained, staging
 from ranker.storage import fetch_tree, is_remote, local_files, location, objects, put, remove
 from ranker.working_copy import scratch
 
-_DIRECTORIES = ("train", "eval", "vocabulary", "rejected",
-                ".work/tables", ".work/rejected", ".work/held", ".work/runs")  # fmt: skip
+_DIRECTORIES = (
+    "train",
+    "eval",
+    "vocabulary",
+    "rejected",
+    ".work/tables",
+    ".work/rejected",
+    ".work/held",
+    ".work/runs",
+)
 
 
 def prepare(

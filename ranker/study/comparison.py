@@ -22,13 +22,23 @@ def comparison(
     pd, relative = it.interval("rpd_sym"), ratio(it, against_base, "rpd_sym")
     swap, gain, auc = it.interval("top1_swap"), auc_difference(it, against_base), it.auc()
     row = {
-        "recipe": name, "auc": auc.value, "auc_gain": gain.value, "auc_gain_low": gain.low, "auc_gain_high": gain.high,
+        "recipe": name,
+        "auc": auc.value,
+        "auc_gain": gain.value,
+        "auc_gain_low": gain.low,
+        "auc_gain_high": gain.high,
         "logloss": float(it.loglosses.mean()),
-        "rpd_sym": pd.value, "rpd_low": pd.low, "rpd_high": pd.high,
-        "rpd_ratio": relative.value, "ratio_low": relative.low, "ratio_high": relative.high,
-        "top1_swap": swap.value, "swap_low": swap.low, "swap_high": swap.high,
+        "rpd_sym": pd.value,
+        "rpd_low": pd.low,
+        "rpd_high": pd.high,
+        "rpd_ratio": relative.value,
+        "ratio_low": relative.low,
+        "ratio_high": relative.high,
+        "top1_swap": swap.value,
+        "swap_low": swap.low,
+        "swap_high": swap.high,
         **it.user_measures(),
-    }  # fmt: skip
+    }
     if scores is not None:
         costs = scores[name].costs
         row |= {
@@ -51,9 +61,12 @@ def compare_with_rival(point: Row, rivals: Sequence[Row], measured: Mapping[str,
     best = min(good, key=lambda r: r["rpd_sym"])
     rpd_ratio = ratio(measured[best["recipe"]], measured[point["recipe"]], "rpd_sym")
     return row | {
-        "smelu": best["recipe"], "smelu_auc": best["auc"],
-        "rpd_ratio": rpd_ratio.value, "ratio_low": rpd_ratio.low, "ratio_high": rpd_ratio.high,
-    }  # fmt: skip
+        "smelu": best["recipe"],
+        "smelu_auc": best["auc"],
+        "rpd_ratio": rpd_ratio.value,
+        "ratio_low": rpd_ratio.low,
+        "ratio_high": rpd_ratio.high,
+    }
 
 
 def as_text(interval: Interval, form: str = ".3f") -> str:

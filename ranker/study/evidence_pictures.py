@@ -39,9 +39,13 @@ def labelled(rows: Rows) -> Figure:
             family = next((c for n, c in _COLOUR.items() if n in row["recipe"]), output.COLOURS[7])
             _points(axes, [row], "auc_gain", fmt="o", color=family)
             axes.annotate(
-                str(i + 1), (row["auc_gain"], row["rpd_sym"]), textcoords="offset points", xytext=(5, 4),
-                fontsize=8, color=family,
-            )  # fmt: skip
+                str(i + 1),
+                (row["auc_gain"], row["rpd_sym"]),
+                textcoords="offset points",
+                xytext=(5, 4),
+                fontsize=8,
+                color=family,
+            )
         axes.axvline(0.0, linewidth=0.8, color=output.INK)
         axes.set_xlabel("AUC against the first recipe (right is better)")
         _finish(axes)

@@ -14,8 +14,15 @@ from ranker.divergence.quality import auc_components
 from ranker.study.data import StudyData
 
 DIVERGENCE = (
-    "rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "top1_swap", "set_churn@10", "pair_inversion", "consensus_regret",
-)  # fmt: skip
+    "rpd_sym",
+    "rpd_ratio",
+    "pd_abs",
+    "pd_logit",
+    "top1_swap",
+    "set_churn@10",
+    "pair_inversion",
+    "consensus_regret",
+)
 USER_MEASURES = ("set_churn@10", "consensus_regret")
 """What a user would notice, beside the headline measures in every table: other items in the list, and clicks lost."""
 _DRAWS = 1000

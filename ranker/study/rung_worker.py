@@ -131,8 +131,12 @@ def main(directory: Path) -> None:
     data = study_data.load(experiment, Path(job["run"]), job["rows"])
     seeds = {
         name: derive(experiment.replicas.seed, replica, vary)
-        for name, (replica, vary) in {"first": (0, ()), "order": (1, ("shuffle",)), "both": (1, ("init", "shuffle"))}.items()
-    }  # fmt: skip
+        for name, (replica, vary) in {
+            "first": (0, ()),
+            "order": (1, ("shuffle",)),
+            "both": (1, ("init", "shuffle")),
+        }.items()
+    }
     scores: dict[str, np.ndarray] = {}
     for name, recipe in arms(experiment, {m.label: m.overrides for m in (RELU, SMELU)}).items():
         architecture = design(data.inputs, recipe.model)

@@ -79,8 +79,12 @@ def measure(
             task: str, name: str, environment: Mapping[str, str], threads: int
         ) -> subprocess.Popen[str]:
             job = {
-                "task": task, "name": name, "run": str(run_dir.resolve()), "rows": rows, "threads": threads,
-            }  # fmt: skip
+                "task": task,
+                "name": name,
+                "run": str(run_dir.resolve()),
+                "rows": rows,
+                "threads": threads,
+            }
             (directory / "job.json").write_text(json_text(job), encoding="utf-8")
             return subprocess.Popen(
                 [sys.executable, "-m", "ranker.study.rung_worker", str(directory)],
@@ -174,11 +178,18 @@ def _rows(
             pd, swap = measured.interval("rpd_sym"), measured.interval("top1_swap")
             rows.append(
                 {
-                    "kind": kind, "rung": rung, "activation": member.label,
-                    "rpd_sym": pd.value, "rpd_low": pd.low, "rpd_high": pd.high,
-                    "top1_swap": swap.value, "swap_low": swap.low, "swap_high": swap.high,
-                    **measured.user_measures(), "auc": float(measured.aucs[1]),
+                    "kind": kind,
+                    "rung": rung,
+                    "activation": member.label,
+                    "rpd_sym": pd.value,
+                    "rpd_low": pd.low,
+                    "rpd_high": pd.high,
+                    "top1_swap": swap.value,
+                    "swap_low": swap.low,
+                    "swap_high": swap.high,
+                    **measured.user_measures(),
+                    "auc": float(measured.aucs[1]),
                 }
-            )  # fmt: skip
+            )
     order = ("serving", "training", "seeds")
     return sorted(rows, key=lambda row: (order.index(row["kind"]), row["rpd_sym"]))

@@ -50,13 +50,20 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
     output.save_picture(out, "swaps", draw(gaps))
     text = _say(gaps, list(scores))
     sections = [
-        output.PageSection("Inverted item pairs by the gap of their log-odds",
-                       "Points are observed with 95% intervals over requests; lines are what independent noise of the "
-                       "replicas' size predicts.", "swaps"),
+        output.PageSection(
+            "Inverted item pairs by the gap of their log-odds",
+            "Points are observed with 95% intervals over requests; lines are what independent noise of the "
+            "replicas' size predicts.",
+            "swaps",
+        ),
         output.PageSection("Requests that swap most", "", "", _top(requests, "pair_inversion")),
-        output.PageSection("Items that swap most", "Share of an item's pairs that two replicas order differently.", "",
-                       _top([r for r in items if r["pairs"] >= 100], "inverted")),
-    ]  # fmt: skip
+        output.PageSection(
+            "Items that swap most",
+            "Share of an item's pairs that two replicas order differently.",
+            "",
+            _top([r for r in items if r["pairs"] >= 100], "inverted"),
+        ),
+    ]
     return Answer(text, output.save_page(out, "Which lists change, and where", text, sections))
 
 

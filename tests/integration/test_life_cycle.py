@@ -17,9 +17,19 @@ from tests.processes import answers, wait_until
 ROOT = Path(__file__).parents[2]
 RANKER = [sys.executable, "-m", "ranker.cli"]
 OVERRIDES = [
-    "--set", "replicas.count=2", "--set", "arms={smelu: {}}", "--set", "data.shards=2",
-    "--set", "model.hidden=[16, 8]", "--set", "model.embedding_dim=4", "--set", "monitor.requests=20",
-]  # fmt: skip
+    "--set",
+    "replicas.count=2",
+    "--set",
+    "arms={smelu: {}}",
+    "--set",
+    "data.shards=2",
+    "--set",
+    "model.hidden=[16, 8]",
+    "--set",
+    "model.embedding_dim=4",
+    "--set",
+    "monitor.requests=20",
+]
 
 
 def ranker(*arguments, code=0):
@@ -246,8 +256,13 @@ def test_a_refresh_on_newer_rows_passes_the_gate_and_rolls_out(run, served, refr
     answer = json.loads(ranker(*ask, *options, "--json").stdout)
     assert answer["verdict"] == "pass"
     assert set(answer["measures"]) == {
-        "top1_swap", "set_churn@10", "consensus_regret", "auc", "logloss", "ndcg@10"
-    }  # fmt: skip
+        "top1_swap",
+        "set_churn@10",
+        "consensus_regret",
+        "auc",
+        "logloss",
+        "ndcg@10",
+    }
     assert answer["coverage"]["coverage of candidate"]["verdict"] == "pass"
     assert any("vocabularies" in note or "statistics" in note for note in answer["notes"])
     for replica in (0, 1):

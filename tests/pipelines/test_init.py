@@ -333,8 +333,10 @@ def test_a_log_of_positives_gets_negatives(tmp_path):
     text, experiment, _ = proposed(tmp_path, [tmp_path / "plays.tsv"])
     assert (experiment.data.label, experiment.data.negatives.count) == (None, 4)
     assert {name: feature.role for name, feature in experiment.features.items()} == {
-        "column_1": "context", "column_2": "item", "column_3": "item"
-    }  # fmt: skip
+        "column_1": "context",
+        "column_2": "item",
+        "column_3": "item",
+    }
     assert "known of a row that was logged, and of no negative: column_4" in text
 
 

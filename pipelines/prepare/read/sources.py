@@ -75,8 +75,11 @@ def open_source(source: Source, data: Data, needed: Collection[str] = ()) -> lis
     patterns = [source.path] if isinstance(source.path, str) else list(source.path)
     files = {file.path: file for pattern in patterns for file in find(data.locate(pattern), data.root)}
     look = {
-        "parquet": _open_parquet, "delimited": _open_delimited, "json": _open_json, "libsvm": _open_libsvm,
-    }[source.format]  # fmt: skip
+        "parquet": _open_parquet,
+        "delimited": _open_delimited,
+        "json": _open_json,
+        "libsvm": _open_libsvm,
+    }[source.format]
     opened = [look(index, file, source, needed) for index, file in enumerate(files.values())]
     if source.format == "json":
         opened = _with_all_fields(opened)
@@ -349,7 +352,10 @@ def _open_parquet(index: int, file: File, source: Source, needed: Collection[str
     described = _without_targets(described, source)
     names = _renamed(list(described), source, file)
     return Opened(
-        index, file, names, groups=tuple(rows),
+        index,
+        file,
+        names,
+        groups=tuple(rows),
         paths=tuple((name, path) for name, (path, _) in zip(names, described.values(), strict=True)),
         types=tuple((name, kind) for name, (_, kind) in zip(names, described.values(), strict=True)),
-    )  # fmt: skip
+    )

@@ -40,9 +40,10 @@ def test_report_keeps_its_contract(evaluated, small):
     assert {**report["stages"], "evaluate": 0} == {"prepare": 1.5, "train": 130.0, "evaluate": 0}
     assert report["stages"]["evaluate"] > 0
     assert report["counters"] == {
-        "prepare": {"rows": 600}, "train": {"trained": 4},
+        "prepare": {"rows": 600},
+        "train": {"trained": 4},
         "evaluate": {"rows": report["counts"]["rows"], "shards": 3},
-    }  # fmt: skip
+    }
     assert lines[0] == "evaluate: fitting a logistic regression for comparison"
     assert list(report["arms"]) == ["smelu", "relu"]
     for arm, section in report["arms"].items():
@@ -61,8 +62,18 @@ def test_report_keeps_its_contract(evaluated, small):
             <= section["calibration"]["calibration"]["mean"] + 1
         )
         assert 0 <= section["level_share"] <= 1
-        for label in ("rpd_sym", "rpd_ratio", "pd_abs", "pd_logit", "bias", "top1_swap", "set_churn@10",
-                      "pair_inversion", "visible_inversion@10", "consensus_regret"):  # fmt: skip
+        for label in (
+            "rpd_sym",
+            "rpd_ratio",
+            "pd_abs",
+            "pd_logit",
+            "bias",
+            "top1_swap",
+            "set_churn@10",
+            "pair_inversion",
+            "visible_inversion@10",
+            "consensus_regret",
+        ):
             at = section["divergence"][label]
             assert at["low"] <= at["value"] <= at["high"], label
             assert at["min"] <= at["max"], label

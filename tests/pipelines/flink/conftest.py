@@ -135,10 +135,19 @@ def job_server(pom: Path, driver: str, opened: Sequence[str], directory: Path, *
             pytest.skip(f"needs {tool}")
     port = free_port()
     command = [
-        "java", "-Xmx1g", *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in opened),
-        "-cp", class_path(pom), driver, "--job-host=localhost", f"--job-port={port}",
-        "--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={directory}/artifacts", *options,
-    ]  # fmt: skip
+        "java",
+        "-Xmx1g",
+        *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in opened),
+        "-cp",
+        class_path(pom),
+        driver,
+        "--job-host=localhost",
+        f"--job-port={port}",
+        "--artifact-port=0",
+        "--expansion-port=0",
+        f"--artifacts-dir={directory}/artifacts",
+        *options,
+    ]
     log = directory / "job-server.log"
     with log.open("wb") as sink:
         server = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)

@@ -52,8 +52,13 @@ def numeric(values):
 
 def categorical(counts, missing=0):
     top = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
-    return {"kind": "categorical", "count": sum(counts.values()), "missing": missing, "cardinality": len(counts),
-            "top": [list(entry) for entry in top]}  # fmt: skip
+    return {
+        "kind": "categorical",
+        "count": sum(counts.values()),
+        "missing": missing,
+        "cardinality": len(counts),
+        "top": [list(entry) for entry in top],
+    }
 
 
 def named(changes):
@@ -169,9 +174,17 @@ def test_quantiles_of_many_distinct_values_are_close_at_the_default_limit():
 def test_statistics_of_nothing():
     empty = merge([])
     assert empty.result() == {
-        "kind": "numeric", "count": 0, "missing": 0, "mean": 0.0, "std": 0.0, "log1p_mean": 0.0, "log1p_std": 0.0,
-        "min": None, "max": None, "quantiles": [],
-    }  # fmt: skip
+        "kind": "numeric",
+        "count": 0,
+        "missing": 0,
+        "mean": 0.0,
+        "std": 0.0,
+        "log1p_mean": 0.0,
+        "log1p_std": 0.0,
+        "min": None,
+        "max": None,
+        "quantiles": [],
+    }
     missing = NumericStatistics()
     missing.add(np.full(3, np.nan, np.float32))
     assert missing.result()["missing"] == 3

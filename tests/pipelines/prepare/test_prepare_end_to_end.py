@@ -35,12 +35,19 @@ def expected_rows(log):
             for name, on in zip(("Action", "Comedy", "Drama"), item_flags(int(item)), strict=True)
             if on == "1"
         ]
-        rows.append({
-            "__label__": float(int(rating) >= 4), "__request__": user, "user_id": user,
-            "age": float(user_age(int(user))) if user_age(int(user)) else None, "gender": "MF"[int(user) % 2],
-            "item_id": item, "title": title, "genres": "|".join(genres),
-            "year": float(title[-5:-1]) if title.endswith(")") else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "__label__": float(int(rating) >= 4),
+                "__request__": user,
+                "user_id": user,
+                "age": float(user_age(int(user))) if user_age(int(user)) else None,
+                "gender": "MF"[int(user) % 2],
+                "item_id": item,
+                "title": title,
+                "genres": "|".join(genres),
+                "year": float(title[-5:-1]) if title.endswith(")") else None,
+            }
+        )
     return rows
 
 

@@ -119,9 +119,11 @@ def test_held_out_rows_are_a_hash_of_places_or_of_whole_requests(prepared, tiny,
 def test_held_out_rows_take_no_part():
     """With every row of a batch held out, a step changes nothing; its loss is 0, not a number divided by 0."""
     rows = Examples(
-        ids=np.zeros((4, 1), np.int32), dense=np.zeros((4, 0), np.float32),
-        label=np.ones(4, np.float32), weight=np.ones(4, np.float32),
-    )  # fmt: skip
+        ids=np.zeros((4, 1), np.int32),
+        dense=np.zeros((4, 0), np.float32),
+        label=np.ones(4, np.float32),
+        weight=np.ones(4, np.float32),
+    )
     taken = rows.take(np.array([-1, -1, 2, -1]))
     assert taken["share"].numpy().tolist() == [0, 0, 1, 0]
     assert rows.take(np.array([-1, -1]))["share"].numpy().tolist() == [0, 0]
@@ -142,9 +144,11 @@ def test_auc_decides_where_there_is_one(prepared, monkeypatch, labels, weights, 
     """Scores that become surer and better ordered: the loss rises while the AUC does."""
     own = experiment(training=AUTO | changes | {"patience": 1})
     rows = Examples(
-        ids=np.zeros((4, 1), np.int32), dense=np.zeros((4, 0), np.float32),
-        label=np.array(labels, np.float32), weight=np.array(weights, np.float32),
-    )  # fmt: skip
+        ids=np.zeros((4, 1), np.int32),
+        dense=np.zeros((4, 0), np.float32),
+        label=np.array(labels, np.float32),
+        weight=np.array(weights, np.float32),
+    )
     stopping = pilot.EarlyStopping(
         design(plan(own, prepared), own.model), rows, np.zeros(4, bool), own.training
     )
@@ -163,16 +167,22 @@ def test_auc_decides_where_there_is_one(prepared, monkeypatch, labels, weights, 
 def test_no_epoch_before_the_first_one_is_chosen(prepared, monkeypatch):
     own = experiment(training=AUTO | {"patience": 1})
     rows = Examples(
-        ids=np.zeros((2, 1), np.int32), dense=np.zeros((2, 0), np.float32),
-        label=np.array([0, 1], np.float32), weight=np.ones(2, np.float32),
-    )  # fmt: skip
+        ids=np.zeros((2, 1), np.int32),
+        dense=np.zeros((2, 0), np.float32),
+        label=np.array([0, 1], np.float32),
+        weight=np.ones(2, np.float32),
+    )
     design_of = design(plan(own, prepared), own.model)
     stopping = pilot.EarlyStopping(design_of, rows, np.zeros(2, bool), own.training, first=3)
     epochs = iter([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1], [0.5, 0.5], [0.6, 0.5]])
     monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(epochs), np.float32))
     assert [(stopping.measure({}), stopping.best) for _ in range(5)] == [
-        (True, 1), (True, 2), (True, 3), (True, 4), (False, 4),
-    ]  # fmt: skip
+        (True, 1),
+        (True, 2),
+        (True, 3),
+        (True, 4),
+        (False, 4),
+    ]
 
 
 def test_what_the_pilot_depends_on_is_in_the_keys(run):
