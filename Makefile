@@ -128,7 +128,7 @@ soak: .venv/.ready  ## the server at full load for SOAK_SECONDS, and how much it
 bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-# Resumes where it stopped; ARGS=--quick for a first look.
+# Resumes where it stopped. ARGS=--quick is a smoke form, on the generated log alone.
 EVIDENCE_DIR ?= runs/evidence
 EVIDENCE_PAGE ?= docs/evidence.md
 .PHONY: evidence
@@ -137,12 +137,12 @@ evidence: .venv/.ready  ## EVIDENCE_PAGE: the claims on the generated log, and o
 	[ -d $(EVIDENCE_DIR)/log ] || $(BIN)/python -m ranker.synthetic $(EVIDENCE_DIR)/log; \
 	$(BIN)/ranker prepare --config configs/quickstart.yaml --set data.root=$(EVIDENCE_DIR)/log --set training.epochs=1 \
 	  --run-dir $(EVIDENCE_DIR)/synthetic; \
-	if [ -d "$$STEADY_RANKER_DATA/ml-1m" ]; then \
+	if [ -z "$(findstring --quick,$(ARGS))" ] && [ -d "$$STEADY_RANKER_DATA/ml-1m" ]; then \
 	  $(BIN)/ranker prepare --config configs/movielens-1m-binary.yaml --set "data.root=$$STEADY_RANKER_DATA/ml-1m" \
 	    --set 'data.split={by: hash, of: [user_id, movie_id], eval: 0.1}' --run-dir $(EVIDENCE_DIR)/ml-1m; \
 	  runs="--run-dir $(EVIDENCE_DIR)/ml-1m $$runs"; \
 	fi; \
-	if [ -d "$$STEADY_RANKER_DATA/frappe" ]; then \
+	if [ -z "$(findstring --quick,$(ARGS))" ] && [ -d "$$STEADY_RANKER_DATA/frappe" ]; then \
 	  $(BIN)/ranker prepare --config configs/frappe.yaml --set "data.root=$$STEADY_RANKER_DATA/frappe" \
 	    --run-dir $(EVIDENCE_DIR)/frappe; \
 	  runs="$$runs --run-dir $(EVIDENCE_DIR)/frappe"; \

@@ -99,10 +99,13 @@ def evidence(
     replicas: _Replicas = 5,
     lanes: _Lanes = CORES,
     rows: _Rows = None,
-    quick: _Quick = False,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A smoke run: everything computes, but too little to decide a claim."),
+    ] = False,
     claim: Annotated[
         list[int] | None,
-        typer.Option(help="Only this claim, 1 to 7, may be repeated; the others stay as they were."),
+        typer.Option(help="Only this claim, 1 to 8, may be repeated; the others stay as they were."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -124,9 +127,8 @@ def evidence(
     with reporter.work():
         for run, experiment in experiments.items():
             out = page.parent / page.stem / experiment.name
-            options = StudyOptions(
-                min(replicas, 3) if quick else replicas, lanes, rows, quick, run / "study" / "cache"
-            )
+            options = StudyOptions(replicas, lanes, rows, cache=run / "study" / "cache")
+            options = options.smoke() if quick else options
             evidence_of_runs.append(
                 (study.run(experiment, run, out, options, reporter.update, claim or ALL), out)
             )

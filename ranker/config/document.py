@@ -279,6 +279,10 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Optimizer.rho": ("RMSprop's decay of the mean of the squares.", 0.9),
     "Optimizer.momentum": ("SGD's momentum.", 0.9),
     "Optimizer.weight_decay": ("Share times the learning rate by which kernels shrink each step.", 0.01),
+    "Optimizer.sharpness": (
+        "Length of the step uphill at whose end the gradient is taken; doubles a step's price.",
+        0.05,
+    ),
     "Ensemble.name": ("Several models whose mean is the prediction.", "ensemble"),
     "Ensemble.components": ("How many.", 5),
     "SelfEnsemble.name": ("Several towers over the same embeddings (anti-distillation).", "self_ensemble"),

@@ -19,6 +19,9 @@ class Optimizer(Section):
     `epsilon` is for all but SGD. `weight_decay` shrinks the kernels of the towers by this share times the learning rate each
     step (decoupled from the gradient, as in AdamW); biases and embeddings are left alone.
 
+    `sharpness`: each step's gradient is the one at the weights plus a step uphill of this length (sharpness-aware
+    minimisation, Foret et al. 2021, arXiv 2010.01412, whose rho this is); a step then costs twice as much. 0: none.
+
     The learning rate rises along a line over the share `warmup` of the training. `decay`: then it falls to the share
     `final` of itself, along a line, a cosine or an exponential; `none` keeps it.
     """
@@ -35,6 +38,7 @@ class Optimizer(Section):
     rho: Annotated[float, Field(ge=0, lt=1)] = 0.9
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    sharpness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
     @model_validator(mode="after")
     def _falls_to_something(self) -> Optimizer:

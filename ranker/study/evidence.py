@@ -17,16 +17,19 @@ from ranker.study import claims, output
 from ranker.study.claims import verdict
 from ranker.study.comparison import Row, as_text, compare_with_rival, comparison
 from ranker.study.data import StudyData, load
-from ranker.study.evidence_conditions import long_training_claim, machines_claim, map_claim
+from ranker.study.evidence_conditions import (
+    LOWER,
+    long_training_claim,
+    machines_claim,
+    map_claim,
+    remedies_claim,
+)
 from ranker.study.evidence_pictures import labelled, plane
 from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.study.options import Report, StudyOptions
 from ranker.study.recipes import FAMILIES, RELU, SMELU, Overrides, arms, mitigations
 from ranker.study.trainings import Scores, Trainings
 from ranker.training.replica import with_decided_epochs
-
-LOWER = 0.0003
-"""An AUC whose difference's lower bound is above minus this counts as not lower."""
 
 Claim = dict[str, Any]
 
@@ -340,4 +343,5 @@ CLAIMS: dict[int, Callable[[Evidence], Claim]] = {
     5: long_training_claim,
     6: map_claim,
     7: machines_claim,
+    8: remedies_claim,
 }

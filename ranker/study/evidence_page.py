@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ranker.study.claims import TITLES
+from ranker.study.options import SMOKE_ROWS
 from ranker.study.output import number
 from ranker.study.recipes import RELU, SMELU
 
@@ -20,6 +21,9 @@ Written by `ranker study evidence` (`make evidence`); do not edit. Every number 
 Two replicas of one model, trained from the same initialisation on the same rows in a slightly different order: how much
 less do they differ with SmeLU of beta 1 than with ReLU, everything else equal (LayerNorm, weights averaged over the last 10%
 of the steps)?
+"""
+_SMOKE = f"""**A smoke form (`--quick`).** Two replicas a recipe, at most {SMOKE_ROWS:,} training rows and a part of the
+recipes: it shows that every claim computes, and its numbers decide nothing.
 """
 _CLAIMS = """## The claims
 
@@ -43,7 +47,9 @@ def write(page: Path, evidence_of_runs: Sequence[tuple[dict[str, Any], Path]]) -
         page: the Markdown file.
         evidence_of_runs: each run's evidence, and the directory of its pictures.
     """
-    parts = [_HEAD, table([_glance(evidence) for evidence, _ in evidence_of_runs]), _CLAIMS]
+    quick = any(claim["quick"] for evidence, _ in evidence_of_runs for claim in evidence["claims"])
+    glances = table([_glance(evidence) for evidence, _ in evidence_of_runs])
+    parts = [_HEAD, *([_SMOKE] if quick else []), glances, _CLAIMS]
     for evidence, _ in evidence_of_runs:
         parts.append(f"### {evidence['name']}")
         for claim in evidence["claims"]:
@@ -94,7 +100,7 @@ _GLANCE = (
 
 
 def _size(claim: Mapping[str, Any]) -> str:
-    kind = ", quick: fewer recipes and replicas than a full run" if claim["quick"] else ""
+    kind = ", smoke form" if claim["quick"] else ""
     return (
         f"{claim['replicas']} replicas a recipe, {claim['train_rows']:,} training rows, {claim['eval_rows']:,} held-out "
         f"rows in {claim['requests']:,} requests{kind}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ranker.errors import UserError
 
 Report = Callable[[str], None]
+SMOKE_ROWS = 20_000
+"""Training rows at most where a run only shows that everything computes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class StudyOptions:
             raise UserError(
                 f"--replicas must be at least 2: a difference needs a pair. Received: {self.replicas}"
             )
+
+    def smoke(self) -> StudyOptions:
+        """As little as lets every computation run: a pair of replicas, few rows, a part of the recipes."""
+        return replace(self, replicas=2, rows=min(self.rows or SMOKE_ROWS, SMOKE_ROWS), quick=True)
 
     def cache_in(self, out: Path) -> Path:
         """The directory of trained points."""

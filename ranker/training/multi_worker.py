@@ -52,11 +52,12 @@ def join(experiment: Experiment) -> tf.distribute.Strategy | None:
             "training.distribution 'multi_worker' needs TF_CONFIG in the environment of every machine, JSON with"
             f" `cluster` and `task`. Received: {os.environ.get('TF_CONFIG')!r}"
         ) from None
-    model = experiment.model
-    if experiment.mitigation or model.embedding_l2 or model.dropout or training.optimizer.weight_decay:
+    model, optimizer = experiment.model, training.optimizer
+    extras = model.embedding_l2, model.dropout, optimizer.weight_decay, optimizer.sharpness
+    if experiment.mitigation or any(extras):
         raise UserError(
-            "training.distribution 'multi_worker' trains plain recipes: no mitigation, embedding_l2, dropout or"
-            " weight_decay"
+            "training.distribution 'multi_worker' trains plain recipes: no mitigation, embedding_l2, dropout,"
+            " weight_decay or sharpness"
         )
     if training.batch_size % workers:
         raise UserError(

@@ -79,15 +79,13 @@ class DenseStep:
 
     def _run(self, variable, slots, corrections, looked_up, rows, now):
         packed = tf.convert_to_tensor(variable)
-        with tf.GradientTape() as tape:
-            tape.watch([packed, *looked_up])
-            weights = self._unpack(packed)
-            vectors = self._by_feature(looked_up) | self._from_whole(weights, rows["ids"])
-            pooled = self._forward.pool(vectors, rows["ids"])
-            logits = self._forward(weights, pooled, rows["dense"], now["noise"])
-            losses = self._objective(logits, {**rows, "done": now["done"]})
-            total = tf.reduce_sum(losses + self._penalty(pooled, rows))
-        gradient, *of_embeddings = tape.gradient(total, [packed, *looked_up])
+        weights = [packed, *looked_up]
+        losses, gradients = self._gradients(weights, rows, now)
+        if self._optimizer.sharpness:
+            uphill = _of_length(gradients, self._optimizer.sharpness)
+            moved = [value + step for value, step in zip(weights, uphill, strict=True)]
+            _, gradients = self._gradients(moved, rows, now)
+        gradient, *of_embeddings = gradients
         state = [tf.convert_to_tensor(slot) for slot in slots]
         change, state = optimizers.update(self._optimizer, gradient, state, now["rate"], now["step"])
         if self._optimizer.weight_decay:
@@ -98,6 +96,21 @@ class DenseStep:
         for i, total in enumerate(corrections):
             total.assign_add(now["correction"][i] * change)
         return losses, of_embeddings
+
+    def _gradients(
+        self, weights: list[tf.Tensor], rows: Mapping[str, tf.Tensor], now: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The loss a tower, and the gradients of the packed weights and of the looked-up embeddings."""
+        packed, *looked_up = weights
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            by_name = self._unpack(packed)
+            vectors = self._by_feature(looked_up) | self._from_whole(by_name, rows["ids"])
+            pooled = self._forward.pool(vectors, rows["ids"])
+            logits = self._forward(by_name, pooled, rows["dense"], now["noise"])
+            losses = self._objective(logits, {**rows, "done": now["done"]})
+            total = tf.reduce_sum(losses + self._penalty(pooled, rows))
+        return losses, tape.gradient(total, weights)
 
     def _unpack(self, packed: tf.Tensor) -> dict[str, tf.Tensor]:
         parts = tf.split(packed, self._packing.sizes, axis=1)
@@ -132,6 +145,14 @@ class DenseStep:
             return 0.0
         squares = [tf.reduce_sum(tf.square(value), axis=2) for value in pooled]
         return strength * tf.reduce_sum(rows["share"] * tf.add_n(squares), axis=1)
+
+
+def _of_length(gradients: Sequence[tf.Tensor], length: float) -> list[tf.Tensor]:
+    """The gradients of each tower, together scaled to a length; each occurrence of an embedding counts by itself."""
+    squares = [tf.reduce_sum(tf.square(g), axis=list(range(1, g.shape.rank))) for g in gradients]
+    # A gradient of 0 has no direction: no step, and no division by 0.
+    scale = length * tf.math.rsqrt(tf.maximum(tf.add_n(squares), 1e-24))
+    return [tf.reshape(scale, [-1] + [1] * (g.shape.rank - 1)) * g for g in gradients]
 
 
 def _mixture(ids: tf.Tensor, size: int) -> tf.Tensor:

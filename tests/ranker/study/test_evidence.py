@@ -27,6 +27,8 @@ def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
     found = json.loads((tmp_path / "docs/evidence/tiny/evidence.json").read_text())
     text = page.read_text()
     assert len(found["claims"]) == len(claims.ALL)
+    assert {claim["replicas"] for claim in found["claims"]} == {2}
+    assert "**A smoke form (`--quick`).**" in text
     for claim in found["claims"]:
         assert claim["title"] in text
         assert claim["verdicts"]
@@ -42,11 +44,12 @@ def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
     assert all(len(claims.recipes([n], False, 0.05)) < len(recipes) for n in claims.ALL)
     for later in (claims.long_training(False), claims.log_map(False)):
         assert arms(study_experiment, {name: overrides for name, (_, overrides) in later.items()})
+    assert arms(study_experiment, claims.remedies(False, 0.05))
 
 
 def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_path, quick):
-    with pytest.raises(UserError, match=r"--claim must be one of 1, 2, 3, 4, 5, 6, 7. Received: \[8\]"):
-        evidence.run(study_experiment, study_run, tmp_path, quick, print, [1, 8])
+    with pytest.raises(UserError, match=r"--claim must be one of 1, 2, 3, 4, 5, 6, 7, 8. Received: \[9\]"):
+        evidence.run(study_experiment, study_run, tmp_path, quick, print, [1, 9])
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,29 @@ def test_weight_decay_shrinks_the_kernels_alone(inputs, examples):
         np.testing.assert_allclose(plain[name] - decayed[name], shrunk, atol=ONE_STEP, err_msg=name)
 
 
+def test_sharpness_takes_the_gradient_uphill(inputs, examples):
+    architecture = design(inputs, model_of("cross"))
+    start = architecture.initialise(seeds(0))
+    rate, length = 0.5, 0.3
+
+    def step(weights, sharpness):
+        optimizer = Optimizer(name="sgd", learning_rate=rate, sharpness=sharpness)
+        training = Training(epochs=1, batch_size=50, optimizer=optimizer)
+        program = Program(architecture, training, [weights])
+        program.run(examples, sequential(0, 50), schedule(training, 1).tensors(0, 1))
+        after = program.weights(None)[0]
+        return {name: after[name] - value for name, value in weights.items()}
+
+    downhill = step(start, 0.0)
+    size = np.sqrt(sum(np.square(change).sum() for change in downhill.values()))
+    uphill = {name: value - length * downhill[name] / size for name, value in start.items()}
+    expected, changes = step(uphill, 0.0), step(start, length)
+    for name in start:
+        # Differences of weights near 1 lose 1e-7 of their gradient, twice; LayerNorm multiplies by up to 32.
+        np.testing.assert_allclose(changes[name], expected[name], atol=1e-5, err_msg=name)
+    assert max(np.abs(changes[name] - downhill[name]).max() for name in start) > 1e-3
+
+
 def test_dropout_is_seeded_by_replica_and_step_and_ends_with_training(inputs, examples):
     architecture = design(inputs, model_of("concat", dropout=0.5))
     training = Training(epochs=1, batch_size=100, average_last=0)
