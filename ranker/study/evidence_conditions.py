@@ -53,12 +53,12 @@ def _without(row: Row, key: str) -> Row:
 
 def _by_epochs(rows: Sequence[Row], norm: str) -> str:
     parts = [
-        f"{row['epochs']} epochs {row['rpd_ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+        f"{row['epochs']} {'epoch' if row['epochs'] == '1' else 'epochs'} {_ratio_and_gain(row)}"
         for row in rows
         if row["activation"] == SMELU.label and row["norm"] == norm and row["remedy"] == "none"
     ]
     name = {"layer": "Behind a LayerNorm", "none": "Without normalisation"}[norm]
-    return f"{name} {SMELU.label} has of ReLU's relative PD: {', '.join(parts)}."
+    return f"{name} {SMELU.label} has of ReLU's relative PD: {'; '.join(parts)}."
 
 
 def _best_remedy(rows: Sequence[Row], activation: str) -> str:

@@ -16,6 +16,7 @@ from ranker.study.evidence_page import table
 from ranker.study.recipes import arms
 
 
+@pytest.mark.timeout(1200)  # compiles a program a claim, some in processes of their own
 def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(study_run, run)
@@ -45,6 +46,18 @@ def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
     for later in (claims.long_training(False), claims.log_map(False)):
         assert arms(study_experiment, {name: overrides for name, (_, overrides) in later.items()})
     assert arms(study_experiment, claims.remedies(False, 0.05))
+
+
+def test_remedies_are_compared_with_plain_relu(study_experiment, study_run, tmp_path, quick):
+    (claim,) = evidence.run(study_experiment, study_run, tmp_path, quick, print, [8])["claims"]
+    first, *rest = claim["rows"]
+    assert first["recipe"] == "remedy-plain-ReLU"
+    assert first["rpd_ratio"] == 1.0
+    assert {row["recipe"] for row in rest} == {
+        "remedy-no-remedy-average-0.8",
+        "remedy-anchor-0.8-average-0.8",
+    }
+    assert len(claim["verdicts"]) == 1 + len(rest)
 
 
 def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_path, quick):
