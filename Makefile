@@ -47,6 +47,14 @@ test-flink: .venv/.ready  ## the pipeline on a Flink mini-cluster (Java 17 and M
 test-spark: .venv/.ready  ## prepare on Spark in local mode (Java 17 and Maven Central needed)
 	$(BIN)/python -m pytest -m spark $(ARGS)
 
+PRISM := $(CURDIR)/build/prism/prism
+$(PRISM):
+	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0
+
+.PHONY: test-prism
+test-prism: .venv/.ready $(PRISM)  ## prepare on Beam's Prism (Go needed: it is built from its module)
+	STEADY_RANKER_PRISM=$(PRISM) $(BIN)/python -m pytest tests/pipelines/prepare/test_prepare_on_prism.py $(ARGS)
+
 # XLA, oneDNN, OpenBLAS and NumPy choose their code by the processor. Each line: a name, their four limits, and the threads.
 NUMERIC_TESTS ?= tests/ranker tests/pipelines/evaluate
 test-isa: .venv/.ready  ## the numeric tests as three kinds of processors round them (SSE4.2, AVX2, AVX-512)

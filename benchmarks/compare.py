@@ -124,8 +124,10 @@ def measure(rows: int, arguments: argparse.Namespace) -> dict[str, Any]:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         costs.append(json.loads(done.stdout.splitlines()[-1]))
     generated, compared = costs
+    # The engine is not subtracted: whichever pipeline comes first pays for the start of its machine code.
     spent = {
-        name: compared[name] - generated[name] for name in ("processor_seconds", "engine_processor_seconds")
+        "processor_seconds": compared["processor_seconds"] - generated["processor_seconds"],
+        "engine_processor_seconds": compared["engine_processor_seconds"],
     }
     return {
         "rows": rows,
