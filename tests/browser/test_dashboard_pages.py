@@ -47,16 +47,18 @@ PHONE_LAYOUT = """() => {
       .map(box => box.getAttribute("aria-label")),
     cut: [...document.querySelectorAll(".verdict .sentence, table.cards td")]
       .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.textContent),
+    scattered: [...document.querySelectorAll("table.cards td")]
+      .filter(cell => cell.childNodes.length > 1).map(cell => cell.textContent),
   };
 }"""
 
 
 def test_on_a_phone_every_tab_is_in_sight_and_wide_tables_are_cards(open_page: Open, site: Site) -> None:
     page = open_page("/", **PHONE)
-    for path in ("/", "/pair", "/request", "/items", "/refresh", "/arms", "/alerts"):
+    for path in ("/", "/pair", "/request", "/items", "/refresh", "/arms", "/methods", "/alerts"):
         page.goto(site.address + path)
         settled(page)
-        assert page.evaluate(PHONE_LAYOUT) == {"tabs": [], "wide": [], "cut": []}, path
+        assert page.evaluate(PHONE_LAYOUT) == {"tabs": [], "wide": [], "cut": [], "scattered": []}, path
     cells = page.locator("#panel-standing tbody tr").first.locator("td")
     summary = "smelu-3 is the odd one out: its noise is 18.0 times the median of 5 replicas"
     assert summary in cells.all_inner_texts()  # the alert's sentence, whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ranker import wording
 from serving.dashboard.figures.style import Figure, Palette, axis_title, drawn, plain_text, short, whiskers
 from serving.dashboard.queries.report import Arm
 
@@ -28,7 +29,7 @@ def plane(arms: Sequence[Arm], colors: Palette) -> Figure:
                 "marker": {"size": 12, "color": color, "symbol": place % 20},
                 "error_x": whiskers([apart], color, scale=100),
                 "error_y": whiskers([(auc, auc - std, auc + std)], color),
-                "hovertemplate": "relative PD %{x:.3g}%, AUC %{y:.4f}<extra></extra>",
+                "hovertemplate": f"{wording.title('rpd_sym')} %{{x:.3g}}%, AUC %{{y:.4f}}<extra></extra>",
             }
         )
     return drawn(
@@ -38,6 +39,6 @@ def plane(arms: Sequence[Arm], colors: Palette) -> Figure:
         showlegend=False,
         hovermode="closest",
         revision="plane",
-        x={"title": axis_title("relative PD", colors), "ticksuffix": "%", "rangemode": "tozero"},
+        x={"title": axis_title(wording.title("rpd_sym"), colors), "ticksuffix": "%", "rangemode": "tozero"},
         y={"title": axis_title("AUC", colors), "tickformat": ".4f", "nticks": 6},
     )

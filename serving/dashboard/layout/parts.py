@@ -127,7 +127,11 @@ def table(
         html.Tr(
             [
                 html.Td(
-                    cell, className=style(place), role="cell", **attributes(data_label=_label(columns[place]))
+                    # a card's cell has two columns, its heading and this: several parts stand in one
+                    html.Div(cell) if isinstance(cell, list) else cell,
+                    className=style(place),
+                    role="cell",
+                    **attributes(data_label=_label(columns[place])),
                 )
                 for place, cell in enumerate(row)
             ],
