@@ -5,7 +5,8 @@ BIN := .venv/bin
 export TF_USE_LEGACY_KERAS := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 RUN_DIR ?= runs/quickstart
-PYTEST_WORKERS ?= 2
+# More than the two processors that the time is measured on: a quarter of it, tests wait for servers.
+PYTEST_WORKERS ?= 3
 
 .PHONY: help venv quickstart test test-slow test-flink test-spark test-isa check format lint types bench chromium debian-packages clean axe
 
