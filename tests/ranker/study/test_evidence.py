@@ -15,7 +15,6 @@ from ranker.study import claims, evidence
 from ranker.study.evidence_page import table
 from ranker.study.recipes import arms
 
-
 WRITTEN = [1, 2]
 """Claims of the page under test; `.ci/run` writes the page of all."""
 
