@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from pipelines.init.logs import FileGuess
 
 _KEY_KINDS = {"id", "category", "number", "row number"}
+_KEY_ENDING = re.compile(r"_?(id|key|code|no|nr)$")
 _WHOLE = r"^\s*\+?0*([0-9]+)(\.0*)?\s*$"
 
 
@@ -44,17 +46,21 @@ def best_join(log: FileGuess, table: FileGuess) -> JoinGuess | None:
             if log_column.kind not in _KEY_KINDS:
                 continue
             join = _join_on(log, log_name, table, name)
-            if join.share > 0.5 and (best is None or _join_order(join) > _join_order(best)):
+            if join.share > 0.5 and (best is None or _join_order(join, table) > _join_order(best, table)):
                 best = join
     return best
 
 
-def _join_order(join: JoinGuess) -> tuple[int, float, float, bool]:
+def _join_order(join: JoinGuess, table: FileGuess) -> tuple[int, bool, float, float, bool]:
     names = (join.log_column, join.table_column)
     has_one_name = names[0].lower() == names[1].lower() and not names[0].startswith("column_")
     is_nameless = any(name.startswith("column_") for name in names)
     is_plain = not (join.integers_of_log or join.integers_of_table)
-    return 2 if has_one_name else int(is_nameless), round(join.share, 2), join.coverage, is_plain
+    # Users and movies that are both counted from 1 match each other's table: the file's name tells them apart.
+    entity = _KEY_ENDING.sub("", join.log_column.lower())
+    is_named_by_file = len(entity) > 2 and entity in table.paths[0].name.lower()
+    level = 2 if has_one_name else int(is_nameless)
+    return level, is_named_by_file, round(join.share, 2), join.coverage, is_plain
 
 
 def _join_on(log: FileGuess, log_name: str, table: FileGuess, table_name: str) -> JoinGuess:

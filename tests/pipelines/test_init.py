@@ -567,3 +567,18 @@ def test_public_logs_are_described(tmp_path, names):
     if not all(path.exists() for path in paths):
         pytest.skip(f"{paths[0].parent} is not there")
     proposed(tmp_path, paths)
+
+
+def test_keys_that_are_both_counted_from_1_join_by_the_names_of_the_files(tmp_path):
+    draw = random.Random(5)
+    rows = [[draw.randint(1, 20), draw.randint(1, 60), draw.randint(0, 1)] for _ in range(600)]
+    (tmp_path / "log.csv").write_text(
+        "user_id,movie_id,clicked\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows)
+    )
+    for name, count in (("users", 200), ("movies", 70)):
+        lines = [f"{i}::{draw.choice('AB')}::{draw.randint(18, 80)}\n" for i in range(1, count + 1)]
+        (tmp_path / f"{name}.dat").write_text("".join(lines))
+    paths = [tmp_path / name for name in ("log.csv", "users.dat", "movies.dat")]
+    proposal = yaml.safe_load(proposed(tmp_path, paths)[0])
+    keys = {name: table["key"] for name, table in proposal["data"]["tables"].items()}
+    assert keys == {"users": "user_id", "movies": "movie_id"}
