@@ -369,9 +369,9 @@ class _Builder:
         """The column, or the pair with a time, that has a value of its own for each row of an exploded file."""
         assert self.log.source_row is not None
         rows = int(self.log.source_row.max()) + 1
-        others = [name for name, column in self.log.columns.items() if column.kind in ("id", "row number")]
+        id_names = [name for name, column in self.log.columns.items() if column.kind in ("id", "row number")]
         times = [name for name, column in self.log.columns.items() if column.kind == "time"]
-        singles = dict.fromkeys([*names, *others])
+        singles = dict.fromkeys([*names, *id_names])
         for columns in ([name] for name in singles):
             if self._distinct(columns) >= _MOSTLY * rows and self.log.columns[columns[0]].distinct <= rows:
                 return columns

@@ -67,13 +67,13 @@ def _best_remedy(rows: Sequence[Row], activation: str) -> str:
     longest = max(plain, key=lambda r: int(r["epochs"]))
     tried = [r for r in trained if r["remedy"] != "none"]
     best = min(tried, key=lambda r: r["rpd_sym"])
-    others = ", ".join(
+    further_recipes = ", ".join(
         f"{r['remedy']} {r['rpd_sym']:.3f} (AUC {r['auc']:.4f})" for r in tried if r is not best
     )
     return (
         f"{activation} after {longest['epochs']} epochs has a relative PD of {longest['rpd_sym']:.3f} (AUC "
         f"{longest['auc']:.4f}). The remedy that keeps replicas closest is {best['remedy']}: {best['rpd_sym']:.3f} (AUC "
-        f"{best['auc']:.4f})" + (f"; {others}." if others else ".")
+        f"{best['auc']:.4f})" + (f"; {further_recipes}." if further_recipes else ".")
     )
 
 

@@ -97,18 +97,18 @@ def parse(lines: Lines, fields: JsonFields, file: int) -> tuple[list[pa.RecordBa
     content = np.frombuffer(lines.data, np.uint8)
     last = np.where((ends > starts) & (content[ends - 1] == ord("\r")), ends - 2, ends - 1)
     # Nothing but whole objects: whatever follows a `}` at the end of one line, a `{` begins another object.
-    is_usual = (ends - starts > 1) & (content[starts] == ord("{")) & (content[last] == ord("}"))
-    is_usual &= ends - starts <= MAX_LINE_BYTES
-    usual, odd = np.flatnonzero(is_usual), np.flatnonzero(~is_usual)
-    data = lines.data if not len(odd) else texts.take(pa.array(usual)).buffers()[2].to_pybytes()
-    columns = _read_together(data, len(usual), fields) if len(usual) else {}
+    is_regular = (ends - starts > 1) & (content[starts] == ord("{")) & (content[last] == ord("}"))
+    is_regular &= ends - starts <= MAX_LINE_BYTES
+    regular, odd = np.flatnonzero(is_regular), np.flatnonzero(~is_regular)
+    data = lines.data if not len(odd) else texts.take(pa.array(regular)).buffers()[2].to_pybytes()
+    columns = _read_together(data, len(regular), fields) if len(regular) else {}
     if columns is None:
         return _read_each(lines, texts, np.arange(len(starts)), places, fields)
     rows, bad = _read_each(lines, texts, odd, places, fields) if len(odd) else ([], None)
-    if len(usual):
-        line_numbers = pa.array(usual + lines.line)
-        usual_texts = texts if not len(odd) else texts.take(pa.array(usual))
-        origin = {PLACE: pa.array(places[usual]), LINE: line_numbers, TEXT: usual_texts}
+    if len(regular):
+        line_numbers = pa.array(regular + lines.line)
+        regular_texts = texts if not len(odd) else texts.take(pa.array(regular))
+        origin = {PLACE: pa.array(places[regular]), LINE: line_numbers, TEXT: regular_texts}
         rows = [pa.RecordBatch.from_pydict({**columns, **origin}), *rows]
     return rows, bad
 
