@@ -1,7 +1,7 @@
 """Ranking quality of every model on one shard, in a form that merges over shards.
 
 A shard holds whole requests, so what is a mean over requests is a mean over shards weighted by the requests that
-counted. AUC and calibration are no such means: they are computed once, from all predictions.
+counted. AUC and calibration are no such means: they come from all predictions, added up by score in each shard and merged.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ranker.divergence import auc, calibration, ece, gauc, logloss, mae, ranking_loss, rmse
+from ranker.divergence import gauc, logloss, ranking_loss
 from ranker.divergence.quality import request_ndcg
-from ranker.scored.scale import ValueRange
+from ranker.divergence.sorted_quality import SortedQuality, sum_by_score
 
 K = 10
 """How deep the top of a list is, in `ndcg` and in the measures of the tops of two lists."""
@@ -22,6 +22,8 @@ VALUE_MEASURES = ("rmse", "mae")
 """What is measured besides of a regression, in the label's unit."""
 CALIBRATION = ("calibration", "ece")
 """What is said of the level of predictions, beside their quality."""
+SQUARED_ERROR, ABSOLUTE_ERROR = "squared_error", "absolute_error"
+"""The means from which `VALUE_MEASURES` come."""
 Means = dict[str, tuple[float, float]]
 """Measure -> (mean, weight)."""
 
@@ -90,37 +92,54 @@ def merge_quality(shards: Iterable[Means]) -> Means:
     return {measure: (total / weight, weight) for measure, (total, weight) in totals.items()}
 
 
+def shard_errors(label: np.ndarray, value: np.ndarray, weight: np.ndarray | None = None) -> Means:
+    """`SQUARED_ERROR` and `ABSOLUTE_ERROR` of a regression's values [R] on a shard, in the label's unit."""
+    rows = np.ones(len(label)) if weight is None else weight
+    if not rows.any():
+        return {}
+    error, total = np.abs(value - label), float(rows.sum())
+    return {
+        SQUARED_ERROR: (float(np.average(np.square(error), weights=rows)), total),
+        ABSOLUTE_ERROR: (float(np.average(error, weights=rows)), total),
+    }
+
+
+def shard_sums(label: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """The rows of one model added up by score; see `ranker.divergence.sorted_quality`.
+
+    Args:
+        label: 0 or 1, or soft ones between [R].
+        score: probabilities [R].
+        weight: of each row [R], >= 0; None: rows have none.
+
+    Returns:
+        float64 [n, 3], distinct scores with rows and positives at each; with weights [n, 5], then the sums of weights and
+        of weighted positives.
+    """
+    columns = [np.ones(len(label)), label]
+    return sum_by_score(score, *columns, *([] if weight is None else [weight, weight * label]))
+
+
 def quality_values(
-    means: Means,
-    label: np.ndarray,
-    score: np.ndarray,
-    weight: np.ndarray | None = None,
-    value_range: ValueRange | None = None,
+    means: Means, sums: Iterable[np.ndarray], *, weighted: bool = False, is_value: bool = False
 ) -> dict[str, float]:
-    """Every measure of one model; nan where the data do not define it.
+    """Every measure of one model, those of `CALIBRATION` last; nan where the data do not define it.
 
     Of a regression's values those of probabilities are measured as shares of the label's range.
 
     Args:
         means: of all shards.
-        label: of all rows [R].
-        score: of all rows [R].
-        weight: of all rows [R]; None: 1.
-        value_range: of a regression's values; None: scores are probabilities.
+        sums: those of `shard_sums` of all rows, in parts of increasing scores.
+        weighted: whether `means` are, and so which columns of `sums` are taken.
+        is_value: whether scores are the values of a regression.
     """
+    columns = slice(3, 5) if weighted else slice(1, 3)
+    ordered = SortedQuality(means.get("logloss", (math.nan, 0.0))[1])
+    for part in sums:
+        ordered.add(part[:, 0], *part[:, columns].T)
     values = {measure: means.get(measure, (math.nan, 0.0))[0] for measure in MEASURES}
-    if value_range is None:
-        return values | {"auc": auc(label, score, weight=weight)}
-    order = auc(value_range.share(label), value_range.share(score), weight=weight)
-    errors = {"rmse": rmse(label, score, weight=weight), "mae": mae(label, score, weight=weight)}
-    return errors | values | {"auc": order, "logloss": math.nan}
-
-
-def calibration_values(
-    label: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None
-) -> dict[str, float]:
-    """`CALIBRATION` of one model from all rows; arguments as of `quality_values`."""
-    return {
-        "calibration": calibration(label, score, weight=weight),
-        "ece": ece(label, score, weight=weight),
-    }
+    values["auc"] = ordered.auc
+    if is_value:
+        squared, absolute = (means.get(m, (math.nan, 0.0))[0] for m in (SQUARED_ERROR, ABSOLUTE_ERROR))
+        values = {"rmse": math.sqrt(squared), "mae": absolute, **values, "logloss": math.nan}
+    return values | {"calibration": ordered.calibration, "ece": ordered.ece}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.utils.shared import Shared
 
 from pipelines.evaluate.baseline import COLUMN, LogisticRegression
 from pipelines.evaluate.progress import write_rows
 from pipelines.evaluate.replicas import TrainedReplica
-from pipelines.evaluate.shard import measure_shard
+from pipelines.evaluate.shard import measure_shard, merge_shards, sums_by_model
+from pipelines.evaluate.spill import TableWriter
 from ranker import layout
 from ranker.config import Experiment
 from ranker.errors import UserError
@@ -28,6 +30,8 @@ from ranker.working_copy import fetch_prepared, fetch_version
 if TYPE_CHECKING:
     from ranker.features import FeatureEncoder
 
+CHUNK_ROWS = 1 << 18
+"""Rows of a shard whose predictions are in memory at a time, and the rest of a request."""
 Raw = Mapping[str, Any]
 """Column -> tensor [rows]."""
 TRAINED: dict[Path, Callable[[Raw], np.ndarray]] = {}
@@ -71,7 +75,7 @@ class Models:
 
 
 class ScoreShard(beam.DoFn):
-    """Scores the shard an element names: predictions to Parquet, statistics to JSON beside.
+    """Scores the shard an element names: predictions to Parquet, statistics to JSON and sums by score beside.
 
     A mistake that the user can act on becomes the shard's `error`: the other shards are not lost to it.
 
@@ -106,28 +110,54 @@ class ScoreShard(beam.DoFn):
             models = self._shared.acquire(lambda: Models(self._experiment, self._run, self._replicas))
             local = fetch_prepared(self._run, [f"eval/{Path(shard).name}"])
             path = layout.split_dir(local, "eval") / Path(shard).name
-            table = self._score(path, models, rows_path(self._directory, name))
-            self._check(table)
-            arms: dict[str, list[str]] = {}
-            for replica in self._replicas:
-                arms.setdefault(replica.arm, []).append(replica.name)
-            baseline_columns = [COLUMN] if self._baseline else []
-            statistics = {"result": measure_shard(table, arms, baseline_columns, self._value_range).as_dict()}
-            with replacing(predictions_path(self._directory, name), sync=False) as temporary:
-                pq.write_table(table, temporary, compression="zstd")
-            beam.metrics.Metrics.counter("evaluate", "rows").inc(table.num_rows)
+            scored = self._score(path, models, rows_path(self._directory, name))
+            with (
+                replacing(predictions_path(self._directory, name), sync=False) as predictions,
+                replacing(sums_path(self._directory, name), sync=False) as sums,
+            ):
+                statistics = self._measure(scored, predictions, sums)
+            beam.metrics.Metrics.counter("evaluate", "rows").inc(statistics["result"]["counts"]["rows"])
             beam.metrics.Metrics.counter("evaluate", "shards").inc()
         except UserError as error:
             statistics = {"error": str(error)}
         write_whole(statistics_path(self._directory, name), json_text(statistics))
 
-    def _score(self, shard: Path, models: Models, done: Path) -> pa.Table:
-        stored = {"request": layout.REQUEST, "item": self._experiment.item}
-        values_stored = self._experiment.data.stored_values
-        stored |= {key: layout.EXPRESSIONS[key] for key in values_stored}
-        columns = _schema(self._replicas, list(stored), self._baseline is not None)
-        batches: list[pa.RecordBatch] = []
-        for raw, rows in read_blocks(shard, models.encoder, values_stored):
+    def _measure(self, scored: Iterator[pa.RecordBatch], predictions: Path, sums: Path) -> dict[str, Any]:
+        """Writes predictions and sums of a shard; returns its statistics, and where each model's sums are."""
+        arms: dict[str, list[str]] = {}
+        for replica in self._replicas:
+            arms.setdefault(replica.arm, []).append(replica.name)
+        further = [COLUMN] if self._baseline else []
+        models = [*(replica.name for replica in self._replicas), *further]
+        results = []
+        schema = self._schema
+        with (
+            pq.ParquetWriter(predictions, schema, compression="zstd") as writer,
+            sums.open("wb") as file,
+        ):
+            tables = TableWriter(file)
+            for table in whole_requests(scored, schema, CHUNK_ROWS):
+                self._check(table)
+                writer.write_table(table)
+                results.append(measure_shard(table, arms, further, self._value_range))
+                for model, by_score in sums_by_model(table, models, self._value_range):
+                    tables.write(model, by_score)
+        return {"result": merge_shards(results).as_dict(), "sums": tables.places}
+
+    @property
+    def _stored(self) -> dict[str, str]:
+        """Column of the predictions -> the key of an example that it comes from."""
+        expressions = {key: layout.EXPRESSIONS[key] for key in self._experiment.data.stored_values}
+        return {"request": layout.REQUEST, "item": self._experiment.item, **expressions}
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return _schema(self._replicas, list(self._stored), self._baseline is not None)
+
+    def _score(self, shard: Path, models: Models, done: Path) -> Iterator[pa.RecordBatch]:
+        stored, columns = self._stored, self._schema
+        rows_scored = 0
+        for raw, rows in read_blocks(shard, models.encoder, self._experiment.data.stored_values):
             values = {name: raw[column] for name, column in stored.items()}
             values = {key: tensor.numpy()[:rows] for key, tensor in values.items()}
             scores = {name: score[:rows] for name, score in models.scores(raw).items()}
@@ -135,15 +165,13 @@ class ScoreShard(beam.DoFn):
                 encoded = models.encoder({name: raw[name] for name in models.encoder.raw_signature()})
                 ids, dense = encoded["ids"].numpy()[:rows], encoded["dense"].numpy()[:rows]
                 scores[COLUMN] = self._baseline.predict(ids, dense)
-            batches.append(
-                pa.RecordBatch.from_arrays(
-                    [pa.array(values.get(f.name, scores.get(f.name)), f.type) for f in columns],
-                    schema=columns,
-                )
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(values.get(f.name, scores.get(f.name)), f.type) for f in columns],
+                schema=columns,
             )
+            rows_scored += rows
             if not is_remote(done):
-                write_rows(done, sum(batch.num_rows for batch in batches))
-        return pa.Table.from_batches(batches, schema=columns)
+                write_rows(done, rows_scored)
 
     def _check(self, table: pa.Table) -> None:
         for replica in self._replicas:
@@ -155,6 +183,30 @@ class ScoreShard(beam.DoFn):
                     f"replica {replica.name}: {replica.path} gives {bad} of {len(score)} scores that are"
                     f" {'not finite' if is_value else 'no probability'}; its training has diverged"
                 )
+
+
+def whole_requests(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    """Gathers batches to tables of whole requests: of at least `rows` rows, but for the last; one if there is no row.
+
+    Args:
+        batches: with a column `request`; the rows of a request stand together.
+        schema: of the batches.
+        rows: of a table, at least.
+    """
+    pending: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        pending.append(batch)
+        count += batch.num_rows
+        if count < rows:
+            continue
+        table = pa.Table.from_batches(pending, schema)
+        is_last = pc.equal(table["request"], table["request"][-1])
+        end = int(is_last.to_numpy().argmax())  # of a request that may go on
+        if end > 0:
+            yield table[:end].combine_chunks()
+            pending, count = table[end:].combine_chunks().to_batches(), count - end
+    yield pa.Table.from_batches(pending, schema)
 
 
 def read_blocks(
@@ -191,6 +243,11 @@ def read_blocks(
 def predictions_path(directory: Path, shard: str) -> Path:
     """Where one shard's predictions go."""
     return directory / "predictions" / f"{shard}.parquet"
+
+
+def sums_path(directory: Path, shard: str) -> Path:
+    """Where one shard's rows go, added up by each model's score, until the report is made."""
+    return directory / ".work" / f"{shard}.sums"
 
 
 def statistics_path(directory: Path, shard: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -13,7 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.evaluate.exemplars import CostlyRequest, costliest, costliest_requests
-from pipelines.evaluate.quality import K, Means, merge_quality, shard_quality, unranked_requests
+from pipelines.evaluate.quality import (
+    K,
+    Means,
+    merge_quality,
+    shard_errors,
+    shard_quality,
+    shard_sums,
+    unranked_requests,
+)
 from ranker.divergence import (
     Comparison,
     PairedDifference,
@@ -141,13 +149,14 @@ def measure_shard(
     """
     request, ids = _codes(table["request"])
     item, names = _codes(table["item"])
-    label = table["label"].to_numpy().astype(np.float64)
-    weight = table["weight"].to_numpy().astype(np.float64) if "weight" in table.column_names else None
-    gain = 2.0 ** table["grade"].to_numpy().astype(np.float64) - 1 if "grade" in table.column_names else None
-    scores = {
-        name: table[name].to_numpy().astype(np.float64) for name in chain(*arms.values(), further_models)
-    }
+    label, weight = _numbers(table, "label"), _weight(table)
+    gain = 2.0 ** _numbers(table, "grade") - 1 if "grade" in table.column_names else None
+    scores = {name: _numbers(table, name) for name in chain(*arms.values(), further_models)}
+    errors: dict[str, Means] = {name: {} for name in scores}
+    unweighted_errors = errors
     if value_range is not None:
+        errors = {name: shard_errors(label, values, weight) for name, values in scores.items()}
+        unweighted_errors = {name: shard_errors(label, values) for name, values in scores.items()}
         label = value_range.share(label)
         scores = {name: value_range.share(values) for name, values in scores.items()}
     order = np.lexsort((item, request))
@@ -169,11 +178,13 @@ def measure_shard(
     if not len(label):
         return result
     result.quality = {
-        name: shard_quality(label, score, request, weight, gain) for name, score in scores.items()
+        name: shard_quality(label, score, request, weight, gain) | errors[name]
+        for name, score in scores.items()
     }
     if weight is not None:
         result.unweighted = {
-            name: shard_quality(label, score, request, None, gain) for name, score in scores.items()
+            name: shard_quality(label, score, request, None, gain) | unweighted_errors[name]
+            for name, score in scores.items()
         }
     batches = {
         arm: RequestBatch.from_rows(
@@ -186,6 +197,32 @@ def measure_shard(
     merged = merge_shards(chunks)
     merged.counts, merged.quality, merged.unweighted = result.counts, result.quality, result.unweighted
     return merged
+
+
+def sums_by_model(
+    table: pa.Table, models: Iterable[str], value_range: ValueRange | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each model's rows added up by score, of which AUC and calibration are made; see `shard_sums`.
+
+    Args:
+        table: as of `measure_shard`.
+        models: columns of `table`.
+        value_range: of a regression's labels and predictions.
+    """
+    label, weight = _numbers(table, "label"), _weight(table)
+    if value_range is not None:
+        label = value_range.share(label)
+    for name in models:
+        score = _numbers(table, name)
+        yield name, shard_sums(label, score if value_range is None else value_range.share(score), weight)
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].to_numpy().astype(np.float64)
+
+
+def _weight(table: pa.Table) -> np.ndarray | None:
+    return _numbers(table, "weight") if "weight" in table.column_names else None
 
 
 def _measure(

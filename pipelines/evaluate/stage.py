@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.evaluate import baseline as linear
 from pipelines.evaluate.baseline import COLUMN, LogisticRegression
 from pipelines.evaluate.page import page
 from pipelines.evaluate.progress import reported_progress
-from pipelines.evaluate.quality import K, Means, calibration_values, quality_values
+from pipelines.evaluate.quality import K, Means, quality_values
 from pipelines.evaluate.replicas import TrainedReplica, find_replicas
 from pipelines.evaluate.report import build
-from pipelines.evaluate.score import ScoreShard, statistics_path
+from pipelines.evaluate.score import ScoreShard, statistics_path, sums_path
 from pipelines.evaluate.shard import ShardResult, merge_shards
+from pipelines.evaluate.spill import SpilledTable, merged
 from pipelines.progress import StageProgress, silent
 from pipelines.record import read_records, save_record
 from pipelines.runner import RunnerOptions
@@ -109,28 +108,17 @@ def evaluate(
                 )
             )
             counters = options.run(graph)
-        result = merge_shards([_read_result(fresh, shard) for shard in shards])
+        scored = [_read_shard(fresh, shard) for shard in shards]
+        result = merge_shards([shard.result for shard in scored])
         if not result.counts["rows"]:
             raise UserError(f"{layout.split_dir(run, 'eval')}: has no rows; data.split must hold some out")
-        weighted = experiment.data.weight is not None
-        quality = measure_quality(
-            predictions=fresh / "predictions",
-            replicas=replicas,
-            means=result.quality,
-            model=model,
-            weighted=weighted,
-            value_range=value_range,
-        )
-        unweighted = {}
-        if weighted:
-            unweighted = measure_quality(
-                predictions=fresh / "predictions",
-                replicas=replicas,
-                means=result.unweighted,
-                model=model,
-                weighted=False,
-                value_range=value_range,
-            )
+        tables: dict[str, list[SpilledTable]] = {}
+        for shard in scored:
+            for name, places in shard.tables.items():
+                tables.setdefault(name, []).extend(places)
+        weighted, is_value = experiment.data.weight is not None, value_range is not None
+        quality = measure_quality(result.quality, tables, weighted, is_value)
+        unweighted = measure_quality(result.unweighted, tables, False, is_value)
         arms: dict[str, list[TrainedReplica]] = {
             arm: [r for r in replicas if r.arm == arm] for arm in experiment.arms
         }
@@ -187,38 +175,41 @@ def fit_baseline(experiment: Experiment, run: Path) -> LogisticRegression | None
 
 
 def measure_quality(
-    predictions: Path,
-    replicas: list[TrainedReplica],
     means: Mapping[str, Means],
-    model: LogisticRegression | None,
+    tables: Mapping[str, Sequence[SpilledTable]],
     weighted: bool,
-    value_range: ValueRange | None = None,
+    is_value: bool,
 ) -> dict[str, dict[str, float]]:
-    """Quality of every model, one column of predictions in memory at a time; `means` are those of all shards."""
-    paths = sorted(predictions.glob("*.parquet"))
+    """Quality of every model, some of its rows in memory at a time.
 
-    def read(column: str) -> np.ndarray:
-        return pa.concat_tables([pq.read_table(path, columns=[column]) for path in paths])[column].to_numpy()
-
-    label, weight = read("label"), read("weight") if weighted else None
-    columns = [replica.name for replica in replicas] + ([COLUMN] if model is not None else [])
-
-    def share(values: np.ndarray) -> np.ndarray:
-        return values if value_range is None else value_range.share(values)
-
+    Args:
+        means: of all shards, by model.
+        tables: each model's rows added up by score.
+        weighted: whether `means` are.
+        is_value: whether scores are the values of a regression.
+    """
     return {
-        name: quality_values(means[name], label, score, weight, value_range)
-        | calibration_values(share(label), share(score), weight)
-        for name in columns
-        for score in [read(name)]
+        name: quality_values(of_model, merged(tables[name]), weighted=weighted, is_value=is_value)
+        for name, of_model in means.items()
     }
 
 
-def _read_result(directory: Path, shard: Path) -> ShardResult:
+class _ScoredShard(NamedTuple):
+    """What `ScoreShard` left of a shard beside its predictions."""
+
+    result: ShardResult
+    tables: dict[str, list[SpilledTable]]
+
+
+def _read_shard(directory: Path, shard: Path) -> _ScoredShard:
     document = json.loads(statistics_path(directory, shard.stem).read_text(encoding="utf-8"))
     if "error" in document:
         raise UserError(document["error"])
-    return ShardResult.from_dict(document["result"])
+    path = sums_path(directory, shard.stem)
+    tables = {
+        name: [SpilledTable(path, *place) for place in places] for name, places in document["sums"].items()
+    }
+    return _ScoredShard(ShardResult.from_dict(document["result"]), tables)
 
 
 def _describe_baseline(

@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike
 from ranker.divergence.bits import Array
 from ranker.divergence.pair_losses import PAIRS_UP_TO, logistic_loss_sum
 from ranker.divergence.ranked import LOGIT_LIMIT, logit
+from ranker.divergence.sorted_quality import SortedQuality, sum_by_score
 from ranker.errors import UserError
-
-ECE_BINS = 15
 
 
 def auc(labels: ArrayLike, scores: ArrayLike, *, weight: ArrayLike | None = None) -> float:
@@ -165,14 +164,9 @@ def ece(labels: ArrayLike, scores: ArrayLike, *, weight: ArrayLike | None = None
         0.125
     """
     y, p, w, _ = _checked(labels, scores, weight)
-    if not len(y):
-        return math.nan
-    value, row = np.unique(p, return_inverse=True)
-    weights, clicks = np.bincount(row, weights=w), np.bincount(row, weights=w * y)
-    middle = np.cumsum(weights) - weights / 2
-    bins = np.minimum((ECE_BINS * middle / weights.sum()).astype(np.int64), ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=weights * value - clicks)
-    return float(np.abs(gaps).sum() / weights.sum())
+    quality = SortedQuality(float(w.sum()))
+    quality.add(*sum_by_score(p, w, w * y).T)
+    return quality.ece
 
 
 def ranking_loss(

@@ -15,6 +15,7 @@ import pytest
 from pipelines.compare import CompareReplicas
 from pipelines.evaluate import evaluate
 from pipelines.evaluate.baseline import COLUMN
+from pipelines.evaluate.score import whole_requests
 from pipelines.runner import RunnerOptions
 from ranker import layout
 from ranker.config import build
@@ -148,6 +149,32 @@ def test_two_workers_give_the_same(evaluated, small, run):
     what_it_took = {"stages": {}, "counters": {}}
     assert json.dumps(two | what_it_took) == json.dumps(report | what_it_took)
     assert read_predictions(run).equals(read_predictions(first_run))
+
+
+def test_a_shard_that_is_measured_in_parts_gives_the_same(evaluated, small, run, monkeypatch):
+    first_run, report, _ = evaluated
+    chunks = []
+
+    def counted(*arguments):
+        for table in whole_requests(*arguments):
+            chunks.append(table)
+            yield table
+
+    monkeypatch.setattr("pipelines.evaluate.score.CHUNK_ROWS", 300)
+    monkeypatch.setattr("pipelines.evaluate.score.whole_requests", counted)
+    parts = evaluate(small, run)
+    assert len(chunks) > 3
+    requests = [request for chunk in chunks for request in chunk["request"].unique().to_pylist()]
+    assert len(requests) == len(set(requests)) == report["counts"]["requests"]
+    assert read_predictions(run).equals(read_predictions(first_run))
+    assert parts["counts"] == report["counts"]
+    for arm, section in report["arms"].items():
+        exemplars = parts["arms"][arm]["exemplars"]
+        assert [e["request"] for e in exemplars] == [e["request"] for e in section["exemplars"]]
+        for part in ("divergence", "quality", "calibration"):
+            for label, values in section[part].items():
+                # Sums of some thousand terms in another order: relative errors of 1e-13 at most, times 1 / (1 - value).
+                assert parts["arms"][arm][part][label] == pytest.approx(values, rel=1e-9, abs=1e-12), label
 
 
 def test_a_new_version_is_evaluated_again(evaluated, small, run):

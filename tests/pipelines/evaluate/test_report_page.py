@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.evaluate.page import between, number, page, request_name, seconds
 from pipelines.evaluate.pictures import draw
-from pipelines.evaluate.quality import MEASURES, quality_values
+from pipelines.evaluate.quality import MEASURES, quality_values, shard_sums
 from pipelines.evaluate.replicas import TrainedReplica
 from pipelines.evaluate.report import build
 from pipelines.evaluate.sentence import agreement, budget_verdict, contest, sentence
@@ -30,7 +30,8 @@ def report(predictions):
     result = measure_shard(table, {arm: [r.name for r in found] for arm, found in replicas.items()})
     label = table["label"].to_numpy()
     quality = {
-        name: quality_values(means, label, table[name].to_numpy()) for name, means in result.quality.items()
+        name: quality_values(means, [shard_sums(label, table[name].to_numpy())])
+        for name, means in result.quality.items()
     }
     baseline = {"model": "logistic regression", **quality["relu/0"], "trained_rows": 10, "train_rows": 1000}
     baseline["auc"] = 0.4

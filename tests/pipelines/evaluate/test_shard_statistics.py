@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.evaluate.exemplars import COUNT, DEPTH
-from pipelines.evaluate.quality import MEASURES, quality_values
+from pipelines.evaluate.quality import CALIBRATION, MEASURES, quality_values, shard_sums
 from pipelines.evaluate.shard import ShardResult, measure_shard, merge_shards
 from ranker.divergence import RequestBatch, Settings, compare, gauc, logloss, ndcg, ranking_loss
 
@@ -25,8 +25,8 @@ def test_quality_of_merged_shards_is_that_of_all_rows(tables):
     whole = pa.concat_tables(tables)
     label, score = whole["label"].to_numpy(), whole["relu/1"].to_numpy()
     request = whole["request"].to_numpy().astype(str)
-    values = quality_values(merged.quality["relu/1"], label, score)
-    assert tuple(values) == MEASURES
+    values = quality_values(merged.quality["relu/1"], [shard_sums(label, score)])
+    assert tuple(values) == (*MEASURES, *CALIBRATION)
     assert values["logloss"] == pytest.approx(logloss(label, score), rel=1e-12)
     assert values["gauc"] == pytest.approx(gauc(label, score, request), rel=1e-12)
     assert values["ndcg@10"] == pytest.approx(ndcg(label, score, request, k=10), rel=1e-12)
