@@ -17,7 +17,7 @@ _PROCESS = 700 << 20
 _WEIGHT_COPIES = 3
 """Weights with their optimizer slots and averages: initial, in training, and exported or in a checkpoint."""
 _ROW_COPIES = 2
-"""Rows are concatenated from blocks; of rows in segments three are in memory."""
+"""Rows as they are read and as TensorFlow holds them, in each of three segments where they do not fit into memory."""
 _CGROUPS = (
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -56,7 +56,7 @@ def needed_bytes(experiment: Experiment, run: Path, arm: str, replicas: int = 1)
     weights = 4 * 3 * sizes * towers * _WEIGHT_COPIES
     total = json.loads(layout.statistics_path(run).read_text(encoding="utf-8"))["rows"]
     segment = arm_config.training.segment_rows
-    rows = total * _ROW_COPIES if total <= segment else 3 * segment
+    rows = _ROW_COPIES * min(total, segment)
     return _PROCESS + weights + rows * 4 * (inputs.id_width + inputs.dense_width + 2)
 
 

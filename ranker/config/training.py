@@ -65,7 +65,7 @@ class Training(Section):
     permutation. `reshuffle`: each epoch after the first has another base order, the same for all replicas and arms.
     `average_last`: the weights served are the mean over this last share of the steps (0: the last step's). `ema`: an
     exponential moving average's decay instead, 0 for none.
-    `segment_rows`: up to so many training rows are held in memory; more are read in segments of this size while the
+    `segment_rows`: at most so many training rows are held in memory; of more a third of that is read at a time while the
     trainer works, to the same result. `threads`: of one training process; the same number on the same kind of processor
     gives the same bytes.
     """

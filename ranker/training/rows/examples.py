@@ -68,13 +68,14 @@ def parse_block(encoder: FeatureEncoder, expressions: Sequence[str] = ("label",)
     return lambda block: tf.io.parse_single_example(block, features)
 
 
-def read(paths: Sequence[Path], inputs: Inputs, weighted: bool) -> Examples:
+def read(paths: Sequence[Path], inputs: Inputs, weighted: bool, rows: int = 0) -> Examples:
     """Reads and encodes all rows of some shards, in their order.
 
     Args:
         paths: TFRecord shards of blocks.
         inputs: the plan of the input columns.
         weighted: whether the rows carry sample weights; without, every weight is 1.
+        rows: how many are expected: if there are no more, they are in memory only once.
 
     Returns:
         The rows; trailing id columns of multi-valued features that no row uses stay (zeros).
@@ -82,10 +83,20 @@ def read(paths: Sequence[Path], inputs: Inputs, weighted: bool) -> Examples:
     Raises:
         UserError: there are no shards, or one cannot be read.
     """
-    chunks = list(blocks(paths, inputs, weighted))
-    if not chunks:
+    columns: dict[str, np.ndarray] = {}
+    count = 0
+    for block in blocks(paths, inputs, weighted):
+        end = count + len(block["label"])
+        for name, values in block.items():
+            column = columns.setdefault(name, np.empty((max(rows, end), *values.shape[1:]), values.dtype))
+            while len(column) < end:
+                columns[name] = column = np.concatenate([column, np.empty_like(column)])
+            column[count:end] = values
+        count = end
+    if not count:
         raise UserError("no training examples; run `ranker prepare` first")
-    return Examples(**{key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]})
+    # One column at a time: TensorFlow copies it.
+    return Examples(**{name: tf.convert_to_tensor(columns.pop(name)[:count]) for name in list(columns)})
 
 
 def blocks(

@@ -21,6 +21,11 @@ from ranker.errors import UserError
 from ranker.inputs import Inputs
 from ranker.training.rows.examples import Examples, blocks, read
 
+_PART_ROWS = 1 << 20
+"""Places of a part of rows in memory."""
+_SEGMENTS = 3
+"""Segments in memory: one in training, one waiting, one as it is read."""
+
 
 class Part(NamedTuple):
     """What is trained on next: the places [start, stop) of an epoch's order.
@@ -63,7 +68,10 @@ class Feed(Protocol):
 
 
 class Memory:
-    """Rows that are all in memory: a part is an epoch."""
+    """Rows that are all in memory.
+
+    A part is an epoch, or a stretch of one: the order of rows takes as much memory as narrow rows.
+    """
 
     def __init__(self, examples: Examples):
         self._examples = examples
@@ -77,8 +85,15 @@ class Memory:
         self, epochs: int, window: int, unit: int, epoch: int = 0, start: int = 0, block: int = 1
     ) -> Iterator[Part]:
         """As `Feed.parts`."""
+        # A part of an order costs two windows, and of one that keeps requests together all of it.
+        whole = self._examples.request is not None or 8 * window > _PART_ROWS
+        size = self.rows if whole else -(-_PART_ROWS // unit) * unit
         for this in range(epoch, epochs):
-            yield Part(this, start if this == epoch else 0, self.rows, 0, self._examples)
+            place = start if this == epoch else 0
+            while place < self.rows:
+                stop = min((place // size + 1) * size, self.rows)
+                yield Part(this, place, stop, 0, self._examples)
+                place = stop
 
 
 class Stream:
@@ -125,7 +140,7 @@ class Stream:
 
 
 def of_shards(paths: Sequence[Path], inputs: Inputs, weighted: bool, rows: int, training: Training) -> Feed:
-    """The rows of some shards: in memory if they are at most `training.segment_rows`, else in segments.
+    """The rows of some shards: in memory if they are at most `training.segment_rows`, else in segments of a third of that.
 
     Args:
         paths: TFRecord shards of blocks.
@@ -143,14 +158,15 @@ def of_shards(paths: Sequence[Path], inputs: Inputs, weighted: bool, rows: int, 
             f" request, which are kept together. Received: {training.segment_rows}"
         )
     if rows <= training.segment_rows:
-        return Memory(read(paths, inputs, weighted))
+        return Memory(read(paths, inputs, weighted, rows))
     window = training.shuffle_window
     if window == "full" or window > training.segment_rows:
         raise UserError(
             f"training.shuffle_window must be at most training.segment_rows ({training.segment_rows}) where the"
             f" training rows ({rows}) are more than that, and so are not held in memory. Received: {window}"
         )
-    return Stream(lambda: blocks(paths, inputs, weighted), rows, training.segment_rows)
+    segment = max(training.segment_rows // _SEGMENTS, window)  # no less than the window, as `Stream` wants it
+    return Stream(lambda: blocks(paths, inputs, weighted), rows, segment)
 
 
 class _Reader:

@@ -65,6 +65,32 @@ def test_segments_hold_every_row_that_a_place_may_need(rows, block, segment, win
     assert len(sizes) == 1
 
 
+def test_parts_of_rows_in_memory_are_all_places_of_every_epoch(monkeypatch):
+    monkeypatch.setattr(feed, "_PART_ROWS", 40)
+    examples = Examples(**{name: np.asarray(v) for name, v in next(numbered(100, 100)).items()})
+    parts = list(feed.Memory(examples).parts(2, 5, 16, 0, 32))
+    assert [(part.epoch, part.start, part.stop) for part in parts] == [
+        (0, 32, 48),
+        (0, 48, 96),
+        (0, 96, 100),
+        (1, 0, 48),
+        (1, 48, 96),
+        (1, 96, 100),
+    ]
+    # An order of a window that is not far smaller is had at once.
+    assert [part.stop for part in feed.Memory(examples).parts(1, 6, 16)] == [100]
+
+
+@pytest.mark.parametrize("expected", [0, 30, 600, 1000])
+def test_the_expected_count_of_rows_changes_nothing(expected, tiny_inputs, prepared):
+    paths = shard_paths(prepared, "train")
+    rows = list(blocks(paths, tiny_inputs, False))
+    examples = read(paths, tiny_inputs, False, expected)
+    for name in ("ids", "dense", "label", "weight"):
+        whole = np.concatenate([block[name] for block in rows])
+        np.testing.assert_array_equal(getattr(examples, name).numpy(), whole)
+
+
 @pytest.mark.parametrize("said", [90, 110])
 def test_another_count_than_said_is_an_error(said):
     stream = feed.Stream(lambda: numbered(100, 16), said, 32)
