@@ -94,6 +94,10 @@ def measure(rounds: int, seed: int) -> Report:
             program: {name: summary(times[program, name], times[program, "relu"]) for name in ready}
             for program in PROGRAMS
         }
+        for program, by_rival in report[mode].items():
+            by_rival["smelu 1 centred"]["ratio_to_smelu"] = paired(
+                times[program, "smelu 1 centred"], times[program, "smelu 1"]
+            )
     return report
 
 
@@ -109,10 +113,12 @@ def turn(call: Callable[[], object]) -> float:
 
 
 def summary(times: list[float], relu: list[float]) -> dict[str, float]:
-    return {
-        "milliseconds": statistics.median(times),
-        "ratio": statistics.median(mine / theirs for mine, theirs in zip(times, relu, strict=True)),
-    }
+    return {"milliseconds": statistics.median(times), "ratio": paired(times, relu)}
+
+
+def paired(times: list[float], base: list[float]) -> float:
+    """The median over rounds of a turn's ratio to the base's turn in that round."""
+    return statistics.median(a / b for a, b in zip(times, base, strict=True))
 
 
 def table(report: Report) -> str:
@@ -128,7 +134,8 @@ def table(report: Report) -> str:
             figures = [by_program[program][name] for program in PROGRAMS]
             cells = [f"{figure['milliseconds']:.2f} ({figure['ratio']:.2f})" for figure in figures]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        lines.append("")
+        centred = [f"{p} {by_program[p]['smelu 1 centred']['ratio_to_smelu']:.3f}" for p in PROGRAMS]
+        lines += ["", f"Centred SmeLU 1 over SmeLU 1: {', '.join(centred)}.", ""]
     return "\n".join(lines)
 
 

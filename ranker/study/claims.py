@@ -151,20 +151,29 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
 
 REMEDY_BAR = 0.15
 """Where a team controls neither: at most so much of plain ReLU's relative PD is sought."""
+REMEDY_ROWS = 200_000
+"""Remedies are tested on so many of a log's training rows, at most."""
 
 
 def remedies(quick: bool, rate: float) -> dict[str, Overrides]:
     """Recipes that add one remedy to two averaged passes from embeddings of zero; the first, plain ReLU, is the baseline."""
     twice: Overrides = SMELU.overrides | {_EMBEDDING: 0.0, _EPOCHS: 2}
     distillation: Overrides = {"mitigation": {"name": "distillation", "components": 3, "weight": 0.8}}
+    to_zero: Overrides = {_DECAY: "linear"}
+    sharpness: Overrides = {"training.optimizer.sharpness": 0.05}
+    fixed_order: Overrides = {"replicas.vary": ["init"]}
     added: dict[str, Overrides] = {
         "no remedy": twice,
         "anchor 0.8": twice | _anchor(0.8),
-        "rate to zero": twice | {_DECAY: "linear"},
-        "rate to zero, three passes": twice | {_DECAY: "linear", _EPOCHS: 3},
+        "rate to zero": twice | to_zero,
+        "rate to zero, three passes": twice | to_zero | {_EPOCHS: 3},
+        "rate to zero, anchor 0.8": twice | to_zero | _anchor(0.8),
+        "rate to zero, sharpness 0.05": twice | to_zero | sharpness,
+        "rate to zero, fixed order": twice | to_zero | fixed_order,
+        "rate to zero, fixed order, sharpness 0.05": twice | to_zero | fixed_order | sharpness,
         "batches of 1024": twice | {"training.batch_size": 1024, _RATE: 4 * rate},
-        "sharpness 0.05": twice | {"training.optimizer.sharpness": 0.05},
-        "fixed order": twice | {"replicas.vary": ["init"]},
+        "sharpness 0.05": twice | sharpness,
+        "fixed order": twice | fixed_order,
         "anchor 1": twice | _anchor(1.0),
         "anchor 0.8, chain of 2": twice | _anchor(0.8, 2),
         "distillation of three": twice | distillation,
@@ -184,7 +193,7 @@ def _anchor(weight: float, length: int = 1) -> Overrides:
 
 LONG_EPOCHS = (1, 5, 20)
 LONG_ROWS = 100_000
-"""Long training is tested on logs of at most so many training rows, and remedies on so many of a log's."""
+"""Long training is tested on logs of at most so many training rows."""
 
 
 def long_training(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
@@ -218,24 +227,6 @@ def long_training(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
         for remedy, changes in remedies.items():
             add(member, "layer", epochs[-1], remedy, changes)
     return recipes_by_name
-
-
-MAP_ROWS = 60_000
-"""The map's larger number of training rows."""
-MAP_FEW = 4
-"""How many times fewer rows its smaller one is."""
-MAP_EPOCHS = (1, 5)
-MAP_NOISE = (0.0, 0.2)
-"""Shares of training labels that are flipped."""
-
-
-def log_map(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
-    """Name to (place, overrides): what is trained on each log of the map."""
-    return {
-        f"map-{member.label}-epochs-{count}": ({"epochs": count}, member.overrides | {_EPOCHS: count})
-        for member in (RELU, SMELU)
-        for count in (MAP_EPOCHS[:1] if quick else MAP_EPOCHS)
-    }
 
 
 USEFUL = 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,9 +21,9 @@ from ranker.training.specs import read_manifest
 _VALIDATION_SHARE = 4
 """One request in so many chooses the learning rate; the others are what is reported."""
 
-
 _ID_VALUES = 100
 """A categorical feature of more values than this is an identity: a user, an item, a city."""
+KeptFeatures = Literal["all", "ids only", "no ids"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class LogChange:
 
     Attributes:
         label_noise: share of the training labels that are flipped, each row's fate the same in every call; in [0, 0.5].
-        ids_only: features other than identities (`_ID_VALUES`) are missing in every row, numbers are 0.
+        kept: which features stay: all, the identities alone (`_ID_VALUES`), or the others alone. A feature that does not
+            stay is missing in every row, a number 0.
     """
 
     label_noise: float = 0.0
-    ids_only: bool = False
+    kept: KeptFeatures = "all"
 
     def train(self, rows: Examples, inputs: Inputs) -> Examples:
         """The training rows under this change."""
@@ -49,12 +51,13 @@ class LogChange:
 
     def features(self, rows: Examples, inputs: Inputs) -> Examples:
         """The rows with the features that this change leaves."""
-        if not self.ids_only:
+        if self.kept == "all":
             return rows
-        present = np.concatenate([[c.size > _ID_VALUES] * c.width for c in inputs.embedded])
+        identities = self.kept == "ids only"
+        present = np.concatenate([[(c.size > _ID_VALUES) == identities] * c.width for c in inputs.embedded])
         return Examples(
             ids=tf.where(present, rows.ids, 0),
-            dense=tf.zeros_like(rows.dense),
+            dense=tf.zeros_like(rows.dense) if identities else rows.dense,
             label=rows.label,
             weight=rows.weight,
         )

@@ -21,9 +21,9 @@ from ranker.study.evidence_conditions import (
     LOWER,
     long_training_claim,
     machines_claim,
-    map_claim,
     remedies_claim,
 )
+from ranker.study.evidence_map import map_claim
 from ranker.study.evidence_pictures import labelled, plane
 from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.study.options import Report, StudyOptions

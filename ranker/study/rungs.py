@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def measure(
         UserError: a process failed.
     """
     platforms = dict(list(PLATFORMS.items())[:1]) if quick else PLATFORMS
-    rows = min(int(data.train.label.shape[0]), _QUICK_ROWS if quick else _ROWS)
+    rows = training_rows(data, quick)
     with tempfile.TemporaryDirectory(prefix="rungs-") as name:
         directory = Path(name)
         (directory / "config.yaml").write_text(dump(experiment), encoding="utf-8")
@@ -116,21 +116,44 @@ def measure(
         return _rows(directory, data, list(platforms), not quick, report)
 
 
-def say(rows: list[dict[str, Any]]) -> str:
-    """The answer in a sentence: how far the worst of each kind is from retraining."""
-    parts = []
-    for member in (RELU, SMELU):
-        of_member = [row for row in rows if row["activation"] == member.label]
-        other_order = next(row for row in of_member if row["rung"] == "other order")
-        worst = [
-            max((row for row in of_member if row["kind"] == kind), key=lambda row: row["rpd_sym"])
-            for kind in ("serving", "training")
-        ]
-        elsewhere = " and ".join(f"{row['rpd_sym']:.2g} ({row['rung']})" for row in worst)
-        parts.append(
-            f"{member.label} {elsewhere} against {other_order['rpd_sym']:.2g} for another order of the rows"
+def training_rows(data: StudyData, quick: bool) -> int:
+    """How many rows the processes train on."""
+    return min(int(data.train.label.shape[0]), _QUICK_ROWS if quick else _ROWS)
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What may be mixed without anybody noticing, and what is noticed how much, beside another order of the rows."""
+    of_rung: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        of_rung.setdefault(row["rung"], {})[row["activation"]] = row
+    mixed = {r: by for r, by in of_rung.items() if all(row["kind"] != "seeds" for row in by.values())}
+    unnoticed = {r: by for r, by in mixed.items() if not any(row["top1_swap"] for row in by.values())}
+    sentences = []
+    if unnoticed:
+        largest = max((row for by in unnoticed.values() for row in by.values()), key=lambda r: r["rpd_sym"])
+        sentences.append(
+            f"No request's first item changes by these, with either activation: {'; '.join(unnoticed)}. The largest "
+            f"relative prediction difference among them is {largest['rpd_sym']:.1e} ({largest['rung']})."
         )
-    return f"The largest relative prediction difference by serving and by training elsewhere: {'; '.join(parts)}."
+    noticed = {r: by for r, by in mixed.items() if r not in unnoticed}
+    sentences += [
+        f"{rung[0].upper()}{rung[1:]}: {_said(by)}."
+        for rung, by in sorted(
+            noticed.items(), key=lambda item: max(r["top1_swap"] for r in item[1].values())
+        )
+    ]
+    sentences += [
+        f"For comparison, {rung}: {_said(by)}." for rung, by in of_rung.items() if rung not in mixed
+    ]
+    return sentences
+
+
+def _said(row_by_activation: Mapping[str, Mapping[str, Any]]) -> str:
+    return "; ".join(
+        f"{activation} has another first item in {row['top1_swap']:.1%} of the requests, a relative prediction difference "
+        f"of {row['rpd_sym']:.2g}"
+        for activation, row in sorted(row_by_activation.items())
+    )
 
 
 def _finish(process: subprocess.Popen[str], name: str) -> None:

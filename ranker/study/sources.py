@@ -69,7 +69,7 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
         output.save_picture(out, f"sources-{tower}", draw([r for r in rows if r["tower"] == tower]))
     machines = rungs.measure(experiment, run_dir, data, options.quick, report)
     output.save_table(out, "rungs", machines)
-    text = f"{_say(rows)} {rungs.say(machines)}"
+    text = f"{_say(rows)} {' '.join(rungs.verdicts(machines))}"
     sections = [
         output.PageSection(
             f"Relative prediction difference, tower {tower}",

@@ -11,7 +11,8 @@ from ranker import layout
 from ranker.cli.study import app
 from ranker.config import dump
 from ranker.errors import UserError
-from ranker.study import claims, evidence
+from ranker.study import claims, evidence, evidence_map
+from ranker.study import data as study_data
 from ranker.study.evidence_page import table
 from ranker.study.recipes import arms
 
@@ -46,8 +47,11 @@ def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
     recipes = claims.recipes(claims.ALL, False, 0.05)
     assert len(arms(study_experiment, recipes)) == len(recipes)
     assert all(len(claims.recipes([n], False, 0.05)) < len(recipes) for n in claims.ALL)
-    for later in (claims.long_training(False), claims.log_map(False)):
-        assert arms(study_experiment, {name: overrides for name, (_, overrides) in later.items()})
+    assert arms(study_experiment, {n: overrides for n, (_, overrides) in claims.long_training(False).items()})
+    turned = evidence_map.cells(1000, study_experiment.model.hidden, False)
+    assert len(arms(study_experiment, {cell.recipe("smelu"): cell.overrides for cell in turned})) == len(
+        turned
+    )
     assert arms(study_experiment, claims.remedies(False, 0.05))
 
 
@@ -60,7 +64,53 @@ def test_remedies_are_compared_with_plain_relu(study_experiment, study_run, tmp_
         "remedy-no-remedy-average-0.8",
         "remedy-anchor-0.8-average-0.8",
     }
-    assert len(claim["verdicts"]) == 1 + len(rest)
+    assert claim["verdicts"][0].endswith("].")
+    assert "Where a team controls neither" in claim["verdicts"][0]
+    assert [v.split(":")[0] for v in claim["verdicts"][1:]] == [
+        row["recipe"].removeprefix("remedy-").removesuffix("-average-0.8")
+        for row in sorted(rest, key=lambda row: row["rpd_ratio"])
+    ]
+
+
+def test_the_map_compares_smelu_with_relu_on_each_log(study_experiment, study_run, tmp_path, quick):
+    (claim,) = evidence.run(study_experiment, study_run, tmp_path, quick, print, [6])["claims"]
+    middle, fewer = claim["rows"]
+    assert (middle["property"], fewer["property"]) == ("middle", "rows")
+    assert fewer["rows an id"] < middle["rows an id"]
+    assert claim["train_rows"] == int(study_data.load(study_experiment, study_run).train.label.shape[0])
+    assert (tmp_path / "map.svg").exists()
+
+
+def cell_row(prop, setting, ratio, gain=0.0):
+    return {
+        "property": prop,
+        "setting": setting,
+        "relu_rpd_sym": 0.1,
+        "rpd_ratio": ratio,
+        "ratio_low": ratio - 0.1,
+        "ratio_high": ratio + 0.1,
+        "auc_gain": gain,
+        "auc_gain_low": gain - 0.001,
+        "auc_gain_high": gain + 0.001,
+    }
+
+
+def test_the_map_says_where_the_recipe_buys_more_and_less():
+    count, middle, rows, epochs, extremes = evidence_map.verdicts(
+        [
+            cell_row("middle", "60 rows, 4 epochs", 0.5),
+            cell_row("rows", "15", 0.25),
+            cell_row("rows", "240", 0.55),
+            cell_row("epochs", "16", 1.2, gain=-0.01),
+        ]
+    )
+    assert "On 3 of 4 logs smelu-1 is steadier than ReLU with its whole interval, on 1 less steady" in count
+    assert "lower with its whole interval on 1, higher on 0" in count
+    assert middle.startswith("The middle, 60 rows, 4 epochs: 0.50 [0.40, 0.60]")
+    assert "15 buys more: 0.25" in rows
+    assert "240 buys as much: 0.55" in rows
+    assert "16 buys less: 1.20" in epochs
+    assert "most at rows 15 and least at epochs 16" in extremes
 
 
 def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_path, quick):

@@ -48,3 +48,25 @@ def test_calls_of_another_size_give_every_row(trained):
 def test_a_process_that_fails_is_named(study_experiment, tmp_path, trained):
     with pytest.raises(UserError, match="the process of 'first' failed: "):
         rungs.measure(study_experiment, tmp_path / "nowhere", trained[0], True, lambda text: None)
+
+
+def rung_row(kind, rung, activation, pd, swap):
+    return {"kind": kind, "rung": rung, "activation": activation, "rpd_sym": pd, "top1_swap": swap}
+
+
+def test_the_verdicts_divide_what_nobody_notices_from_what_users_see():
+    rows = [
+        rung_row("serving", "two threads", "relu", 0.0, 0.0),
+        rung_row("serving", "two threads", "smelu-1", 3e-9, 0.0),
+        rung_row("training", "two workers", "relu", 0.015, 0.07),
+        rung_row("training", "two workers", "smelu-1", 1e-7, 0.0),
+        rung_row("seeds", "other order", "relu", 0.04, 0.2),
+        rung_row("seeds", "other order", "smelu-1", 0.007, 0.03),
+    ]
+    unnoticed, noticed, order = rungs.verdicts(rows)
+    assert unnoticed.startswith(
+        "No request's first item changes by these, with either activation: two threads."
+    )
+    assert "3.0e-09 (two threads)" in unnoticed
+    assert noticed.startswith("Two workers: relu has another first item in 7.0% of the requests")
+    assert order.startswith("For comparison, other order: relu has another first item in 20.0%")

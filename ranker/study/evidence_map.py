@@ -1,0 +1,182 @@
+"""Where the recipe helps and where not: logs whose properties are turned one by one, and logs with several turned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ranker.study.comparison import Row, comparison
+from ranker.study.data import UNCHANGED, LogChange, StudyData, load
+from ranker.study.evidence_pictures import labelled
+from ranker.study.recipes import RELU, SMELU, Overrides
+
+if TYPE_CHECKING:
+    from ranker.study.evidence import Evidence
+
+ROWS = 60_000
+"""Training rows of the map's middle, at most."""
+_FEWER, _MORE = 4, 4
+_EPOCHS = 4
+"""Epochs of the map's middle."""
+_PLAIN = str.maketrans({" ": "-", ",": "", "%": ""})
+"""Arms have names without these."""
+
+
+class Cell(NamedTuple):
+    """A log with one property, or several, turned away from the map's middle.
+
+    Attributes:
+        prop: the property.
+        setting: its value, in words.
+        rows: training rows.
+        change: what is changed in the log.
+        overrides: what is changed in the recipe.
+    """
+
+    prop: str
+    setting: str
+    rows: int
+    change: LogChange = UNCHANGED
+    overrides: Overrides = {}
+
+    def recipe(self, activation: str) -> str:
+        """The name of this cell's recipe of an activation."""
+        return f"map-{activation}-{self.prop}-{self.setting}".translate(_PLAIN)
+
+
+def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[Cell]:
+    """The map: its middle, then what differs from it in one property, then in several.
+
+    Args:
+        rows_of_log: training rows there are.
+        hidden: the configured widths.
+        quick: the middle and one property alone.
+    """
+    rows = min(rows_of_log, ROWS)
+    few, many = rows // _FEWER, min(rows_of_log, _MORE * rows)
+
+    def epochs(count: int) -> Overrides:
+        return {"training.epochs": count}
+
+    middle = epochs(_EPOCHS)
+    short, long = epochs(1), epochs(4 * _EPOCHS)
+    turned = [
+        Cell("middle", f"{rows:,} rows, {_EPOCHS} epochs", rows, overrides=middle),
+        Cell("rows", f"{few:,}", few, overrides=middle),
+    ]
+    if quick:
+        return turned
+    if many >= 2 * rows:
+        turned.append(Cell("rows", f"{many:,}", many, overrides=middle))
+    turned += [
+        Cell("epochs", "1", rows, overrides=short),
+        Cell("epochs", f"{4 * _EPOCHS}", rows, overrides=long),
+        Cell("hidden layers", "1", rows, overrides=middle | {"model.hidden": list(hidden[:1])}),
+        Cell(
+            "hidden layers",
+            f"{2 * len(hidden)}",
+            rows,
+            overrides=middle | {"model.hidden": [w for w in hidden for _ in range(2)]},
+        ),
+        Cell("features", "ids only", rows, LogChange(kept="ids only"), middle),
+        Cell("features", "no ids", rows, LogChange(kept="no ids"), middle),
+        Cell("flipped labels", "10%", rows, LogChange(0.1), middle),
+        Cell("flipped labels", "30%", rows, LogChange(0.3), middle),
+        Cell("several", f"{few:,} rows, 1 epoch", few, overrides=short),
+        Cell("several", f"{few:,} rows, {4 * _EPOCHS} epochs", few, overrides=long),
+        Cell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, ids only", few, LogChange(kept="ids only"), long),
+        Cell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, 30% flipped", few, LogChange(0.3), long),
+    ]  # fmt: skip
+    return turned
+
+
+def map_claim(it: Evidence) -> dict[str, Any]:
+    """What the recipe buys on logs whose properties are turned."""
+    turned = cells(int(it.data.train.label.shape[0]), it.experiment.model.hidden, it.options.quick)
+    rows_by_cell: dict[str, Row] = {}
+    for size, change in dict.fromkeys((c.rows, c.change) for c in turned):
+        data = load(it.experiment, it.run_dir, size, change)
+        of_log = [c for c in turned if (c.rows, c.change) == (size, change)]
+        recipes = {c.recipe(m.label): m.overrides | c.overrides for c in of_log for m in (RELU, SMELU)}
+        measured = it.measure(data, it.scores_on(data, recipes))
+        for cell in of_log:
+            relu, smelu = (cell.recipe(m.label) for m in (RELU, SMELU))
+            row = comparison(smelu, measured, relu)
+            del row["recipe"]
+            rows_by_cell[cell.recipe(SMELU.label)] = {
+                "property": cell.prop,
+                "setting": cell.setting,
+                "rows an id": rows_an_id(data),
+                "relu_auc": float(measured[relu].aucs.mean()),
+                "relu_rpd_sym": measured[relu].value("rpd_sym"),
+                "relu_top1_swap": measured[relu].value("top1_swap"),
+                **row,
+            }
+    rows = [rows_by_cell[cell.recipe(SMELU.label)] for cell in turned]
+    it.save("map", rows)
+    about = (
+        f"Each row is {SMELU.label} against ReLU, both behind a LayerNorm with averaged weights, on a log with one property "
+        f"turned away from the map's middle ({rows[0]['setting']}, the configured hidden layers, all features, labels as "
+        f"they are); `several` turns more than one. `relu_auc`, `relu_rpd_sym` and `relu_top1_swap` are ReLU's, the other "
+        f"measures {SMELU.label}'s. Fewer rows are the first of the base order, `rows an id` counts them for each value of "
+        "the feature with the most values. `ids only` keeps the features of more than 100 values, `no ids` the others; "
+        "labels are flipped in training alone."
+    )
+    pictured = [{**row, "recipe": SMELU.label} for row in rows]
+    claim = it.claim("map", verdicts(rows), rows, labelled(pictured), about)
+    return claim | {"train_rows": max(cell.rows for cell in turned)}
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """What the map says: how often the recipe helps, the effect of each property, and where it buys most and least."""
+    steadier = sum(row["ratio_high"] < 1 for row in rows)
+    shakier = sum(row["ratio_low"] > 1 for row in rows)
+    costly = sum(row["auc_gain_high"] < 0 for row in rows)
+    better = sum(row["auc_gain_low"] > 0 for row in rows)
+    sentences = [
+        f"On {steadier} of {len(rows)} logs {SMELU.label} is steadier than ReLU with its whole interval, on {shakier} less "
+        f"steady, on {len(rows) - steadier - shakier} neither is shown. Its AUC is lower with its whole interval on "
+        f"{costly}, higher on {better}."
+    ]
+    middle = rows[0]
+    sentences.append(f"The middle, {middle['setting']}: {_ratio_and_gain(middle)}.")
+    for prop in dict.fromkeys(row["property"] for row in rows[1:]):
+        turned = [row for row in rows[1:] if row["property"] == prop]
+        parts = [f"{row['setting']} {_effect(row, middle)} {_ratio_and_gain(row)}" for row in turned]
+        sentences.append(f"{prop[0].upper()}{prop[1:]}: {'; '.join(parts)}.")
+    most, least = (extreme(rows, key=lambda row: row["rpd_ratio"]) for extreme in (min, max))
+    sentences.append(
+        f"It buys most at {_name(most)} and least at {_name(least)}, where ReLU's own relative PD is "
+        f"{most['relu_rpd_sym']:.3f} and {least['relu_rpd_sym']:.3f}."
+    )
+    return sentences
+
+
+def _name(row: Row) -> str:
+    return (
+        row["setting"] if row["property"] in ("middle", "several") else f"{row['property']} {row['setting']}"
+    )
+
+
+def _effect(row: Row, middle: Row) -> str:
+    """Whether the whole interval lies beyond the middle's: the recipe buys more there, or less."""
+    if row["ratio_high"] < middle["ratio_low"]:
+        return "buys more:"
+    return "buys less:" if row["ratio_low"] > middle["ratio_high"] else "buys as much:"
+
+
+def _ratio_and_gain(row: Row) -> str:
+    return (
+        f"{row['rpd_ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}] of ReLU's relative PD, AUC "
+        f"{row['auc_gain']:+.4f} [{row['auc_gain_low']:+.4f}, {row['auc_gain_high']:+.4f}]"
+    )
+
+
+def rows_an_id(data: StudyData) -> float:
+    """Training rows for each value of the feature with the most values."""
+    column = int(np.argmax([c.size for c in data.inputs.embedded]))
+    start = sum(c.width for c in data.inputs.embedded[:column])
+    ids = data.train.ids.numpy()[:, start]
+    return len(ids) / len(np.unique(ids))
