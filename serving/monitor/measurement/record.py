@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from ranker.config import fingerprint
@@ -128,7 +129,7 @@ class RoundRecord:
     interval: float | None = None
     fleet: FleetRecord | None = None
 
-    @property
+    @cached_property
     def outcomes(self) -> dict[str, dict[str, int]]:
         """The counts by replica: replica -> kind -> requests."""
         outcomes: dict[str, dict[str, int]] = {}

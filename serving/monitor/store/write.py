@@ -154,11 +154,12 @@ def _subjects(connection: Connection, record: RoundRecord) -> dict[Subject, int]
             labels_by_subject.setdefault(member, {})
         labels_by_subject[fleet.everyone] = labels_by_subject.pop(fleet.everyone, {})  # after its members
     replicas = {subject.replica for subject in labels_by_subject}
+    table = SubjectTable.__table__.c
+    # without the labels, which of a fleet's group name all members
+    rows = select(table.id, table.replica, table.version, table.fingerprint)
     ids = {
-        Subject(row.replica, row.version, row.fingerprint): row.id
-        for row in connection.execute(
-            select(SubjectTable.__table__).where(SubjectTable.replica.in_(replicas))
-        )
+        Subject(*identity): id_
+        for id_, *identity in connection.execute(rows.where(table.replica.in_(replicas)))
     }
     for subject, labels in labels_by_subject.items():
         if subject not in ids:
