@@ -146,7 +146,7 @@ def fill_store(arguments: argparse.Namespace) -> dict[str, Any]:
     times = [*range(START, recent, 10 * MINUTE), *range(recent, end, MINUTE)]
     silent = f"replica-{arguments.replicas // 2:04d}"
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        path = Path(directory) / "monitor.db"
+        path = arguments.store or Path(directory) / "monitor.db"
         store = open_store(path)
         begun, sizes = time.process_time(), {}
         for position, moment in enumerate(times):
@@ -258,7 +258,8 @@ def main() -> None:
     parser.add_argument(
         "--different", type=int, default=40, help="different rounds that the store is filled with"
     )
-    parser.add_argument("--directory", default=None, help="where the store is made")
+    parser.add_argument("--directory", default=None, help="where the store is made, and removed at the end")
+    parser.add_argument("--store", type=Path, help="a file that is not there: the store stays in it")
     parser.add_argument("--interval", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=0, help="rounds in place of a quarter")
     parser.add_argument("--rows", type=float, default=2000.0, help="independent rows of a round")

@@ -123,13 +123,14 @@ def _bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def slope(sizes: list[dict[str, Any]], stage: str, figure: str = "processor_seconds") -> float:
-    """What a row more costs of a figure, by the two largest sizes of a stage; nan with one size."""
+def slope(sizes: list[dict[str, Any]], stage: str) -> float:
+    """Processor seconds of a row more, by the two largest sizes of a stage; nan with one size."""
     measured = [size for size in sizes if stage in size][-2:]
     if len(measured) < 2:
         return float("nan")
     small, large = measured
-    return (large[stage][figure] - small[stage][figure]) / (large["rows"] - small["rows"])
+    seconds = large[stage]["processor_seconds"] - small[stage]["processor_seconds"]
+    return seconds / (large["rows"] - small["rows"])
 
 
 def costs(sizes: list[dict[str, Any]]) -> list[str]:
@@ -140,7 +141,8 @@ def costs(sizes: list[dict[str, Any]]) -> list[str]:
         for number, size in enumerate(measured):
             further = [slope(measured[: n + 1], stage) * 1e6 for n in (number - 1, number) if n > 0]
             each = f"{further[-1]:.2f}" if further else ""
-            ratio = f"{further[1] / further[0]:.2f}" if len(further) == 2 else ""
+            # A start costs more than a few rows: a difference of two small logs may be nothing.
+            ratio = f"{further[1] / further[0]:.2f}" if len(further) == 2 and further[0] > 0 else ""
             cost = size[stage]
             lines.append(
                 f"| {stage} | {size['rows']:,} | {cost['processor_seconds']:,.1f} | {each} | {ratio} | {cost['peak_mb']:,} |"
@@ -165,7 +167,6 @@ def page(result: dict[str, Any], compared: str) -> str:
     sizes, replicas = result["sizes"], result["replicas"]
     largest = max((size for size in sizes if "evaluate" in size), key=lambda size: size["rows"])
     written = largest["bytes"]
-    evaluated = slope(sizes, "evaluate", "peak_mb") * BILLION / 1024
     hours = slope(sizes, "train") * BILLION / 3600 / replicas
     bytes_a_row = ", ".join(
         f"{figure:.1f} {what}"
@@ -210,13 +211,13 @@ What breaks first:
 
 1. *The time of one replica.* A replica trains in one process (or on the machines of `multi_worker`): a pass over a
    billion rows takes {hours:.2f} hours of this narrow model, and more workers than replicas change nothing.
-2. *The memory of the process that ends `evaluate`.* AUC and calibration are exact, and read a model's predictions of
-   all evaluated rows at once. By the peaks above it would take {evaluated:.0f} GB. A smaller eval split is the way round.
-3. *The disk of a worker in `prepare`.* The rows of a shard wait on the disk of the worker that writes it: `data.shards`
+2. *The disk of a worker in `prepare`.* The rows of a shard wait on the disk of the worker that writes it: `data.shards`
    must grow with the log. The last step gathers one small result a block in one worker.
+3. *The disk of the process that ends `evaluate`.* AUC and calibration are exact: each shard's rows, added up by score, come
+   to its disk, 24 bytes a row and model, and are merged from there, some rows in memory at a time.
 
-Training holds up to `training.segment_rows` rows in memory and reads more in segments: up to there its peak grows with
-the log.
+Training holds at most `training.segment_rows` rows in memory, of a larger log a third of that at a time. A log of at most
+a million training rows is trained by one process, a larger one by a process a replica: so a start costs more from there.
 
 ## CompareReplicas
 

@@ -200,7 +200,8 @@ def _canonical(table: pa.Table, models: Sequence[str]) -> pa.Table:
 
 def _to_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+    # Texts of ids and names repeat: what is shuffled is held in memory or sent.
+    with pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 

@@ -30,7 +30,7 @@ from ranker.working_copy import fetch_prepared, fetch_version
 if TYPE_CHECKING:
     from ranker.features import FeatureEncoder
 
-CHUNK_ROWS = 1 << 18
+CHUNK_ROWS = 1 << 16
 """Rows of a shard whose predictions are in memory at a time, and the rest of a request."""
 Raw = Mapping[str, Any]
 """Column -> tensor [rows]."""
