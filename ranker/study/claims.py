@@ -19,6 +19,8 @@ TITLES = {
 }
 ALL = tuple(TITLES)
 """The claims' numbers."""
+ROWS = {1: 300_000, 2: 300_000, 5: 60_000, 8: 200_000}
+"""Of a log's training rows a claim takes so many, at most: its many recipes, or epochs, would take hours otherwise."""
 
 _AVERAGE, _RATE = "training.average_last", "training.optimizer.learning_rate"
 _NORM, _EMBEDDING = "model.normalization", "model.embedding_stddev"
@@ -151,8 +153,6 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
 
 REMEDY_BAR = 0.15
 """Where a team controls neither: at most so much of plain ReLU's relative PD is sought."""
-REMEDY_ROWS = 200_000
-"""Remedies are tested on so many of a log's training rows, at most."""
 
 
 def remedies(quick: bool, rate: float) -> dict[str, Overrides]:
@@ -192,14 +192,13 @@ def _anchor(weight: float, length: int = 1) -> Overrides:
 
 
 LONG_EPOCHS = (1, 5, 20)
-LONG_ROWS = 100_000
-"""Long training is tested on logs of at most so many training rows."""
 
 
-def long_training(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
+def long_training(quick: bool, whole_log: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
     """Name to (place, overrides): epochs with and without LayerNorm, and remedies for the longest training.
 
-    `auto` is the number of epochs that a pilot chooses (early stopping).
+    `auto` is the number of epochs that a pilot chooses (early stopping). The pilot trains on the whole log, so recipes for a
+    part of one lack it.
     """
     plain: list[tuple[str, Overrides]] = [("layer", {}), ("none", {_NORM: "none"})]
     remedies: dict[str, Overrides] = {
@@ -223,7 +222,8 @@ def long_training(quick: bool) -> dict[str, tuple[dict[str, Any], Overrides]]:
             for count in epochs:
                 add(member, norm, count, "none", changes)
     for member in () if quick else (RELU, SMELU):
-        add(member, "layer", "auto", "early stopping", {})
+        if whole_log:
+            add(member, "layer", "auto", "early stopping", {})
         for remedy, changes in remedies.items():
             add(member, "layer", epochs[-1], remedy, changes)
     return recipes_by_name

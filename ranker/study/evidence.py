@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,20 +123,23 @@ def run(
     unknown = [number for number in chosen if number not in claims.ALL]
     if unknown or not chosen:
         raise UserError(f"--claim must be one of {', '.join(map(str, claims.ALL))}. Received: {unknown}")
-    it = Evidence(
-        experiment=experiment, run_dir=run_dir, out=out, options=options, report=report, chosen=chosen
-    )
-    size = {
-        "replicas": options.replicas,
-        "quick": options.quick,
-        "train_rows": int(it.data.train.label.shape[0]),
-        "eval_rows": len(it.data.label),
-        "requests": int(it.data.request.max()) + 1,
-    }
-    tested = {
-        number: {"number": number, "title": claims.TITLES[number], **size, **CLAIMS[number](it)}
-        for number in sorted(set(chosen))
-    }
+    tested: dict[int, Claim] = {}
+    for limit in dict.fromkeys(claims.ROWS.get(number) for number in sorted(set(chosen))):
+        numbers = [number for number in sorted(set(chosen)) if claims.ROWS.get(number) == limit]
+        limits = [rows for rows in (limit, options.rows) if rows is not None]
+        limited = replace(options, rows=min(limits, default=None))
+        it = Evidence(
+            experiment=experiment, run_dir=run_dir, out=out, options=limited, report=report, chosen=numbers
+        )
+        size = {
+            "replicas": options.replicas,
+            "quick": options.quick,
+            "train_rows": int(it.data.train.label.shape[0]),
+            "eval_rows": len(it.data.label),
+            "requests": int(it.data.request.max()) + 1,
+        }
+        for number in numbers:
+            tested[number] = {"number": number, "title": claims.TITLES[number], **size, **CLAIMS[number](it)}
     path = out / "evidence.json"
     by_number = tested if options.quick else _earlier(path) | tested
     document = {"name": experiment.name, "claims": [by_number[number] for number in sorted(by_number)]}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ranker.study import claims, rungs
 from ranker.study.comparison import Row, comparison
-from ranker.study.data import load
 from ranker.study.evidence_pictures import labelled
 from ranker.study.recipes import RELU, SMELU
+from ranker.training.specs import read_manifest
 
 if TYPE_CHECKING:
     from ranker.study.evidence import Evidence
@@ -20,14 +20,8 @@ LOWER = 0.0003
 
 def long_training_claim(it: Evidence) -> dict[str, Any]:
     """What many epochs do to replicas, and which remedy keeps them together."""
-    rows_of_log = int(it.data.train.label.shape[0])
-    if rows_of_log > claims.LONG_ROWS:
-        text = (
-            f"Not tested on this log: it has {rows_of_log:,} training rows, and long training is tested on at most "
-            f"{claims.LONG_ROWS:,}."
-        )
-        return {"verdicts": [text], "rows": [], "picture": "", "about": ""}
-    recipes = claims.long_training(it.options.quick)
+    whole_log = it.data.fingerprint == read_manifest(it.run_dir)["fingerprint"]
+    recipes = claims.long_training(it.options.quick, whole_log)
     it.train({name: overrides for name, (_, overrides) in recipes.items()})
     rows = []
     for name, (place, _) in recipes.items():
@@ -42,6 +36,8 @@ def long_training_claim(it: Evidence) -> dict[str, Any]:
     if not it.options.quick:
         verdicts += [_best_remedy(rows, activation) for activation in (RELU.label, SMELU.label)]
     about = "Gains and ratios are against ReLU at the same place: same norm, epochs and remedy."
+    if not whole_log:
+        about += " Early stopping's pilot trains on a whole log; this is a part of one."
     return it.claim("long", verdicts, rows, labelled([{**r, "recipe": r["activation"]} for r in rows]), about)
 
 
@@ -78,12 +74,9 @@ def _best_remedy(rows: Sequence[Row], activation: str) -> str:
 def remedies_claim(it: Evidence) -> dict[str, Any]:
     """Which remedy brings replicas together that share neither initialisation nor order."""
     recipes = claims.remedies(it.options.quick, it.rate)
-    size = min(int(it.data.train.label.shape[0]), claims.REMEDY_ROWS)
-    data = load(it.experiment, it.run_dir, size)
-    scores = it.scores_on(data, recipes)
-    measured = it.measure(data, scores)
+    it.train(recipes)
     base = next(iter(recipes))
-    rows = [comparison(name, measured, base, scores) for name in recipes]
+    rows = [comparison(name, it.measured, base, it.scores) for name in recipes]
     controlled = {name for name, overrides in recipes.items() if overrides["replicas.vary"] == ["init"]}
     verdicts = []
     for condition, tried in (
@@ -109,12 +102,12 @@ def remedies_claim(it: Evidence) -> dict[str, Any]:
         for remedy, row in best_by_remedy.items()
     ]
     about = (
-        f"Trained on {size:,} rows, compared with {base}: one pass, the last step's weights. Above is each remedy with the "
+        f"Compared with {base}: one pass, the last step's weights. Above is each remedy with the "
         "average that keeps replicas closer. `anchor`: the share of the label that one anchor gives, the same for all "
         "replicas; `distillation`: each replica has three teachers of its own. `fixed order`: other initialisations, the "
         "same full shuffle. `sharpness`: the radius of sharpness-aware steps."
     )
-    return it.claim("remedies", verdicts, rows, labelled(rows), about) | {"train_rows": size}
+    return it.claim("remedies", verdicts, rows, labelled(rows), about)
 
 
 def _ratio_and_gain(row: Row) -> str:

@@ -141,14 +141,17 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         f"{costly}, higher on {better}."
     ]
     middle = rows[0]
-    sentences.append(f"The middle, {middle['setting']}: {_ratio_and_gain(middle)}.")
+    sentences.append(
+        "What it buys, as its relative PD over ReLU's and the change of AUC, in the middle of the map "
+        f"({middle['setting']}): {_ratio_and_gain(middle)}; with one property turned:"
+    )
     for prop in dict.fromkeys(row["property"] for row in rows[1:]):
         turned = [row for row in rows[1:] if row["property"] == prop]
-        parts = [f"{row['setting']} {_effect(row, middle)} {_ratio_and_gain(row)}" for row in turned]
+        parts = [f"{row['setting']}: {_ratio_and_gain(row)} ({_effect(row, middle)})" for row in turned]
         sentences.append(f"{prop[0].upper()}{prop[1:]}: {'; '.join(parts)}.")
     most, least = (extreme(rows, key=lambda row: row["rpd_ratio"]) for extreme in (min, max))
     sentences.append(
-        f"It buys most at {_name(most)} and least at {_name(least)}, where ReLU's own relative PD is "
+        f"It buys most with {_name(most)} and least with {_name(least)}, where ReLU's own relative PD is "
         f"{most['relu_rpd_sym']:.3f} and {least['relu_rpd_sym']:.3f}."
     )
     return sentences
@@ -163,19 +166,21 @@ def _name(row: Row) -> str:
 def _effect(row: Row, middle: Row) -> str:
     """Whether the whole interval lies beyond the middle's: the recipe buys more there, or less."""
     if row["ratio_high"] < middle["ratio_low"]:
-        return "buys more:"
-    return "buys less:" if row["ratio_low"] > middle["ratio_high"] else "buys as much:"
+        return "buys more"
+    return "buys less" if row["ratio_low"] > middle["ratio_high"] else "no difference shown"
 
 
 def _ratio_and_gain(row: Row) -> str:
     return (
-        f"{row['rpd_ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}] of ReLU's relative PD, AUC "
+        f"{row['rpd_ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}], AUC "
         f"{row['auc_gain']:+.4f} [{row['auc_gain_low']:+.4f}, {row['auc_gain_high']:+.4f}]"
     )
 
 
 def rows_an_id(data: StudyData) -> float:
-    """Training rows for each value of the feature with the most values."""
+    """Training rows for each value of the feature with the most values; NaN where that feature does not stay."""
+    if data.source.change.kept == "no ids":
+        return float("nan")
     column = int(np.argmax([c.size for c in data.inputs.embedded]))
     start = sum(c.width for c in data.inputs.embedded[:column])
     ids = data.train.ids.numpy()[:, start]

@@ -47,7 +47,10 @@ def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
     recipes = claims.recipes(claims.ALL, False, 0.05)
     assert len(arms(study_experiment, recipes)) == len(recipes)
     assert all(len(claims.recipes([n], False, 0.05)) < len(recipes) for n in claims.ALL)
-    assert arms(study_experiment, {n: overrides for n, (_, overrides) in claims.long_training(False).items()})
+    assert arms(
+        study_experiment,
+        {n: overrides for n, (_, overrides) in claims.long_training(False, whole_log=True).items()},
+    )
     turned = evidence_map.cells(1000, study_experiment.model.hidden, False)
     assert len(arms(study_experiment, {cell.recipe("smelu"): cell.overrides for cell in turned})) == len(
         turned
@@ -81,6 +84,21 @@ def test_the_map_compares_smelu_with_relu_on_each_log(study_experiment, study_ru
     assert (tmp_path / "map.svg").exists()
 
 
+def test_a_claim_takes_at_most_its_rows_of_a_log(study_experiment, study_run, tmp_path, quick, monkeypatch):
+    monkeypatch.setitem(claims.ROWS, 5, 60)
+    long, log_map = evidence.run(study_experiment, study_run, tmp_path, quick, print, [5, 6])["claims"]
+    assert (long["number"], long["train_rows"]) == (5, 60)
+    assert log_map["train_rows"] > 60
+
+
+def test_a_part_of_a_log_has_no_early_stopping():
+    remedies = [
+        {place["remedy"] for place, _ in claims.long_training(False, whole_log).values()}
+        for whole_log in (True, False)
+    ]
+    assert remedies[0] - remedies[1] == {"early stopping"}
+
+
 def cell_row(prop, setting, ratio, gain=0.0):
     return {
         "property": prop,
@@ -106,11 +124,11 @@ def test_the_map_says_where_the_recipe_buys_more_and_less():
     )
     assert "On 3 of 4 logs smelu-1 is steadier than ReLU with its whole interval, on 1 less steady" in count
     assert "lower with its whole interval on 1, higher on 0" in count
-    assert middle.startswith("The middle, 60 rows, 4 epochs: 0.50 [0.40, 0.60]")
-    assert "15 buys more: 0.25" in rows
-    assert "240 buys as much: 0.55" in rows
-    assert "16 buys less: 1.20" in epochs
-    assert "most at rows 15 and least at epochs 16" in extremes
+    assert "in the middle of the map (60 rows, 4 epochs): 0.50 [0.40, 0.60]" in middle
+    assert re.search(r"15: 0\.25 [^;]* \(buys more\);", rows)
+    assert re.search(r"240: 0\.55 [^;]* \(no difference shown\)", rows)
+    assert re.search(r"16: 1\.20 [^;]* \(buys less\)", epochs)
+    assert "most with rows 15 and least with epochs 16" in extremes
 
 
 def test_a_claim_that_is_not_there_is_named(study_experiment, study_run, tmp_path, quick):
