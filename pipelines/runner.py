@@ -9,7 +9,7 @@ import shlex
 import socket
 import sys
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -17,6 +17,7 @@ import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms import environments
 
 from pipelines.beam_patches import dead_workers_noticed, patch_runner
@@ -25,6 +26,10 @@ from ranker.errors import UserError
 
 LOCAL = "FnApiRunner"
 _CONNECT_SECONDS = 5.0
+_WORKER_SECONDS = 300.0
+"""How long the first worker of a pool may take, with the cluster's place for it."""
+_STARTED: set[tuple[str, ...]] = set()
+"""Flags with which a worker of a pool has started."""
 _SERVERS = {
     "job_endpoint": "the job server",
     "flink_master": "Flink's REST address",
@@ -160,6 +165,8 @@ class RunnerOptions:
             )
             self.check_reachable()
         try:
+            if not self.is_local:
+                self._start_worker()
             with dead_workers_noticed() if self.is_local else nullcontext():
                 result = pipeline.run()
                 result.wait_until_finish()
@@ -182,7 +189,7 @@ class RunnerOptions:
         Raises:
             UserError: one cannot be reached.
         """
-        values = dict(flag[2:].partition("=")[::2] for flag in self.flags)
+        values = self._values
         for name, server in _SERVERS.items():
             value = re.sub(r"^(https?|spark)://", "", values.get(name, "")).rstrip("/")
             if not value or value in ("[local]", "[auto]", "embed") or value.startswith("local["):
@@ -194,6 +201,32 @@ class RunnerOptions:
                 raise UserError(
                     f"--{name}: {server} cannot be reached: {error.strerror or error}. Received: {value!r}"
                 ) from None
+
+    @property
+    def _values(self) -> dict[str, str]:
+        """Flag -> its value."""
+        return dict(flag[2:].partition("=")[::2] for flag in self.flags)
+
+    def _start_worker(self) -> None:
+        """Has a worker of a pool do nothing: Beam's job servers wait without end for one that cannot start.
+
+        Raises:
+            UserError: none has started in `_WORKER_SECONDS`.
+        """
+        if self._values.get("environment_type") != "EXTERNAL" or self.flags in _STARTED:
+            return
+        pipeline = self.pipeline()
+        _ = pipeline | beam.Create([0]) | beam.Map(abs)
+        result = pipeline.run()
+        state = result.wait_until_finish(duration=int(1000 * _WORKER_SECONDS))
+        if not PipelineState.is_terminal(state):
+            with suppress(grpc.RpcError):
+                result.cancel()
+            raise UserError(
+                f"--environment_config: no worker has started in {_WORKER_SECONDS:.0f} s; see what the pool and the job"
+                f" server say. Received: {self._values.get('environment_config')!r}"
+            )
+        _STARTED.add(self.flags)
 
 
 def _check_flags(flags: tuple[str, ...], runner: str) -> None:
