@@ -25,7 +25,7 @@ import numpy as np
 
 from ranker.divergence import Design, Settings, Statistic, odd_ones, replica_effects
 from ranker.divergence.fleet import effect_variances, remainder
-from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.collection.answers import Answers, Collected
 from serving.monitor.measurement.measure import Served, measure
 from serving.monitor.requests.probe import ProbeSet, probe_set
 from serving.monitor.store import open_store

@@ -24,7 +24,7 @@ import numpy as np
 from sqlalchemy import func, insert, select, text
 
 from ranker.divergence import Settings
-from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.collection.answers import Answers, Collected
 from serving.monitor.measurement.measure import measure
 from serving.monitor.measurement.slices import slices
 from serving.monitor.requests.probe import ProbeSet, probe_set

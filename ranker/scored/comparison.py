@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from ranker.divergence import (
     AnswerCoverage,
     Comparison,
     Interval,
     OddOne,
-    RequestMeasures,
     Settings,
     Statistic,
     answer_coverage,
@@ -29,109 +27,15 @@ from ranker.divergence import (
 )
 from ranker.errors import UserError
 from ranker.json_text import plain
-from ranker.layout import REQUEST_SEPARATOR
 from ranker.scored.align import AlignedScores
+from ranker.scored.coverage import ModelCoverage, model_coverage
+from ranker.scored.examples import ExampleRequest, examples_of, most_different, request_name
 from ranker.scored.scale import NEEDS_PROBABILITIES, ScaledScores, to_probabilities
-from ranker.slices import MISSING, MOST_VALUES, Cut
-from ranker.text import arrow_texts
+from ranker.scored.slices import ColumnCut, SliceComparison, rankable_requests
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-EXAMPLES = 5
-EXAMPLE_DEPTH = 10
-
-
-@dataclass(frozen=True)
-class ModelCoverage:
-    """What one model scored of the rows of all models.
-
-    Attributes:
-        model: its name.
-        requests: those of all models together, and how many of them it scored completely, with finite scores.
-        missing_rows: rows that another model scored and this one has not.
-        repeated_rows: rows that repeat a request and an item.
-        contradicted_rows: repeated rows with another score.
-        not_finite_rows: rows whose score is missing or not finite.
-    """
-
-    model: str
-    requests: AnswerCoverage
-    missing_rows: int
-    repeated_rows: int
-    contradicted_rows: int
-    not_finite_rows: int
-
-    @property
-    def asked(self) -> int:
-        """Requests of all models together."""
-        return self.requests.asked
-
-    @property
-    def answered(self) -> int:
-        """Requests that it scored completely, with finite scores."""
-        return self.requests.answered
-
-    @property
-    def sentence(self) -> str:
-        """Asked, answered, and what was left out: the requests in the words of every report, then the rows."""
-        reasons = {
-            "missing": self.missing_rows,
-            "not finite": self.not_finite_rows,
-            "repeated with another score": self.contradicted_rows,
-            "repeated": self.repeated_rows - self.contradicted_rows,
-        }
-        rows = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
-        return f"{self.model}: {self.requests.words}" + (f"; rows: {rows}" if rows else "")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        counts = {name: value for name, value in vars(self).items() if name != "requests"}
-        left_out = {kind: vars(entry) for kind, entry in self.requests.left_out.items()}
-        return {**counts, "asked": self.asked, "answered": self.answered, "left_out": left_out}
-
-
-@dataclass(frozen=True)
-class ExampleRequest:
-    """A request in which the models' lists differ much.
-
-    Attributes:
-        request: its id; several columns side by side.
-        candidates: items ranked.
-        disagreement: the measure that chose it, the mean over pairs.
-        lists: model -> its first items with their scores as given.
-    """
-
-    request: str
-    candidates: int
-    disagreement: float
-    lists: dict[str, list[tuple[str, float]]]
-
-
-@dataclass(frozen=True, eq=False)
-class SliceComparison:
-    """The measures of a part of the rows.
-
-    Attributes:
-        column: by which the rows are divided.
-        value: of the column in this part; a range of numbers, `(other)` or `(missing)`.
-        by_request: the column has one value in each request. If not, a request's candidates of this value are compared
-            as a list of their own.
-        rows: of the part.
-        comparison: statistics of the pairs and of the mean over pairs, of the part's requests.
-    """
-
-    column: str
-    value: str
-    by_request: bool
-    rows: int
-    comparison: Comparison
-
-    @property
-    def requests(self) -> int:
-        """Requests with at least two candidates in the part that a pair of models scored completely."""
-        return _rankable(self.comparison)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,7 +88,7 @@ class ModelComparison:
     @property
     def requests(self) -> int:
         """Requests with at least two candidates that a pair of models scored completely."""
-        return _rankable(self.comparison)
+        return rankable_requests(self.comparison)
 
     @property
     def standings(self) -> dict[str, str]:
@@ -352,7 +256,7 @@ def compare_aligned(
         label: NEEDS_PROBABILITIES for label in Settings(k=k).measures if label not in settings.measures
     }
     limits = _checked_budget(budget or {}, settings, left_out)
-    cuts = [_ColumnCut.of(aligned, name) for name in dict.fromkeys(slices)]
+    cuts = [ColumnCut.of(aligned, name) for name in dict.fromkeys(slices)]
     total = Comparison.empty()
     examples: list[ExampleRequest] = []
     answered = [AnswerCoverage(0, 0)] * len(aligned.models)
@@ -362,20 +266,20 @@ def compare_aligned(
         for cut in cuts:
             cut.add(measured)
         names = [
-            _request_name(aligned, request) for request in batch.requests[: 0 if batch.valid.all() else None]
+            request_name(aligned, request) for request in batch.requests[: 0 if batch.valid.all() else None]
         ]
         answered = [
             coverage.merge(answer_coverage(batch, model, names))
             for coverage, model in zip(answered, aligned.models, strict=True)
         ]
-        examples = _largest([*examples, *_examples(measured, aligned)])
+        examples = most_different([*examples, *examples_of(measured, aligned)])
     return ModelComparison(
         models=aligned.models,
         rows=len(aligned),
         scale=scaled.scale,
         k=k,
         comparison=total,
-        coverage=_coverage(aligned, answered),
+        coverage=model_coverage(aligned, answered),
         quality=_quality(aligned, scaled, k),
         left_out=left_out,
         notes=(*([scaled.note] if scaled.note else []), *(note for cut in cuts for note in cut.notes)),
@@ -384,86 +288,6 @@ def compare_aligned(
         budget=limits,
         slices=tuple(part for cut in cuts for part in cut.slices()),
     )
-
-
-def _rankable(comparison: Comparison) -> int:
-    statistic = comparison.means.get("top1_swap")
-    return statistic.n if statistic is not None else 0
-
-
-@dataclass(eq=False)
-class _ColumnCut:
-    """A column's parts, and their comparisons so far.
-
-    Attributes:
-        cut: how the values fall into parts.
-        names: of the parts, in the order in which they are shown.
-        parts: position of each row's part in `names`, int64 [R].
-        bounds: first row of each request, int64 [N + 1].
-        comparisons: of each part.
-        notes: what a reader should know of the column.
-    """
-
-    cut: Cut
-    names: list[str]
-    parts: np.ndarray
-    bounds: np.ndarray
-    comparisons: list[Comparison]
-    notes: tuple[str, ...]
-
-    @staticmethod
-    def of(aligned: AlignedScores, name: str) -> _ColumnCut:
-        if name not in aligned.columns:
-            columns = ", ".join(aligned.columns) or "none"
-            raise UserError(f"a slice must be by a column of the rows. Received: {name}, of {columns}")
-        column = aligned.columns[name]
-        codes = column.codes
-        bounds = aligned.request_bounds()
-        lowest, highest = (extreme.reduceat(codes, bounds[:-1]) for extreme in (np.minimum, np.maximum))
-        by_request = bool((lowest == highest).all())
-        if not pa.types.is_string(column.values.type) and len(column.values) > MOST_VALUES:
-            distinct = column.values.cast(pa.float64()).to_numpy()
-            cut = Cut.of_numbers(name, by_request, distinct[codes[codes >= 0]])
-            shown = cut.parts(distinct)
-        else:
-            texts = arrow_texts(column.values).to_numpy(zero_copy_only=False)
-            counts = np.bincount(codes[codes >= 0], minlength=len(texts))
-            ascending = np.argsort(texts) if len(texts) else np.zeros(0, np.int64)
-            cut = Cut.of_texts(name, by_request, texts[ascending], counts[ascending])
-            shown = cut.parts(texts)
-        names = list(cut.part_names)
-        place = {part: position for position, part in enumerate(names)}
-        of_value = np.array([*(place[part] for part in shown), place[MISSING]], np.int64)
-        note = f"column {name}: {column.contradicted:,} rows have another value than the first row of their request and item"
-        return _ColumnCut(
-            cut=cut,
-            names=names,
-            parts=of_value[codes],
-            bounds=bounds,
-            comparisons=[Comparison.empty()] * len(names),
-            notes=(note,) if column.contradicted else (),
-        )
-
-    def add(self, measured: RequestMeasures) -> None:
-        """Adds a batch, whose requests are positions in those of all rows, one after the other."""
-        batch = measured.batch
-        first = self.bounds[batch.requests]
-        parts = self.parts[first[0] + batch.rows] if len(batch) else self.parts[:0]
-        for position in np.unique(parts).tolist():
-            if self.cut.by_request:
-                part = measured.summarise(self.parts[first] == position)
-            else:
-                part = measure_requests(batch.take_rows(parts == position), measured.settings).summarise()
-            self.comparisons[position] = self.comparisons[position].merge(part)
-
-    def slices(self) -> list[SliceComparison]:
-        """The parts that have rows."""
-        rows = np.bincount(self.parts, minlength=len(self.names)).tolist()
-        return [
-            SliceComparison(self.cut.feature, name, self.cut.by_request, count, comparison)
-            for name, count, comparison in zip(self.names, rows, self.comparisons, strict=True)
-            if count
-        ]
 
 
 def _checked_budget(
@@ -482,29 +306,6 @@ def _checked_budget(
             raise UserError(f"a budget must be a number >= 0. Received: {name}={limit:g}")
         limits[labels[0]] = float(limit)
     return limits
-
-
-def _coverage(aligned: AlignedScores, answered: Sequence[AnswerCoverage]) -> tuple[ModelCoverage, ...]:
-    columns = zip(
-        aligned.models,
-        answered,
-        aligned.missing.tolist(),
-        aligned.repeated.tolist(),
-        aligned.contradicted.tolist(),
-        aligned.not_finite.tolist(),
-        strict=True,
-    )
-    return tuple(
-        ModelCoverage(
-            model=model,
-            requests=complete,
-            missing_rows=missing,
-            repeated_rows=repeated,
-            contradicted_rows=contradicted,
-            not_finite_rows=not_finite,
-        )
-        for model, complete, missing, repeated, contradicted, not_finite in columns
-    )
 
 
 def _quality(aligned: AlignedScores, scaled: ScaledScores, k: int) -> dict[str, dict[str, float]]:
@@ -535,39 +336,6 @@ def _odd(total: Comparison) -> tuple[OddOne, ...]:
         if "component" in statistics
     }
     return tuple(odd_ones(components)) if len(components) >= 3 else ()
-
-
-def _examples(measured: RequestMeasures, aligned: AlignedScores) -> list[ExampleRequest]:
-    batch = measured.batch
-    if not measured.pairs or not len(batch):
-        return []
-    values = np.nan_to_num(measured.request_mean(measured.settings.cost), nan=0.0)
-    bounds = aligned.request_bounds()
-    examples = []
-    for position in np.argsort(-values, kind="stable")[:EXAMPLES]:
-        if values[position] <= 0:
-            break
-        request = int(batch.requests[position])
-        rows = slice(int(bounds[request]), int(bounds[request + 1]))
-        lists = {
-            model: [
-                (aligned.item_ids[int(aligned.item[rows][place])].as_py(), float(scores[place]))
-                for place in np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:EXAMPLE_DEPTH]
-                if not np.isnan(scores[place])
-            ]
-            for model, scores in zip(aligned.models, aligned.scores[:, rows], strict=True)
-        }
-        name = _request_name(aligned, request)
-        examples.append(ExampleRequest(name, int(batch.sizes[position]), float(values[position]), lists))
-    return examples
-
-
-def _request_name(aligned: AlignedScores, request: int) -> str:
-    return aligned.request_ids[int(request)].as_py().replace(REQUEST_SEPARATOR, " / ")
-
-
-def _largest(examples: Sequence[ExampleRequest]) -> list[ExampleRequest]:
-    return sorted(examples, key=lambda example: (-example.disagreement, example.request))[:EXAMPLES]
 
 
 def _percent(interval: Interval) -> str:

@@ -26,7 +26,9 @@ from serving.deployment import Deployment, Replica
 from serving.monitor.alerts.evaluation import evaluate_and_send
 from serving.monitor.alerts.messages import Origin
 from serving.monitor.alerts.rules import Rules
-from serving.monitor.collection.collect import Collected, Expected, RoundLimits, collect
+from serving.monitor.collection.answers import Collected
+from serving.monitor.collection.collect import Expected, collect
+from serving.monitor.collection.send import RoundLimits
 from serving.monitor.collection.served import load_served, save_served
 from serving.monitor.judgement.status import read_status
 from serving.monitor.judgement.verdict import Verdict

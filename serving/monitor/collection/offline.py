@@ -15,7 +15,7 @@ from serving import wire
 from serving.client import Signature, TensorSpec
 from serving.client.columns import scoring_inputs
 from serving.client.outputs import OutputError, choose_output, scores_in
-from serving.monitor.collection.collect import Answers
+from serving.monitor.collection.answers import Answers
 from serving.monitor.requests.probe import ProbeSet
 from serving.targets.scoring import ModelCall, within_unit
 

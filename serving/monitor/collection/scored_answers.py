@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from ranker.scored.align import AlignedScores
-from serving.monitor.collection.collect import Answers
+from serving.monitor.collection.answers import Answers
 from serving.monitor.requests.probe import Array, ProbeSet
 
 

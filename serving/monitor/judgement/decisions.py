@@ -33,7 +33,7 @@ from ranker.divergence.fleet import ALL_PAIRS_UP_TO
 from ranker.divergence.quality import auc_components, request_ndcg, row_logloss
 from ranker.errors import UserError
 from ranker.scored.scale import NEEDS_PROBABILITIES, ValueRange
-from serving.monitor.collection.collect import Answers
+from serving.monitor.collection.answers import Answers
 from serving.monitor.judgement.gate_result import CHURN, QUALITY, GateResult, Options, Side
 from serving.monitor.measurement.measure import request_batch
 from serving.monitor.requests.probe import Array, ProbeSet

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from ranker.errors import UserError
 from ranker.scored.scale import to_probabilities
 from serving.deployment import Replica
-from serving.monitor.collection.collect import Answers, Expected, RoundLimits, collect
+from serving.monitor.collection.answers import Answers
+from serving.monitor.collection.collect import Expected, collect
 from serving.monitor.collection.offline import answer_offline, saved_model
+from serving.monitor.collection.send import RoundLimits
 from serving.monitor.judgement.decisions import judge_answers, labels_of
 from serving.monitor.judgement.gate_result import GateResult, Options
 from serving.monitor.requests.probe import ProbeSet

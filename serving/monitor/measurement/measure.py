@@ -25,7 +25,7 @@ from ranker.divergence import (
 from ranker.divergence.fleet import ALL_PAIRS_UP_TO
 from ranker.divergence.statistics import COLUMNS
 from ranker.slices import Slice
-from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.collection.answers import Answers, Collected
 from serving.monitor.measurement.fleet import compare_with_themselves, fleet_record, measure_fleet, to_show
 from serving.monitor.measurement.record import (
     PROBE,

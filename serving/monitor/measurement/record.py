@@ -109,7 +109,7 @@ class RoundRecord:
         probe: hash of the frozen requests; empty for live traffic.
         subjects: the replicas that answered, with labels.
         statistics: series -> measure's label -> sums.
-        counts: (replica, kind) -> requests; kinds are `asked`, `answered` and those of `collect.ERROR_KINDS`; of all
+        counts: (replica, kind) -> requests; kinds are `asked`, `answered` and those of `answers.ERROR_KINDS`; of all
             replicas the mirrored calls by outcome.
         marks: what happened.
         interval: seconds from round to round; None: unknown, or there is no next one.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ranker.divergence import Settings
-from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.collection.answers import Answers, Collected
 from serving.monitor.measurement.exemplars import Exemplars, Names, random_key
 from serving.monitor.measurement.measure import MeasuredRound, Served, measure
 from serving.monitor.measurement.record import LIVE, PROBE

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from serving import wire
-from serving.monitor.collection.collect import Answers, Collected
+from serving.monitor.collection.answers import Answers, Collected
 from serving.monitor.requests.probe import ProbeSet, probe_set
 from serving.monitor.store import Store, open_store
 

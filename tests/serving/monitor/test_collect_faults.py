@@ -16,7 +16,8 @@ from ranker.divergence import Settings
 from serving import wire
 from serving.client import RankerClient
 from serving.deployment import Replica
-from serving.monitor.collection.collect import Expected, RoundLimits, collect
+from serving.monitor.collection.collect import Expected, collect
+from serving.monitor.collection.send import RoundLimits
 from serving.monitor.measurement.measure import measure
 
 LIMITS = RoundLimits(deadline=2.0, round=10.0, floor=10, patience=1.0)
