@@ -25,7 +25,9 @@ from ranker.files import replacing
 from ranker.layout import REQUEST
 
 RANGE_ROWS = 131_072
-"""About as many rows of a shard are in memory at a time."""
+"""About as many rows of a shard are sorted at a time."""
+READ_BYTES = 32 << 20
+"""About as many bytes of a shard are read at a time, or a range if that is more."""
 _SHARD_SEED = 0x5A4D
 _SAMPLE_EVERY = 512
 _MAPPED = 8
@@ -101,39 +103,70 @@ def merge_train(parts: Sequence[RunPart], shard: int, shards: int) -> Iterator[p
     low, high = bounds[shard], bounds[shard + 1]
     ranges = max(1, -(-rows // RANGE_ROWS))
     cuts = np.array([low + (high - low) * i // ranges for i in range(1, ranges)], np.uint64)
-    for batch in _ranges(parts, lambda part: np.searchsorted(part.column(ORDER).to_numpy(), cuts)):
-        yield batch.take(pa.array(np.argsort(batch.column(ORDER).to_numpy())))
+    for batch, chosen in _ranges(parts, lambda part: np.searchsorted(part.column(ORDER).to_numpy(), cuts)):
+        order = batch.column(ORDER).to_numpy()[chosen]
+        yield batch.take(pa.array(chosen[np.argsort(order)]))
 
 
 def merge_eval(parts: Sequence[RunPart]) -> Iterator[pa.RecordBatch]:
     """The rows of one eval shard by (request, `__order__`), a range of whole requests at a time."""
     cuts = _request_cuts(parts, -(-_rows(parts) // RANGE_ROWS))
-    for batch in _ranges(parts, lambda rows: np.array([_first_row(rows, cut) for cut in cuts], np.int64)):
-        rank = _rank(batch.column(REQUEST).dictionary_encode())
-        yield batch.take(pa.array(np.lexsort((batch.column(ORDER).to_numpy(), rank))))
+    for batch, chosen in _ranges(
+        parts, lambda rows: np.array([_first_row(rows, cut) for cut in cuts], np.int64)
+    ):
+        rank = _rank(batch.column(REQUEST).take(pa.array(chosen)).dictionary_encode())
+        order = batch.column(ORDER).to_numpy()[chosen]
+        yield batch.take(pa.array(chosen[np.lexsort((order, rank))]))
 
 
-def _ranges(parts: Sequence[RunPart], positions) -> Iterator[pa.RecordBatch]:
-    """Cuts every part at `positions(its rows)` and puts equal ranges together."""
-    cuts = []
+def _ranges(parts: Sequence[RunPart], positions) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    """Cuts every part at `positions(its rows)`; gives the rows of some ranges, and which of them are each range's.
+
+    To open a part takes as long as to copy some thousand rows: so as many ranges as memory allows are read at once.
+    """
+    all_cuts = []
+    size = rows_in_all = 0
     for part in parts:
         with _mapped(part) as rows:
-            cuts.append(np.concatenate([[0], positions(rows), [rows.num_rows]]).astype(np.int64))
-    for index in range(len(cuts[0]) - 1 if cuts else 0):
-        mapped, copied = [], []
-        for part, cut in zip(parts, cuts, strict=True):
-            start, end = int(cut[index]), int(cut[index + 1])
-            if start == end:
-                continue
-            # Mapped anew for each range, and few at a time: pages that were read, and those around them, are given
-            # back when the map is closed.
-            with _mapped(part) as rows:
-                mapped.append(rows.slice(start, end - start))
-            if len(mapped) == _MAPPED:
-                copied.append(pa.concat_batches(mapped))
-                mapped = []
-        if copied or mapped:
-            yield pa.concat_batches([*copied, *mapped])
+            all_cuts.append(np.concatenate([[0], positions(rows), [rows.num_rows]]).astype(np.int64))
+            size, rows_in_all = size + rows.nbytes, rows_in_all + rows.num_rows
+    if not rows_in_all:
+        return
+    cuts = np.stack(all_cuts)  # [parts, ranges + 1]
+    ranges = cuts.shape[1] - 1
+    together = max(1, int(READ_BYTES * ranges / size))
+    for first in range(0, ranges, together):
+        of_ranges = cuts[:, first : first + together + 1]
+        batch = _read(parts, of_ranges[:, 0], of_ranges[:, -1])
+        if batch is None:
+            continue
+        # Where the rows of each part begin in the batch.
+        lengths = of_ranges[:, -1] - of_ranges[:, 0]
+        begins = np.cumsum(lengths) - lengths
+        places = of_ranges - of_ranges[:, :1] + begins[:, None]
+        for starts, ends in zip(places.T, places.T[1:], strict=False):
+            counts = ends - starts
+            if counts.any():
+                yield (
+                    batch,
+                    np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum()),
+                )
+
+
+def _read(parts: Sequence[RunPart], starts: np.ndarray, ends: np.ndarray) -> pa.RecordBatch | None:
+    """Rows [start, end) of every part, one part after the other; None if there is none."""
+    mapped, copied = [], []
+    for part, start, end in zip(parts, starts.tolist(), ends.tolist(), strict=True):
+        if start == end:
+            continue
+        # Mapped anew each time, and few at a time: pages that were read, and those around them, are given back when
+        # the map is closed.
+        with _mapped(part) as rows:
+            mapped.append(rows.slice(start, end - start))
+        if len(mapped) == _MAPPED:
+            copied.append(pa.concat_batches(mapped))
+            mapped = []
+    return pa.concat_batches([*copied, *mapped]) if copied or mapped else None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Hashes, the external sort, the split by time: against the plain way to say the same."""
 
 from fractions import Fraction
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -52,8 +53,8 @@ ROWS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(ROWS, st.integers(1, 4), st.integers(1, 3), st.integers(1, 30))
-def test_the_external_sort_sorts(tmp_path_factory, rows, shards, parts, range_rows):
+@given(ROWS, st.integers(1, 4), st.integers(1, 3), st.integers(1, 30), st.sampled_from([1, 500, 1 << 20]))
+def test_the_external_sort_sorts(tmp_path_factory, rows, shards, parts, range_rows, read_bytes):
     directory = tmp_path_factory.mktemp("runs")
     paths = []
     for part in range(parts):
@@ -69,9 +70,7 @@ def test_the_external_sort_sorts(tmp_path_factory, rows, shards, parts, range_ro
             )
             paths.append(directory / f"{part}.arrow")
             runs.write_run(runs.divide(batch, shards), paths[-1])
-    kept = runs.RANGE_ROWS
-    runs.RANGE_ROWS = range_rows
-    try:
+    with patch.multiple(runs, RANGE_ROWS=range_rows, READ_BYTES=read_bytes):
         of_train, of_eval = (
             [
                 [runs.RunPart(path, runs.part_index(split, shard, shards)) for path in paths]
@@ -81,8 +80,6 @@ def test_the_external_sort_sorts(tmp_path_factory, rows, shards, parts, range_ro
         )
         train = [_keys(runs.merge_train(of_train[shard], shard, shards), ORDER) for shard in range(shards)]
         held = [_keys(runs.merge_eval(of_eval[shard]), REQUEST, ORDER) for shard in range(shards)]
-    finally:
-        runs.RANGE_ROWS = kept
     assert [key for shard in train for (key,) in shard] == sorted(
         order for order, is_held, _ in rows if not is_held
     )
