@@ -160,21 +160,24 @@ def remedies(quick: bool, rate: float) -> dict[str, Overrides]:
     twice: Overrides = SMELU.overrides | {_EMBEDDING: 0.0, _EPOCHS: 2}
     distillation: Overrides = {"mitigation": {"name": "distillation", "components": 3, "weight": 0.8}}
     to_zero: Overrides = {_DECAY: "linear"}
+    three: Overrides = {_EPOCHS: 3}
     sharpness: Overrides = {"training.optimizer.sharpness": 0.05}
     fixed_order: Overrides = {"replicas.vary": ["init"]}
     added: dict[str, Overrides] = {
         "no remedy": twice,
         "anchor 0.8": twice | _anchor(0.8),
         "rate to zero": twice | to_zero,
-        "rate to zero, three passes": twice | to_zero | {_EPOCHS: 3},
+        "rate to zero, three passes": twice | to_zero | three,
         "rate to zero, anchor 0.8": twice | to_zero | _anchor(0.8),
         "rate to zero, sharpness 0.05": twice | to_zero | sharpness,
         "rate to zero, fixed order": twice | to_zero | fixed_order,
-        "rate to zero, fixed order, sharpness 0.05": twice | to_zero | fixed_order | sharpness,
         "batches of 1024": twice | {"training.batch_size": 1024, _RATE: 4 * rate},
         "sharpness 0.05": twice | sharpness,
         "fixed order": twice | fixed_order,
         "anchor 1": twice | _anchor(1.0),
+        "anchor 0.8, three passes": twice | _anchor(0.8) | three,
+        "anchor 1, three passes": twice | _anchor(1.0) | three,
+        "anchor 0.8, three passes, fixed order": twice | _anchor(0.8) | three | fixed_order,
         "anchor 0.8, chain of 2": twice | _anchor(0.8, 2),
         "distillation of three": twice | distillation,
         "ReLU": RELU.overrides | {_EPOCHS: 2},

@@ -123,7 +123,9 @@ def run(
     unknown = [number for number in chosen if number not in claims.ALL]
     if unknown or not chosen:
         raise UserError(f"--claim must be one of {', '.join(map(str, claims.ALL))}. Received: {unknown}")
-    tested: dict[int, Claim] = {}
+    path = out / "evidence.json"
+    by_number = {} if options.quick else _earlier(path)
+    document: dict[str, Any] = {}
     for limit in dict.fromkeys(claims.ROWS.get(number) for number in sorted(set(chosen))):
         numbers = [number for number in sorted(set(chosen)) if claims.ROWS.get(number) == limit]
         limits = [rows for rows in (limit, options.rows) if rows is not None]
@@ -139,11 +141,11 @@ def run(
             "requests": int(it.data.request.max()) + 1,
         }
         for number in numbers:
-            tested[number] = {"number": number, "title": claims.TITLES[number], **size, **CLAIMS[number](it)}
-    path = out / "evidence.json"
-    by_number = tested if options.quick else _earlier(path) | tested
-    document = {"name": experiment.name, "claims": [by_number[number] for number in sorted(by_number)]}
-    path.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
+            title = claims.TITLES[number]
+            by_number[number] = {"number": number, "title": title, **size, **CLAIMS[number](it)}
+            document = {"name": experiment.name, "claims": [by_number[n] for n in sorted(by_number)]}
+            # After each claim: the next ones may take an hour, and may be stopped.
+            path.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
     return document
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ranker.study import claims
 from ranker.study.comparison import Row, comparison
 from ranker.study.data import UNCHANGED, LogChange, StudyData, load
 from ranker.study.evidence_pictures import labelled
@@ -24,7 +25,7 @@ _PLAIN = str.maketrans({" ": "-", ",": "", "%": ""})
 """Arms have names without these."""
 
 
-class Cell(NamedTuple):
+class MapCell(NamedTuple):
     """A log with one property, or several, turned away from the map's middle.
 
     Attributes:
@@ -46,7 +47,7 @@ class Cell(NamedTuple):
         return f"map-{activation}-{self.prop}-{self.setting}".translate(_PLAIN)
 
 
-def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[Cell]:
+def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[MapCell]:
     """The map: its middle, then what differs from it in one property, then in several.
 
     Args:
@@ -63,31 +64,31 @@ def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[Cell]:
     middle = epochs(_EPOCHS)
     short, long = epochs(1), epochs(4 * _EPOCHS)
     turned = [
-        Cell("middle", f"{rows:,} rows, {_EPOCHS} epochs", rows, overrides=middle),
-        Cell("rows", f"{few:,}", few, overrides=middle),
+        MapCell("middle", f"{rows:,} rows, {_EPOCHS} epochs", rows, overrides=middle),
+        MapCell("rows", f"{few:,}", few, overrides=middle),
     ]
     if quick:
         return turned
     if many >= 2 * rows:
-        turned.append(Cell("rows", f"{many:,}", many, overrides=middle))
+        turned.append(MapCell("rows", f"{many:,}", many, overrides=middle))
     turned += [
-        Cell("epochs", "1", rows, overrides=short),
-        Cell("epochs", f"{4 * _EPOCHS}", rows, overrides=long),
-        Cell("hidden layers", "1", rows, overrides=middle | {"model.hidden": list(hidden[:1])}),
-        Cell(
+        MapCell("epochs", "1", rows, overrides=short),
+        MapCell("epochs", f"{4 * _EPOCHS}", rows, overrides=long),
+        MapCell("hidden layers", "1", rows, overrides=middle | {"model.hidden": list(hidden[:1])}),
+        MapCell(
             "hidden layers",
             f"{2 * len(hidden)}",
             rows,
             overrides=middle | {"model.hidden": [w for w in hidden for _ in range(2)]},
         ),
-        Cell("features", "ids only", rows, LogChange(kept="ids only"), middle),
-        Cell("features", "no ids", rows, LogChange(kept="no ids"), middle),
-        Cell("flipped labels", "10%", rows, LogChange(0.1), middle),
-        Cell("flipped labels", "30%", rows, LogChange(0.3), middle),
-        Cell("several", f"{few:,} rows, 1 epoch", few, overrides=short),
-        Cell("several", f"{few:,} rows, {4 * _EPOCHS} epochs", few, overrides=long),
-        Cell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, ids only", few, LogChange(kept="ids only"), long),
-        Cell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, 30% flipped", few, LogChange(0.3), long),
+        MapCell("features", "ids only", rows, LogChange(kept="ids only"), middle),
+        MapCell("features", "no ids", rows, LogChange(kept="no ids"), middle),
+        MapCell("flipped labels", "10%", rows, LogChange(0.1), middle),
+        MapCell("flipped labels", "30%", rows, LogChange(0.3), middle),
+        MapCell("several", f"{few:,} rows, 1 epoch", few, overrides=short),
+        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs", few, overrides=long),
+        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, ids only", few, LogChange(kept="ids only"), long),
+        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, 30% flipped", few, LogChange(0.3), long),
     ]  # fmt: skip
     return turned
 
@@ -149,10 +150,11 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         turned = [row for row in rows[1:] if row["property"] == prop]
         parts = [f"{row['setting']}: {_ratio_and_gain(row)} ({_effect(row, middle)})" for row in turned]
         sentences.append(f"{prop[0].upper()}{prop[1:]}: {'; '.join(parts)}.")
-    most, least = (extreme(rows, key=lambda row: row["rpd_ratio"]) for extreme in (min, max))
+    level = [row for row in rows if not _has_learnt_less(row)]
+    most, least = (extreme(level, key=lambda row: row["rpd_ratio"]) for extreme in (min, max))
     sentences.append(
-        f"It buys most with {_name(most)} and least with {_name(least)}, where ReLU's own relative PD is "
-        f"{most['relu_rpd_sym']:.3f} and {least['relu_rpd_sym']:.3f}."
+        f"Where it has learnt as much as ReLU, it buys most with {_name(most)} and least with {_name(least)}; there ReLU's "
+        f"own relative PD is {most['relu_rpd_sym']:.3f} and {least['relu_rpd_sym']:.3f}."
     )
     return sentences
 
@@ -165,9 +167,16 @@ def _name(row: Row) -> str:
 
 def _effect(row: Row, middle: Row) -> str:
     """Whether the whole interval lies beyond the middle's: the recipe buys more there, or less."""
+    if _has_learnt_less(row):
+        return "has learnt less"
     if row["ratio_high"] < middle["ratio_low"]:
         return "buys more"
     return "buys less" if row["ratio_low"] > middle["ratio_high"] else "no difference shown"
+
+
+def _has_learnt_less(row: Row) -> bool:
+    """Whether the AUC is lower by so much that steadiness means nothing: a model that has learnt nothing is steady."""
+    return bool(row["auc_gain_high"] < -claims.USEFUL)
 
 
 def _ratio_and_gain(row: Row) -> str:

@@ -114,20 +114,22 @@ def cell_row(prop, setting, ratio, gain=0.0):
 
 
 def test_the_map_says_where_the_recipe_buys_more_and_less():
-    count, middle, rows, epochs, extremes = evidence_map.verdicts(
+    count, middle, rows, epochs, several, extremes = evidence_map.verdicts(
         [
             cell_row("middle", "60 rows, 4 epochs", 0.5),
             cell_row("rows", "15", 0.25),
             cell_row("rows", "240", 0.55),
             cell_row("epochs", "16", 1.2, gain=-0.01),
+            cell_row("several", "15, 1 epoch", 0.2, gain=-0.1),
         ]
     )
-    assert "On 3 of 4 logs smelu-1 is steadier than ReLU with its whole interval, on 1 less steady" in count
-    assert "lower with its whole interval on 1, higher on 0" in count
+    assert "On 4 of 5 logs smelu-1 is steadier than ReLU with its whole interval, on 1 less steady" in count
+    assert "lower with its whole interval on 2, higher on 0" in count
     assert "in the middle of the map (60 rows, 4 epochs): 0.50 [0.40, 0.60]" in middle
     assert re.search(r"15: 0\.25 [^;]* \(buys more\);", rows)
     assert re.search(r"240: 0\.55 [^;]* \(no difference shown\)", rows)
     assert re.search(r"16: 1\.20 [^;]* \(buys less\)", epochs)
+    assert several.endswith("(has learnt less).")
     assert "most with rows 15 and least with epochs 16" in extremes
 
 
