@@ -1,8 +1,10 @@
 """How fast the dashboard's pages are made from a month of rounds, and whether they stay so with longer windows.
 
     python benchmarks/dashboard.py [--days 30] [--replicas 8]
+    python benchmarks/dashboard.py --replicas 1000 --store FILE --name dashboard_fleet --repeats 3
 
-The store is that of `benchmarks/monitor.py`: a round a minute, rolled up and dropped by the store's own code. A page is
+The store is that of `benchmarks/monitor.py`, or with `--store` that of `benchmarks/fleet.py store --store FILE`: a round a
+minute, rolled up and dropped by the store's own code. A page is
 made and serialised in this process, as the server does for a browser; the median of several goes, pages interleaved.
 Beside the time on the clock stands the processor's, which a busy machine does not stretch.
 """
@@ -17,9 +19,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from monitor import START, fill, probe_of
+from monitor import fill, probe_of
 from plotly.utils import PlotlyJSONEncoder
+from sqlalchemy import func, select
 
+from ranker.divergence.fleet import ALL_PAIRS_UP_TO, DEGREE
 from serving.dashboard import DashboardSettings
 from serving.dashboard.figures.style import LIGHT
 from serving.dashboard.layout.address import Address
@@ -27,6 +31,7 @@ from serving.dashboard.layout.context import Context
 from serving.dashboard.layout.frame import rendered
 from serving.dashboard.pages import PAGES
 from serving.monitor.store import Store, open_store
+from serving.monitor.store.schema import Round
 
 RESULTS = Path(__file__).parent / "results"
 BARS = {"overview": 300.0}
@@ -55,6 +60,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--store", type=Path, help="A store made here before; made if it is not there.")
+    parser.add_argument("--name", default="dashboard", help="of the results' files")
     options = parser.parse_args()
     random = np.random.default_rng(0)
     probe = probe_of(options.requests, options.candidates)
@@ -66,7 +72,8 @@ def main() -> None:
             store.close()
         store = open_store(path)
         settings = DashboardSettings(path)
-        now = START + options.days * 86_400 - 30
+        with store.read() as connection:
+            now = connection.execute(select(func.max(Round.time))).scalar_one() + 30
         goes: dict[str, list[float]] = {name: [] for name in views()}
         work: dict[str, list[float]] = {name: [] for name in views()}
         sizes: dict[str, int] = {}
@@ -78,7 +85,8 @@ def main() -> None:
                     goes[name].append((time.perf_counter() - began) * 1e3)
                     work[name].append((time.process_time() - used) * 1e3)
         store.close()
-    pairs = options.replicas * (options.replicas - 1) // 2
+    is_fleet = options.replicas > ALL_PAIRS_UP_TO
+    pairs = options.replicas * (DEGREE if is_fleet else options.replicas - 1) // 2
     result = {
         "days": options.days,
         "replicas": options.replicas,
@@ -96,7 +104,7 @@ def main() -> None:
         },
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "dashboard.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = [
         f"{options.replicas} replicas, {pairs} pairs, a round a minute for {options.days} days.",
         "",
@@ -109,7 +117,7 @@ def main() -> None:
         for name, one in result["pages"].items()
     ]
     table = "\n".join(lines)
-    (RESULTS / "dashboard.md").write_text(table + "\n")
+    (RESULTS / f"{options.name}.md").write_text(table + "\n")
     print(table)
 
 

@@ -26,7 +26,7 @@ from ranker.layout import REQUEST
 
 RANGE_ROWS = 131_072
 """About as many rows of a shard are sorted at a time."""
-READ_BYTES = 32 << 20
+READ_BYTES = 64 << 20
 """About as many bytes of a shard are read at a time, or a range if that is more."""
 _SHARD_SEED = 0x5A4D
 _SAMPLE_EVERY = 512
