@@ -156,7 +156,7 @@ evidence: .venv/.ready  ## EVIDENCE_PAGE: the claims on the generated log, and o
 	    --run-dir $(EVIDENCE_DIR)/frappe; \
 	  runs="$$runs --run-dir $(EVIDENCE_DIR)/frappe"; \
 	fi; \
-	$(BIN)/ranker study evidence $$runs --page $(EVIDENCE_PAGE) $(ARGS)
+	$(BIN)/ranker study evidence $$runs --page $(EVIDENCE_PAGE) --replicas 4 $(ARGS)
 
 # Browser tests need a Chromium. One that is there is used; Debian's is installed where that is allowed.
 axe: tests/browser/node_modules/.ready

@@ -68,18 +68,26 @@ class Evidence:
 
     def train(self, recipes: Mapping[str, Overrides]) -> None:
         """Trains and measures recipes, those with `epochs: auto` for as long as their pilot decides."""
-        scores = self.scores_on(self.data, recipes)
+        scores = self.scores_by_log([(self.data, recipes)])[0]
         self.scores |= scores
         self.measured |= self.measure(self.data, scores)
 
-    def scores_on(self, data: StudyData, recipes: Mapping[str, Overrides]) -> dict[str, Scores]:
-        """The predictions of recipes that are trained on `data`."""
-        trainings = Trainings(data, self.options.cache_in(self.out), self.options.lanes, self.report)
-        experiments = {
-            name: with_decided_epochs(arm, self.run_dir) if arm.training.epochs == "auto" else arm
-            for name, arm in arms(self.experiment, recipes).items()
-        }
-        return trainings.scores(experiments, self.options.replicas)
+    def scores_by_log(
+        self, recipes_by_log: Sequence[tuple[StudyData, Mapping[str, Overrides]]]
+    ) -> list[dict[str, Scores]]:
+        """The predictions of recipes on changes of the log, each list of recipes on its rows."""
+        trainings = Trainings(self.options.cache_in(self.out), self.options.lanes, self.report)
+        experiments_by_log = [
+            (
+                data,
+                {
+                    name: with_decided_epochs(arm, self.run_dir) if arm.training.epochs == "auto" else arm
+                    for name, arm in arms(self.experiment, recipes).items()
+                },
+            )
+            for data, recipes in recipes_by_log
+        ]
+        return trainings.scores_by_log(experiments_by_log, self.options.replicas)
 
     @staticmethod
     def measure(data: StudyData, scores: Mapping[str, Scores]) -> dict[str, MeasuredRecipe]:

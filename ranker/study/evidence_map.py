@@ -96,12 +96,21 @@ def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[MapCell]
 def map_claim(it: Evidence) -> dict[str, Any]:
     """What the recipe buys on logs whose properties are turned."""
     turned = cells(int(it.data.train.label.shape[0]), it.experiment.model.hidden, it.options.quick)
+    cells_by_log: dict[tuple[int, LogChange], list[MapCell]] = {}
+    for cell in turned:
+        cells_by_log.setdefault((cell.rows, cell.change), []).append(cell)
+    data_by_log = {log: load(it.experiment, it.run_dir, *log) for log in cells_by_log}
+    recipes_by_log = [
+        (
+            data_by_log[log],
+            {c.recipe(m.label): m.overrides | c.overrides for c in of_log for m in (RELU, SMELU)},
+        )
+        for log, of_log in cells_by_log.items()
+    ]
     rows_by_cell: dict[str, Row] = {}
-    for size, change in dict.fromkeys((c.rows, c.change) for c in turned):
-        data = load(it.experiment, it.run_dir, size, change)
-        of_log = [c for c in turned if (c.rows, c.change) == (size, change)]
-        recipes = {c.recipe(m.label): m.overrides | c.overrides for c in of_log for m in (RELU, SMELU)}
-        measured = it.measure(data, it.scores_on(data, recipes))
+    for (log, of_log), scores in zip(cells_by_log.items(), it.scores_by_log(recipes_by_log), strict=True):
+        data = data_by_log[log]
+        measured = it.measure(data, scores)
         for cell in of_log:
             relu, smelu = (cell.recipe(m.label) for m in (RELU, SMELU))
             row = comparison(smelu, measured, relu)

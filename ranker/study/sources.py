@@ -39,9 +39,10 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
     """
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
-    trainings = Trainings(data, options.cache_in(out), options.lanes, report)
+    trainings = Trainings(options.cache_in(out), options.lanes, report)
     overrides = grid(options.quick)
     scores = trainings.scores(
+        data,
         arms(experiment, {n: overrides_of_arm for n, (_, overrides_of_arm) in overrides.items()}),
         options.replicas,
     )

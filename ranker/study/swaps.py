@@ -34,9 +34,9 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
     """
     out.mkdir(parents=True, exist_ok=True)
     data = load(experiment, run_dir, options.rows)
-    trainings = Trainings(data, options.cache_in(out), options.lanes, report)
+    trainings = Trainings(options.cache_in(out), options.lanes, report)
     replicas = max(3, options.replicas)
-    scores = trainings.scores(arms(experiment, experiment.arms), replicas)
+    scores = trainings.scores(data, arms(experiment, experiment.arms), replicas)
     gaps: list[dict[str, Any]] = []
     requests: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []

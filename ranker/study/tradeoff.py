@@ -80,18 +80,18 @@ def run(experiment: Experiment, run_dir: Path, out: Path, options: StudyOptions,
     out.mkdir(parents=True, exist_ok=True)
     most = options.rows or max(1, _ROW_PASSES // experiment.training.count_of_epochs)
     data = load(experiment, run_dir, most)
-    trainings = Trainings(data, options.cache_in(out), options.lanes, report)
+    trainings = Trainings(options.cache_in(out), options.lanes, report)
     recipes = candidates(options.quick, experiment.training.optimizer.learning_rate)
     by_name = {name: overrides for members in recipes.values() for name, overrides in members.items()}
     screened = {
         name: MeasuredRecipe(data, data.validation, scores.scores)
-        for name, scores in trainings.scores(arms(experiment, by_name), _SCREENED).items()
+        for name, scores in trainings.scores(data, arms(experiment, by_name), _SCREENED).items()
     }
     base = _of_highest_auc(list(recipes[RELU.name]), screened)
     points = {f: [comparison(name, screened, base) for name in members] for f, members in recipes.items()}
     chosen = choose(points, base)
     finalists = {name: by_name[name] for name in dict.fromkeys([base, *chosen.steadiest.values()])}
-    scores = trainings.scores(arms(experiment, finalists), options.replicas)
+    scores = trainings.scores(data, arms(experiment, finalists), options.replicas)
     measured = {n: MeasuredRecipe(data, ~data.validation, s.scores) for n, s in scores.items()}
     rows = [comparison(name, measured, base, scores) for name in finalists]
     text = say(rows, chosen) + _said_of_size(int(data.train.label.shape[0]), most)

@@ -15,7 +15,7 @@ from ranker.mitigation import Cost
 from ranker.study import worker
 from ranker.study.data import StudyData
 from ranker.study.options import Report
-from ranker.study.points import StudyPoint, jobs, points
+from ranker.study.points import Job, StudyPoint, jobs, points
 
 
 @dataclass(frozen=True)
@@ -35,47 +35,65 @@ class Trainings:
     """Trains the replicas of recipes when their predictions are first needed.
 
     Args:
-        data: the rows.
         cache: a directory for predictions; a replica whose predictions it holds is not trained again.
         lanes: how many processes train.
         report: gets a line of progress now and then.
     """
 
-    def __init__(self, data: StudyData, cache: Path, lanes: int = 1, report: Report = lambda text: None):
-        self.data, self._cache, self._lanes, self._report = data, cache, lanes, report
+    def __init__(self, cache: Path, lanes: int = 1, report: Report = lambda text: None):
+        self._cache, self._lanes, self._report = cache, lanes, report
         self.trained = 0
         cache.mkdir(parents=True, exist_ok=True)
 
-    def scores(self, recipes: Mapping[str, Experiment], replicas: int) -> dict[str, Scores]:
-        """The predictions of so many replicas of each recipe.
+    def scores(self, data: StudyData, recipes: Mapping[str, Experiment], replicas: int) -> dict[str, Scores]:
+        """The predictions of so many replicas of each recipe; arguments and errors as `scores_by_log`."""
+        return self.scores_by_log([(data, recipes)], replicas)[0]
+
+    def scores_by_log(
+        self, recipes_by_log: Sequence[tuple[StudyData, Mapping[str, Experiment]]], replicas: int
+    ) -> list[dict[str, Scores]]:
+        """The predictions of so many replicas of each recipe, on several changes of one run's log.
 
         Args:
-            recipes: experiments of one arm each, over the features of the run.
+            recipes_by_log: rows, and experiments of one arm each over the features of the run.
             replicas: how many, the same seeds in every recipe that varies the same sources.
 
         Raises:
             UserError: a process that trains died.
         """
-        points_by_recipe = {name: points(recipe, replicas, self.data) for name, recipe in recipes.items()}
-        missing = {
-            p.key: p
-            for recipe_points in points_by_recipe.values()
-            for p in recipe_points
-            if not worker.path(self._cache, p).exists()
-        }
-        todo = jobs(points_by_recipe.values(), missing)
-        size = sum(map(_replicas, todo))
+        points_by_log = [
+            {name: points(recipe, replicas, data) for name, recipe in recipes.items()}
+            for data, recipes in recipes_by_log
+        ]
+        todo: list[tuple[StudyData, Job]] = []
+        names = set()
+        for (data, _), points_by_recipe in zip(recipes_by_log, points_by_log, strict=True):
+            missing = {
+                p.key: p
+                for recipe_points in points_by_recipe.values()
+                for p in recipe_points
+                if not worker.path(self._cache, p).exists()
+            }
+            names |= {p.name for p in missing.values()}
+            todo += [(data, job) for job in jobs(points_by_recipe.values(), missing)]
+        if len(recipes_by_log) > 1:
+            # The longest first, of all logs: no process trains alone at the end.
+            todo.sort(key=lambda job_on_rows: _row_passes(*job_on_rows), reverse=True)
+        size = sum(_replicas(job) for _, job in todo)
         if todo:
-            self._report(f"training {size} replicas of {len({p.name for p in missing.values()})} recipes")
+            self._report(f"training {size} replicas of {len(names)} recipes")
         began, done = time.monotonic(), 0
-        for job in worker.run(todo, self.data, self._cache, self._lanes):
+        for job in worker.run(todo, self._cache, self._lanes):
             done += _replicas(job)
             minutes = (time.monotonic() - began) * (size / done - 1) / 60
             self._report(
                 f"trained {done} of {size} replicas, about {minutes:.0f} min left: {job[-1][-1].name}"
             )
         self.trained += size
-        return {name: self._read(recipe_points) for name, recipe_points in points_by_recipe.items()}
+        return [
+            {name: self._read(recipe_points) for name, recipe_points in points_by_recipe.items()}
+            for points_by_recipe in points_by_log
+        ]
 
     def _read(self, points: Sequence[StudyPoint]) -> Scores:
         scores, costs = [], []
@@ -88,3 +106,7 @@ class Trainings:
 
 def _replicas(job: Sequence[Sequence[StudyPoint]]) -> int:
     return sum(map(len, job))
+
+
+def _row_passes(data: StudyData, job: Job) -> int:
+    return int(data.train.label.shape[0]) * job[0][0].recipe.training.count_of_epochs * len(job)

@@ -35,15 +35,14 @@ def path(cache: Path, point: StudyPoint) -> Path:
     return cache / f"{point.key}.npz"
 
 
-def run(jobs: Sequence[Job], data: StudyData, cache: Path, processes: int) -> Iterator[Job]:
+def run(jobs: Sequence[tuple[StudyData, Job]], cache: Path, processes: int) -> Iterator[Job]:
     """Trains all jobs; yields each job when its predictions are saved.
 
     Processes, not threads: TensorFlow's threads get in each other's way where a step takes a millisecond (two threads
     are 1.4 times as fast as one on two cores, two processes twice), and the arithmetic of each stays that of one alone.
 
     Args:
-        jobs: what to train.
-        data: the rows.
+        jobs: what to train on which rows of one run.
         cache: where predictions are kept.
         processes: how many jobs at a time; a single one runs here.
 
@@ -51,14 +50,14 @@ def run(jobs: Sequence[Job], data: StudyData, cache: Path, processes: int) -> It
         UserError: a process died.
     """
     if min(processes, len(jobs)) <= 1:
-        worker = Worker(data, cache)
-        for job in jobs:
-            worker.train(job)
+        workers = Workers(cache)
+        for data, job in jobs:
+            workers.worker(data).train(job)
             yield job
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, _begin, (data.source, cache)) as pool:
-        coming = {pool.submit(_train, job): job for job in jobs}
+    with ProcessPoolExecutor(processes, spawn, _begin, (cache,)) as pool:
+        coming = {pool.submit(_train, data.source, job): job for data, job in jobs}
         try:
             for done in as_completed(coming):
                 done.result()
@@ -71,18 +70,40 @@ def run(jobs: Sequence[Job], data: StudyData, cache: Path, processes: int) -> It
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+class Workers:
+    """One process's workers, one for the rows of each source. They share what is compiled.
+
+    Args:
+        cache: a directory for predictions.
+    """
+
+    def __init__(self, cache: Path):
+        self._cache = cache
+        self._compiled: dict[str, Program] = {}
+        self._workers: dict[str, Worker] = {}
+
+    def worker(self, rows: StudyData | StudySource) -> Worker:
+        """The worker on these rows; a source is loaded when it is first asked for."""
+        source = rows if isinstance(rows, StudySource) else rows.source
+        key = fingerprint(str(source.run), source.rows, asdict(source.change))
+        if key not in self._workers:
+            data = rows.load() if isinstance(rows, StudySource) else rows
+            self._workers[key] = Worker(data, self._cache, self._compiled)
+        return self._workers[key]
+
+
 class Worker:
     """Trains one job after the other.
 
     Args:
         data: the rows.
         cache: a directory for predictions.
+        compiled: programs over inputs like these, by shape; see `stack`.
     """
 
-    def __init__(self, data: StudyData, cache: Path):
-        self._data, self._cache = data, cache
+    def __init__(self, data: StudyData, cache: Path, compiled: dict[str, Program]):
+        self._data, self._cache, self._compiled = data, cache, compiled
         self._serving: dict[str, float] = {}
-        self._compiled: dict[str, Program] = {}
 
     def train(self, job: Job) -> None:
         """Trains a job's replicas and saves their predictions."""
@@ -152,18 +173,18 @@ def _typical_request(data: StudyData) -> Examples:
     return Examples(**part)
 
 
-_here: Worker
+_here: Workers
 """This process's, where it is one of several."""
 
 
-def _begin(source: StudySource, cache: Path) -> None:
+def _begin(cache: Path) -> None:
     global _here
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A pool's processes wait for ever for work from a parent that was killed.
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     threads.use(1, 1)
-    _here = Worker(source.load(), cache)
+    _here = Workers(cache)
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -171,5 +192,5 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _train(job: Job) -> None:
-    _here.train(job)
+def _train(source: StudySource, job: Job) -> None:
+    _here.worker(source).train(job)

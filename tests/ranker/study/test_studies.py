@@ -54,11 +54,11 @@ def test_a_study_writes_numbers_pictures_and_a_page(study, study_experiment, stu
 def test_what_is_trained_is_not_trained_again(study_experiment, study_run, tmp_path):
     data = load(study_experiment, study_run)
     recipes = arms(study_experiment, {"a": {}, "b": {"training.shuffle_window": 8}})
-    first = Trainings(data, tmp_path)
-    scores = first.scores(recipes, 2)
+    first = Trainings(tmp_path)
+    scores = first.scores(data, recipes, 2)
     assert first.trained == 4
-    again = Trainings(data, tmp_path)
-    more = again.scores(recipes, 3)
+    again = Trainings(tmp_path)
+    more = again.scores(data, recipes, 3)
     assert again.trained == 2
     np.testing.assert_array_equal(more["a"].scores[:2], scores["a"].scores)
     assert not np.array_equal(scores["a"].scores[0], scores["b"].scores[0])
