@@ -1,9 +1,10 @@
 """AUC of SmeLU beside scikit-learn's MLP with early stopping, logistic regression and LightGBM, on the same columns.
 
-    STEADY_RANKER_DATA=DIRECTORY python benchmarks/quality.py [--set NAME ...] [--replicas N] [--json FILE]
+    STEADY_RANKER_DATA=DIRECTORY python benchmarks/quality.py [--set NAME ...] [--log FILE ...] [--replicas N] [--json FILE]
 
 Every set is prepared by the pipeline, and all models read the raw columns of that run's train and eval splits. SmeLU is
-trained as `ranker init` writes it: only columns, label, split and `training.reshuffle` are written down. The others have
+trained as `ranker init` writes it: only columns, label, split and `training.reshuffle` are written down; a log of one's
+own (`--log`) has exactly that command's configuration, with SmeLU's arm alone. The others have
 their libraries' defaults, but for early stopping and the iterations of the logistic regression. Bars: not below the MLP,
 above the logistic regression, within 0.01 of LightGBM.
 """
@@ -129,17 +130,18 @@ def ranker(*arguments: str) -> None:
         raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def prepare(name: str, data: Path, work: Path) -> Path:
-    """Prepares a set; returns the run directory."""
+def proposal(log: Path, work: Path) -> dict:
+    """What `ranker init` writes for a log, as it stands."""
+    ranker("init", str(log), "--output", str(work / "init.yaml"))
+    return yaml.safe_load((work / "init.yaml").read_text())
+
+
+def prepare(name: str, log: Path | None, data: Path, work: Path) -> Path:
+    """Prepares a public set, or a log by the configuration of `ranker init`; returns the run directory."""
     run = work / "run"
     if not (run / "data" / "manifest.json").exists():
-        tree = SETS[name](data, work)
-        tree |= {
-            "name": name,
-            "arms": {"smelu": {}},
-            "replicas": {"count": 1},
-            "training": {"reshuffle": True},
-        }
+        tree = {"training": {"reshuffle": True}} | (proposal(log, work) if log else SETS[name](data, work))
+        tree |= {"name": name, "arms": {"smelu": {}}, "replicas": {"count": 1}}
         (work / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         ranker("prepare", "--config", str(work / "config.yaml"), "--run-dir", str(run))
     return run
@@ -256,22 +258,27 @@ def smelu(run: Path, work: Path, replicas: int, overrides: list[str]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", action="append", choices=SETS, help="only this set; may be repeated")
+    parser.add_argument(
+        "--log", action="append", type=Path, default=[], help="a log with a label of two classes"
+    )
     parser.add_argument("--replicas", type=int, default=2, help="of SmeLU; the table has their mean")
     parser.add_argument("--override", action="append", default=[], help="KEY=VALUE of the configuration")
     parser.add_argument("--work", type=Path, help="where prepared sets are kept; default: nowhere")
     parser.add_argument("--json", type=Path, help="where the results are written")
     arguments = parser.parse_args()
     data = Path(os.environ.get("STEADY_RANKER_DATA", "nowhere"))
-    if not data.is_dir():
+    names = arguments.set or ([] if arguments.log else list(SETS))
+    if names and not data.is_dir():
         raise SystemExit(
             "quality: needs STEADY_RANKER_DATA, the directory of the public sets; nothing is measured"
         )
     results = {}
-    for name in arguments.set or SETS:
+    logs = dict.fromkeys(names) | {path.stem: path.resolve() for path in arguments.log}
+    for name, log in logs.items():
         with tempfile.TemporaryDirectory() as temporary:
             work = (arguments.work or Path(temporary)) / name
             work.mkdir(parents=True, exist_ok=True)
-            run = prepare(name, data, work)
+            run = prepare(name, log, data, work)
             from ranker.config import load
 
             saved = work / "rivals.json"

@@ -46,7 +46,7 @@ class Architecture:
     @property
     def dense_output(self) -> int:
         """Numbers that leave the dense tower (or the raw dense numbers without one)."""
-        return self.dense_sizes[-1] if self.dense_sizes else self.inputs.dense_width
+        return self.dense_sizes[-1] if self.dense_sizes else self.inputs.expanded_width
 
     @property
     def vectors(self) -> int:
@@ -77,7 +77,7 @@ class Architecture:
         shapes: dict[str, tuple[int, ...]] = {
             f"embedding/{c.table}": (c.size, c.embedding_dim) for c in self.inputs.embedded
         }
-        shapes |= self._tower("dense", self.inputs.dense_width, self.dense_sizes)
+        shapes |= self._tower("dense", self.inputs.expanded_width, self.dense_sizes)
         if self.model.interaction == "cross":
             width = self.tower_input
             for i in range(self.model.cross_layers):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ranker import layout
-from ranker.config import Categorical, Experiment, Feature, SequenceFeature, TimeFeature, fingerprint
+from ranker.config import Categorical, Experiment, Feature, Numeric, SequenceFeature, TimeFeature, fingerprint
 from ranker.errors import UserError
 
 TIME_PARTS = {"hour": 24, "weekday": 7}
@@ -41,6 +41,8 @@ class Column:
         mean: subtracted from a standardised number, and
         std: what it is divided by.
         boundaries: inner cut points of a bucketed number, increasing.
+        edges: the quantiles between which a number has shares (see `ranker.pieces`), of the transformed number, increasing.
+        share_means: the mean of each share, one fewer than `edges`.
         source: the raw column.
         table: the name of the embedding table, that of another column where both share one.
         part: which part of a time it is.
@@ -56,6 +58,8 @@ class Column:
     mean: float = 0.0
     std: float = 1.0
     boundaries: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+    share_means: tuple[float, ...] = ()
     source: str = ""
     table: str = ""
     part: str = ""
@@ -184,6 +188,11 @@ class Inputs:
         """Columns of the dense matrix: two a number."""
         return 2 * len(self.dense)
 
+    @property
+    def expanded_width(self) -> int:
+        """Columns that enter the model of the dense matrix: its own, and each number's shares (see `ranker.pieces`)."""
+        return self.dense_width + sum(len(column.share_means) for column in self.dense)
+
 
 def plan(experiment: Experiment, run: Path) -> Inputs:
     """Reads vocabularies and statistics of a prepared run and lays the inputs out.
@@ -226,7 +235,10 @@ def plan(experiment: Experiment, run: Path) -> Inputs:
             columns.append(_numeric(experiment, name, feature, statistics[name]))
     _check_names(columns)
     transforms = {c.name: [c.mean, c.std, list(c.boundaries)] for c in columns if c.feature.kind == "numeric"}
-    settings = {c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim"}) for c in columns}
+    transforms |= {f"{c.name} pieces": list(c.edges) for c in columns if c.edges}
+    settings = {
+        c.name: c.feature.model_dump(mode="json", exclude={"embedding_dim", "pieces"}) for c in columns
+    }
     separators = experiment.separators
     schema = {
         name: [column.kind, column.role, separators.get(name)]
@@ -289,4 +301,18 @@ def _numeric(experiment: Experiment, name: str, feature: Feature, statistics: di
     elif feature.transform == "log1p":
         mean, std = statistics["log1p_mean"], statistics["log1p_std"]
     # A constant column has no spread: dividing by it would turn one value into NaN for ever.
-    return Column(name, feature, 0, 0, 0, mean=float(mean), std=float(std) if std and std > 0 else 1.0)
+    column = Column(name, feature, 0, 0, 0, mean=float(mean), std=float(std) if std and std > 0 else 1.0)
+    return _with_shares(column, feature, np.asarray(statistics["quantiles"], dtype=np.float64))
+
+
+def _with_shares(column: Column, feature: Numeric, percentiles: np.ndarray) -> Column:
+    """The column with the edges and means of its shares; `percentiles` are 101 of the number as it is, or none."""
+    if not feature.pieces or not len(percentiles):
+        return column
+    values = (
+        np.sign(percentiles) * np.log1p(np.abs(percentiles)) if feature.transform == "log1p" else percentiles
+    )
+    values = ((values - column.mean) / column.std).astype(np.float32).astype(np.float64)
+    edges = np.unique(np.interp(np.linspace(0, 100, feature.pieces + 1), np.arange(101), values))
+    shares = np.clip((values[:, np.newaxis] - edges[:-1]) / np.diff(edges), 0.0, 1.0)
+    return replace(column, edges=tuple(edges.tolist()), share_means=tuple(shares.mean(axis=0).tolist()))

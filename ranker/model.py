@@ -11,6 +11,7 @@ from ranker import activations
 from ranker.architecture import NORMALIZATION_EPSILON, Architecture, Weights
 from ranker.backend import keras, tf
 from ranker.inputs import Column
+from ranker.pieces import expand
 
 
 @keras.utils.register_keras_serializable(package="steady_ranker")
@@ -99,7 +100,7 @@ class RankingModel(tfrs.models.Model):
     def logits(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """The last layer's output, float32 [batch, 1]: log-odds, or a value less the mean. Arguments as `call`."""
         vectors = self.embed(inputs["ids"])
-        dense = _through(self.dense_tower, inputs["dense"])
+        dense = _through(self.dense_tower, expand(self.architecture.inputs, inputs["dense"]))
         if self.architecture.model.interaction == "dot":
             together = [*vectors, dense] if self.architecture.inputs.dense_width else vectors
             passed = vectors if self.architecture.passes_embeddings else []

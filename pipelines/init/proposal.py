@@ -46,6 +46,8 @@ _LARGEST_REQUEST = 0.1  # of the rows, from which a value stands for a missing o
 _SMALL_LOG = 1000
 _MOST_NAMELESS_IDS = 4  # columns without names, up to which the first is who and the second is what
 _MOST_LOST = 0.5  # of the rows: a limit is not raised beyond
+_PIECES = 16
+"""Shares of a number between its quantiles: of 5, 10, 16 and 20 the fewest with which trees keep no lead of 0.01 of AUC."""
 _NEGATIVES = 4
 
 
@@ -567,7 +569,7 @@ class _Builder:
         is_sparse = guess.form.settings.get("format") == "libsvm" and not guess.form.settings.get("columns")
         if not is_item and (column.kind == "number" or (is_sparse and column.kind == "flag")):
             transform = "log1p" if _is_skewed(numbers_of(guess, column_name)) else "standardize"
-            return {"kind": "numeric", "role": role, "transform": transform}
+            return {"kind": "numeric", "role": role, "transform": transform, "pieces": _PIECES}
         return {"kind": "categorical", "role": role}
 
     def _is_constant_within(self, key: str, name: str) -> bool:

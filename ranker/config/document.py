@@ -184,6 +184,11 @@ MEANINGS: dict[str, tuple[str, Any]] = {
         "log1p",
     ),
     "Numeric.buckets": ("Buckets of `transform: buckets`.", 20),
+    "Numeric.pieces": (
+        "Piecewise linear shares between the number's quantiles that enter beside it, so that the model can bend with it;"
+        " the number itself is then cut at 3 deviations. 0: none.",
+        16,
+    ),
     "Numeric.embedding_dim": ("Length of the buckets' embeddings; null for `model.embedding_dim`.", 8),
     "TimeFeature.kind": ("The kind of feature: a time.", "time"),
     "TimeFeature.role": (_ROLE, "context"),
@@ -273,7 +278,11 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     "Optimizer.final": ("The share of the learning rate at which `decay` ends.", 0.01),
     "Optimizer.warmup": ("Share of the training over which the learning rate rises from 0.", 0.05),
     "Optimizer.epsilon": ("Added under the root, against a division by zero.", 1e-7),
-    "Optimizer.initial_accumulator": ("Adagrad's sum of squares at the beginning.", 0.1),
+    "Optimizer.initial_accumulator": (
+        "Adagrad's sum of squares at the beginning: the smaller, the faster weights with small gradients learn, such as"
+        " those of rare ids. `auto`: on logs of few rows the pilot chooses between 0.1 and 0.0001, on others it is 0.1.",
+        "auto",
+    ),
     "Optimizer.beta_1": ("Adam's decay of the mean of the gradients.", 0.9),
     "Optimizer.beta_2": ("Adam's decay of the mean of their squares.", 0.999),
     "Optimizer.rho": ("RMSprop's decay of the mean of the squares.", 0.9),

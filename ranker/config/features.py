@@ -51,6 +51,9 @@ class Numeric(Section):
 
     `standardize`: (x - mean) / deviation · `log1p`: sign(x) log(1 + |x|), then standardised ·
     `buckets`: an embedding of the quantile bucket · `none`: as it is.
+
+    `pieces`: beside the number, cut at 3 deviations, enter so many piecewise linear shares between its quantiles, so
+    that the model can bend with it as trees do (Gorishniy et al. 2022, arXiv 2203.05556); 0 for none.
     """
 
     kind: Literal["numeric"]
@@ -58,7 +61,14 @@ class Numeric(Section):
     training_only: TrainingOnly = False
     transform: Literal["none", "standardize", "log1p", "buckets"] = "standardize"
     buckets: Annotated[int, Field(ge=2, le=1000)] = 10
+    pieces: Annotated[int, Field(ge=0, le=100)] = 0
     embedding_dim: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+    @model_validator(mode="after")
+    def _has_pieces_or_buckets(self) -> Numeric:
+        if self.pieces and self.transform == "buckets":
+            raise ValueError(f"pieces must be 0 where transform is buckets. Received: {self.pieces}")
+        return self
 
 
 class TimeFeature(Section):

@@ -15,9 +15,11 @@ MAX_COMPARED_ROWS = 4096
 class Optimizer(Section):
     """An optimizer by name, with Keras' formulas.
 
-    `initial_accumulator` is Adagrad's, `beta_1` and `beta_2` are Adam's, `rho` is RMSprop's, `momentum` SGD's;
-    `epsilon` is for all but SGD. `weight_decay` shrinks the kernels of the towers by this share times the learning rate each
-    step (decoupled from the gradient, as in AdamW); biases and embeddings are left alone.
+    `initial_accumulator` is Adagrad's: with 0.1 weights with small gradients, such as those of rare ids, learn slowly at
+    first, with 0.0001 all learn at once. `auto`: where `training.epochs` is `auto` too, the pilot chooses between these
+    two on a log of few rows; else it is 0.1. `beta_1` and `beta_2` are Adam's, `rho` is RMSprop's, `momentum` SGD's;
+    `epsilon` is for all but SGD. `weight_decay` shrinks the kernels of the towers by this share times the learning rate
+    each step (decoupled from the gradient, as in AdamW); biases and embeddings are left alone.
 
     `sharpness`: each step's gradient is the one at the weights plus a step uphill of this length (sharpness-aware
     minimisation, Foret et al. 2021, arXiv 2010.01412, whose rho this is); a step then costs twice as much. 0: none.
@@ -32,7 +34,7 @@ class Optimizer(Section):
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-7
-    initial_accumulator: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    initial_accumulator: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     rho: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -46,6 +48,11 @@ class Optimizer(Section):
             raise ValueError("final must be > 0 for the exponential decay. Received: final=0")
         return self
 
+    @property
+    def starting_accumulator(self) -> float:
+        """Adagrad's sum of squares at the beginning; 0.1, Keras' default, where it is `auto` and no pilot has chosen it."""
+        return 0.1 if self.initial_accumulator == "auto" else self.initial_accumulator
+
 
 class Training(Section):
     """One replica's training.
@@ -57,7 +64,9 @@ class Training(Section):
     `epochs: auto`: before the replicas, a pilot of the deployed arm trains with seeds of its own on all training rows
     but the share `validation` of them, for at most `max_epochs`, until `patience` epochs have not raised the AUC of
     those rows. The epoch with the highest AUC (of those that end after 50 steps or more) is the number of epochs of
-    every replica of every arm, each on all training rows. `validation_measure: loss` takes the lowest loss instead:
+    every replica of every arm, each on all training rows. Of a log of few rows there are up to five pilots that
+    hold out different rows, and their mean decides; none ends before 500 steps after its best epoch.
+    `validation_measure: loss` takes the lowest loss instead:
     fewer epochs, whose probabilities are better calibrated and whose order is worse. Where there is no AUC (a
     regression, labels between 0 and 1, `pairwise` and `listwise`) the loss decides.
 
@@ -71,7 +80,7 @@ class Training(Section):
     """
 
     epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    max_epochs: Annotated[int, Field(ge=1)] = 50
+    max_epochs: Annotated[int, Field(ge=1)] = 200
     patience: Annotated[int, Field(ge=1)] = 3
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     validation_measure: Literal["auc", "loss"] = "auc"

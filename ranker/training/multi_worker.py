@@ -188,7 +188,7 @@ def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
         return keras.optimizers.Adam(rate, settings.beta_1, settings.beta_2, settings.epsilon, **average)
     if settings.name == "rmsprop":
         return keras.optimizers.RMSprop(rate, settings.rho, epsilon=settings.epsilon, **average)
-    return keras.optimizers.Adagrad(rate, settings.initial_accumulator, settings.epsilon, **average)
+    return keras.optimizers.Adagrad(rate, settings.starting_accumulator, settings.epsilon, **average)
 
 
 def _rows(

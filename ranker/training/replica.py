@@ -204,8 +204,8 @@ class _Workshop:
         report = self._report_of([job.spec for job in jobs])
         decision = None
         if arm_config.training.epochs == "auto":
-            decision = decide(experiment, run, self._manifest, self._feed, report, self._steps)
-            jobs = [replace(job, arm_config=_with_epochs(job.arm_config, decision.epochs)) for job in jobs]
+            decision = decide(experiment, run, self._manifest, self._feed, report, self._steps, self._lanes)
+            jobs = [replace(job, arm_config=_decided(job.arm_config, decision)) for job in jobs]
             arm_config = jobs[0].arm_config
         inputs = plan(arm_config, run)
         jobs, designs = self._designed(jobs, inputs)
@@ -339,16 +339,20 @@ def _feed(arm_config: Experiment, run: Path, inputs: Inputs) -> Feed:
 
 
 def with_decided_epochs(experiment: Experiment, run: Path) -> Experiment:
-    """The experiment with the number of epochs that its pilot has decided, or decides here; raises as `decide`."""
+    """The experiment with what its pilot has decided, or decides here; raises as `decide`."""
     manifest = read_manifest(run)
     decision = decide(experiment, run, manifest, lambda arm, inputs: _feed(arm, run, inputs))
-    return _with_epochs(experiment, decision.epochs)
+    return _decided(experiment, decision)
 
 
-def _with_epochs(arm_config: Experiment, epochs: int) -> Experiment:
-    return arm_config.model_copy(
-        update={"training": arm_config.training.model_copy(update={"epochs": epochs})}
-    )
+def _decided(arm_config: Experiment, decision: EpochsDecision) -> Experiment:
+    """The arm with what is `auto` as the pilot has decided it."""
+    training = arm_config.training
+    optimizer = training.optimizer
+    if optimizer.initial_accumulator == "auto":
+        optimizer = optimizer.model_copy(update={"initial_accumulator": decision.initial_accumulator})
+    training = training.model_copy(update={"epochs": decision.epochs, "optimizer": optimizer})
+    return arm_config.model_copy(update={"training": training})
 
 
 def _ended_by(training: Training, decision: EpochsDecision | None) -> str:

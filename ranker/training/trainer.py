@@ -77,10 +77,10 @@ class Validation(Protocol):
     """Rows that a training leaves out, and what is measured on them."""
 
     held_out: np.ndarray
-    """Which rows, bool [rows], by base position."""
+    """Which rows each tower leaves out, bool [towers, rows], by base position."""
 
-    def measure(self, weights: Weights) -> bool:
-        """Called after each epoch with the first tower's weights; returns whether to go on."""
+    def measure(self, weights: Sequence[Weights]) -> bool:
+        """Called after each epoch with each tower's weights; returns whether to go on."""
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed training needs, by name."""
@@ -150,7 +150,8 @@ def train(
         order = batches(part, rows, each, orders)
         if validation is not None:
             place = np.minimum(np.maximum(order, 0) + part.first, rows - 1)
-            order = np.where(validation.held_out[place], -1, order).astype(np.int32)
+            tower = np.arange(stack.towers)[:, np.newaxis]
+            order = np.where(validation.held_out[tower, place], -1, order).astype(np.int32)
         for chunk in np.split(order, range(_STEPS_A_CALL, len(order), _STEPS_A_CALL)):
             now = [s.tensors(step, step + len(chunk)) for s in schedules]
             losses.append(stack.run(part.examples, tf.constant(chunk), now).numpy())
@@ -175,7 +176,7 @@ def train(
                 losses, last_report = [], clock
             ended = health.all_failed
             if validation is not None and step % per_epoch == 0 and not ended:
-                ended = not validation.measure(stack.programs[0].weights(None)[0])
+                ended = not validation.measure(stack.weights(None))
             if ended:
                 steps = step
                 break

@@ -13,6 +13,7 @@ import numpy as np
 from ranker import activations
 from ranker.architecture import NORMALIZATION_EPSILON, Architecture
 from ranker.backend import tf
+from ranker.pieces import expand
 
 
 class Forward:
@@ -45,6 +46,7 @@ class Forward:
             float32 [T, batch].
         """
         architecture = self._architecture
+        dense = expand(architecture.inputs, dense)
         dense = self._tower("dense", len(architecture.dense_sizes), weights, dense)
         if architecture.model.interaction == "dot":
             together = [*pooled, dense] if architecture.inputs.dense_width else pooled

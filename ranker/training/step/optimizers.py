@@ -12,12 +12,11 @@ from ranker.config import Optimizer
 
 def slots(optimizer: Optimizer) -> tuple[float, ...]:
     """The initial value of each slot (extra tensor of the weights' shape) the optimizer keeps."""
-    return {
-        "sgd": (0.0,) if optimizer.momentum else (),
-        "adagrad": (optimizer.initial_accumulator,),
-        "adam": (0.0, 0.0),
-        "rmsprop": (0.0,),
-    }[optimizer.name]
+    if optimizer.name == "adagrad":
+        return (optimizer.starting_accumulator,)
+    return {"sgd": (0.0,) if optimizer.momentum else (), "adam": (0.0, 0.0), "rmsprop": (0.0,)}[
+        optimizer.name
+    ]
 
 
 def leaves_rows_without_gradient(optimizer: Optimizer) -> bool:

@@ -40,7 +40,9 @@ def stack(members: Sequence[Member], lanes: int = 1, compiled: dict[str, Program
         average_count = sum(
             averaging.average_last > 0 or averaging.ema > 0 for averaging in averages or (training,)
         )
-        rule = training.optimizer.model_dump_json(exclude={"learning_rate", "decay", "final", "warmup"})
+        rule = training.optimizer.model_dump_json(
+            exclude={"learning_rate", "decay", "final", "warmup", "initial_accumulator"}
+        )
         shape = f"{architecture.model.model_dump_json()} {rule} {training.loss} {training.batch_size} {average_count}"
         start = [architecture.initialise(seeds)]
         noise = [seeds.noise]

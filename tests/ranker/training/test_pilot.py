@@ -43,13 +43,17 @@ def training_of(run, arm):
 def test_all_replicas_of_all_arms_train_as_long_as_the_pilot_says(run):
     smelu, relu, fixed = (training_of(run, arm) for arm in ARMS)
     decision = smelu["pilot"]
-    assert smelu["epochs"] == relu["epochs"] == decision["epochs"] == 1 + np.argmax(decision["auc"])
+    first = -(-50 // -(-ROWS // 64))  # the first epoch that ends after 50 steps
+    best = first + np.argmax(decision["auc"][first - 1 :])
+    assert smelu["epochs"] == relu["epochs"] == decision["epochs"] == best
     assert smelu["steps"] == relu["steps"] == decision["epochs"] * -(-ROWS // 64)
     assert relu["pilot"] == decision
     assert smelu["ended_by"].startswith(f"training.epochs: auto, {decision['epochs']} for all replicas")
     assert len(smelu["curve"]) == smelu["epochs"]
     assert len(decision["training"]) == len(decision["validation"]) == len(decision["auc"]) <= 6
-    assert 0.05 * ROWS < decision["rows"] < 0.15 * ROWS
+    assert 0.3 * ROWS < decision["rows"] < 0.7 * ROWS  # five pilots, a tenth each
+    assert decision["initial_accumulator"] in (0.1, 0.0001)
+    assert f"of 5 pilots on {decision['rows']:,} held-out training rows" in decision["reason"]
     assert (fixed["epochs"], fixed["pilot"], fixed["ended_by"]) == (2, None, "training.epochs: 2")
 
 
@@ -98,9 +102,12 @@ def test_held_out_rows_are_a_hash_of_places_or_of_whole_requests(prepared, tiny,
     first = pilot.hold_out(by_row, prepared, 10_000)
     np.testing.assert_array_equal(first, pilot.hold_out(by_row, prepared, 10_000))
     # 10,000 draws with probability 0.1: five standard deviations are 0.015.
-    assert first.mean() == pytest.approx(0.1, abs=0.015)
-    assert first[:100].any()
-    assert first[-100:].any()
+    assert first.shape == (5, 10_000)
+    np.testing.assert_allclose(first.mean(axis=1), 0.1, atol=0.015)
+    assert first.sum(axis=0).max() == 1
+    assert first[:, :300].any(axis=1).all()
+    assert first[:, -300:].any(axis=1).all()
+    assert [len(pilot.hold_out(by_row, prepared, rows)) for rows in (40_000, 60_000, 150_000)] == [3, 2, 1]
     split = {"by": "hash", "of": "user"}
     users = experiment(data=by_row.model_dump(mode="json")["data"] | {"split": split}).data
     assert pilot.holds_out_requests(users.split, users.request, prepared)
@@ -150,18 +157,18 @@ def test_auc_decides_where_there_is_one(prepared, monkeypatch, labels, weights, 
         weight=np.array(weights, np.float32),
     )
     stopping = pilot.EarlyStopping(
-        design(plan(own, prepared), own.model), rows, np.zeros(4, bool), own.training
+        design(plan(own, prepared), own.model), [rows], np.zeros((1, 4), bool), own.training, patience=1
     )
     epochs = iter([[0.4, 0.5, 0.3, 0.4], [0.999, 0.998, 0.9999, 0.2], [0.999, 0.998, 0.9999, 0.2]])
     monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(epochs), np.float32))
-    goes_on = [stopping.measure({}), stopping.measure({})]
+    goes_on = [stopping.measure([{}]), stopping.measure([{}])]
     assert bool(stopping.aucs) == measures_auc
     assert goes_on == [True, measures_auc or stopping.best == 2]
     if measures_auc:
-        assert stopping.aucs == [0.5, 0.75]
+        assert stopping.aucs == [[0.5], [0.75]]
         assert stopping.losses[1] > stopping.losses[0]
         assert stopping.best == 2
-        assert not stopping.measure({})  # a tie is no rise
+        assert not stopping.measure([{}])  # a tie is no rise
 
 
 def test_no_epoch_before_the_first_one_is_chosen(prepared, monkeypatch):
@@ -173,16 +180,85 @@ def test_no_epoch_before_the_first_one_is_chosen(prepared, monkeypatch):
         weight=np.ones(2, np.float32),
     )
     design_of = design(plan(own, prepared), own.model)
-    stopping = pilot.EarlyStopping(design_of, rows, np.zeros(2, bool), own.training, first=3)
+    stopping = pilot.EarlyStopping(design_of, [rows], np.zeros((1, 2), bool), own.training, 3, patience=1)
     epochs = iter([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1], [0.5, 0.5], [0.6, 0.5]])
     monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(epochs), np.float32))
-    assert [(stopping.measure({}), stopping.best) for _ in range(5)] == [
+    assert [(stopping.measure([{}]), stopping.best) for _ in range(5)] == [
         (True, 1),
         (True, 2),
         (True, 3),
         (True, 4),
         (False, 4),
     ]
+
+
+def test_the_best_pair_of_candidate_and_epoch_is_chosen_by_the_mean_over_folds(prepared, monkeypatch):
+    """Two candidates of two folds each; a fold with one class has no AUC of its own and takes no part in the mean."""
+    own = experiment(training=AUTO)
+    folds = [
+        Examples(
+            ids=np.zeros((2, 1), np.int32),
+            dense=np.zeros((2, 0), np.float32),
+            label=np.array(labels, np.float32),
+            weight=np.ones(2, np.float32),
+        )
+        for labels in ([0, 1], [1, 0], [1, 1])
+    ]
+    right, wrong, tie = [0.1, 0.9], [0.9, 0.1], [0.5, 0.5]
+    answers = iter(
+        [
+            *(tie, tie, tie, right, tie, tie),  # AUC by candidate: 0.5, then (1 + 0.5) / 2
+            *(right, wrong, tie, right, tie, tie),  # 1, then 0.75
+            *(wrong, right, tie, wrong, wrong, tie),  # 0, then 0.5
+        ]
+    )
+    monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(answers), np.float32))
+    design_of = design(plan(own, prepared), own.model)
+    stopping = pilot.EarlyStopping(
+        design_of, folds, np.eye(3, 4, dtype=bool), own.training, patience=2, candidates=2
+    )
+    assert stopping.held_out.shape == (6, 4)
+    assert [stopping.measure([{}] * 6) for _ in range(3)] == [True, True, True]
+    assert stopping.aucs == [[0.5, 0.75], [1.0, 0.75], [0.0, 0.5]]
+    assert (stopping.best, stopping.best_candidate) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rows", "tried"),
+    [
+        ({}, 50_000, (0.1, 0.0001)),
+        ({}, 50_001, (0.1,)),
+        ({"initial_accumulator": 0.02}, 100, (0.02,)),
+        ({"name": "adam"}, 100, (0.1,)),
+    ],
+)
+def test_accumulators_are_tried_on_few_rows(optimizer, rows, tried):
+    assert pilot._accumulators(Training(optimizer=optimizer).optimizer, rows) == tried
+
+
+def test_the_accumulator_of_the_pilot_is_what_replicas_train_with(prepared, tmp_path, monkeypatch):
+    """The other value gives other weights, a number in the configuration the same as the pilot's choice of it."""
+    monkeypatch.setattr(pilot, "_ACCUMULATORS", (0.3,))
+    own = experiment(arms={"smelu": {}})
+    chosen = shutil.copytree(prepared, tmp_path / "chosen")
+    train_replicas(own, chosen, replica_specs(own))
+    epochs = training_of(chosen, "smelu")["epochs"]
+    weights = {}
+    for accumulator in (0.3, 0.0001):
+        run = shutil.copytree(prepared, tmp_path / str(accumulator))
+        fixed = experiment(
+            arms={"smelu": {}},
+            training=AUTO | {"epochs": epochs, "optimizer": {"initial_accumulator": accumulator}},
+        )
+        train_replicas(fixed, run, replica_specs(fixed))
+        weights[accumulator] = _variables(run)
+    assert _variables(chosen) == weights[0.3]
+    assert weights[0.3] != weights[0.0001]
+
+
+def _variables(run):
+    (path,) = (layout.version_dir(run, "smelu", 0, 1) / "variables").glob("*.data*")
+    return path.read_bytes()
 
 
 def test_what_the_pilot_depends_on_is_in_the_keys(run):
