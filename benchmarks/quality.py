@@ -100,7 +100,9 @@ def lambdarank(data: Path, work: Path) -> dict:
                 writer.writerow([split, f"{split}{query}", f"d{document % 8}", int(int(grade) >= 2), *row])
                 document += 1
     features = {"document": categorical("item")}
-    features |= {c: {"kind": "numeric", "role": "item", "transform": "standardize"} for c in columns}
+    features |= {
+        c: {"kind": "numeric", "role": "item", "transform": "standardize", "pieces": 16} for c in columns
+    }
     return {
         "data": {
             "root": str(work),
@@ -148,7 +150,7 @@ def prepare(name: str, log: Path | None, data: Path, work: Path) -> Path:
 
 
 def read_split(experiment, run: Path, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The raw columns and labels of a split."""
+    """The raw columns of a split that a model is served with, and its labels."""
     from ranker import layout
     from ranker.backend import tf
     from ranker.features import FeatureEncoder
@@ -156,11 +158,18 @@ def read_split(experiment, run: Path, split: str) -> tuple[dict[str, np.ndarray]
     from ranker.training.rows.examples import parse_block
 
     encoder = FeatureEncoder(plan(experiment, run))
+    served = encoder.raw_signature()
     parse = parse_block(encoder)
     blocks = [parse(r) for r in tf.data.TFRecordDataset([str(p) for p in layout.shard_paths(run, split)])]
     whole = {name: np.concatenate([b[name].numpy() for b in blocks]) for name in blocks[0]}
-    label = whole.pop(layout.LABEL)
+    label = whole[layout.LABEL]
+    whole = {name: values for name, values in whole.items() if name in served}
     return {name: v.astype(str) if v.dtype == object else v for name, v in whole.items()}, label
+
+
+def served_features(experiment, columns: dict) -> list[tuple]:
+    """The features a model is served with, by name: the position in a list shown, say, is for training only."""
+    return [(name, feature) for name, feature in experiment.features.items() if name in columns]
 
 
 def one_hot(experiment, train: dict, evaluation: dict) -> list[sparse.csr_matrix]:
@@ -169,7 +178,7 @@ def one_hot(experiment, train: dict, evaluation: dict) -> list[sparse.csr_matrix
     from sklearn.preprocessing import StandardScaler
 
     parts: list[list] = [[], []]
-    for name, feature in experiment.features.items():
+    for name, feature in served_features(experiment, train):
         if feature.kind == "categorical":
             separator = feature.multivalued
             split = (lambda text, s=separator: text.split(s)) if separator else (lambda text: [text])
@@ -188,7 +197,7 @@ def codes(experiment, train: dict, evaluation: dict) -> tuple[np.ndarray, np.nda
     """For LightGBM: categories as codes by their order (of several values an indicator each), numbers as they are."""
     columns: list[list[np.ndarray]] = [[], []]
     categories = []
-    for name, feature in experiment.features.items():
+    for name, feature in served_features(experiment, train):
         if feature.kind != "categorical":
             pairs = [(train[name], evaluation[name])]
         elif feature.multivalued:
