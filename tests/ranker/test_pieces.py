@@ -75,7 +75,12 @@ def test_the_shares_of_the_training_rows_have_mean_0():
 
 @pytest.mark.parametrize(
     ("values", "shares"),
-    [([0.0] * 60 + [1.0] * 41, 1), ([7.0] * 50, 0), ([1, 2, 3] * 40, 2), ([-1e30] * 50 + [1e30] * 51, 1)],
+    [
+        ([0.0] * 60 + [1.0] * 41, 1),
+        ([7.0] * 50, 0),
+        ([1] * 30 + [2] * 40 + [3] * 31, 2),
+        ([-1e30] * 50 + [1e30] * 51, 1),
+    ],
 )
 def test_equal_quantiles_are_one(values, shares):
     it = column(values, pieces=16)
