@@ -178,6 +178,7 @@ def page(result: dict[str, Any], compared: str) -> str:
             / EVAL_SHARE,
         }.items()
     )
+    note = f"{result['note']}\n\n" if "note" in result else ""
     return f"""# Scale
 
 What the stages cost as a log grows, and what a billion rows would. `python benchmarks/scale.py` measures it and
@@ -195,7 +196,7 @@ the one before* is how much that grows: the bar is {BAR}. Peak memory is that of
 |---|---|---|---|---|---|
 {chr(10).join(costs(sizes))}
 
-Bytes a row at {largest["rows"]:,} rows: {bytes_a_row}.
+{note}Bytes a row at {largest["rows"]:,} rows: {bytes_a_row}.
 Nothing above {max(size["rows"] for size in sizes):,} rows has been measured.
 
 ## A billion rows
