@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    load_before = round(os.getloadavg()[0], 1)
     report = measure(arguments.rounds, arguments.seed)
     facts = {
         "shape": list(SHAPE),
@@ -152,13 +153,14 @@ def main() -> None:
         "tensorflow": tf.__version__,
         "cpus": os.cpu_count(),
         "machine": platform.machine(),
+        "load_before": load_before,
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "activations.json").write_text(json.dumps({**facts, "modes": report}, indent=1) + "\n")
     heading = (
         "# Cost of the activations\n\nMade by `python benchmarks/activations.py`: "
-        + ", ".join(f"{key} {value}" for key, value in facts.items())
-        + ".\n\n"
+        + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
+        + ". A load above the number of CPUs is a busy machine.\n\n"
     )
     (RESULTS / "activations.md").write_text(heading + table(report))
     print(table(report))

@@ -9,6 +9,7 @@ not counted. A ratio is the median over rounds of a turn's ratio to GELU's turn 
 
 import argparse
 import json
+import os
 import random
 import statistics
 import time
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the activations in PyTorch.")
     parser.add_argument("--rounds", type=int, default=21)
     arguments = parser.parse_args()
+    load_before = round(os.getloadavg()[0], 1)
     torch.manual_seed(0)
     x, upstream = torch.randn(SHAPE, requires_grad=True), torch.randn(SHAPE)
     compiled = {name: torch.compile(get(spec), dynamic=False) for name, spec in RIVALS.items()}
@@ -72,10 +74,17 @@ def main() -> None:
         "rounds": arguments.rounds,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "load_before": load_before,
     }
+    heading = (
+        "# Cost of the activations in PyTorch\n\nMade by `python benchmarks/activations_torch.py`: "
+        + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
+        + ". A load above the number of CPUs is a busy machine.\n\n"
+    )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "activations_torch.json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    (RESULTS / "activations_torch.md").write_text("\n".join(lines) + "\n")
+    (RESULTS / "activations_torch.md").write_text(heading + "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
