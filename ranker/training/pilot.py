@@ -6,7 +6,7 @@ lowest loss, see `training.validation_measure`) is the number of epochs of every
 all training rows. Replicas that ended each at its own best epoch would differ in how long they had learned. No label of the
 eval split takes part.
 
-A thousand held-out rows do not tell a good epoch from a lucky one. So a small log has up to five pilots, side by side, that
+A thousand held-out rows do not tell a good epoch from a lucky one. So a small log has up to four pilots, side by side, that
 hold out different rows, and their mean AUC decides (cross-validation). With `initial_accumulator: auto` a small log has them
 for each of two values, and the pair of value and epoch with the highest mean decides: logs of rare ids need the small value
 (ten thousand rows with 26 columns of ids: AUC 0.64 against 0.60 on held-out rows), logs of few numbers the large one.
@@ -56,14 +56,14 @@ _PILOT = 0x9170
 _MIN_STEPS = 50
 """No epoch that ends before is chosen. On few rows a step or two of the first epochs may rank the few held-out rows well by
 chance, and a model that has hardly begun differs much from one training to the next."""
-_PATIENCE_STEPS = 500
+_PATIENCE_STEPS = 300
 """No pilot ends before so many steps have passed since its best epoch: epochs of a small log are short."""
 _ACCUMULATORS = (0.1, 0.0001)
 """What `initial_accumulator: auto` chooses from; the first where there are more than the rows below."""
 _FEW_ROWS = 50_000
 """Up to so many training rows more than one initial accumulator is tried."""
-_ENOUGH_ROWS, _MAX_FOLDS = 10_000, 5
-"""There are as many pilots as it takes to hold out so many rows in all, but at most five."""
+_ENOUGH_ROWS, _MAX_FOLDS = 4_000, 4
+"""There are as many pilots as it takes to hold out so many rows in all, but at most four."""
 _ROWS = 200_000
 """Held-out rows at most: enough to tell two epochs apart, and they are in memory."""
 
