@@ -268,6 +268,12 @@ MEANINGS: dict[str, tuple[str, Any]] = {
     ),
     "Training.threads": ("Threads of one training process; the same number gives the same bytes.", 2),
     "Training.checkpoint_minutes": ("Minutes between checkpoints, from which a killed training goes on.", 5),
+    "Training.warm_start": (
+        "An earlier replica's SavedModel (a version's directory or a model base path, absolute or relative to the run"
+        " directory) whose weights the training begins with; `{replica}` stands for the replica's own number. Ids are"
+        " joined by their text. Needs a number of epochs.",
+        "../last-week/replicas/smelu/{replica}",
+    ),
     "Training.distribution": (
         "`multi_worker`: a replica's training is spread over several workers.",
         "multi_worker",

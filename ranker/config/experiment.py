@@ -93,6 +93,10 @@ class Experiment(Section):
                 f"training.loss: {loss} compares the rows of a request, and data.request is not set"
             )
         mitigation = None if self.mitigation is None else self.mitigation.name
+        if training.warm_start is not None and mitigation is not None:
+            raise ValueError(
+                f"training.warm_start: must not be set where there is a mitigation. Received: {mitigation}"
+            )
         if loss != "pointwise" and mitigation not in (None, "ensemble", "self_ensemble"):
             raise ValueError(
                 f"mitigation: {mitigation} mixes labels with probabilities, which {loss} has none of; it must be ensemble"

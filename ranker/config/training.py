@@ -74,6 +74,9 @@ class Training(Section):
     permutation. `reshuffle`: each epoch after the first has another base order, the same for all replicas and arms.
     `average_last`: the weights served are the mean over this last share of the steps (0: the last step's). `ema`: an
     exponential moving average's decay instead, 0 for none.
+    `warm_start`: an earlier replica's SavedModel (a version's directory or a model base path, absolute or relative to the
+    run directory) whose weights the training begins with; `{replica}` in it stands for the replica's own number. The
+    pilot's held-out rows would be rows that the earlier replica has learnt, so `epochs` must be a number.
     `segment_rows`: at most so many training rows are held in memory; of more a third of that is read at a time while the
     trainer works, to the same result. `threads`: of one training process; the same number on the same kind of processor
     gives the same bytes.
@@ -95,12 +98,23 @@ class Training(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 1.0
     distribution: Literal["none", "multi_worker"] = "none"
+    warm_start: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _workers_are_told(self) -> Training:
         if self.distribution == "multi_worker" and self.epochs == "auto":
             raise ValueError(
                 "epochs must be a number where distribution is 'multi_worker'. Received: epochs=auto"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warm_start_is_possible(self) -> Training:
+        if self.warm_start is not None and self.epochs == "auto":
+            raise ValueError("epochs must be a number where warm_start is set. Received: epochs=auto")
+        if self.warm_start is not None and self.distribution != "none":
+            raise ValueError(
+                f"distribution must be none where warm_start is set. Received: {self.distribution}"
             )
         return self
 

@@ -36,6 +36,7 @@ from ranker.training.step.finite import NotFiniteError
 from ranker.training.step.program import Program
 from ranker.training.step.stacking import Member, stack
 from ranker.training.trainer import Progress, train
+from ranker.training.warm_start import earlier_version, warm_weights
 
 _DISK_HINTS = ("No space", "Read-only", "File too large", "ermission")
 Report = Callable[[ReplicaSpec, Progress], None]
@@ -226,7 +227,8 @@ class _Workshop:
             learned = split_towers(trained, 1)
         elif arm_config.mitigation is None:
             members = [
-                Member(d, j.arm_config.training, j.spec.seeds) for d, j in zip(designs, jobs, strict=True)
+                Member(d, j.arm_config.training, j.spec.seeds, weights=_start(j, d, run))
+                for d, j in zip(designs, jobs, strict=True)
             ]
             trainings = [member.training for member in members]
             programs = stack(members, self._lanes, self._steps(inputs))
@@ -330,6 +332,15 @@ class _Workshop:
                 "mitigation": arm_config.mitigation and arm_config.mitigation.model_dump(mode="json"),
             },
         }
+
+
+def _start(job: _Job, architecture: Architecture, run: Path) -> Weights | None:
+    """The weights that a replica with a warm start begins with."""
+    start, spec = job.arm_config.training.warm_start, job.spec
+    if start is None:
+        return None
+    version = earlier_version(run, start, spec.replica)
+    return warm_weights(version, architecture, architecture.initialise(spec.seeds))
 
 
 def _feed(arm_config: Experiment, run: Path, inputs: Inputs) -> Feed:
