@@ -30,6 +30,7 @@ _Quick = Annotated[bool, typer.Option("--quick", help="Fewer recipes, for a firs
 _ON_DATA = {
     "tradeoff": "Prediction difference against accuracy, a curve an activation; names the recipe that dominates.",
     "sources": "What initialisation, shuffle, activation, depth and width each contribute to the difference.",
+    "refresh": "How far a refresh is from what it replaces: trained anew, warm started, or pulled to it.",
     "swaps": "Which requests and items swap, and swap rates against the near-tie prediction.",
 }
 _ALONE = {

@@ -9,7 +9,7 @@ import yaml
 from ranker.config import build
 from ranker.errors import UserError
 from ranker.study import data as study_data
-from ranker.study import shapes, sources, surface, swaps, tradeoff
+from ranker.study import refresh, shapes, sources, surface, swaps, tradeoff
 from ranker.study.data import LogChange, load
 from ranker.study.options import StudyOptions
 from ranker.study.recipes import arms
@@ -19,6 +19,7 @@ TABLES = {
     shapes: ["shapes"],
     surface: ["surface"],
     sources: ["sources", "rungs"],
+    refresh: ["refresh"],
     swaps: ["swaps-gaps", "swaps-requests", "swaps-items"],
     tradeoff: ["tradeoff"],
 }
