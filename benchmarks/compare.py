@@ -153,7 +153,7 @@ def page(measured: list[dict[str, Any]]) -> str:
         f"| {m['engine']} | {m['workers']} | {m['rows']:,} | {m['processor_seconds']:,} |"
         f" {m['engine_processor_seconds']:,} | {m['processor_seconds_a_million_rows']} | {m['seconds']:,} |"
         f" {m['peak_mb']:,} |"
-        for m in measured
+        for m in sorted(measured, key=lambda m: (m["engine"] == "Flink", m["workers"], m["rows"]))
     ]
     return "\n".join(lines) + "\n"
 
