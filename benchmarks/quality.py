@@ -1,6 +1,7 @@
 """AUC of SmeLU beside scikit-learn's MLP with early stopping, logistic regression and LightGBM, on the same columns.
 
     STEADY_RANKER_DATA=DIRECTORY python benchmarks/quality.py [--set NAME ...] [--log FILE ...] [--replicas N] [--json FILE]
+    python benchmarks/quality.py --merge FILE ...
 
 Every set is prepared by the pipeline, and all models read the raw columns of that run's train and eval splits. SmeLU is
 trained as `ranker init` writes it: only columns, label, split and `training.reshuffle` are written down; a log of one's
@@ -25,6 +26,8 @@ import yaml
 from scipy import sparse
 
 HERE = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results"
+MODELS = ("SmeLU", "scikit-learn MLP", "logistic regression", "LightGBM")
 RANDOM_STATE = 0
 
 
@@ -264,6 +267,22 @@ def smelu(run: Path, work: Path, replicas: int, overrides: list[str]) -> dict:
     return {"auc": aucs, "steps": training["steps"], "ended_by": training["ended_by"]}
 
 
+def write_table(results: dict) -> None:
+    """Writes the results beside those of the other benchmarks, as JSON and as a table."""
+    (RESULTS / "quality.json").write_text(json.dumps(results, indent=1) + "\n")
+    lines = [
+        "AUC on the eval rows by `benchmarks/quality.py`; a bar that is missed is named. SmeLU is the mean of its replicas.",
+        "",
+        f"| log | {' | '.join(MODELS)} | steps | bars missed |",
+        f"|---|{'---|' * (len(MODELS) + 2)}",
+    ]
+    for name, row in results.items():
+        missed = ", ".join(bar for bar, holds in row["bars"].items() if not holds)
+        values = " | ".join(f"{row['auc'][model]:.4f}" for model in MODELS)
+        lines.append(f"| {name} | {values} | {row['smelu']['steps']:,} | {missed or 'none'} |")
+    (RESULTS / "quality.md").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", action="append", choices=SETS, help="only this set; may be repeated")
@@ -274,7 +293,15 @@ def main() -> None:
     parser.add_argument("--override", action="append", default=[], help="KEY=VALUE of the configuration")
     parser.add_argument("--work", type=Path, help="where prepared sets are kept; default: nowhere")
     parser.add_argument("--json", type=Path, help="where the results are written")
+    parser.add_argument(
+        "--merge", nargs="+", type=Path, help="write the table of these results, and measure nothing"
+    )
     arguments = parser.parse_args()
+    if arguments.merge:
+        write_table(
+            {name: row for path in arguments.merge for name, row in json.loads(path.read_text()).items()}
+        )
+        return
     data = Path(os.environ.get("STEADY_RANKER_DATA", "nowhere"))
     names = arguments.set or ([] if arguments.log else list(SETS))
     if names and not data.is_dir():

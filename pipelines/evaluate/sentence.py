@@ -40,7 +40,7 @@ def training_warning(arm: str, summary: Mapping[str, Any], baseline: Mapping[str
     if auc_mean is not None and baseline_auc is not None and auc_mean <= baseline_auc:
         return (
             f"{arm} has learned less than logistic regression: AUC {auc_mean:.3f} against {baseline_auc:.3f}{after}; "
-            "swap rates of a model that has learned nothing mean nothing."
+            "swap rates of a model that has learned too little say little."
         )
     if steps is not None and steps < FEW_STEPS:
         auc = f", to an AUC of {auc_mean:.3f}" if auc_mean is not None and auc_mean == auc_mean else ""

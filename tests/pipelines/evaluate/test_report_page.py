@@ -176,7 +176,7 @@ def found(value, low, high, count=3, **others):
             0.765,
             28,
             "smelu has learned less than logistic regression: AUC 0.563 against 0.765 after 28 steps; "
-            "swap rates of a model that has learned nothing mean nothing.",
+            "swap rates of a model that has learned too little say little.",
         ),
         (0.765, 0.765, None, "smelu has learned less than logistic regression: AUC 0.765 against 0.765; "),
         (0.8, 0.765, 28, "smelu was trained for 28 steps only, to an AUC of 0.800; "),
