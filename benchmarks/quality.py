@@ -8,6 +8,9 @@ trained as `ranker init` writes it: only columns, label, split and `training.res
 own (`--log`) has exactly that command's configuration, with SmeLU's arm alone. The others have
 their libraries' defaults, but for early stopping and the iterations of the logistic regression. Bars: not below the MLP,
 above the logistic regression, within 0.01 of LightGBM.
+
+The committed table: `pieces`, the number of pilots and the accumulators were chosen with the eval AUC of lambdarank, letor,
+spambase, phoneme, magic, twonorm, criteo, coat, avazu and adult in view; the other logs took no part.
 """
 
 from __future__ import annotations

@@ -247,7 +247,10 @@ def main() -> None:
     path = RESULTS / "scale.json"
     sizes = {size["rows"]: size for size in json.loads(path.read_text())["sizes"]} if arguments.add else {}
     with tempfile.TemporaryDirectory(dir=arguments.directory) as scratch:
-        sizes |= {rows: run(rows, stages, Path(scratch)) for rows, stages in sorted(planned.items())}
+        for rows, stages in sorted(planned.items()):
+            measured, before = run(rows, stages, Path(scratch)), sizes.get(rows, {})
+            # A size that is prepared alone keeps what was measured of its other stages.
+            sizes[rows] = before | measured | {"bytes": before.get("bytes", {}) | measured["bytes"]}
     result = {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
