@@ -206,7 +206,7 @@ def test_weights_arms_with_their_own_features_and_a_single_replica(tmp_path):
         assert arm["quality"]["auc"] != arm["quality_unweighted"]["auc"]
         assert arm["calibration"]["calibration"]["mean"] > 0
     assert (
-        "swap rates of a model that has learned nothing"
+        "swap rates of a model that has learned too little"
         in (layout.evaluation_dir(run) / "report.html").read_text()
     )
 
