@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import json
 import threading
@@ -133,15 +134,9 @@ class FakeReplica:
         return {"item_id": items[order], "score": scores[order]}
 
     def getmodelmetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
-        described = wire.SignatureDefMap()
-        for name in self.signatures:
-            definition = described.signature_def[name]
-            definition.method_name = "tensorflow/serving/predict"
-            for feature, dtype in FEATURES.items() if name != "describe" else ():
-                definition.inputs[feature].dtype = wire.DataType.Value(dtype)
-                definition.inputs[feature].tensor_shape.dim.add(size=-1)
+        described = _described(tuple(self.signatures))
         response = wire.GetModelMetadataResponse()
-        response.metadata["signature_def"].value = described.SerializeToString()
+        response.metadata["signature_def"].value = described
         return response
 
     def getmodelstatus(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -149,6 +144,27 @@ class FakeReplica:
         response.model_version_status.add(version=self.version - 1, state=50)
         response.model_version_status.add(version=self.version, state=30)
         return response
+
+
+_DESCRIBING = threading.Lock()
+
+
+def _described(signatures: tuple[str, ...]) -> bytes:
+    """What a replica answers of its signatures, built by a thread at a time and once for all replicas."""
+    with _DESCRIBING:
+        return _signature_map(signatures)
+
+
+@functools.lru_cache(maxsize=16)
+def _signature_map(signatures: tuple[str, ...]) -> bytes:
+    described = wire.SignatureDefMap()
+    for name in signatures:
+        definition = described.signature_def[name]
+        definition.method_name = "tensorflow/serving/predict"
+        for feature, dtype in FEATURES.items() if name != "describe" else ():
+            definition.inputs[feature].dtype = wire.DataType.Value(dtype)
+            definition.inputs[feature].tensor_shape.dim.add(size=-1)
+    return described.SerializeToString()
 
 
 class _Handler(grpc.GenericRpcHandler):
