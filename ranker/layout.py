@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from ranker import storage
+from ranker.errors import UserError
 
 LABEL = "__label__"
 """Examples: the label, 0 or 1, or a soft one between (float list)."""
@@ -112,6 +113,26 @@ def model_versions(base: Path) -> dict[int, Path]:
 def newest_version(base: Path) -> int:
     """The highest version under a TF Serving base path, 0 where there is none."""
     return next(iter(model_versions(base)), 0)
+
+
+def exported_version(path: Path, key: str) -> Path:
+    """The SavedModel that a configuration names: a version's directory, or the newest of a model base path.
+
+    Args:
+        path: of either.
+        key: the key of the configuration that names it.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / "saved_model.pb").is_file():
+        return path
+    version = newest_version(path)
+    if version == 0:
+        raise UserError(
+            f"{key}: must be a SavedModel or hold versions of one; train it first. Received: {path}"
+        )
+    return path / str(version)
 
 
 def tensorboard_dir(run: Path, arm: str, replica: int | str) -> Path:

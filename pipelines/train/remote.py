@@ -141,6 +141,8 @@ def _check_arm(arm_config: Experiment, run: Path) -> None:
             "training.distribution: multi_worker needs a run directory on a file system that its machines mount."
             f" Received: {run}"
         )
+    if arm_config.training.warm_start is not None:
+        raise UserError(f"training.warm_start: needs a run directory on a file system. Received: {run}")
 
 
 def _is_state(name: str, patterns: Sequence[str]) -> bool:

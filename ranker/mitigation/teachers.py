@@ -30,15 +30,7 @@ def anchor_version(run: Path, replica: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    path = run / replica
-    if (path / "saved_model.pb").is_file():
-        return path
-    version = layout.newest_version(path)
-    if version == 0:
-        raise UserError(
-            f"mitigation.replica: must be a SavedModel or hold versions of one; train it first. Received: {path}"
-        )
-    return path / str(version)
+    return layout.exported_version(run / replica, "mitigation.replica")
 
 
 def anchor_predictions(run: Path, replica: str, experiment: Experiment) -> np.ndarray:

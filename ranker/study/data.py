@@ -23,7 +23,7 @@ _VALIDATION_SHARE = 4
 
 _ID_VALUES = 100
 """A categorical feature of more values than this is an identity: a user, an item, a city."""
-KeptFeatures = Literal["all", "ids only", "no ids"]
+FeatureKinds = Literal["all", "ids only", "no ids"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class LogChange:
 
     Attributes:
         label_noise: share of the training labels that are flipped, each row's fate the same in every call; in [0, 0.5].
-        kept: which features stay: all, the identities alone (`_ID_VALUES`), or the others alone. A feature that does not
+        columns: which features stay: all, the identities alone (`_ID_VALUES`), or the others alone. A feature that does not
             stay is missing in every row, a number 0.
     """
 
     label_noise: float = 0.0
-    kept: KeptFeatures = "all"
+    columns: FeatureKinds = "all"
 
     def train(self, rows: Examples, inputs: Inputs) -> Examples:
         """The training rows under this change."""
@@ -51,9 +51,9 @@ class LogChange:
 
     def features(self, rows: Examples, inputs: Inputs) -> Examples:
         """The rows with the features that this change leaves."""
-        if self.kept == "all":
+        if self.columns == "all":
             return rows
-        identities = self.kept == "ids only"
+        identities = self.columns == "ids only"
         present = np.concatenate([[(c.size > _ID_VALUES) == identities] * c.width for c in inputs.embedded])
         return Examples(
             ids=tf.where(present, rows.ids, 0),

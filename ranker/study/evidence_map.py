@@ -81,13 +81,13 @@ def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[MapCell]
             rows,
             overrides=middle | {"model.hidden": [w for w in hidden for _ in range(2)]},
         ),
-        MapCell("features", "ids only", rows, LogChange(kept="ids only"), middle),
-        MapCell("features", "no ids", rows, LogChange(kept="no ids"), middle),
+        MapCell("features", "ids only", rows, LogChange(columns="ids only"), middle),
+        MapCell("features", "no ids", rows, LogChange(columns="no ids"), middle),
         MapCell("flipped labels", "10%", rows, LogChange(0.1), middle),
         MapCell("flipped labels", "30%", rows, LogChange(0.3), middle),
         MapCell("several", f"{few:,} rows, 1 epoch", few, overrides=short),
         MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs", few, overrides=long),
-        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, ids only", few, LogChange(kept="ids only"), long),
+        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, ids only", few, LogChange(columns="ids only"), long),
         MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, 30% flipped", few, LogChange(0.3), long),
     ]  # fmt: skip
     return turned
@@ -197,7 +197,7 @@ def _ratio_and_gain(row: Row) -> str:
 
 def rows_an_id(data: StudyData) -> float:
     """Training rows for each value of the feature with the most values; NaN where that feature does not stay."""
-    if data.source.change.kept == "no ids":
+    if data.source.change.columns == "no ids":
         return float("nan")
     column = int(np.argmax([c.size for c in data.inputs.embedded]))
     start = sum(c.width for c in data.inputs.embedded[:column])

@@ -146,13 +146,13 @@ def say(rows: Sequence[Row], choice: Choice) -> str:
         f"{best['auc_gain']:+.4f} [{best['auc_gain_low']:+.4f}, {best['auc_gain_high']:+.4f}]"
     )
     steady_relu = by_name[choice.steadiest[RELU.name]]
-    own = (
+    relu_alone = (
         f" ReLU's own steadiest recipe of that AUC, {steady_relu['recipe']}, has {steady_relu['rpd_ratio']:.2f} "
         f"[{steady_relu['ratio_low']:.2f}, {steady_relu['ratio_high']:.2f}]."
     )
     if best["ratio_high"] >= 1:
-        return f"No gain over ReLU is shown: the best recipe, {choice.best}, has {against}.{own}"
-    return f"The best recipe is {choice.best}: {against}.{own}"
+        return f"No gain over ReLU is shown: the best recipe, {choice.best}, has {against}.{relu_alone}"
+    return f"The best recipe is {choice.best}: {against}.{relu_alone}"
 
 
 def _said_of_size(rows: int, most: int) -> str:

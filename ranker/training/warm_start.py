@@ -31,15 +31,7 @@ def earlier_version(run: Path, start: str, replica: int) -> Path:
     Raises:
         UserError: there is none.
     """
-    path = run / start.replace(REPLICA, str(replica))
-    if (path / "saved_model.pb").is_file():
-        return path
-    version = layout.newest_version(path)
-    if version == 0:
-        raise UserError(
-            f"training.warm_start: must be a SavedModel or hold versions of one. Received: {path}, which does not"
-        )
-    return path / str(version)
+    return layout.exported_version(run / start.replace(REPLICA, str(replica)), "training.warm_start")
 
 
 def warm_weights(version: Path, architecture: Architecture, initial: Weights) -> Weights:
@@ -83,15 +75,15 @@ def warm_weights(version: Path, architecture: Architecture, initial: Weights) ->
 def _joined(version: Path, column: Column, earlier: np.ndarray, initial: np.ndarray) -> np.ndarray:
     """The embeddings of this vocabulary: row 0 is missing, then the ids in order, then those that unknown ids share."""
     assert column.vocabulary is not None
-    known = _lines(version / "assets" / column.vocabulary.name)
-    place_of = {token: 1 + i for i, token in enumerate(known)}
+    earlier_tokens = _lines(version / "assets" / column.vocabulary.name)
+    place_of = {token: 1 + i for i, token in enumerate(earlier_tokens)}
     result = initial.copy()
     result[0] = earlier[0]
     for row, token in enumerate(_lines(column.vocabulary), 1):
         if token in place_of:
             result[row] = earlier[place_of[token]]
-    if len(earlier) - len(known) - 1 == column.unknown:
-        result[len(result) - column.unknown :] = earlier[1 + len(known) :]
+    if len(earlier) - len(earlier_tokens) - 1 == column.unknown:
+        result[len(result) - column.unknown :] = earlier[1 + len(earlier_tokens) :]
     return result
 
 

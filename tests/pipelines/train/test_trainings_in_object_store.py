@@ -238,9 +238,16 @@ def test_the_memory_of_a_container_counts(tmp_path, files, expected):
     assert free_bytes(tmp_path) == expected
 
 
-def test_several_machines_for_one_replica_need_a_mounted_directory(run):
-    experiment = build(tree(training={**tree()["training"], "distribution": "multi_worker"}), "test")
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"distribution": "multi_worker"}, "multi_worker needs a run directory"),
+        ({"warm_start": "../last/replicas/smelu/0"}, "training.warm_start: needs a run directory on a file"),
+    ],
+)
+def test_what_needs_a_mounted_directory_is_refused(run, setting, message):
+    experiment = build(tree(training={**tree()["training"], **setting}), "test")
     fan_out.write_config(experiment, run)
     (spec,) = replica_specs(experiment)
-    with pytest.raises(UserError, match="multi_worker needs a run directory"), remote.local_run(run, [spec]):
+    with pytest.raises(UserError, match=message), remote.local_run(run, [spec]):
         pass

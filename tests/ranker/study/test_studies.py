@@ -133,7 +133,7 @@ def test_ids_only_leaves_features_of_many_values(study_experiment, study_run, mo
     sizes = {column.name: column.size for column in whole.inputs.embedded}
     largest = max(sizes, key=sizes.__getitem__)
     monkeypatch.setattr(study_data, "_ID_VALUES", sizes[largest] - 1)
-    ids = load(study_experiment, study_run, change=LogChange(kept="ids only"))
+    ids = load(study_experiment, study_run, change=LogChange(columns="ids only"))
     start = 0
     for column in whole.inputs.embedded:
         part = slice(start, start + column.width)

@@ -94,7 +94,7 @@ def test_ids_are_joined_by_their_text(first, tmp_path):
     [
         (
             "nowhere",
-            r"training.warm_start: must be a SavedModel or hold versions of one. Received: .*nowhere",
+            r"training.warm_start: must be a SavedModel or hold versions of one; train it first. Received: .*nowhere",
         ),
         ("data", r"must be a SavedModel or hold versions of one"),
         ("empty", r"training.warm_start: must be an exported replica. Received: .*empty"),
