@@ -59,7 +59,7 @@ FREE_PORTS = {
 }
 ELSEWHERE = {
     r"quickstart|prepare|train|evaluate|run": "tests/integration/test_life_cycle.py",  # a training each
-    r"config": "tests/pipelines/test_init.py",  # MovieLens, which is no part of the project
+    r"config": "tests/pipelines/init/test_init_command.py",  # MovieLens, which is no part of the project
     r"serve": "tests/integration/test_life_cycle.py",  # TensorFlow, and trained replicas
     r"rank": "tests/integration/test_life_cycle.py",
     r"compare first\.tfrecord.*": "tests/serving/test_prediction_logs.py",  # logs of TF Serving

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,200 +11,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.init.names import (
+    AMOUNT_NAMES,
+    CODE_NAMES,
+    CODE_SERIES,
+    ITEM_NAMES,
+    KEY_WORDS,
+    MOMENT_NAMES,
+    PART_WORDS,
+    RATING_NAMES,
+    REQUEST_NAMES,
+    TIME_NAMES,
+    USER_NAMES,
+    ends_in_id,
+    names_a_key,
+    words_of,
+)
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_times
 from pipelines.prepare.read.libsvm import INDEX
 
 FEW = 30
 """Distinct values up to which numbers may be codes, or grades of a label."""
-LABEL_NAMES = frozenset(
-    [
-        "label",
-        "click",
-        "clicked",
-        "clicks",
-        "clk",
-        "is_click",
-        "target",
-        "purchase",
-        "purchased",
-        "bought",
-        "buy",
-        "liked",
-        "like",
-        "converted",
-        "conversion",
-        "watched",
-        "relevance",
-        "relevant",
-        "y",
-    ]
-)
-RATING_NAMES = ("rating", "overall", "stars", "grade", "score")
-REQUEST_NAMES = (
-    "request",
-    "impression",
-    "session",
-    "query",
-    "qid",
-    "search",
-    "srch",
-    "slate",
-    "display",
-    "auction",
-    "page_view",
-    "pageview",
-)
-USER_NAMES = (
-    "user",
-    "uid",
-    "uuid",
-    "reviewer",
-    "visitor",
-    "customer",
-    "member",
-    "account",
-    "client",
-    "cookie",
-    "device",
-)
-ITEM_NAMES = frozenset(
-    [
-        "item",
-        "asin",
-        "sku",
-        "isbn",
-        "product",
-        "movie",
-        "doc",
-        "document",
-        "article",
-        "app",
-        "ad",
-        "adgroup",
-        "creative",
-        "banner",
-        "prop",
-        "property",
-        "hotel",
-        "song",
-        "track",
-        "book",
-        "candidate",
-        "listing",
-        "news",
-        "video",
-        "business",
-        "recipe",
-        "game",
-    ]
-)
-_KEY_WORDS = {
-    *("id", "ids", "key", "no", "nr", "number", "code", "hash", "uid", "uuid", "sk"),
-    *("pseudo", "anonymous", "anon", "hashed", "encoded", "internal", "external"),
-}
-_CODE_NAMES = frozenset(
-    [
-        "id",
-        "ids",
-        "key",
-        "code",
-        "type",
-        "category",
-        "class",
-        "zip",
-        "zipcode",
-        "postcode",
-        "hash",
-        "uid",
-        "cluster",
-        "cat",
-        "cate",
-        "brand",
-        "campaign",
-        "advertiser",
-        "publisher",
-        "seller",
-        "merchant",
-        "customer",
-        "segment",
-        "platform",
-        "gender",
-        "occupation",
-        "country",
-        "region",
-        "city",
-        "site",
-        "channel",
-        "browser",
-        "os",
-    ]
-)
-_CODE_SERIES = re.compile(
-    r"(c|cat|cate|category|code)_?\d+", re.IGNORECASE
-)  # `C14`, `cat_3`: how contests hide codes
-_NO_KEYS = {
-    *(
-        "avoid",
-        "aid",
-        "bid",
-        "covid",
-        "fluid",
-        "grid",
-        "humid",
-        "hybrid",
-        "kid",
-        "mid",
-        "paid",
-        "rapid",
-        "solid",
-        "valid",
-        "void",
-    ),
-}
-_AMOUNT_NAMES = frozenset(
-    [
-        "age",
-        "amount",
-        "average",
-        "avg",
-        "cnt",
-        "count",
-        "counts",
-        "days",
-        "depth",
-        "distance",
-        "duration",
-        "height",
-        "hours",
-        "length",
-        "mean",
-        "minutes",
-        "num",
-        "number",
-        "percent",
-        "popularity",
-        "position",
-        "price",
-        "qty",
-        "quantity",
-        "rank",
-        "rate",
-        "rating",
-        "ratio",
-        "score",
-        "seconds",
-        "size",
-        "stars",
-        "sum",
-        "temperature",
-        "total",
-        "views",
-        "weight",
-        "width",
-        "year",
-    ]
-)
-_TIME_NAMES = {"time", "date", "timestamp", "datetime", "created", "when", "ts"}
 _YES_NO_WORDS = {
     "ja": "nein",
     "oui": "non",
@@ -214,12 +41,8 @@ _YES_NO_WORDS = {
     "tak": "nie",
     "\u0434\u0430": "\u043d\u0435\u0442",
 }
-_MOMENT_NAMES = {"timestamp", "ts", "unixtime"}
 _TRUE_WORDS = frozenset({"1", "1.0", "true", "t", "yes", "y"})
 _FALSE_WORDS = frozenset({"0", "0.0", "-1", "-1.0", "false", "f", "no", "n"})
-_TRAIN_WORDS = frozenset({"train", "training", "tr"})
-_VALIDATION_WORDS = frozenset({"valid", "vali", "validation", "val", "dev"})
-_TEST_WORDS = frozenset({"test", "testing", "eval", "evaluation", "holdout"})
 _TIME_FORMS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%m %d, %Y")
 _HOURS = ("", " %I:%M:%S %p", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M:%S", " %I:%M %p")
 _DIGIT_FORMS = ("%Y%m%d", "%Y%m%d%H", "%y%m%d%H", "%Y%m%d%H%M%S")
@@ -298,7 +121,7 @@ def guess_column(name: str, text: pa.Array, form: NumberFormat, is_typed_list: b
         column.kind, column.evidence = "list", "its values are lists"
     elif is_flag(values):
         column.kind, column.evidence = "flag", f"only {' and '.join(map(repr, sorted(values)))}"
-    elif {value.lower() for value in values} <= _TRAIN_WORDS | _VALIDATION_WORDS | _TEST_WORDS:
+    elif {value.lower() for value in values} <= PART_WORDS:
         column.kind, column.evidence = "split", f"its values are {', '.join(map(repr, sorted(values)))}"
     elif is_numeric(text, form):
         _guess_numeric(column, text, as_numbers(text, form)[0])
@@ -348,39 +171,6 @@ def is_numeric(text: pa.Array, form: NumberFormat) -> bool:
     return not pc.any(pc.match_substring_regex(distinct, r"^\s*0[0-9]")).as_py()
 
 
-def split_part(text: str) -> str | None:
-    """`train`, `validation` or `test`, if the words of a text say that; None if they say nothing or several."""
-    words = set(re.findall(r"[a-z]+", text.lower()))
-    parts = {"train": _TRAIN_WORDS, "validation": _VALIDATION_WORDS, "test": _TEST_WORDS}
-    matches = [part for part, names in parts.items() if words & names]
-    return matches[0] if len(matches) == 1 else None
-
-
-def words_of(name: str) -> set[str]:
-    """The words of a column's name, in lower case: `userID` and `user_id` are `user` and `id`."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    return set(re.findall(r"[a-z]+", spaced.lower())) | {name.lower()}
-
-
-def names_a_key(name: str, words: Collection[str]) -> bool:
-    """Whether a name says that a column identifies one of `words`: `user`, `UserID`, `item_no`, but not `user_age`."""
-    if "." in name and names_a_key(name.rpartition(".")[2], words):  # a field of an object
-        return True
-    parts = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower()))
-    rest = {_without_id(part) for part in parts - _KEY_WORDS}
-    singular = {part.removesuffix("s") for part in rest}
-    return (bool(rest) and (rest <= set(words) or singular <= set(words))) or name.lower() in words
-
-
-def _ends_in_id(words: Collection[str]) -> bool:
-    return any(word != _without_id(word) for word in words if word.isalpha())
-
-
-def _without_id(word: str) -> str:
-    """`itemid` is `item`, but `paid` is no key."""
-    return word[:-2] if word.endswith("id") and len(word) > 3 and word not in _NO_KEYS else word
-
-
 def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> None:
     present = values[~np.isnan(values)]
     low, high = float(present.min()), float(present.max())
@@ -390,18 +180,18 @@ def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> N
     )
     words = words_of(column.name)
     unit = next((u for u in _EPOCH_UNITS if _EPOCH_FROM * u < low and high < _EPOCH_TO * u), None)
-    if unit is not None and not words & _KEY_WORDS and (unit > 1 or is_whole or words & _TIME_NAMES):
+    if unit is not None and not words & KEY_WORDS and (unit > 1 or is_whole or words & TIME_NAMES):
         column.kind, column.evidence = "time", f"{span}: {_EPOCH_UNITS[unit]} since 1970"
     elif not is_whole and names_a_key(column.name, (*USER_NAMES, *ITEM_NAMES)):
         column.kind, column.evidence = "id", f"{span}: a key by its name"
     elif not is_whole:
         column.kind, column.evidence = "number", span
-    elif (words & _MOMENT_NAMES or column.name.lower() == "time") and low >= 0 and column.distinct > FEW:
+    elif (words & MOMENT_NAMES or column.name.lower() == "time") and low >= 0 and column.distinct > FEW:
         column.kind, column.evidence = (
             "time",
             f"{span}: a time by its name, since a moment that it does not say",
         )
-    elif words & {*_TIME_NAMES, "hour", "day"} and any(
+    elif words & {*TIME_NAMES, "hour", "day"} and any(
         _all_match([value.removesuffix(".0") for value in column.values], form) for form in _DIGIT_FORMS
     ):
         column.kind, column.evidence = "time", f"{span}: year, month, day (and hour) side by side"
@@ -417,7 +207,7 @@ def _guess_numeric(column: ColumnGuess, text: pa.Array, values: np.ndarray) -> N
 
 def _code_reason(column: ColumnGuess, words: set[str], low: float, high: float, median: float) -> str | None:
     """Why whole numbers are ids rather than amounts; None if they are amounts."""
-    if low == -1 and _CODE_SERIES.fullmatch(column.name):
+    if low == -1 and CODE_SERIES.fullmatch(column.name):
         return "codes by its name, -1 for none"
     if low < 0 or INDEX.fullmatch(column.name):
         return None
@@ -425,9 +215,9 @@ def _code_reason(column: ColumnGuess, words: set[str], low: float, high: float, 
         return "an index at this place of a sparse line"
     if names_a_key(column.name, (*REQUEST_NAMES, *USER_NAMES, *ITEM_NAMES)):
         return "a key by its name"
-    if words & _CODE_NAMES or _CODE_SERIES.fullmatch(column.name) or _ends_in_id(words):
+    if words & CODE_NAMES or CODE_SERIES.fullmatch(column.name) or ends_in_id(words):
         return "codes by its name"
-    if words & (_AMOUNT_NAMES | set(RATING_NAMES)):
+    if words & (AMOUNT_NAMES | set(RATING_NAMES)):
         return None
     if column.name.startswith("column_"):
         # Without a header there are no names: whole numbers with many values are more often ids than amounts, unless most
@@ -445,7 +235,7 @@ def _code_reason(column: ColumnGuess, words: set[str], low: float, high: float, 
 def _amount_reason(column: ColumnGuess, words: set[str], low: float, high: float) -> str:
     if low < 0:
         return "some are negative, so amounts and no ids"
-    if words & (_AMOUNT_NAMES | set(RATING_NAMES)):
+    if words & (AMOUNT_NAMES | set(RATING_NAMES)):
         return "an amount by its name"
     if column.distinct <= FEW:
         return "few values in an order; categorical if the order means nothing"

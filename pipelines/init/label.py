@@ -12,17 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.init.columns import (
-    FEW,
-    LABEL_NAMES,
-    RATING_NAMES,
-    ColumnGuess,
-    is_answer,
-    positive_value,
-    words_of,
-    yes_value,
-)
+from pipelines.init.columns import FEW, ColumnGuess, is_answer, positive_value, yes_value
 from pipelines.init.logs import FileGuess, numbers_of
+from pipelines.init.names import LABEL_NAMES, RATING_NAMES, words_of
 
 PROPENSITY_NAMES = {"propensity", "pscore"}
 _MOST_GRADES = 11  # distinct whole numbers that may be grades

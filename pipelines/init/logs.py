@@ -14,16 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.init.columns import (
-    LABEL_NAMES,
-    ColumnGuess,
-    guess_column,
-    is_flag,
-    is_numeric,
-    split_part,
-    words_of,
-)
+from pipelines.init.columns import ColumnGuess, guess_column, is_numeric
 from pipelines.init.form import FileForm, sniff
+from pipelines.init.impressions import describe_impressions
+from pipelines.init.names import split_part
 from pipelines.prepare.needs import Needs
 from pipelines.prepare.read import reading, sources
 from pipelines.prepare.read.columns import NumberFormat, as_numbers, as_text, decode
@@ -67,9 +61,6 @@ _SURE_MARKERS = (
     "(null)",
 )  # missing among words too
 _UNUSABLE = re.compile(" is not utf-8 text$| is a list of (object|list)s$| is an object; ")
-_PAIR = re.compile(r"(.+)[-:_]([01])")  # an entry of an impression list: `N12345-0`
-_PAIR_SEPARATORS = (" ", "|", ";", ",")
-_MOSTLY = 0.99
 _NUMBER_FORMATS = (
     NumberFormat(),
     NumberFormat(".", ","),
@@ -199,7 +190,7 @@ def _inspect_together(paths: list[Path], form: FileForm, rows: int) -> FileGuess
     columns, _ = _read_columns(paths, form, names, rows)
     names = list(columns)
     derive: dict[str, tuple[dict[str, str], str]] = {}
-    clicks, chosen = _describe_impressions(columns, form, derive)
+    clicks, chosen = describe_impressions(columns, form, derive)
     source_row = None
     if clicks is not None or chosen is not None:
         names = [name for name in names if name in columns]
@@ -329,98 +320,6 @@ def _joined(parts: list[pa.Array]) -> pa.Array:
     if len(types) == 1 and not pa.types.is_dictionary(parts[0].type):
         return pa.concat_arrays(parts)
     return pa.concat_arrays([decode(as_text(part)) for part in parts])
-
-
-def _describe_impressions(
-    columns: dict[str, pa.Array], form: FileForm, derive: dict[str, tuple[dict[str, str], str]]
-) -> tuple[str | None, tuple[str, str] | None]:
-    """Sets `explode` for impression lists; returns `clicks` and `chosen` of `FileGuess`."""
-    texts = {name: decode(as_text(column)) for name, column in columns.items()}
-    if any(
-        words_of(name) & LABEL_NAMES and is_flag(pc.unique(text).to_pylist()) for name, text in texts.items()
-    ):
-        return None, None  # each row has a label of its own
-    for name, text in texts.items():
-        separator = _pair_separator(text)
-        if separator is not None:
-            reason = "each row is a list of candidates, which end with 1 if clicked: one row for each of them"
-            form.choose("explode", {"columns": [name], "separator": separator}, reason)
-            item = "item" if "item" not in columns else f"{name}_item"
-            click = "clicked" if "clicked" not in columns else f"{name}_clicked"
-            derive[item] = {"extract": name, "pattern": "^(.*)[-:_][01]$"}, "what stands before the click"
-            derive[click] = {"extract": name, "pattern": "[-:_]([01])$"}, "the click"
-            return click, None
-    typed = {name: column for name, column in columns.items() if is_list(column.type)}
-    separators: tuple[str | None, ...] = (None,) if typed else _PAIR_SEPARATORS
-    for list_separator in separators:
-        lists = typed
-        if list_separator is not None:
-            split = {name: pc.split_pattern(text, list_separator) for name, text in texts.items()}
-            lists = {
-                name: value
-                for name, value in split.items()
-                if pc.max(pc.list_value_length(value)).as_py() > 1
-            }
-        clicks = _clicks_beside(lists, form, list_separator)
-        chosen = _chosen_entry(lists, texts, form, list_separator) if clicks is None else None
-        if clicks is not None or chosen is not None:
-            return clicks, chosen
-    return None, None
-
-
-def _pair_separator(text: pa.Array) -> str | None:
-    filled = text.filter(pc.not_equal(text, "")).slice(0, 1000).to_pylist()
-    for separator in _PAIR_SEPARATORS:
-        entries = [value.split(separator) for value in filled]
-        has_several = any(len(entry) > 1 for entry in entries)
-        if has_several and all(_PAIR.fullmatch(part) for entry in entries for part in entry):
-            return separator
-    return None
-
-
-def _clicks_beside(lists: dict[str, pa.Array], form: FileForm, separator: str | None) -> str | None:
-    """Explodes lists of equal lengths side by side, of which one says with 0 and 1 what was clicked; returns that."""
-    lengths = {name: pc.list_value_length(value).fill_null(0).to_numpy() for name, value in lists.items()}
-    for name, value in lists.items():
-        if not is_flag(sorted(set(decode(as_text(value.flatten())).to_pylist()))) or lengths[name].max() < 2:
-            continue
-        parallel = [column for column in lists if np.array_equal(lengths[column], lengths[name])]
-        if len(parallel) > 1:
-            reason = (
-                f"lists of equal lengths, of which {name} says which entries count: one row for each entry"
-            )
-            _choose_explode(form, parallel, separator, reason)
-            return name
-    return None
-
-
-def _chosen_entry(
-    lists: dict[str, pa.Array], texts: dict[str, pa.Array], form: FileForm, separator: str | None
-) -> tuple[str, str] | None:
-    """Explodes a list of candidates beside a column that names the chosen one; returns both columns."""
-    for name, value in lists.items():
-        parents, entries = pc.list_parent_indices(value), decode(as_text(value.flatten()))
-        lengths = pc.list_value_length(value).fill_null(0).to_numpy()
-        starts = np.cumsum(lengths) - lengths
-        for column, text in texts.items():
-            if column in lists:
-                continue
-            is_chosen = pc.equal(entries, text.take(parents))
-            chosen_rows = parents.filter(is_chosen)
-            places = np.flatnonzero(is_chosen.to_numpy(zero_copy_only=False)) - starts[chosen_rows.to_numpy()]
-            filled = pc.sum(pc.not_equal(text, "")).as_py() or 0
-            # Always at one place it is a part of the text, and not chosen from it.
-            is_choice = len(np.unique(places)) > 1
-            if is_choice and filled > len(text) / 10 and len(pc.unique(chosen_rows)) > _MOSTLY * filled:
-                reason = f"a list of candidates, among which {column} stands: one row for each of them"
-                _choose_explode(form, [name], separator, reason)
-                return name, column
-    return None
-
-
-def _choose_explode(form: FileForm, columns: list[str], separator: str | None, reason: str) -> None:
-    rule: dict[str, Any] = {"columns": columns}
-    form.choose("explode", rule if separator is None else {**rule, "separator": separator}, reason)
 
 
 def _derive_bracketed(log: FileGuess) -> None:

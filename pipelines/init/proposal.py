@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from pipelines.init.columns import (
-    FEW,
-    ITEM_NAMES,
-    REQUEST_NAMES,
-    USER_NAMES,
-    ColumnGuess,
-    names_a_key,
-    split_part,
-    words_of,
+from pipelines.init.features import SourceColumn, guess_features
+from pipelines.init.identifiers import (
+    UNIQUE_SHARE,
+    Identifiers,
+    guess_item,
+    guess_request,
+    names_user_and_item,
 )
 from pipelines.init.joins import best_join
-from pipelines.init.label import (
-    PROPENSITY_NAMES,
-    LabelGuess,
-    guess_label,
-    label_rank,
-    outcome,
-    positives_only,
-)
-from pipelines.init.logs import FileGuess, common_root, files_of, inspect, numbers_of
+from pipelines.init.label import LabelGuess, guess_label, positives_only
+from pipelines.init.logs import FileGuess, common_root, files_of, inspect
+from pipelines.init.names import listed
+from pipelines.init.split import guess_split, guess_time
 from pipelines.init.yaml_text import yaml_text
 from pipelines.prepare.preview import check_rows
 from ranker.config import Source, build
 from ranker.errors import UserError
 
-_MOSTLY = 0.99  # of the groups, from which a column counts as constant within them
-_FEW_ROWS = 1.5  # rows of one request, below which there is nothing to rank
-_MOST_MISSING = 0.01  # of the rows: a request is named in nearly all
 _CHECKED_ROWS = 20_000
-_OUTCOME_NAMES = {"position", "rank", "slot"}
-_UNIQUE_SHARE = 0.9
-_LARGEST_REQUEST = 0.1  # of the rows, from which a value stands for a missing one
-_SMALL_LOG = 1000
-_MOST_NAMELESS_IDS = 4  # columns without names, up to which the first is who and the second is what
 _MOST_LOST = 0.5  # of the rows: a limit is not raised beyond
-_PIECES = 16
-"""Shares of a number between its quantiles: of 5, 10, 16 and 20 the fewest with which trees keep no lead of 0.01 of AUC."""
 _NEGATIVES = 4
 
 
@@ -149,7 +128,7 @@ def propose(paths: Sequence[Path], rows: int) -> str:
     tables = [guess for other_at, guess in enumerate(guesses) if other_at != at]
     proposal = _Builder(guesses[at], tables, label, paths).build()
     if empty:
-        names = _listed([path.name for path in empty])
+        names = listed([path.name for path in empty])
         proposal.questions.append(
             f"{names}: nothing is in {'them' if len(empty) > 1 else 'it'}; is that right?"
         )
@@ -189,9 +168,8 @@ class _Builder:
         self.root = common_root(
             [*self.directories, *(path for guess in (log, *tables) for path in guess.paths)]
         )
-        # Column of a table: the table, the column's name there, and the log's key.
         self.derived_in_tables: dict[str, tuple[dict[str, str], str]] = {}
-        self.joined: dict[str, tuple[FileGuess, str, str]] = {}
+        self.joined: dict[str, SourceColumn] = {}  # by the name beside the log's columns
         heading = f"{', '.join(path.name for path in log.paths[:3])}{', ...' if len(log.paths) > 3 else ''}"
         events = self._source(log, {})
         self.proposal = Proposal(
@@ -201,7 +179,6 @@ class _Builder:
             events,
         )
         self.questions = self.proposal.questions
-        self.learns_item = True
 
     def build(self) -> Proposal:
         """All of it."""
@@ -220,26 +197,42 @@ class _Builder:
             data["label"] = self.label.expression, self.label.evidence
         if self.label.alternatives:
             self.questions.append(
-                f"label: could it be {_listed(self.label.alternatives)} instead of {self.label.columns[0]}?"
+                f"label: could it be {listed(self.label.alternatives)} instead of {self.label.columns[0]}?"
             )
         elif not self.label.is_sure and self.label.columns:
             self.questions.append(f"label: is it {self.label.columns[0]}? Only its values suggest that.")
-        request, request_reason, users = self._request()
-        item = self._item(request, users)
-        if request:
-            data["request"] = request, request_reason
-        if item is None:
-            self.learns_item, item = False, self._row_id()
-            reason = "no column names a candidate: the number of the row does"
-            data["item"] = {"column": item, "feature": False}, reason
-        else:
-            column = self.log.columns[item]
-            self.learns_item = column.distinct <= _UNIQUE_SHARE * column.rows
-            data["item"] = item if self.learns_item else {"column": item, "feature": False}, column.evidence
-        time = self._time()
-        data["split"] = self._split(request, item, time)
-        self._features(request, users, item)
+        identifiers = self._identify()
+        time = guess_time(self.log)
+        self.questions += time.questions
+        if time.column is not None:
+            data["timestamp"] = time.column.name, time.column.evidence
+            if time.column.time_format is not None:
+                reason = f"so {time.column.values[0]!r} is a time"
+                data["time_format"] = time.column.time_format, reason
+        split = guess_split(self.log, self.root, identifiers, time.column, self._row_id)
+        self.questions += split.questions
+        data["split"] = split.rule, split.evidence
+        guesses = guess_features(self.log, self.joined, self.label, identifiers)
+        self.proposal.features, self.proposal.omitted = guesses.features, guesses.omitted
+        self.questions += guesses.questions
         return self.proposal
+
+    def _identify(self) -> Identifiers:
+        """Writes the request and the item."""
+        data = self.proposal.data
+        request = guess_request(self.log, self.label)
+        self.questions += request.questions
+        if request.columns:
+            data["request"] = request.columns, request.evidence
+        item, learns_item = guess_item(self.log, self.label, request), False
+        reason = "no column names a candidate: the number of the row does"
+        if item is not None:
+            column = self.log.columns[item]
+            learns_item, reason = column.distinct <= UNIQUE_SHARE * column.rows, column.evidence
+        else:
+            item = self._row_id()
+        data["item"] = item if learns_item else {"column": item, "feature": False}, reason
+        return Identifiers(request.columns, request.users, item, learns_item)
 
     def _source(self, guess: FileGuess, renames: dict[str, str]) -> SourceProposal:
         paths = [str(path.relative_to(self.root)) for path in self._as_given(guess.paths)]
@@ -282,7 +275,7 @@ class _Builder:
             apart = sorted({*self.log.columns} ^ {*table.columns})
             self.questions.append(
                 f"{table.paths[0].name}: is it a part of the log? It has the label, but its columns differ from those of"
-                f" {self.log.paths[0].name} ({_listed(apart)}), so it is left out. Write both alike, or name one of them."
+                f" {self.log.paths[0].name} ({listed(apart)}), so it is left out. Write both alike, or name one of them."
             )
             return
         join = best_join(self.log, table)
@@ -316,320 +309,10 @@ class _Builder:
         self.proposal.tables[name] = source
         for column in table.columns:
             if column != join.table_column:
-                self.joined[new_names.get(column, column)] = table, column, join.log_column
+                self.joined[new_names.get(column, column)] = SourceColumn(table, column, join.log_column)
 
     def _is_like_the_log(self, table: FileGuess) -> bool:
         """Whether a file has the label and most of the named columns of the log: part of it, written in another way."""
         names = {name for name in self.log.columns if not name.startswith("column_")}
         shared = names & {*table.columns}
         return bool(self.label.columns) and {*self.label.columns} <= shared and len(shared) > len(names) / 2
-
-    def _ids(self, words: Collection[str]) -> list[str]:
-        return [
-            name
-            for name, column in self.log.columns.items()
-            if column.kind in ("id", "category", "number", "row number")
-            and name not in self.label.columns[-1:]
-            if names_a_key(name, words)
-        ]
-
-    def _request(self) -> tuple[list[str], str, list[str]]:
-        """(columns of a request, why, columns that name a user or a request)."""
-        columns = self.log.columns
-        requests, users = self._ids(REQUEST_NAMES), self._ids(USER_NAMES)
-        if self.log.source_row is not None:
-            names = self._columns_of_a_row([*requests, *users])
-            if names is not None:
-                return (
-                    names,
-                    "each row of the file, a list of candidates, has a value of its own",
-                    [*requests, *users],
-                )
-        names = [name for name in (*requests, *users) if self._is_spread(name)]
-        if not names and not self._ids(ITEM_NAMES):
-            names = _nameless_ids(self.log, self.label.columns)[:1]
-        if not names or self.label.expression is None:
-            if self.label.expression is not None:
-                self.questions.append("request: no column says which rows were shown together; is there one?")
-            return [], "", names
-        best = columns[names[0]]
-        if best.mean_rows < _FEW_ROWS:
-            self.questions.append(
-                f"request: {best.name} has {best.mean_rows:.1f} rows each; is there a column with all candidates of one"
-                " request?"
-            )
-        reason = f"{best.distinct:,} distinct, {best.mean_rows:.1f} rows each: rows of one are ranked against each other"
-        return [best.name], reason, names
-
-    def _is_spread(self, name: str) -> bool:
-        """Whether no value has so many rows that it stands for a missing one."""
-        counts = pc.value_counts(self.log.texts[name].filter(pc.not_equal(self.log.texts[name], "")))
-        largest = max((entry["counts"].as_py() for entry in counts), default=0)
-        return self.log.rows < _SMALL_LOG or largest <= _LARGEST_REQUEST * self.log.rows
-
-    def _columns_of_a_row(self, names: list[str]) -> list[str] | None:
-        """The column, or the pair with a time, that has a value of its own for each row of an exploded file."""
-        assert self.log.source_row is not None
-        rows = int(self.log.source_row.max()) + 1
-        id_names = [name for name, column in self.log.columns.items() if column.kind in ("id", "row number")]
-        times = [name for name, column in self.log.columns.items() if column.kind == "time"]
-        singles = dict.fromkeys([*names, *id_names])
-        for columns in ([name] for name in singles):
-            if self._distinct(columns) >= _MOSTLY * rows and self.log.columns[columns[0]].distinct <= rows:
-                return columns
-        for columns in ([name, time] for name in singles for time in times):
-            if _MOSTLY * rows <= self._distinct(columns) <= rows:
-                return columns
-        return None
-
-    def _distinct(self, columns: list[str]) -> int:
-        return (
-            pa.table({name: self.log.texts[name] for name in columns})
-            .group_by(columns)
-            .aggregate([])
-            .num_rows
-        )
-
-    def _item(self, request: list[str], users: list[str]) -> str | None:
-        columns = self.log.columns
-        names = [name for name in self._ids(ITEM_NAMES) if name not in users]
-        names += [
-            name
-            for name in self.log.derive
-            if columns[name].kind != "list" and name not in self.label.columns
-        ]
-        if self.log.chosen is not None:
-            return self.log.chosen[0]
-        row_id = str(self.log.form.settings.get("row_id", ""))
-        if not names and row_id:
-            columns[row_id].evidence = "a number of its own for each row"
-            names = [row_id]
-        if names:
-            return self._best_item(names, request)
-        rest = [
-            column
-            for name, column in columns.items()
-            if column.kind in ("id", "category") and name not in users and name not in self.label.columns
-            if column.distinct > 1
-        ]
-        keys = [column for column in rest if column.kind == "id"]
-        keys = [column for column in keys if column.mean_rows > _FEW_ROWS] or keys
-        if keys:
-            return self._best_item([column.name for column in keys], request)
-        return max(rest, key=lambda column: column.distinct).name if rest else None
-
-    def _best_item(self, names: list[str], request: list[str]) -> str:
-        """Of some columns the one that tells the rows of a request apart; of several an id by its name, or the first."""
-        shares = {
-            name: self._distinct([*request, name]) / self.log.rows if request else 1.0 for name in names
-        }
-        best = max(shares.values())
-        apart = [name for name in names if shares[name] > 0.9 * best]
-        return next((name for name in apart if words_of(name) & {"id", "ids", "uid"}), apart[0])
-
-    def _time(self) -> str | None:
-        times = [column for column in self.log.columns.values() if column.kind == "time"]
-        filled = [column for column in times if column.missing <= _MOST_MISSING * column.rows]
-        if not filled:
-            return None
-        finest = max(filled, key=lambda column: column.distinct)
-        column = finest if finest.distinct > 10 * filled[0].distinct else filled[0]
-        self.proposal.data["timestamp"] = column.name, column.evidence
-        if column.time_format is not None:
-            self.proposal.data["time_format"] = column.time_format, f"so {column.values[0]!r} is a time"
-            if "told apart" in column.evidence:
-                self.questions.append("time_format: does the day or the month come first?")
-        if len(times) > 1:
-            alternatives = [alternative.name for alternative in times if alternative is not column]
-            self.questions.append(f"timestamp: could it be {_listed(alternatives)} instead of {column.name}?")
-        return column.name
-
-    def _split(self, request: list[str], item: str | None, time: str | None) -> tuple[dict[str, Any], str]:
-        by_column = [column for column in self.log.columns.values() if column.kind == "split"]
-        if by_column:
-            texts = sorted(set(self.log.texts[by_column[0].name].to_pylist()) - {""})
-            train, held_out = _parts_to_use({text: split_part(text) for text in texts})
-            if train and held_out:
-                if not any(split_part(text) == "train" for text in texts):
-                    train = ["train", *train]  # not among the first rows
-                rule = {"by": "column", "of": by_column[0].name, "train": train, "eval": held_out}
-                return rule, by_column[0].evidence
-        names = [str(path.relative_to(self.root)) for path in self.log.paths]
-        parts = {name: split_part(name) for name in names}
-        if len(names) > 1 and all(parts.values()):
-            train, held_out = _parts_to_use(parts)
-            if train and held_out:
-                return {"by": "file", "train": train, "eval": held_out}, "the names of the files say so"
-        if len(names) == 1:
-            self._ask_for_other_parts(self.log.paths[0])
-        if time is not None:
-            return {
-                "by": "time",
-                "eval": 0.1,
-            }, "the last tenth: a model is used on what comes after its training"
-        if not request:
-            row = [item] if item is not None and not self.learns_item else [self._row_id()]
-            return {"by": "hash", "of": row, "eval": 0.1}, "no column is a time: a tenth of the rows"
-        returning = not self._names_a_request(request[0]) and item is not None and item not in request
-        if returning and self.log.columns[request[0]].mean_rows > _FEW_ROWS and self.log.source_row is None:
-            of = [*request, str(item)]
-            return {"by": "hash", "of": of, "eval": 0.1}, f"some rows of each {request[0]}, which comes back"
-        return {"by": "hash", "of": request, "eval": 0.1}, "no column is a time: whole requests are held out"
-
-    def _ask_for_other_parts(self, path: Path) -> None:
-        if split_part(path.name) is None:
-            return
-        siblings = [
-            sibling.name
-            for sibling in sorted(path.resolve().parent.iterdir())
-            if sibling.name != path.name and sibling.is_file() and split_part(sibling.name) is not None
-            if sibling.suffix == path.suffix or sibling.stem == path.stem
-        ]
-        if siblings:
-            self.questions.append(
-                f"split: {_listed(siblings)} lies beside {path.name}; name all of them to `ranker init` to split by file."
-            )
-
-    def _features(self, request: list[str], users: list[str], item: str | None) -> None:
-        leaks: list[str] = []
-        is_positives_only = self.label.expression is None
-        columns = {name: (self.log, name, "") for name in self.log.columns} | self.joined
-        for name, (guess, column_name, key) in columns.items():
-            column = guess.columns[column_name]
-            reason = self._omitted(name, guess, column, [*request, *(users[:1]), item])
-            if reason is None and guess is self.log and name != item:
-                reason = outcome(self.log, name, self.label.positive)
-                leaks += [name] if reason is not None else []
-            if reason is not None:
-                self.proposal.omitted.setdefault(reason, []).append(name)
-                continue
-            if guess is not self.log:
-                role = "context" if key in request or key in users else "item"
-            elif name == item:
-                role = "item"
-            elif not request:
-                role = "context" if name in users else "item"
-            else:
-                role = "context" if all(self._is_constant_within(key, name) for key in request) else "item"
-            is_of_the_row = guess is self.log and role == "item" and name != item
-            if is_positives_only and is_of_the_row and not self._is_constant_within(str(item), name):
-                reason = "it is known of a row that was logged, and of no negative"
-                self.proposal.omitted.setdefault(reason, []).append(name)
-                continue
-            missing = f", {column.missing / column.rows:.1%} missing" if column.missing else ""
-            feature = self._feature(column, guess, column_name, role, name == item)
-            evidence = column.evidence + missing
-            if guess is self.log and words_of(name) & _OUTCOME_NAMES and name not in (*request, item):
-                feature["training_only"] = True
-                evidence += "; where a candidate was shown is not known before the ranking"
-            self.proposal.features[name] = feature, evidence
-        if leaks:
-            self.questions.append(
-                f"features: {_listed(leaks)} gave the label away, wholly or for some rows; add what is known before it is."
-            )
-
-    def _omitted(
-        self, name: str, guess: FileGuess, column: ColumnGuess, identifiers: list[str | None]
-    ) -> str | None:
-        """Why a column is no feature; None if it is one."""
-        words = words_of(name)
-        if guess is self.log and name in self.label.columns[-1:]:
-            return "the label"
-        if guess is self.log and name in self.label.alternatives and label_rank(column) >= 3:
-            return "another outcome, by its name"
-        if column.kind in ("constant", "split", "row number", "time", "text") and name not in identifiers:
-            reasons = {
-                "constant": "one value or none",
-                "split": "the split",
-                "row number": "the number of the row",
-                "text": "free text",
-            }
-            return reasons.get(column.kind, "a time")
-        if name in identifiers:
-            if name == identifiers[-1] and guess is self.log and not self.learns_item:
-                return "it names a candidate, and hardly any comes back"
-            is_request = guess is self.log and name in self.proposal.data.get("request", ([],))[0][:1]
-            is_request &= self._names_a_request(name) or self.log.source_row is not None
-            return "it names a request, and none comes back" if is_request else None
-        if words & PROPENSITY_NAMES:
-            return "a propensity, which is known of the logged ranking alone"
-        is_text = column.kind in ("category", "id")
-        if is_text and column.distinct > _UNIQUE_SHARE * (column.rows - column.missing):
-            return "nearly every row has a value of its own"
-        return None
-
-    def _names_a_request(self, name: str) -> bool:
-        return names_a_key(name, REQUEST_NAMES) or bool(words_of(name) & set(REQUEST_NAMES))
-
-    def _feature(
-        self, column: ColumnGuess, guess: FileGuess, column_name: str, role: str, is_item: bool
-    ) -> dict[str, Any]:
-        if column.kind == "list":
-            return {"kind": "categorical", "role": role, "multivalued": column.separator}
-        is_sparse = guess.form.settings.get("format") == "libsvm" and not guess.form.settings.get("columns")
-        if not is_item and (column.kind == "number" or (is_sparse and column.kind == "flag")):
-            transform = "log1p" if _is_skewed(numbers_of(guess, column_name)) else "standardize"
-            return {"kind": "numeric", "role": role, "transform": transform, "pieces": _PIECES}
-        return {"kind": "categorical", "role": role}
-
-    def _is_constant_within(self, key: str, name: str) -> bool:
-        """Whether a column has one value for each value of another, in 99% of the groups with several rows."""
-        if key == name:
-            return True
-        table = pa.table({"key": self.log.texts[key], "value": self.log.texts[name]})
-        groups = table.group_by("key").aggregate([("value", "count_distinct"), ("value", "count")])
-        several = groups.filter(pc.greater(groups["value_count"], 1))
-        if not len(several):
-            return False
-        return (
-            float(pc.mean(pc.equal(several["value_count_distinct"], 1).cast(pa.float64())).as_py()) > _MOSTLY
-        )
-
-
-def _nameless_ids(log: FileGuess, label: Sequence[str]) -> list[str]:
-    """Columns that may name a user and an item by their values; few, in the usual order: who, then what."""
-    names = [
-        name
-        for name, column in log.columns.items()
-        if column.kind == "id"
-        or (name.startswith("column_") and column.kind == "category" and column.distinct > FEW)
-        if name not in label
-        and column.mean_rows > _FEW_ROWS
-        and column.missing <= _MOST_MISSING * column.rows
-    ]
-    is_nameless = all(name.startswith("column_") for name in names)
-    return names if len(names) > 1 and not (is_nameless and len(names) > _MOST_NAMELESS_IDS) else []
-
-
-def names_user_and_item(log: FileGuess) -> bool:
-    """Whether columns of a log name a user and an item, as in a log of positives."""
-
-    def has(words: Collection[str]) -> bool:
-        return any(
-            column.kind in ("id", "category", "number")
-            and column.mean_rows > _FEW_ROWS
-            and names_a_key(name, words)
-            for name, column in log.columns.items()
-        )
-
-    return (has((*USER_NAMES, *REQUEST_NAMES)) and has(ITEM_NAMES)) or bool(_nameless_ids(log, ()))
-
-
-def _parts_to_use(parts: dict[str, str | None]) -> tuple[list[str], list[str]]:
-    """(names to train on, names to hold out): the last of train, validation and test that there is is held out."""
-    order = [part for part in ("train", "validation", "test") if part in parts.values()]
-    if len(order) < 2:
-        return [], []
-    train = [name for name, part in parts.items() if part in order[:-1]]
-    return train, [name for name, part in parts.items() if part == order[-1]]
-
-
-def _is_skewed(values: np.ndarray) -> bool:
-    values = values[~np.isnan(values)]
-    if not len(values) or values.min() < 0:
-        return False
-    return bool(values.max() > 20 * max(float(np.median(values)), 1e-9) and values.max() > 20)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" or one of {len(names) - 5} more" if len(names) > 5 else "")
