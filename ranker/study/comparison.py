@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ranker.divergence import Interval
-from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
+from ranker.study.measured import USER_MEASURES, MeasuredRecipe, auc_difference, ratio
 from ranker.study.trainings import Scores
 
 Row = dict[str, Any]
@@ -52,7 +52,8 @@ def comparison(
 
 def compare_with_rival(point: Row, rivals: Sequence[Row], measured: Mapping[str, MeasuredRecipe]) -> Row:
     """Compares a point with the steadiest rival of at least its AUC; `none` and NaN if no rival has it."""
-    row = {"recipe": point["recipe"], "auc": point["auc"], "rpd_sym": point["rpd_sym"]}
+    row = {name: point[name] for name in ("recipe", "auc", "rpd_sym", "top1_swap", *USER_MEASURES)}
+    row["best_smelu_auc"] = max(r["auc"] for r in rivals)
     good = [r for r in rivals if r["auc"] >= point["auc"]]
     if not good:
         nothing = float("nan")

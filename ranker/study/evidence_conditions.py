@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ranker.files import replacing
+from ranker.json_text import json_text
 from ranker.study import claims, rungs
 from ranker.study.comparison import Row, comparison
 from ranker.study.evidence_pictures import labelled
@@ -74,7 +77,6 @@ def _best_remedy(rows: Sequence[Row], activation: str) -> str:
 def remedies_claim(it: Evidence) -> dict[str, Any]:
     """Which remedy brings replicas together that share neither initialisation nor order."""
     recipes = claims.remedies(it.options.quick, it.rate)
-    it.train(recipes)
     base = next(iter(recipes))
     rows = [comparison(name, it.measured, base, it.scores) for name in recipes]
     controlled = {name for name, overrides in recipes.items() if overrides["replicas.vary"] == ["init"]}
@@ -104,7 +106,7 @@ def remedies_claim(it: Evidence) -> dict[str, Any]:
     about = (
         f"Compared with {base}: one pass, the last step's weights. Above is each remedy with the "
         "average that keeps replicas closer. `anchor`: the share of the label that one anchor gives, the same for all "
-        "replicas; `distillation`: each replica has three teachers of its own. `fixed order`: other initialisations, the "
+        "replicas. `fixed order`: other initialisations, the "
         "same full shuffle. `sharpness`: the radius of sharpness-aware steps."
     )
     return it.claim("remedies", verdicts, rows, labelled(rows), about)
@@ -119,7 +121,14 @@ def _ratio_and_gain(row: Row) -> str:
 
 def machines_claim(it: Evidence) -> dict[str, Any]:
     """How far replicas of equal seeds are apart on other machines, in other precision, and quantised."""
-    rows = rungs.measure(it.experiment, it.run_dir, it.data, it.options.quick, it.report)
+    saved = it.options.cache_in(it.out) / f"{rungs.key(it.experiment, it.data, it.options.quick)}.json"
+    if saved.exists():
+        rows = json.loads(saved.read_text(encoding="utf-8"))
+    else:
+        rows = rungs.measure(it.experiment, it.run_dir, it.data, it.options.quick, it.report)
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(saved) as temporary:
+            temporary.write_text(json_text(rows), encoding="utf-8")
     it.save("rungs", rows)
     about = (
         "One pair a row, not several replicas: intervals are over requests alone. "

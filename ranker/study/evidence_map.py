@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROWS = 60_000
 """Training rows of the map's middle, at most."""
-_FEWER, _MORE = 4, 4
+_FEWER, _MORE, _LONGER = 4, 2, 3
 _EPOCHS = 4
 """Epochs of the map's middle."""
 _PLAIN = str.maketrans({" ": "-", ",": "", "%": ""})
@@ -62,7 +62,7 @@ def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[MapCell]
         return {"training.epochs": count}
 
     middle = epochs(_EPOCHS)
-    short, long = epochs(1), epochs(4 * _EPOCHS)
+    short, long = epochs(1), epochs(_LONGER * _EPOCHS)
     turned = [
         MapCell("middle", f"{rows:,} rows, {_EPOCHS} epochs", rows, overrides=middle),
         MapCell("rows", f"{few:,}", few, overrides=middle),
@@ -73,7 +73,7 @@ def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[MapCell]
         turned.append(MapCell("rows", f"{many:,}", many, overrides=middle))
     turned += [
         MapCell("epochs", "1", rows, overrides=short),
-        MapCell("epochs", f"{4 * _EPOCHS}", rows, overrides=long),
+        MapCell("epochs", f"{_LONGER * _EPOCHS}", rows, overrides=long),
         MapCell("hidden layers", "1", rows, overrides=middle | {"model.hidden": list(hidden[:1])}),
         MapCell(
             "hidden layers",
@@ -86,9 +86,9 @@ def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[MapCell]
         MapCell("flipped labels", "10%", rows, LogChange(0.1), middle),
         MapCell("flipped labels", "30%", rows, LogChange(0.3), middle),
         MapCell("several", f"{few:,} rows, 1 epoch", few, overrides=short),
-        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs", few, overrides=long),
-        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, ids only", few, LogChange(columns="ids only"), long),
-        MapCell("several", f"{few:,} rows, {4 * _EPOCHS} epochs, 30% flipped", few, LogChange(0.3), long),
+        MapCell("several", f"{few:,} rows, {_LONGER * _EPOCHS} epochs", few, overrides=long),
+        MapCell("several", f"{few:,} rows, {_LONGER * _EPOCHS} epochs, ids only", few, LogChange(columns="ids only"), long),
+        MapCell("several", f"{few:,} rows, {_LONGER * _EPOCHS} epochs, 30% flipped", few, LogChange(0.3), long),
     ]  # fmt: skip
     return turned
 

@@ -38,6 +38,9 @@ first item differs, `set_churn@10` the share of the first ten items that differ,
 clicks that a replica loses against the consensus of both; all are means over pairs of replicas. `rpd_ratio` is `rpd_sym`
 over that of the base recipe. Brackets are 95% intervals. In pictures numbers are rows of the table below.
 """
+_COSTS = """What it took, {seconds:,} processor seconds in all (two cores have 7,200 an hour). Claims in one row share their
+trainings. Trainings that an earlier, stopped run left are not trained again and not counted:
+"""
 
 
 def write(page: Path, evidence_of_runs: Sequence[tuple[dict[str, Any], Path]]) -> None:
@@ -61,7 +64,7 @@ def write(page: Path, evidence_of_runs: Sequence[tuple[dict[str, Any], Path]]) -
         untested = [f"{i} ({t[0].lower()}{t[1:]})" for i, t in TITLES.items() if i not in tested]
         if untested:
             parts.append(f"Not tested on this log: {', '.join(untested)}.")
-    parts.append(_DETAILS)
+    parts += [_DETAILS, *_costs([evidence for evidence, _ in evidence_of_runs])]
     for evidence, pictures in evidence_of_runs:
         parts.append(f"### {evidence['name']} in detail")
         for claim in evidence["claims"]:
@@ -97,6 +100,26 @@ _GLANCE = (
     "expected clicks lost, ReLU to SmeLU",
     "change of AUC",
 )
+
+
+def _costs(evidence_of_runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Processor seconds of each share of the plan, by log, beside what it may take."""
+    rows: dict[tuple[int, ...], dict[str, Any]] = {}
+    logs = [evidence["name"] for evidence in evidence_of_runs]
+    for evidence in evidence_of_runs:
+        for claim in evidence["claims"]:
+            if "cost" in claim:
+                numbers = tuple(claim["cost"]["numbers"])
+                empty = {"claims": ", ".join(map(str, numbers)), **dict.fromkeys(logs, 0)}
+                row = rows.setdefault(numbers, empty | {"at most, each log": claim["cost"]["budget"]})
+                row[evidence["name"]] = claim["cost"]["processor_seconds"]
+    if not rows:
+        return []
+    total = {
+        "claims": "sum",
+        **{key: sum(row[key] for row in rows.values()) for key in (*logs, "at most, each log")},
+    }
+    return [_COSTS.format(seconds=sum(total[log] for log in logs)), table([*rows.values(), total])]
 
 
 def _size(claim: Mapping[str, Any]) -> str:
@@ -149,7 +172,7 @@ def _short(rows: Sequence[Mapping[str, Any]], digits: int = 3) -> list[dict[str,
                 cells[key] = f"{value:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
             elif key in ("set_churn@10", "consensus_regret"):
                 cells[key] = f"{value:.2g}"
-            elif key in ("auc", "smelu_auc", "logloss"):
+            elif key in ("auc", "best_smelu_auc", "smelu_auc", "logloss"):
                 cells[key] = f"{value:.4f}"
             elif key == "parameters":
                 cells[key] = f"{value:,}"

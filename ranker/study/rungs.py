@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ranker.config import Experiment, dump
+from ranker import __version__
+from ranker.config import Experiment, dump, fingerprint
 from ranker.errors import UserError
 from ranker.json_text import json_text
 from ranker.study.data import StudyData
@@ -114,6 +115,19 @@ def measure(
             for worker in workers:
                 _finish(worker, "two workers")
         return _rows(directory, data, list(platforms), not quick, report)
+
+
+def key(experiment: Experiment, data: StudyData, quick: bool) -> str:
+    """A fingerprint of what `measure` computes from."""
+    return fingerprint(
+        "rungs",
+        experiment.model,
+        experiment.training,
+        experiment.replicas,
+        data.fingerprint,
+        quick,
+        __version__,
+    )
 
 
 def training_rows(data: StudyData, quick: bool) -> int:

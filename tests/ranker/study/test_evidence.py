@@ -11,10 +11,11 @@ from ranker import layout
 from ranker.cli.study import app
 from ranker.config import dump
 from ranker.errors import UserError
-from ranker.study import claims, evidence, evidence_map
+from ranker.study import claims, evidence, evidence_map, rungs
 from ranker.study import data as study_data
 from ranker.study.evidence_page import table
-from ranker.study.recipes import arms
+from ranker.study.options import StudyOptions
+from ranker.study.recipes import SMELU, arms
 
 WRITTEN = [1, 2]
 """Claims of the page under test; `.ci/run` writes the page of all."""
@@ -39,6 +40,9 @@ def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
         assert claim["verdicts"]
         assert all(v in text for v in claim["verdicts"])
         assert all(v in done.output for v in claim["verdicts"])
+        assert claim["cost"]["numbers"] == WRITTEN
+        assert claim["cost"]["processor_seconds"] > 0
+    assert f"| 1, 2 | {found['claims'][0]['cost']['processor_seconds']} | 480 |" in text
     assert (page.parent / "evidence/tiny/frontier.svg").exists()
     assert "](evidence/tiny/frontier.svg)" in text
 
@@ -85,10 +89,54 @@ def test_the_map_compares_smelu_with_relu_on_each_log(study_experiment, study_ru
 
 
 def test_a_claim_takes_at_most_its_rows_of_a_log(study_experiment, study_run, tmp_path, quick, monkeypatch):
-    monkeypatch.setitem(claims.ROWS, 5, 60)
+    shares = [share._replace(rows=60) if share.numbers == (5,) else share for share in claims.PLAN]
+    monkeypatch.setattr(claims, "PLAN", shares)
     long, log_map = evidence.run(study_experiment, study_run, tmp_path, quick, print, [5, 6])["claims"]
     assert (long["number"], long["train_rows"]) == (5, 60)
     assert log_map["train_rows"] > 60
+
+
+def test_every_claim_has_one_share_of_the_plan():
+    assert sorted(number for share in claims.PLAN for number in share.numbers) == sorted(claims.ALL)
+
+
+def test_three_logs_take_an_hour_of_two_cores_at_most():
+    assert 3 * sum(share.processor_seconds for share in claims.PLAN) <= 2 * 3600
+
+
+def test_the_longest_training_and_the_map_share_their_epochs(study_experiment):
+    whole = arms(
+        study_experiment, {name: recipe for name, (_, recipe) in claims.long_training(False, False).items()}
+    )
+    turned = evidence_map.cells(1000, study_experiment.model.hidden, False)
+    mapped = arms(
+        study_experiment,
+        {
+            c.recipe("smelu-1"): {**SMELU.overrides, **c.overrides}
+            for c in turned
+            if c.prop in ("middle", "epochs")
+        },
+    )
+    epochs = {arm.training.epochs for name, arm in whole.items() if name.startswith("long-smelu-1-layer")}
+    assert epochs == {arm.training.epochs for arm in mapped.values()}
+
+
+def test_machines_measured_before_a_stop_are_not_measured_again(
+    study_experiment, study_run, tmp_path, monkeypatch
+):
+    options = StudyOptions(replicas=2, quick=True, cache=tmp_path / "cache")
+    row = {"kind": "serving", "rung": "asked twice", "activation": "relu", "rpd_sym": 0.0, "top1_swap": 0.0}
+    measured = []
+
+    def measure(*arguments):
+        measured.append(arguments)
+        return [row]
+
+    monkeypatch.setattr(rungs, "measure", measure)
+    for _ in range(2):
+        (claim,) = evidence.run(study_experiment, study_run, tmp_path, options, print, [7])["claims"]
+        assert claim["rows"] == [row]
+    assert len(measured) == 1
 
 
 def test_a_part_of_a_log_has_no_early_stopping():
@@ -147,7 +195,8 @@ def test_a_claim_holds_only_with_its_whole_interval(value, worst, expected):
 
 
 def matched(auc, ratio, high, smelu="smelu-1"):
-    return {"auc": auc, "smelu": smelu, "rpd_ratio": ratio, "ratio_high": high}
+    best = auc - 0.002 if smelu == "none" else auc
+    return {"auc": auc, "best_smelu_auc": best, "smelu": smelu, "rpd_ratio": ratio, "ratio_high": high}
 
 
 @pytest.mark.parametrize(
@@ -161,11 +210,11 @@ def matched(auc, ratio, high, smelu="smelu-1"):
         ),
         (
             [matched(0.70, 0.3, 0.4), matched(0.71, *[float("nan")] * 2, "none")],
-            "**Fails.** .* of which SmeLU does not reach the AUC of 1, at most 0.30",
+            r"**Fails.** .* of which SmeLU does not reach the AUC of 1 \(its best is 0.0020 lower\), at most 0.30",
         ),
         (
             [matched(0.71, *[float("nan")] * 2, "none")],
-            "**Fails.** .* 1 recipe, whose AUC no recipe of SmeLU reaches",
+            r"**Fails.** .* 1 recipe, whose AUC no recipe of SmeLU reaches \(its best is 0.0020 lower\)",
         ),
         ([], "relu has no recipe of use"),
     ],
