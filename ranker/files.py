@@ -73,9 +73,9 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         UserError: the store cannot be written.
     """
     if storage.is_remote(path):
-        with tempfile.TemporaryDirectory(prefix="ranker-") as directory:
-            yield Path(directory) / path.name
-            storage.put(Path(directory) / path.name, path)
+        with temporary_directory() as directory:
+            yield directory / path.name
+            storage.put(directory / path.name, path)
         return
     temporary = unfinished(path.parent)
     try:
@@ -170,9 +170,32 @@ def explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def temporary_directory() -> Iterator[Path]:
-    """A directory on this disk while the block runs. Those that killed processes have left are removed first."""
-    parent = Path(tempfile.gettempdir())
+def local_file(path: Path) -> Iterator[Path]:
+    """A file as one on this disk while the block runs: itself, or a copy of an object.
+
+    Raises:
+        FileNotFoundError: an object is not there.
+        UserError: the store cannot be read.
+    """
+    if not storage.is_remote(path):
+        yield path
+        return
+    with temporary_directory() as directory:
+        storage.fetch(path, directory / path.name)
+        yield directory / path.name
+
+
+@contextmanager
+def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
+    """A directory on this disk while the block runs. Those that killed processes have left are removed first.
+
+    Args:
+        parent: where; None: where the system has its temporary files.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    parent = parent or Path(tempfile.gettempdir())
     directory = unfinished(parent)
     with explained(parent):
         sweep(parent)

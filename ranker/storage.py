@@ -12,7 +12,6 @@ Loads no package of a store before there is a URI.
 from __future__ import annotations
 
 import posixpath
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,23 +221,6 @@ def fetch_tree(source: Path, target: Path, chosen: Callable[[str], bool] = lambd
         with explained(source):
             filesystem.get([f"{inside}/{name}" for name in names], [str(target / name) for name in names])
     return names
-
-
-@contextmanager
-def local_file(path: Path) -> Iterator[Path]:
-    """A file as one on this disk while the block runs: itself, or a copy of an object.
-
-    Raises:
-        FileNotFoundError: an object is not there.
-        UserError: the store cannot be read.
-    """
-    if not is_remote(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="ranker-") as directory:
-        copy = Path(directory) / path.name
-        fetch(path, copy)
-        yield copy
 
 
 def local_files(directory: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Who may import whom, and what an import may load."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,16 @@ def test_tensorflow_enters_through_one_door():
         if {"tensorflow", "tf_keras", "keras"} & imports(path)
     ]
     assert not wrong
+
+
+def test_temporary_directories_come_from_one_place():
+    """`ranker.files.temporary_directory` removes what killed processes have left, which `tempfile` does not.
+
+    The logs of servers whose run directory is in an object store are to stay.
+    """
+    makers = re.compile(r"\b(TemporaryDirectory|mkdtemp)\(")
+    users = [str(path.relative_to(ROOT)) for path in FILES if makers.search(path.read_text(encoding="utf-8"))]
+    assert users == ["serving/processes.py"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipelines.prepare.remarks import Limits, Remark, rejected_remark
 from pipelines.prepare.rows import PLACE
 from pipelines.prepare.write.rejects import Locator, Rejections, write_rejected
 from ranker.config import Experiment
+from ranker.files import temporary_directory
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def check_rows(experiment: Experiment, limit: int) -> Preview:
     Raises:
         UserError: a file or a column is missing, or cannot serve.
     """
-    with tempfile.TemporaryDirectory(prefix="ranker-check-") as scratch:
-        return preview(make_plan(experiment), Path(scratch), limit)
+    with temporary_directory() as scratch:
+        return preview(make_plan(experiment), scratch, limit)
 
 
 def preview(plan: Plan, directory: Path, limit: int) -> Preview:

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from pipelines.train.memory import shortage
 from ranker import layout
 from ranker.config import load
 from ranker.errors import UserError
-from ranker.files import sweep, write_whole
+from ranker.files import sweep, temporary_directory, write_whole
 from ranker.json_text import json_text
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint
@@ -166,9 +165,9 @@ def _attempt(run: Path, spec: ReplicaSpec | None, timeout: float | None) -> tupl
     """
     command = [sys.executable, "-m", "ranker.training", str(run)]
     command += [spec.arm, str(spec.replica)] if spec else []
-    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
     last, timed_out = "{}", threading.Event()
-    with tempfile.TemporaryFile() as stderr:
+    with temporary_directory() as directory, (directory / "stderr").open("w+b") as stderr:
+        environment = training_environment(directory)
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stderr, env=environment, encoding="utf-8"
         )
@@ -198,6 +197,16 @@ def _attempt(run: Path, spec: ReplicaSpec | None, timeout: float | None) -> tupl
         return -9, {}, f"no end within {timeout:g} s"
     crashed = process.returncode == 1 and "Traceback (most recent call last)" in message
     return 2 if crashed else process.returncode, {}, reason(process.returncode, message)
+
+
+def training_environment(directory: Path) -> dict[str, str]:
+    """The environment of a process that trains.
+
+    Args:
+        directory: where it keeps temporary files. TensorFlow writes some that only a process which ends by itself removes.
+    """
+    settings = {"TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1", "TMPDIR": str(directory)}
+    return {**os.environ, **settings}
 
 
 def show(path: Path, line: str) -> None:

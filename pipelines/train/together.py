@@ -16,21 +16,20 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipelines.progress import StageProgress
-from pipelines.train.launcher import Outcome, log_path, reason, show
+from pipelines.train.launcher import Outcome, log_path, reason, show, training_environment
 from ranker import layout
 from ranker.config import Experiment, load
 from ranker.errors import UserError
-from ranker.files import sweep
+from ranker.files import sweep, temporary_directory
 from ranker.json_text import json_text
 from ranker.seeds import ReplicaSpec
 from ranker.training import checkpoint
@@ -190,7 +189,9 @@ class _Process:
         self._process: subprocess.Popen[str] | None = None
         self._is_stopped = False
         self._start_or_kill = threading.Lock()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
+        self._resources = ExitStack()
+        self._directory = self._resources.enter_context(temporary_directory())
+        self._stderr = self._resources.enter_context((self._directory / "stderr").open("w+b"))
 
     def request(
         self, command: Mapping[str, Any], receive: Callable[[dict[str, Any]], None]
@@ -229,8 +230,7 @@ class _Process:
     def start(self) -> subprocess.Popen[str] | None:
         """Starts the process, which imports what its commands need; gives None after `kill`."""
         # Threads of the linear algebra under the logistic regression wait for each other longer than they work.
-        environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
-        environment |= {"TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+        environment = {"OPENBLAS_NUM_THREADS": "1", **training_environment(self._directory)}
         with self._start_or_kill:
             if self._is_stopped:
                 return None
@@ -252,11 +252,11 @@ class _Process:
                 self._process.kill()
 
     def close(self) -> None:
-        """Ends the process, which has no command."""
+        """Ends the process, which has no command, and removes its temporary files."""
         if self._process is not None:
             self._process.kill()
             self._wait()
-        self._stderr.close()
+        self._resources.close()
 
     def _wait(self) -> int:
         """Waits for the end of the process; returns how it ended."""

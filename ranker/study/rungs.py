@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from ranker import __version__
 from ranker.config import Experiment, dump, fingerprint
 from ranker.errors import UserError
+from ranker.files import temporary_directory
 from ranker.json_text import json_text
 from ranker.study.data import StudyData
 from ranker.study.measured import MeasuredRecipe
@@ -72,8 +72,7 @@ def measure(
     """
     platforms = dict(list(PLATFORMS.items())[:1]) if quick else PLATFORMS
     rows = training_rows(data, quick)
-    with tempfile.TemporaryDirectory(prefix="rungs-") as name:
-        directory = Path(name)
+    with temporary_directory() as directory:
         (directory / "config.yaml").write_text(dump(experiment), encoding="utf-8")
 
         def start(

@@ -23,7 +23,7 @@ from typing import Any
 
 from ranker.address import HostPort, parse_address
 from ranker.errors import UserError
-from ranker.files import write_whole
+from ranker.files import temporary_directory, unfinished, write_whole
 from ranker.json_text import json_text
 from serving.deployment import Deployment
 from serving.gateway import configuration
@@ -33,8 +33,8 @@ from serving.gateway.replicas import ReplicasFile, assignment, unresolved
 
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS, _POLL_SECONDS, _FOLLOW_SECONDS = 60.0, 0.05, 1.0
-# A unix socket's path has at most 107 bytes.
-_LONGEST_DIRECTORY = 80
+_SOCKET = "admin.sock"
+_LONGEST_SOCKET = 107  # bytes of a unix socket's path
 _LEVEL = re.compile(r"\[[-0-9 :.]+\]\[\d+\]\[(\w+)\]\[\w+\] (?:\[[^]]*\] )?(.*)")
 
 
@@ -82,8 +82,8 @@ def run(
     current = deployment()
     _check_free("listen", options.listen)
     _check_free("metrics", options.metrics)
-    with _stop_on_signals() as stop, _temporary_directory() as directory:
-        admin = directory / "admin.sock"
+    with _stop_on_signals() as stop, temporary_directory(_place_of_sockets()) as directory:
+        admin = directory / _SOCKET
         options = replace(options, admin=str(admin))
         replicas = ReplicasFile(replicas_path or directory / "replicas" / "replicas.json")
         replicas.follow(current)
@@ -300,6 +300,12 @@ class _EnvoyProcess:
                     return
 
 
+def _place_of_sockets() -> Path:
+    """Where temporary files go, unless the path of a socket would be too long there."""
+    place = Path(tempfile.gettempdir())
+    return place if len(os.fsencode(unfinished(place) / _SOCKET)) <= _LONGEST_SOCKET else Path("/tmp")
+
+
 def _check_free(name: str, address: str) -> None:
     try:
         family, _, _, _, place = _first_address(address)
@@ -308,15 +314,6 @@ def _check_free(name: str, address: str) -> None:
             probe.bind(place)
     except OSError as error:
         raise UserError(f"cannot listen on {address} (--{name}): {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _temporary_directory() -> Iterator[Path]:
-    place = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(
-        prefix="ranker-gateway-", dir=place if len(place) < _LONGEST_DIRECTORY else "/tmp"
-    ) as name:
-        yield Path(name)
 
 
 @contextlib.contextmanager

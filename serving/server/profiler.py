@@ -11,7 +11,6 @@ Source: tensorflow/tsl's profiler_service.proto and profiler_service_impl.cc.
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -22,6 +21,8 @@ from tensorflow.python.profiler.internal import _pywrap_profiler
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from ranker.backend import tf
+from ranker.errors import UserError
+from ranker.files import temporary_directory
 from serving.server.requests.endpoints import CallContext, Method
 from serving.status import Code, StatusError, invalid
 from serving.wire import ProfileRequest, ProfileResponse, TerminateRequest
@@ -60,15 +61,15 @@ class Profiler:
             }
         end = self._ends.setdefault(request.session_id, threading.Event())
         try:
-            with tempfile.TemporaryDirectory() as scratch:
+            with temporary_directory() as scratch:
                 session = _pywrap_profiler.ProfilerSession()
-                session.start(scratch, levels)
+                session.start(str(scratch), levels)
                 stop = time.monotonic() + options.duration_ms / 1000
                 while (seconds := stop - time.monotonic()) > 0 and not call.expired():
                     if end.wait(min(seconds, _TICK_SECONDS)):
                         break
                 session.export_to_tb()
-                [trace] = [path.read_bytes() for path in Path(scratch).rglob("*.xplane.pb")]
+                [trace] = [path.read_bytes() for path in scratch.rglob("*.xplane.pb")]
             response = ProfileResponse(empty_trace=_is_empty(trace))
             if request.emit_xspace:
                 response.xspace = trace
@@ -76,7 +77,7 @@ class Profiler:
                 _save(request, trace)
         except tf.errors.OpError as error:
             raise StatusError(Code.INTERNAL, error.message or "Another profiler session is active.") from None
-        except OSError as error:
+        except (OSError, UserError) as error:
             raise StatusError(Code.INTERNAL, f"Could not write the trace: {error}") from None
         finally:
             self._ends.pop(request.session_id, None)

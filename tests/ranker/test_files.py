@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ranker.errors import UserError
-from ranker.files import replacing, staging, sweep, unfinished, write_whole
+from ranker.files import replacing, staging, sweep, temporary_directory, unfinished, write_whole
 from ranker.layout import model_versions, newest_version
 
 
@@ -71,6 +71,31 @@ def test_a_killed_writer_leaves_the_old_file_and_its_half_is_swept(tmp_path):
         [".tmp-of-somebody", mine.name, "a.json"]
     )
     assert path.read_text() == "old"
+
+
+HOLDS = """
+import os, signal, sys
+from pathlib import Path
+from ranker.files import temporary_directory
+with temporary_directory(Path(sys.argv[1])) as directory:
+    (directory / "part").write_text("half")
+    if sys.argv[2] != "0":
+        os.kill(os.getpid(), int(sys.argv[2]))
+    raise SystemExit(3)
+"""
+
+
+def test_a_temporary_directory_goes_with_the_block_or_with_the_next_one_after_a_kill(tmp_path):
+    def held_by_another_process(number):
+        return subprocess.run([sys.executable, "-c", HOLDS, str(tmp_path), str(number)], check=False)
+
+    assert held_by_another_process(0).returncode == 3
+    assert list(tmp_path.iterdir()) == []
+    assert held_by_another_process(int(signal.SIGKILL)).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    with temporary_directory(tmp_path) as directory:
+        assert list(tmp_path.iterdir()) == [directory]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_is_replaced_whole_by_one_writer(tmp_path):

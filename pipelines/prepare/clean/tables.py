@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.prepare.read.columns import as_text, decode
-from ranker.storage import local_file, location
+from ranker.files import local_file
+from ranker.storage import location
 
 
 @dataclass(frozen=True)

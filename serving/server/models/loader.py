@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ranker.errors import UserError
+from ranker.files import temporary_directory
 from ranker.storage import location, sizes
 from ranker.working_copy import fetch_model
 from serving.server.metrics import Metrics
@@ -84,9 +83,10 @@ def _on_disk(servable: Servable) -> Iterator[None]:
     if "://" not in servable.path:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="ranker-version-") as directory:
+    with ExitStack() as stack:
         try:
-            servable.directory = str(fetch_model(location(servable.path), Path(directory) / "model"))
+            directory = stack.enter_context(temporary_directory())
+            servable.directory = str(fetch_model(location(servable.path), directory / "model"))
         except FileNotFoundError:
             raise StatusError(
                 Code.NOT_FOUND,

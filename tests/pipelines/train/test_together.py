@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import psutil
@@ -54,8 +55,12 @@ def prepared_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ran(prepared_run, tmp_path_factory):
-    """A run after its stages; what they returned; what was said; the processes that they started."""
+    """A run after its stages; what they returned; what was said; the processes that they started.
+
+    Beside the run, `temporary` is where all of them had their temporary files.
+    """
     run = shutil.copytree(prepared_run, tmp_path_factory.mktemp("ran") / "run")
+    (run.parent / "temporary").mkdir()
     lines, started = Lines(), []
     popen = subprocess.Popen
 
@@ -65,6 +70,8 @@ def ran(prepared_run, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(together.subprocess, "Popen", counted)
+        patch.setenv("TMPDIR", str(run.parent / "temporary"))
+        patch.setattr(tempfile, "tempdir", None)  # it reads the variable again
         result = run_stages(["train", "evaluate"], experiment(), run, RunnerOptions(workers=2), lines)
     return run, result, lines.texts, started
 
@@ -80,6 +87,7 @@ def test_one_process_trains_and_evaluates_all_replicas(ran):
     assert sorted(result["evaluate"]["stages"]) == ["evaluate", "train"]
     assert not list(layout.replicas_dir(run).rglob(".checkpoint*"))
     assert not list(layout.replicas_dir(run).rglob(".progress*"))
+    assert not list((run.parent / "temporary").iterdir())
 
 
 def test_predictions_are_those_of_the_saved_models(ran, tmp_path):

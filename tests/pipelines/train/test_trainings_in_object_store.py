@@ -18,6 +18,7 @@ from pipelines.train.memory import free_bytes, needed_bytes
 from ranker import layout, storage
 from ranker.config import build
 from ranker.errors import UserError
+from ranker.files import local_file
 from ranker.training import checkpoint
 from ranker.training.specs import (
     content_key,
@@ -111,7 +112,7 @@ def stored_step(run, key):
     """Steps of the checkpoint in the store; 0 without one."""
     path = layout.replica_dir(run, "smelu", 0) / f".checkpoint-{key}.npz"
     try:
-        with storage.local_file(path) as copy:
+        with local_file(path) as copy:
             saved = checkpoint.restore(copy)
     except FileNotFoundError:
         return 0

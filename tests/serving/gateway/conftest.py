@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -139,6 +140,15 @@ class GatewayProcess:
             self.process.send_signal(number)
         return self.process.wait(60)
 
+    def end(self) -> None:
+        """Stops it in whatever state; a second signal ends the wait for calls under way, the third one all."""
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(5)
+        self.process.wait()
+
 
 class Callers:
     """Threads that call without a pause until the block ends.
@@ -214,7 +224,7 @@ def gateway(tmp_path) -> Iterator[Callable[..., GatewayProcess]]:
 
     yield start
     for running in started:
-        running.stop(signal.SIGKILL)
+        running.end()
 
 
 @pytest.fixture

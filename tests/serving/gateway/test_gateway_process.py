@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 from pathlib import Path
 
@@ -23,8 +24,16 @@ def envoy_of(running) -> psutil.Process:
     return child
 
 
+@pytest.fixture
+def temporary(monkeypatch):
+    """Where gateways have their temporary files; its path is short, as that of a socket must be."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        monkeypatch.setenv("TMPDIR", name)
+        yield Path(name)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_calls_under_way_finish(fake_replica, gateway, number):
+def test_a_signal_lets_calls_under_way_finish(fake_replica, gateway, number, temporary):
     replica = fake_replica(name="a")
     running = gateway([replica])
     envoy = envoy_of(running)
@@ -41,6 +50,19 @@ def test_a_signal_lets_calls_under_way_finish(fake_replica, gateway, number):
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", int(running.target.rpartition(":")[2])))
     assert "Traceback" not in running.log
+    assert not list(temporary.iterdir())
+
+
+def test_a_gateway_removes_what_a_killed_one_has_left(fake_replica, gateway, temporary):
+    replica = fake_replica(name="a")
+    gateway([replica]).stop(signal.SIGKILL)
+    left = {path.name for path in temporary.iterdir()}
+    assert len(left) == 1
+    running = gateway([replica])
+    assert len(list(temporary.iterdir())) == 1
+    assert left.isdisjoint(path.name for path in temporary.iterdir())
+    assert running.stop() == 0
+    assert not list(temporary.iterdir())
 
 
 def test_calls_that_take_longer_than_the_drain_are_cut(fake_replica, gateway):
