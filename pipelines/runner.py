@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import shlex
+import shutil
 import socket
 import sys
 from collections import Counter
@@ -134,6 +135,12 @@ class RunnerOptions:
 
     def pipeline(self) -> beam.Pipeline:
         """A new, empty pipeline with these options."""
+        pipeline = self._new_pipeline()
+        # For artifacts of other languages, of which there are none here; Beam removes it when a run ends, if one does.
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
+        return pipeline
+
+    def _new_pipeline(self) -> beam.Pipeline:
         options = PipelineOptions(self.beam_flags())
         if not self.is_local or self.workers == 1:
             try:

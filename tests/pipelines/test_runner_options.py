@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,6 +17,13 @@ from ranker.errors import UserError
 def test_the_default_is_the_local_engine_in_one_process():
     assert RunnerOptions().beam_flags() == ["--runner=FnApiRunner"]
     assert RunnerOptions(runner="DirectRunner").beam_flags() == ["--runner=FnApiRunner"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pipeline_that_never_runs_leaves_nothing(tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _ = RunnerOptions(workers=workers).pipeline() | beam.Create([1])
+    assert not list(tmp_path.iterdir())
 
 
 def leave_a_mark(element, directory):
