@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ranker import __version__
-from ranker.cli import compare, endpoint, pipeline, probe, quickstart, study, watch
+from ranker.cli import compare, dashboard, endpoint, gate, monitor, pipeline, probe, quickstart, study
 from ranker.errors import UserError
 
 app = typer.Typer(
@@ -34,20 +34,20 @@ EXTRAS = {
     "rank": "client",
 }
 """Command -> the extra that brings what it imports."""
-_MISTAKES = {"status": 4, "gate": watch.CALL_MISTAKE, "compare": watch.CALL_MISTAKE}
+_MISTAKES = {"status": 4, "gate": gate.CALL_MISTAKE, "compare": gate.CALL_MISTAKE}
 """Exit codes of commands for which 1 is an answer."""
 
 _commands: tuple[Callable[..., None], ...] = (
     quickstart.quickstart,
     *(pipeline.prepare, pipeline.train, pipeline.evaluate, pipeline.run, pipeline.config, pipeline.init),
     *(endpoint.serve, endpoint.rank),
-    *(watch.status, watch.dashboard, compare.compare, probe.probe),
+    *(monitor.status, dashboard.dashboard, compare.compare, probe.probe),
 )
 for _command in _commands:
     app.command()(_command)
-app.command(cls=watch.GateCommand)(watch.gate)
+app.command(cls=gate.GateCommand)(gate.gate)
 app.add_typer(endpoint.gateway, name="gateway")
-app.add_typer(watch.monitor, name="monitor")
+app.add_typer(monitor.monitor, name="monitor")
 app.add_typer(study.app, name="study")
 
 

@@ -52,6 +52,41 @@ Store = Annotated[
     ),
 ]
 CORES = os.cpu_count() or 1
+Replicas = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--replica",
+        metavar="NAME=TARGET",
+        help="Instead of RUN/deployment.yaml: a name and HOST:PORT, or a URL.",
+    ),
+]
+ProbeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--probe",
+        parser=location,
+        metavar="FILE",
+        help="Probe requests, of `ranker probe`; instead of the run directory's.",
+    ),
+]
+ModelName = Annotated[str | None, typer.Option(help="The model's name on its servers.")]
+Item = Annotated[str | None, typer.Option(help="The feature that identifies a candidate.")]
+Signature = Annotated[str | None, typer.Option(help="The signature that scores rows.")]
+OutputName = Annotated[str | None, typer.Option(help="Its output with the scores, NAME or NAME[COLUMN].")]
+Scale = Annotated[
+    str | None, typer.Option(help="What scores are: probability, logit, range:LOW:HIGH or order.")
+]
+JsonRequest = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help='Of json+http: the request; default {"instances": "$rows"}.'),
+]
+JsonScores = Annotated[
+    str | None, typer.Option(metavar="JMESPATH", help="Of json+http: where the answer has the scores.")
+]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MEASURE=LIMIT", help="What a measure may be; repeat for more."),
+]
 
 
 @contextmanager
@@ -73,3 +108,8 @@ def stderr_to_log(run_dir: Path, name: str) -> Iterator[None]:
 def emit(result: Any) -> None:
     """Prints a result for a script: one line of JSON on stdout."""
     print(json_text(result), flush=True)
+
+
+def present_options(**options: str | None) -> dict[str, str]:
+    """The options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
