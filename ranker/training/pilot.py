@@ -45,7 +45,7 @@ from ranker.seeds import Seeds
 from ranker.training import checkpoint as checkpoints
 from ranker.training.predict import predict
 from ranker.training.rows.examples import Examples, blocks
-from ranker.training.rows.feed import Feed
+from ranker.training.rows.feed import Feed, Memory
 from ranker.training.specs import decision_path, pilot_arm, pilot_key
 from ranker.training.step.objective import held_out_loss
 from ranker.training.step.program import Program
@@ -165,7 +165,7 @@ def _train_pilot(
         for accumulator in _accumulators(optimizer, feed.rows)
     ]
     held_out = hold_out(arm, run, feed.rows)
-    rows = _rows(run, arm, inputs, held_out)
+    rows = _rows(run, arm, inputs, held_out, feed)
     per_epoch = math.ceil(feed.rows / training.batch_size)
     stopping = EarlyStopping(
         architecture,
@@ -191,23 +191,32 @@ def _train_pilot(
         names=[f"pilot {i + 1}" for i in range(len(members))],
         validation=stopping,
     )
-    best, epochs, count = stopping.best_candidate, stopping.best, int(held_out.sum())
+    best, count = stopping.best_candidate, int(held_out.sum())
+    epochs = _averaged_about(stopping.best, training)
+    losses, aucs = stopping.curves(best)
     accumulator = trainings[best].optimizer.starting_accumulator
     measure, extreme = ("AUC", "highest") if stopping.measures_auc else ("loss", "lowest")
     whose = f"the mean {measure} of {len(rows)} pilots" if len(rows) > 1 else f"the pilot's {measure}"
-    reason = f"{whose} on {count:,} held-out training rows was {extreme} after epoch {epochs} of {len(stopping.losses)}"
+    reason = f"{whose} on {count:,} held-out training rows was {extreme} after epoch {stopping.best} of {len(losses)}"
+    if epochs != stopping.best:
+        reason += f"; the average of the weights over the last {training.average_last:.0%} of {epochs} lies about it"
     if len(trainings) > 1:
         reason += f", with an initial accumulator of {accumulator:g}"
-    curve = trained.curve.reshape(len(trained.curve), len(trainings), len(rows))[:, best].mean(axis=1)
+    curve = trained.curve.reshape(len(trained.curve), len(trainings), len(rows))[: len(losses), best]
     return EpochsDecision(
         epochs=epochs,
-        training=curve.tolist(),
-        validation=[losses[best] for losses in stopping.losses],
-        auc=[aucs[best] for aucs in stopping.aucs],
+        training=curve.mean(axis=1).tolist(),
+        validation=losses,
+        auc=aucs,
         rows=count,
         initial_accumulator=accumulator,
         reason=reason,
     )
+
+
+def _averaged_about(best: int, training: Training) -> int:
+    """Of how many epochs the served average of the weights has its middle at the best one."""
+    return best if training.ema else min(round(best / (1 - training.average_last / 2)), training.max_epochs)
 
 
 def _accumulators(optimizer: Optimizer, rows: int) -> tuple[float, ...]:
@@ -220,7 +229,8 @@ class EarlyStopping:
     """Ends a training when held-out rows have not been ranked better for some epochs.
 
     Better is a higher AUC; a lower loss where `training.validation_measure` says so, and where there is no AUC: labels that
-    are no classes, rows of one class, a loss that compares rows.
+    are no classes, rows of one class, a loss that compares rows. Of several candidates each ends by itself, and all end when
+    the best epoch of any of them lies so far back.
 
     Args:
         architecture: of the models.
@@ -264,26 +274,58 @@ class EarlyStopping:
         return self._best()[1]
 
     def _best(self) -> tuple[int, int]:
-        values = np.array(self.aucs) if self.measures_auc else -np.array(self.losses)
-        start = min(self._first, len(values)) - 1
-        epoch, candidate = divmod(int(np.argmax(values[start:])), self._candidates)
-        return start + epoch + 1, candidate
+        values = self._values()
+        epoch, candidate = divmod(int(np.argmax(values)), self._candidates)
+        return len(self.losses) - len(values) + epoch + 1, candidate
 
-    def measure(self, weights: Sequence[Weights]) -> bool:
-        """Measures the held-out rows of each model; returns whether to train another epoch."""
+    def _values(self) -> np.ndarray:
+        """What is to be high, [epochs, candidates], of the epochs that may be the best."""
+        values = np.array(self.aucs) if self.measures_auc else -np.array(self.losses)
+        return np.nan_to_num(values[min(self._first, len(values)) - 1 :], nan=-np.inf)
+
+    def curves(self, candidate: int) -> tuple[list[float], list[float]]:
+        """The loss and the AUC of a candidate after each of its epochs; no AUC where the loss decides."""
+        columns = [[row[candidate] for row in rows] for rows in (self.losses, self.aucs)]
+        losses, aucs = ([value for value in column if not math.isnan(value)] for column in columns)
+        return losses, aucs
+
+    @property
+    def active(self) -> np.ndarray:
+        """Which models train on, bool [candidates * folds]."""
+        return np.repeat(self._active_candidates(), len(self._rows))
+
+    def _active_candidates(self) -> np.ndarray:
+        epochs = len(self.losses)
+        if epochs < self._first:
+            return np.ones(self._candidates, bool)
+        values = self._values()
+        last_bests = epochs - len(values) + 1 + np.argmax(values, axis=0)
+        lately = (epochs - last_bests < self._patience) & (epochs - self.best < self._patience)
+        return lately & np.isfinite(self.losses[-1])
+
+    def measure(self, weights: Sequence[Weights]) -> None:
+        """Measures the held-out rows of each model that trains on."""
+        folds = len(self._rows)
+        losses, aucs = np.full((2, self._candidates), math.nan)
+        for candidate in np.flatnonzero(self._active_candidates()):
+            models = weights[candidate * folds : (candidate + 1) * folds]
+            measured = [self._measure(rows, model) for rows, model in zip(self._rows, models, strict=True)]
+            losses[candidate] = np.mean([loss for loss, _ in measured])
+            if self.measures_auc:
+                aucs[candidate] = np.mean([value for _, value in measured if value is not None])
+        self.losses.append(losses.tolist())
+        if self.measures_auc:
+            self.aucs.append(aucs.tolist())
+
+    def _measure(self, rows: Examples, weights: Weights) -> tuple[float, float | None]:
+        """The loss, and the AUC where there is one."""
         target = self._architecture.inputs.target
-        losses, aucs = [], []
-        for rows, model in zip(list(self._rows) * self._candidates, weights, strict=True):
-            scores = predict(self._architecture, model, rows)
-            request = None if rows.request is None else rows.request.numpy()
-            label, weight = rows.label.numpy(), rows.weight.numpy()
-            losses.append(held_out_loss(self._training, target, label, weight, scores, request))
-            if self.measures_auc and _has_both_classes(rows):
-                aucs.append(auc(label, scores, weight=weight))
-        self.losses.append(self._means(losses))
-        if aucs:
-            self.aucs.append(self._means(aucs))
-        return len(self.losses) < self._first or len(self.losses) - self.best < self._patience
+        scores = predict(self._architecture, weights, rows)
+        request = None if rows.request is None else rows.request.numpy()
+        label, weight = rows.label.numpy(), rows.weight.numpy()
+        loss = held_out_loss(self._training, target, label, weight, scores, request)
+        has_auc = self.measures_auc and _has_both_classes(rows)
+        return loss, auc(label, scores, weight=weight) if has_auc else None
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed training needs, by name."""
@@ -292,10 +334,6 @@ class EarlyStopping:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets what `state` returned."""
         self.losses, self.aucs = state["validation/losses"].tolist(), state["validation/aucs"].tolist()
-
-    def _means(self, values: Sequence[float]) -> list[float]:
-        """Each candidate's mean."""
-        return np.reshape(values, (self._candidates, -1)).mean(axis=1).tolist()
 
 
 def hold_out(arm: Experiment, run: Path, rows: int) -> np.ndarray:
@@ -364,8 +402,10 @@ def _uniform(numbers: np.ndarray) -> np.ndarray:
     return (x >> np.uint64(11)).astype(np.float64) / 2**53
 
 
-def _rows(run: Path, arm: Experiment, inputs: Inputs, held_out: np.ndarray) -> list[Examples]:
-    """The rows that each pilot holds out; `held_out` is bool [pilots, rows]."""
+def _rows(run: Path, arm: Experiment, inputs: Inputs, held_out: np.ndarray, feed: Feed) -> list[Examples]:
+    """The rows that each pilot holds out, as a model is served with them; `held_out` is bool [pilots, rows]."""
+    if isinstance(feed, Memory) and all(column.is_served for column in inputs.stored):
+        return [feed.examples.only(chosen) for chosen in held_out]
     parts: list[list[dict[str, np.ndarray]]] = [[] for _ in held_out]
     start = 0
     for block in blocks(

@@ -36,7 +36,8 @@ def _compiled(architecture: Architecture) -> Callable[..., tf.Tensor]:
     def score(dense, vectors, ids, numbers):
         return architecture.inputs.target.prediction(forward(dense, forward.pool(vectors, ids), numbers)[0])
 
-    @tf.function(autograph=False)
+    # Rows of another number are traced once more, and then no number is.
+    @tf.function(autograph=False, reduce_retracing=True)
     def scores(dense, tables, examples, places):
         chunks = tf.shape(places)[0]
 

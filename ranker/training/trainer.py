@@ -79,8 +79,12 @@ class Validation(Protocol):
     held_out: np.ndarray
     """Which rows each tower leaves out, bool [towers, rows], by base position."""
 
-    def measure(self, weights: Sequence[Weights]) -> bool:
-        """Called after each epoch with each tower's weights; returns whether to go on."""
+    @property
+    def active(self) -> np.ndarray:
+        """Which towers train on, bool [towers]."""
+
+    def measure(self, weights: Sequence[Weights]) -> None:
+        """Called after each epoch with each tower's weights."""
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed training needs, by name."""
@@ -116,7 +120,7 @@ def train(
             has the first, `program.weights(i)` any.
         names: what each tower is called in an error.
         partial: whether the other towers go on when one's loss or weights are not finite; `Trained.failures` has which.
-        validation: rows to leave out, and what ends the training early.
+        validation: rows to leave out, and what ends a tower's training early; its losses are NaN from then on.
 
     Returns:
         The averaged weights.
@@ -145,6 +149,7 @@ def train(
     ended = False
     loss = (math.nan,) * stack.towers
     epoch, at = divmod(step, per_epoch)
+    active = np.ones(stack.towers, bool) if validation is None else validation.active
     block = row_order.EPOCH_BLOCK if any(settings.reshuffle for settings in each) else 1
     for part in feed.parts(epochs, window, batch * _STEPS_A_CALL, epoch, at * batch, block):
         order = batches(part, rows, each, orders)
@@ -154,8 +159,9 @@ def train(
             order = np.where(validation.held_out[tower, place], -1, order).astype(np.int32)
         for chunk in np.split(order, range(_STEPS_A_CALL, len(order), _STEPS_A_CALL)):
             now = [s.tensors(step, step + len(chunk)) for s in schedules]
-            losses.append(stack.run(part.examples, tf.constant(chunk), now).numpy())
-            health.check_losses(losses[-1], step, steps)
+            values = stack.run(part.examples, tf.constant(chunk), now, active).numpy()
+            health.check_losses(values, step, steps)
+            losses.append(np.where(active, values, math.nan))
             step += len(chunk)
             trained += len(chunk)
             curve.add(losses[-1], step % per_epoch == 0)
@@ -176,7 +182,9 @@ def train(
                 losses, last_report = [], clock
             ended = health.all_failed
             if validation is not None and step % per_epoch == 0 and not ended:
-                ended = not validation.measure(stack.weights(None))
+                validation.measure(stack.weights(None))
+                active = validation.active
+                ended = not active.any()
             if ended:
                 steps = step
                 break

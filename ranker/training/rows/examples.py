@@ -32,6 +32,12 @@ class Examples(tf.experimental.ExtensionType):
     weight: tf.Tensor
     request: Optional[tf.Tensor] = None  # noqa: UP045  (TensorFlow reads the annotation)
 
+    def only(self, chosen: np.ndarray) -> Examples:
+        """The rows where `chosen`, bool [rows], is true."""
+        columns = {"ids": self.ids, "dense": self.dense, "label": self.label, "weight": self.weight}
+        columns |= {} if self.request is None else {"request": self.request}
+        return Examples(**{name: tf.boolean_mask(values, chosen) for name, values in columns.items()})
+
     def take(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         """The rows at `positions` (any shape; -1 is no row), and each one's `share` in its batch's mean."""
         is_row = tf.cast(positions >= 0, tf.float32)

@@ -77,6 +77,11 @@ class Memory:
         self._examples = examples
 
     @property
+    def examples(self) -> Examples:
+        """The rows in their base order."""
+        return self._examples
+
+    @property
     def rows(self) -> int:
         """How many an epoch has."""
         return int(self._examples.label.shape[0])

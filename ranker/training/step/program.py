@@ -125,16 +125,19 @@ class Program(tf.Module):
         offsets = np.array(self._tables_of)[:, None, None] * group.rows + group.offsets
         return lambda ids: tf.gather(ids, group.columns, axis=2) + tf.constant(offsets, tf.int32)
 
-    def _run(self, data: Examples, order: tf.Tensor, schedule: Schedule) -> tf.Tensor:
+    def _run(
+        self, data: Examples, order: tf.Tensor, schedule: Schedule, active: tf.Tensor | bool = True
+    ) -> tf.Tensor:
         """Advances by as many steps as `order` holds.
 
         Args:
             data: the rows, as tensors.
             order: int32 [steps, T, batch], positions of rows in `data`; -1 is no row.
             schedule: of these steps.
+            active: bool []; if false nothing advances.
 
         Returns:
-            float32 [steps, T], each step's loss.
+            float32 [steps, T], each step's loss; 0 if nothing advances.
         """
         if self._together:
             order = tf.repeat(tf.reshape(order, [-1, 1, self.towers * order.shape[2]]), self.towers, axis=1)
@@ -145,7 +148,8 @@ class Program(tf.Module):
             return i + 1, losses.write(i, self._advance(data, order[i], now))
 
         start = tf.constant(0), tf.TensorArray(tf.float32, steps, element_shape=[self.towers])
-        return tf.while_loop(lambda i, losses: i < steps, advance, start)[1].stack()
+        last = tf.where(active, steps, 0)
+        return tf.while_loop(lambda i, losses: i < last, advance, start)[1].stack()
 
     def _advance(self, data: Examples, positions: tf.Tensor, now: Mapping[str, tf.Tensor]) -> tf.Tensor:
         rows = data.take(positions)

@@ -65,7 +65,13 @@ class Stack(tf.Module):
             prefix = f"{i}/"
             program.restore({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
 
-    def run(self, data: Examples, order: tf.Tensor, schedules: Sequence[Schedule]) -> tf.Tensor:
+    def run(
+        self,
+        data: Examples,
+        order: tf.Tensor,
+        schedules: Sequence[Schedule],
+        active: np.ndarray | None = None,
+    ) -> tf.Tensor:
         """As `Program.run`, with the towers of all programs along the order's second axis.
 
         Traced once, for any number of rows and steps.
@@ -74,23 +80,30 @@ class Stack(tf.Module):
             data: the rows.
             order: int32 [steps, towers, batch]; of one batch size in all calls.
             schedules: one a program.
+            active: bool [towers]; a program none of whose towers is active does not advance, and its losses are 0.
+                Default: all are.
         """
-        arguments = data, order, list(schedules)
+        towers = np.ones(self.towers, bool) if active is None else active
+        flags = np.logical_or.reduceat(towers, np.cumsum([0, *self.sizes[:-1]]))
+        arguments = data, order, list(schedules), tf.constant(flags)
         if self._compiled is None:
             signature = tf.nest.map_structure(_of_any_length, arguments, expand_composites=False)
             self._compiled = tf.function(self._run, input_signature=signature, autograph=False)
         return self._compiled(*arguments)
 
-    def _run(self, data: Examples, order: tf.Tensor, schedules: Sequence[Schedule]) -> tf.Tensor:
+    def _run(
+        self, data: Examples, order: tf.Tensor, schedules: Sequence[Schedule], active: tf.Tensor
+    ) -> tf.Tensor:
         parts = tf.split(order, self.sizes, axis=1)
         losses: list[tf.Tensor] = []
-        for program, part, schedule in zip(self._programs, parts, schedules, strict=True):
+        flags = tf.unstack(active, len(self._programs))
+        for program, part, schedule, flag in zip(self._programs, parts, schedules, flags, strict=True):
             # One after the other in a lane: a program keeps the cache to itself for the whole call.
             before = (
                 losses[-self._lanes : len(losses) - self._lanes + 1] if len(losses) >= self._lanes else []
             )
             with tf.control_dependencies(before):
-                losses.append(program.run(data, part, schedule))
+                losses.append(program.run(data, part, schedule, flag))
         return tf.concat(losses, axis=1)
 
 

@@ -161,14 +161,19 @@ def test_auc_decides_where_there_is_one(prepared, monkeypatch, labels, weights, 
     )
     epochs = iter([[0.4, 0.5, 0.3, 0.4], [0.999, 0.998, 0.9999, 0.2], [0.999, 0.998, 0.9999, 0.2]])
     monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(epochs), np.float32))
-    goes_on = [stopping.measure([{}]), stopping.measure([{}])]
+    goes_on = [_measured(stopping, 1), _measured(stopping, 1)]
     assert bool(stopping.aucs) == measures_auc
-    assert goes_on == [True, measures_auc or stopping.best == 2]
+    assert goes_on == [[True], [measures_auc or stopping.best == 2]]
     if measures_auc:
         assert stopping.aucs == [[0.5], [0.75]]
         assert stopping.losses[1] > stopping.losses[0]
         assert stopping.best == 2
-        assert not stopping.measure([{}])  # a tie is no rise
+        assert _measured(stopping, 1) == [False]  # a tie is no rise
+
+
+def _measured(stopping, models):
+    stopping.measure([{}] * models)
+    return stopping.active.tolist()
 
 
 def test_no_epoch_before_the_first_one_is_chosen(prepared, monkeypatch):
@@ -183,12 +188,12 @@ def test_no_epoch_before_the_first_one_is_chosen(prepared, monkeypatch):
     stopping = pilot.EarlyStopping(design_of, [rows], np.zeros((1, 2), bool), own.training, 3, patience=1)
     epochs = iter([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1], [0.5, 0.5], [0.6, 0.5]])
     monkeypatch.setattr(pilot, "predict", lambda *arguments: np.array(next(epochs), np.float32))
-    assert [(stopping.measure([{}]), stopping.best) for _ in range(5)] == [
-        (True, 1),
-        (True, 2),
-        (True, 3),
-        (True, 4),
-        (False, 4),
+    assert [(_measured(stopping, 1), stopping.best) for _ in range(5)] == [
+        ([True], 1),
+        ([True], 2),
+        ([True], 3),
+        ([True], 4),
+        ([False], 4),
     ]
 
 
@@ -218,9 +223,21 @@ def test_the_best_pair_of_candidate_and_epoch_is_chosen_by_the_mean_over_folds(p
         design_of, folds, np.eye(3, 4, dtype=bool), own.training, patience=2, candidates=2
     )
     assert stopping.held_out.shape == (6, 4)
-    assert [stopping.measure([{}] * 6) for _ in range(3)] == [True, True, True]
+    # The second candidate ends by itself: its first epoch stays its best.
+    assert [_measured(stopping, 6) for _ in range(3)] == [[True] * 6, [True] * 6, [True] * 3 + [False] * 3]
     assert stopping.aucs == [[0.5, 0.75], [1.0, 0.75], [0.0, 0.5]]
     assert (stopping.best, stopping.best_candidate) == (2, 0)
+    answers = iter([tie, tie, tie])
+    assert _measured(stopping, 6) == [False] * 6
+    assert next(answers, None) is None  # no model of the second candidate was asked
+    losses, aucs = stopping.curves(0)
+    assert (len(losses), aucs) == (4, [0.5, 1.0, 0.0, 0.5])
+    assert stopping.curves(1)[1] == [0.75, 0.75, 0.5]
+    again = pilot.EarlyStopping(
+        design_of, folds, np.eye(3, 4, dtype=bool), own.training, patience=2, candidates=2
+    )
+    again.restore(stopping.state())
+    assert (again.active.tolist(), again.best, again.curves(1)) == ([False] * 6, 2, stopping.curves(1))
 
 
 @pytest.mark.parametrize(
