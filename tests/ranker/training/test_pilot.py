@@ -11,9 +11,10 @@ from ranker.architecture import design
 from ranker.config import Training, build
 from ranker.errors import UserError
 from ranker.inputs import plan
-from ranker.training import pilot
+from ranker.training import pilot, replica
 from ranker.training.replica import train_replicas, with_decided_epochs
 from ranker.training.rows.examples import Examples
+from ranker.training.rows.feed import Stream
 from ranker.training.specs import content_key, pilot_arm, pilot_key, read_manifest, replica_specs
 from tests.ranker.conftest import ROWS, tiny_tree
 
@@ -238,6 +239,35 @@ def test_the_best_pair_of_candidate_and_epoch_is_chosen_by_the_mean_over_folds(p
     )
     again.restore(stopping.state())
     assert (again.active.tolist(), again.best, again.curves(1)) == ([False] * 6, 2, stopping.curves(1))
+
+
+@pytest.mark.parametrize(
+    ("best", "training", "epochs"),
+    [
+        (9, {"average_last": 0.0}, 9),
+        (9, {"average_last": 0.1}, 9),
+        (9, {"average_last": 0.5}, 12),  # averaged over epochs 7 to 12, with 9 in the middle
+        (9, {"average_last": 1.0}, 18),
+        (9, {"average_last": 1.0, "max_epochs": 15}, 15),
+        (9, {"average_last": 0.5, "ema": 0.9}, 9),
+    ],
+)
+def test_the_average_of_the_weights_lies_about_the_best_epoch(best, training, epochs):
+    assert pilot._averaged_about(best, Training(**training)) == epochs
+
+
+def test_held_out_rows_from_memory_are_those_of_the_shards(prepared):
+    """The second reading, for columns that a served model does not have, gives the same rows where there are none."""
+    own = experiment(training=AUTO)
+    inputs = plan(own, prepared)
+    assert all(column.is_served for column in inputs.stored)
+    memory = replica._feed(own, prepared, inputs)
+    held_out = np.random.default_rng(0).random((2, memory.rows)) < 0.3
+    fast = pilot._rows(prepared, own, inputs, held_out, memory)
+    slow = pilot._rows(prepared, own, inputs, held_out, Stream(lambda: iter(()), memory.rows, 256))
+    for first, second in zip(fast, slow, strict=True):
+        for column in ("ids", "dense", "label", "weight"):
+            np.testing.assert_array_equal(getattr(first, column), getattr(second, column))
 
 
 @pytest.mark.parametrize(

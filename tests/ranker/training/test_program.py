@@ -136,6 +136,49 @@ def test_batched_towers_equal_alone(form, inputs, examples):
     assert not np.allclose(final[0]["output/kernel"], final[1]["output/kernel"])
 
 
+class _EndsOne:
+    """Ends the second of three towers after its first epoch, and the others after their third."""
+
+    def __init__(self, rows):
+        self.held_out = np.zeros((3, rows), bool)
+        self.measured = []
+
+    @property
+    def active(self):
+        return np.array([len(self.measured) < 3, not self.measured, len(self.measured) < 3])
+
+    def measure(self, weights):
+        self.measured.append(weights)
+
+    def state(self):
+        return {"measured": np.array(len(self.measured))}
+
+    def restore(self, state):
+        raise NotImplementedError
+
+
+def test_a_tower_that_has_ended_stays_as_it_is(inputs, examples):
+    """The others have the bytes that they have without it."""
+    architecture = design(inputs, model_of("concat"))
+    training = Training(epochs=9, batch_size=100, shuffle_window=64, average_last=0)
+    members = [Member(architecture, training, seeds(i)) for i in range(3)]
+    ends_one = _EndsOne(ROWS)
+    trained = train(
+        stack(members, 2), examples, training, [seeds(i) for i in range(3)], validation=ends_one
+    )
+    after = [epoch[1] for epoch in ends_one.measured]
+    for name, value in after[0].items():
+        np.testing.assert_array_equal(after[-1][name], value)
+        np.testing.assert_array_equal(trained.weights[1][name], value)
+    assert np.isnan(trained.curve[1:, 1]).all()
+    assert np.isfinite(np.delete(trained.curve, 1, axis=1)).all()
+    assert len(trained.curve) == 3
+    short = training.model_copy(update={"epochs": 3})
+    alone = train(stack(members[2:]), examples, short, [seeds(2)])
+    for name, value in alone.weights[0].items():
+        np.testing.assert_array_equal(trained.weights[2][name], value)
+
+
 def test_a_stack_of_different_trainings_gives_each_the_bytes_it_has_alone(inputs, examples):
     architecture = design(inputs, model_of("concat"))
     trainings = [
