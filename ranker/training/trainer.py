@@ -83,8 +83,8 @@ class Validation(Protocol):
     def active(self) -> np.ndarray:
         """Which towers train on, bool [towers]."""
 
-    def measure(self, weights: Sequence[Weights]) -> None:
-        """Called after each epoch with each tower's weights."""
+    def measure(self, weights: Sequence[Weights], averages: Sequence[Weights]) -> None:
+        """Called after each epoch with each tower's weights, and with those less the first average's correction so far."""
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed training needs, by name."""
@@ -182,7 +182,7 @@ def train(
                 losses, last_report = [], clock
             ended = health.all_failed
             if validation is not None and step % per_epoch == 0 and not ended:
-                validation.measure(stack.weights(None))
+                validation.measure(stack.weights(None), stack.weights(0))
                 active = validation.active
                 ended = not active.any()
             if ended:
