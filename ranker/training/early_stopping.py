@@ -133,7 +133,7 @@ class EarlyStopping:
             and any(_has_both_classes(fold) for fold in rows)
         )
         self._architecture, self._rows, self._training = architecture, rows, training
-        self._last_half = LastHalf(training.count_of_epochs * per_epoch, per_epoch)
+        self._last_half = LastHalf(training.max_epochs * per_epoch, per_epoch)
 
     @property
     def best(self) -> int:

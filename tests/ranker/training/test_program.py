@@ -147,7 +147,7 @@ class _EndsOne:
     def active(self):
         return np.array([len(self.measured) < 3, not self.measured, len(self.measured) < 3])
 
-    def measure(self, weights):
+    def measure(self, weights, averages):
         self.measured.append(weights)
 
     def state(self):
@@ -163,9 +163,7 @@ def test_a_tower_that_has_ended_stays_as_it_is(inputs, examples):
     training = Training(epochs=9, batch_size=100, shuffle_window=64, average_last=0)
     members = [Member(architecture, training, seeds(i)) for i in range(3)]
     ends_one = _EndsOne(ROWS)
-    trained = train(
-        stack(members, 2), examples, training, [seeds(i) for i in range(3)], validation=ends_one
-    )
+    trained = train(stack(members, 2), examples, training, [seeds(i) for i in range(3)], validation=ends_one)
     after = [epoch[1] for epoch in ends_one.measured]
     for name, value in after[0].items():
         np.testing.assert_array_equal(after[-1][name], value)
