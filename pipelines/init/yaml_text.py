@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "y", "n", "on", "off"}
 _SETTINGS = (
-    "training: {batch_size: 256, reshuffle: true}",
+    "training: {batch_size: 256, reshuffle: true, average_last: 0.5}",
     "replicas: {count: 3, seed: 1, vary: [shuffle]}",
     "arms: {smelu: {}, relu: {model.activation: {name: relu}}}",
 )

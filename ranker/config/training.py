@@ -63,9 +63,10 @@ class Training(Section):
 
     `epochs: auto`: before the replicas, a pilot of the deployed arm trains with seeds of its own on all training rows
     but the share `validation` of them, for at most `max_epochs`, until `patience` epochs have not raised the AUC of
-    those rows. The epoch with the highest AUC (of those that end after 50 steps or more) is the number of epochs of
-    every replica of every arm, each on all training rows. Of a log of few rows there are up to four pilots that
-    hold out different rows, and their mean decides; none ends before 300 steps after its best epoch.
+    those rows, ranked by the mean of the pilot's weights over the last half of its epochs. The epoch with the highest
+    AUC (of those that end after 50 steps or more) decides for every replica of every arm, each on all training rows:
+    their averages of the weights lie about the same epoch as that mean. Of a log of few rows there are up to four
+    pilots that hold out different rows, and their mean decides; none ends before 100 steps after its best epoch.
     `validation_measure: loss` takes the lowest loss instead:
     fewer epochs, whose probabilities are better calibrated and whose order is worse. Where there is no AUC (a
     regression, labels between 0 and 1, `pairwise` and `listwise`) the loss decides.

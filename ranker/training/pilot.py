@@ -1,10 +1,11 @@
 """How long to train, decided once for all replicas of a run: `training.epochs: auto`.
 
 A pilot of the deployed arm (or of the arm that had one in this run before), with seeds of its own, trains on the
-training rows but the held-out ones, and stops when it no longer ranks those better. The epoch with the highest AUC (or the
-lowest loss, see `training.validation_measure`) is the number of epochs of every replica of every arm; each of them trains on
-all training rows. Replicas that ended each at its own best epoch would differ in how long they had learned. No label of the
-eval split takes part.
+training rows but the held-out ones, and stops when it no longer ranks those better. It is measured by the mean of its
+weights over the last half of its epochs (see `ranker.training.early_stopping`), and every replica of every arm trains for as
+many epochs as put the middle of its own average where the best of those means has its middle; each of them trains on all
+training rows. Replicas that ended each at its own best epoch would differ in how long they had learned. No label of the eval
+split takes part.
 
 A thousand held-out rows do not tell a good epoch from a lucky one. So a small log has up to four pilots, side by side, that
 hold out different rows, and their mean AUC decides (cross-validation). With `initial_accumulator: auto` a small log has them
