@@ -31,7 +31,6 @@ from ranker.study.measured import MeasuredRecipe, auc_difference, ratio
 from ranker.study.options import Report, StudyOptions
 from ranker.study.recipes import FAMILIES, RELU, SMELU, Overrides, arms, mitigations
 from ranker.study.trainings import Scores, Trainings
-from ranker.training.replica import with_decided_epochs
 
 Claim = dict[str, Any]
 
@@ -68,7 +67,7 @@ class Evidence:
             self.train(recipes)
 
     def train(self, recipes: Mapping[str, Overrides]) -> None:
-        """Trains and measures recipes, those with `epochs: auto` for as long as their pilot decides."""
+        """Trains and measures recipes."""
         scores = self.scores_by_log([(self.data, recipes)])[0]
         self.scores |= scores
         self.measured |= self.measure(self.data, scores)
@@ -78,16 +77,7 @@ class Evidence:
     ) -> list[dict[str, Scores]]:
         """The predictions of recipes on changes of the log, each list of recipes on its rows."""
         trainings = Trainings(self.options.cache_in(self.out), self.options.lanes, self.report)
-        experiments_by_log = [
-            (
-                data,
-                {
-                    name: with_decided_epochs(arm, self.run_dir) if arm.training.epochs == "auto" else arm
-                    for name, arm in arms(self.experiment, recipes).items()
-                },
-            )
-            for data, recipes in recipes_by_log
-        ]
+        experiments_by_log = [(data, arms(self.experiment, recipes)) for data, recipes in recipes_by_log]
         return trainings.scores_by_log(experiments_by_log, self.options.replicas)
 
     @staticmethod

@@ -12,7 +12,6 @@ from ranker.study import claims, rungs
 from ranker.study.comparison import Row, comparison
 from ranker.study.evidence_pictures import labelled
 from ranker.study.recipes import RELU, SMELU
-from ranker.training.specs import read_manifest
 
 if TYPE_CHECKING:
     from ranker.study.evidence import Evidence
@@ -23,8 +22,7 @@ LOWER = 0.0003
 
 def long_training_claim(it: Evidence) -> dict[str, Any]:
     """What many epochs do to replicas, and which remedy keeps them together."""
-    whole_log = it.data.fingerprint == read_manifest(it.run_dir)["fingerprint"]
-    recipes = claims.long_training(it.options.quick, whole_log)
+    recipes = claims.long_training(it.options.quick)
     it.train({name: overrides for name, (_, overrides) in recipes.items()})
     rows = []
     for name, (place, _) in recipes.items():
@@ -39,8 +37,6 @@ def long_training_claim(it: Evidence) -> dict[str, Any]:
     if not it.options.quick:
         verdicts += [_best_remedy(rows, activation) for activation in (RELU.label, SMELU.label)]
     about = "Gains and ratios are against ReLU at the same place: same norm, epochs and remedy."
-    if not whole_log:
-        about += " Early stopping's pilot trains on a whole log; this is a part of one."
     return it.claim("long", verdicts, rows, labelled([{**r, "recipe": r["activation"]} for r in rows]), about)
 
 
@@ -107,7 +103,7 @@ def remedies_claim(it: Evidence) -> dict[str, Any]:
         f"Compared with {base}: one pass, the last step's weights. Above is each remedy with the "
         "average that keeps replicas closer. `anchor`: the share of the label that one anchor gives, the same for all "
         "replicas. `fixed order`: other initialisations, the "
-        "same full shuffle. `sharpness`: the radius of sharpness-aware steps."
+        "same full shuffle."
     )
     return it.claim("remedies", verdicts, rows, labelled(rows), about)
 

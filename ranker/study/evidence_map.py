@@ -16,7 +16,7 @@ from ranker.study.recipes import RELU, SMELU, Overrides
 if TYPE_CHECKING:
     from ranker.study.evidence import Evidence
 
-ROWS = 60_000
+ROWS = 40_000
 """Training rows of the map's middle, at most."""
 _FEWER, _MORE, _LONGER = 4, 2, 3
 _EPOCHS = 4
@@ -75,12 +75,6 @@ def cells(rows_of_log: int, hidden: Sequence[int], quick: bool) -> list[MapCell]
         MapCell("epochs", "1", rows, overrides=short),
         MapCell("epochs", f"{_LONGER * _EPOCHS}", rows, overrides=long),
         MapCell("hidden layers", "1", rows, overrides=middle | {"model.hidden": list(hidden[:1])}),
-        MapCell(
-            "hidden layers",
-            f"{2 * len(hidden)}",
-            rows,
-            overrides=middle | {"model.hidden": [w for w in hidden for _ in range(2)]},
-        ),
         MapCell("features", "ids only", rows, LogChange(columns="ids only"), middle),
         MapCell("features", "no ids", rows, LogChange(columns="no ids"), middle),
         MapCell("flipped labels", "10%", rows, LogChange(0.1), middle),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ranker import __version__
-from ranker.config import Anchor, Codistillation, Experiment, fingerprint
+from ranker.config import Anchor, Codistillation, Ensemble, Experiment, SelfEnsemble, fingerprint
 from ranker.seeds import Seeds, derive
 from ranker.study.data import StudyData
 
@@ -77,8 +77,8 @@ def jobs(recipes: Iterable[Sequence[StudyPoint]], missing: Mapping[str, StudyPoi
         mitigation = todo[0].recipe.mitigation
         if isinstance(mitigation, Codistillation):
             queue.append([list(course_points)])
-        elif isinstance(mitigation, Anchor):
-            # All replicas learn from one anchor, which is trained once.
+        elif isinstance(mitigation, Anchor | Ensemble | SelfEnsemble):
+            # All replicas learn from one anchor, which is trained once; components are compiled once.
             queue.append([todo])
         else:
             queue += [[[p]] for p in todo]

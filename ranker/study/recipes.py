@@ -41,7 +41,7 @@ FAMILIES: dict[str, list[FamilyMember]] = {
     "smelu": [FamilyMember("smelu", beta, centred) for centred in (False, True) for beta in (0.5, 1.0, 2.0)],
     "swish": [FamilyMember("swish", 1.0), FamilyMember("swish", 2.0)],
     "gelu": [FamilyMember("gelu")],
-    "softplus": [FamilyMember("softplus", 1.0), FamilyMember("softplus", 1.0, centred=True)],
+    "softplus": [FamilyMember("softplus", 1.0, centred=True)],
     "mish": [FamilyMember("mish")],
 }
 """Activation to its members under study. SmeLU grows smoother with beta, Swish and Softplus sharper."""
