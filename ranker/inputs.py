@@ -302,19 +302,29 @@ def _numeric(experiment: Experiment, name: str, feature: Feature, statistics: di
         mean, std = statistics["log1p_mean"], statistics["log1p_std"]
     # A constant column has no spread: dividing by it would turn one value into NaN for ever.
     column = Column(name, feature, 0, 0, 0, mean=float(mean), std=float(std) if std and std > 0 else 1.0)
-    return _with_shares(column, feature, np.asarray(statistics["quantiles"], dtype=np.float64))
-
-
-def _with_shares(column: Column, feature: Numeric, percentiles: np.ndarray) -> Column:
-    """The column with the edges and means of its shares; `percentiles` are 101 of the number as it is, or none."""
-    if not feature.pieces or not len(percentiles):
+    if not feature.pieces or not statistics["quantiles"]:
         return column
-    values = (
-        np.sign(percentiles) * np.log1p(np.abs(percentiles)) if feature.transform == "log1p" else percentiles
-    )
-    values = ((values - column.mean) / column.std).astype(np.float32).astype(np.float64)
-    # Of values that are 0 in nine rows of ten, nine percentiles in ten are one edge: the others are still told apart.
-    edges = np.unique(values)
+    # Data that an earlier version prepared have percentiles alone.
+    distinct = statistics.get("distinct_quantiles", statistics["quantiles"])
+    return _with_shares(column, feature, np.asarray(statistics["quantiles"]), np.asarray(distinct))
+
+
+def _with_shares(column: Column, feature: Numeric, percentiles: np.ndarray, distinct: np.ndarray) -> Column:
+    """The column with the edges and means of its shares.
+
+    Args:
+        column: the number's.
+        feature: its entry in the configuration.
+        percentiles: 101 of the number as it is in the training rows.
+        distinct: distinct values of it, increasing, among which the edges lie.
+    """
+
+    def entering(values: np.ndarray) -> np.ndarray:
+        if feature.transform == "log1p":
+            values = np.sign(values) * np.log1p(np.abs(values))
+        return ((values - column.mean) / column.std).astype(np.float32).astype(np.float64)
+
+    values, edges = entering(percentiles), np.unique(entering(distinct))
     places = np.linspace(0, len(edges) - 1, min(feature.pieces + 1, len(edges)))
     edges = np.interp(places, np.arange(len(edges)), edges)
     shares = np.clip((values[:, np.newaxis] - edges[:-1]) / np.diff(edges), 0.0, 1.0)

@@ -44,6 +44,15 @@ def dense_of(column_, values):
     )
 
 
+def test_edges_lie_among_the_distinct_quantiles():
+    """Percentiles of a number that is nearly always 0 have two edges; data of an earlier version have no more."""
+    of_zeros = statistics(np.append(np.zeros(999), 100.0)) | {"distinct_quantiles": [0.0, 10.0, 20.0, 100.0]}
+    feature = Numeric(kind="numeric", role="item", transform="none", pieces=16)
+    assert _numeric(None, "x", feature, of_zeros).edges == (0.0, 10.0, 20.0, 100.0)
+    del of_zeros["distinct_quantiles"]
+    assert len(_numeric(None, "x", feature, of_zeros).edges) <= 3
+
+
 LOG = np.random.default_rng(0).lognormal(0, 2, 10_000)
 
 

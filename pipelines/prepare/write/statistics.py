@@ -16,6 +16,7 @@ import numpy as np
 from ranker.layout import BLOCK_ROWS
 
 QUANTILES = 101
+_FINE_QUANTILES = 1001
 MAX_DISTINCT = 1 << 16
 
 
@@ -92,6 +93,19 @@ class Distribution:
         above = values[np.searchsorted(ends, np.minimum(low + 1, ends[-1] - 1), side="right")]
         return [float(value) for value in below + (at - low) * (above - below)]
 
+    def distinct_quantiles(self) -> list[float]:
+        """The distinct ones of 1,001 values, 0% to 100%, at most 101 of them, at equal distances in their order.
+
+        Of a number that is 0 in nine rows of ten, 91 of 101 percentiles are 0; these tell the others apart.
+        """
+        if not len(self.keys):
+            return []
+        ends = np.cumsum(self.counts)
+        ranks = np.round(np.linspace(0, 1, _FINE_QUANTILES) * (ends[-1] - 1)).astype(np.int64)
+        distinct = np.unique(self._values()[np.searchsorted(ends, ranks, side="right")])
+        places = np.linspace(0, len(distinct) - 1, min(QUANTILES, len(distinct)))
+        return [float(value) for value in distinct[np.round(places).astype(np.int64)]]
+
     def _merge(self, keys: np.ndarray, counts: np.ndarray) -> None:
         self.keys, self.counts = _group(np.append(self.keys, keys), np.append(self.counts, counts))
         while len(self.keys) > self.limit:
@@ -143,9 +157,10 @@ class NumericStatistics:
         """The feature's entry in `statistics.json`."""
         count, mean, std = self.plain.result()
         _, log_mean, log_std = self.logarithm.result()
-        quantiles = self.distribution.quantiles()
-        if quantiles:
-            quantiles[0], quantiles[-1] = self.low, self.high
+        quantiles, distinct = self.distribution.quantiles(), self.distribution.distinct_quantiles()
+        for values in (quantiles, distinct):
+            if values:
+                values[0], values[-1] = self.low, self.high
         return {
             "kind": "numeric",
             "count": count,
@@ -157,6 +172,7 @@ class NumericStatistics:
             "min": self.low if count else None,
             "max": self.high if count else None,
             "quantiles": quantiles,
+            "distinct_quantiles": distinct,
         }
 
 

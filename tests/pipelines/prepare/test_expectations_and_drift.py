@@ -171,6 +171,21 @@ def test_quantiles_of_many_distinct_values_are_close_at_the_default_limit():
     assert (quantiles[0], quantiles[-1]) == (values.min(), values.max())
 
 
+def test_distinct_quantiles_tell_apart_what_is_rare():
+    """Of a number that is 0 in 95 rows of 100 the percentiles have five others, the distinct quantiles more."""
+    values = np.zeros(20_000, np.float32)
+    values[:1000] = np.arange(1000) + 1
+    whole = numeric(np.random.default_rng(5).permutation(values))
+    assert len(np.unique(whole["quantiles"])) <= 7
+    distinct = whole["distinct_quantiles"]
+    assert 45 <= len(distinct) <= 55
+    assert (distinct[0], distinct[-1]) == (0.0, 1000.0)
+    assert distinct == sorted(set(distinct))
+    even = numeric(np.arange(5000, dtype=np.float32))["distinct_quantiles"]
+    np.testing.assert_allclose(even, np.linspace(0, 4999, 101), atol=5)
+    assert numeric(np.float32([2, 2, 7]))["distinct_quantiles"] == [2.0, 7.0]
+
+
 def test_statistics_of_nothing():
     empty = merge([])
     assert empty.result() == {
@@ -184,6 +199,7 @@ def test_statistics_of_nothing():
         "min": None,
         "max": None,
         "quantiles": [],
+        "distinct_quantiles": [],
     }
     missing = NumericStatistics()
     missing.add(np.full(3, np.nan, np.float32))
