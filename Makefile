@@ -7,6 +7,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 RUN_DIR ?= runs/quickstart
 # More than the two processors that the time is measured on: a quarter of it, tests wait for servers.
 PYTEST_WORKERS ?= 3
+# A file's tests share fixtures. After a crash of a worker, xdist would wait for the next one without end: the others finish.
+PYTEST_IN_PARALLEL = -n $(PYTEST_WORKERS) --dist loadfile --max-worker-restart=0
+# Of all tests, for whatever else has no end.
+TEST_MINUTES ?= 60
 
 .PHONY: help venv quickstart test test-slow test-flink test-spark test-isa check format lint types bench chromium debian-packages clean axe
 
@@ -37,7 +41,10 @@ quickstart: .venv/.ready  ## generated log, replicas trained, served and measure
 	$(BIN)/ranker quickstart --run-dir $(RUN_DIR) $(ARGS)
 
 test: .venv/.ready chromium axe  ## all tests but the slow campaigns
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
+	@code=0; timeout --foreground --signal=INT --kill-after=60 $(TEST_MINUTES)m \
+	  $(BIN)/python -m pytest $(PYTEST_IN_PARALLEL) $(ARGS) || code=$$?; \
+	if [ $$code = 124 ] || [ $$code = 137 ]; then echo "make test: no end within TEST_MINUTES=$(TEST_MINUTES)" >&2; fi; \
+	exit $$code
 
 test-slow: .venv/.ready  ## the slow campaigns: soak, hostile requests, kills
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -65,7 +72,7 @@ test-isa: .venv/.ready  ## the numeric tests as three kinds of processors round 
 	  echo "== $$1, $$6 thread(s)"; \
 	  XLA_FLAGS=--xla_cpu_max_isa=$$2 ONEDNN_MAX_CPU_ISA=$$3 OPENBLAS_CORETYPE=$$4 NPY_DISABLE_CPU_FEATURES="$$features" \
 	  TF_NUM_INTRAOP_THREADS=$$6 TF_NUM_INTEROP_THREADS=$$6 OMP_NUM_THREADS=$$6 OPENBLAS_NUM_THREADS=$$6 \
-	  $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile $(NUMERIC_TESTS) $(ARGS); \
+	  $(BIN)/python -m pytest -q $(PYTEST_IN_PARALLEL) $(NUMERIC_TESTS) $(ARGS); \
 	}; \
 	run SSE4.2 SSE4_2 SSE41 Nehalem "FMA3 AVX2 AVX512F AVX512CD" 1; \
 	run AVX2 AVX2 AVX2 Haswell "AVX512F AVX512CD" 2; \
