@@ -23,31 +23,42 @@ def predict(architecture: Architecture, weights: Weights, examples: Examples) ->
     tables = {c.table: tf.constant(weights[f"embedding/{c.table}"]) for c in architecture.inputs.embedded}
     # The last places once more rather than a shape of their own to compile.
     places = np.minimum(np.arange(-(-rows // _ROWS) * _ROWS), rows - 1).astype(np.int32)
-    probabilities = _compiled(architecture)(dense, tables, examples, places.reshape(-1, 1, _ROWS))
+    compiled = _compiled(architecture)
+    probabilities = compiled(dense, tables, examples.ids, examples.dense, places.reshape(-1, 1, _ROWS))
     return probabilities.numpy().ravel()[:rows]
 
 
 @lru_cache(maxsize=8)
 def _compiled(architecture: Architecture) -> Callable[..., tf.Tensor]:
-    """A function from dense weights, tables, rows and places [chunks, 1, rows] to probabilities [chunks, rows]."""
-    forward = Forward(architecture)
+    """Scores all rows: from dense weights, tables, ids, numbers and places [chunks, 1, rows] to predictions [chunks, rows].
+
+    Traced once, for any number of rows.
+    """
+    forward, inputs = Forward(architecture), architecture.inputs
+    shapes = architecture.shapes()
+    signature = (
+        {name: tf.TensorSpec([1, *s]) for name, s in shapes.items() if not name.startswith("embedding/")},
+        {column.table: tf.TensorSpec(shapes[f"embedding/{column.table}"]) for column in inputs.embedded},
+        tf.TensorSpec([None, inputs.id_width], tf.int32),
+        tf.TensorSpec([None, inputs.dense_width]),
+        tf.TensorSpec([None, 1, _ROWS], tf.int32),
+    )
 
     @tf.function(jit_compile=True, autograph=False)
     def score(dense, vectors, ids, numbers):
-        return architecture.inputs.target.prediction(forward(dense, forward.pool(vectors, ids), numbers)[0])
+        return inputs.target.prediction(forward(dense, forward.pool(vectors, ids), numbers)[0])
 
-    # Rows of another number are traced once more, and then no number is.
-    @tf.function(autograph=False, reduce_retracing=True)
-    def scores(dense, tables, examples, places):
+    @tf.function(autograph=False, input_signature=signature)
+    def scores(dense, tables, all_ids, all_numbers, places):
         chunks = tf.shape(places)[0]
 
         def add_chunk(i, result):
-            rows, vectors, first = examples.take(places[i]), {}, 0
-            for column in architecture.inputs.embedded:
-                ids = rows["ids"][..., first : first + column.width]
-                vectors[column.name] = tf.gather(tables[column.table], ids)
+            ids, numbers = tf.gather(all_ids, places[i]), tf.gather(all_numbers, places[i])
+            vectors, first = {}, 0
+            for column in inputs.embedded:
+                vectors[column.name] = tf.gather(tables[column.table], ids[..., first : first + column.width])
                 first += column.width
-            return i + 1, result.write(i, score(dense, vectors, rows["ids"], rows["dense"]))
+            return i + 1, result.write(i, score(dense, vectors, ids, numbers))
 
         start = tf.constant(0), tf.TensorArray(tf.float32, chunks, element_shape=[_ROWS])
         return tf.while_loop(lambda i, result: i < chunks, add_chunk, start)[1].stack()
