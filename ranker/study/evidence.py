@@ -142,16 +142,25 @@ def run(
             "eval_rows": len(it.data.label),
             "requests": int(it.data.request.max()) + 1,
         }
+        trained = {"numbers": numbers, "rows": size["train_rows"], "replicas": options.replicas}
+        earlier = [_spent(by_number[number], trained) for number in numbers if number in by_number]
         for number in numbers:
             title = claims.TITLES[number]
             by_number[number] = {"number": number, "title": title, **size, **CLAIMS[number](it)}
-        cost = {"processor_seconds": round(_processor_seconds() - began), "budget": share.processor_seconds}
+        seconds = max(round(_processor_seconds() - began), *earlier, 0)
+        cost = {**trained, "processor_seconds": seconds, "budget": share.processor_seconds}
         for number in numbers:
-            by_number[number]["cost"] = {"numbers": numbers, **cost}
+            by_number[number]["cost"] = cost
         document = {"name": experiment.name, "claims": [by_number[n] for n in sorted(by_number)]}
         # After each share: the next ones may take long, and may be stopped.
         path.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")
     return document
+
+
+def _spent(earlier: Claim, trained: Mapping[str, Any]) -> int:
+    """The processor seconds of an earlier run that trained what this one reads; else 0."""
+    cost = earlier.get("cost", {})
+    return cost["processor_seconds"] if trained.items() <= cost.items() else 0
 
 
 def _processor_seconds() -> float:

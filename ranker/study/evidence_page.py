@@ -39,7 +39,7 @@ clicks that a replica loses against the consensus of both; all are means over pa
 over that of the base recipe. Brackets are 95% intervals. In pictures numbers are rows of the table below.
 """
 _COSTS = """What it took, {seconds:,} processor seconds in all (two cores have 7,200 an hour). Claims in one row share their
-trainings. Trainings that an earlier, stopped run left are not trained again and not counted:
+trainings. Where a run read what an earlier one had trained, that one's seconds stand; those of a stopped run are lost:
 """
 
 

@@ -121,6 +121,21 @@ def test_the_longest_training_and_the_map_share_their_epochs(study_experiment):
     assert epochs == {arm.training.epochs for arm in mapped.values()}
 
 
+def test_a_share_that_reads_earlier_trainings_keeps_their_cost(
+    study_experiment, study_run, tmp_path, monkeypatch
+):
+    seconds = iter([0.0, 70.0, 100.0, 105.0, 200.0, 202.0])
+    monkeypatch.setattr(evidence, "_processor_seconds", lambda: next(seconds))
+    monkeypatch.setattr(rungs, "measure", lambda *arguments: [{"rung": "asked twice"}])
+    monkeypatch.setattr(rungs, "verdicts", lambda rows: [])
+    costs = []
+    for rows in (None, None, 60):
+        options = StudyOptions(replicas=2, rows=rows, cache=tmp_path / "cache")
+        (claim,) = evidence.run(study_experiment, study_run, tmp_path, options, print, [7])["claims"]
+        costs.append(claim["cost"]["processor_seconds"])
+    assert costs == [70, 70, 2]
+
+
 def test_machines_measured_before_a_stop_are_not_measured_again(
     study_experiment, study_run, tmp_path, monkeypatch
 ):
