@@ -21,12 +21,16 @@ _MOSTLY = 0.99
 
 
 def describe_impressions(
-    columns: dict[str, pa.Array], form: FileForm, derive: dict[str, tuple[dict[str, str], str]]
+    columns: dict[str, pa.Array],
+    texts: dict[str, pa.Array],
+    form: FileForm,
+    derive: dict[str, tuple[dict[str, str], str]],
 ) -> tuple[str | None, tuple[str, str] | None]:
     """Says how rows that list candidates are read: one row for each of them.
 
     Args:
         columns: the columns of the first rows, as the file has them.
+        texts: the same as text.
         form: gets `explode`.
         derive: gets the candidate and the click where one text holds both, each with its rule and the reason.
 
@@ -34,7 +38,6 @@ def describe_impressions(
         (the column of 0 and 1 that is the label, the exploded column and the one that names the entry that was chosen):
         at most one of them; None and None where the rows list no candidates.
     """
-    texts = {name: decode(as_text(column)) for name, column in columns.items()}
     if any(
         words_of(name) & LABEL_NAMES and is_flag(pc.unique(text).to_pylist()) for name, text in texts.items()
     ):

@@ -230,7 +230,7 @@ def _orders(log: FileGuess, name: str, positive: np.ndarray) -> bool:
     column = log.columns[name]
     if column.kind == "number":
         values = numbers_of(log, name)
-        scores = [np.nan_to_num(values, nan=-np.inf), np.isnan(values).astype(float)]
+        scores = [np.nan_to_num(values, nan=-np.inf), np.isnan(values)]
     elif column.distinct <= FEW and column.kind in ("flag", "category", "id"):
         codes = log.texts[name].dictionary_encode().indices.to_numpy(zero_copy_only=False)
         counts = np.bincount(codes)

@@ -190,7 +190,8 @@ def _inspect_together(paths: list[Path], form: FileForm, rows: int) -> FileGuess
     columns, _ = _read_columns(paths, form, names, rows)
     names = list(columns)
     derive: dict[str, tuple[dict[str, str], str]] = {}
-    clicks, chosen = describe_impressions(columns, form, derive)
+    texts = {name: decode(as_text(column)) for name, column in columns.items()}
+    clicks, chosen = describe_impressions(columns, texts, form, derive)
     source_row = None
     if clicks is not None or chosen is not None:
         names = [name for name in names if name in columns]
@@ -202,8 +203,8 @@ def _inspect_together(paths: list[Path], form: FileForm, rows: int) -> FileGuess
             columns[name] = pc.struct_field(groups, "group")
         for rule, _ in derive.values():
             columns.pop(rule["extract"], None)
+        texts = {name: decode(as_text(column)) for name, column in columns.items()}
     lists = {name for name, column in columns.items() if is_list(column.type)}
-    texts = {name: decode(as_text(column)) for name, column in columns.items()}
     markers = _null_markers(texts)
     if columns_left := _indices_left_out(opened[0], form):
         form.reasons["left_out"] = columns_left
@@ -375,11 +376,17 @@ def _indices_left_out(opened_file: sources.Opened, form: FileForm) -> str | None
 
 def _number_format(texts: dict[str, pa.Array]) -> NumberFormat:
     """The number format that makes the most columns numbers; plain ones where that is as good."""
+    plain = NumberFormat()
+    rest = [text for text in texts.values() if not is_numeric(text, plain)]
+    # A format that makes none of the rest numbers is no better, and most often none does.
+    formats = [form for form in _NUMBER_FORMATS if any(is_numeric(text, form) for text in rest)]
+    if not formats:
+        return plain
 
     def count(form: NumberFormat) -> tuple[int, bool]:
         return sum(is_numeric(text, form) for text in texts.values()), form.is_plain
 
-    return max(_NUMBER_FORMATS, key=count)
+    return max([plain, *formats], key=count)
 
 
 def numbers_of(log: FileGuess, name: str) -> np.ndarray:
