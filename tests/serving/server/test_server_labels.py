@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 import pytest
 
 from serving.server.models.loader import BundleLoader
 from serving.server.models.version_policy import State
 from serving.status import StatusError
-from tests.processes import wait_until
+from tests.processes import PATIENCE, wait_until
 from tests.serving.server.saved_models import install
 from tests.serving.server.server_client import TWO, Code, config_text, failure, reload_request, served, states
 
@@ -49,12 +49,15 @@ def test_labels_only_on_available_versions(serve, base, tmp_path):
 
 def test_labels_at_start_wait_for_every_version_they_name(serve, models, base, tmp_path, monkeypatch):
     install(models, base, 2)
-    load = BundleLoader.__call__
+    load, second_is_loaded = BundleLoader.__call__, threading.Event()
 
     def lower_versions_last(self, servable):
         if servable.version == 1:
-            time.sleep(0.3)
-        return load(self, servable)
+            assert second_is_loaded.wait(PATIENCE)
+        model = load(self, servable)
+        if servable.version == 2:
+            second_is_loaded.set()
+        return model
 
     monkeypatch.setattr(BundleLoader, "__call__", lower_versions_last)
     config = tmp_path / "models.config"

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -19,6 +19,7 @@ from ranker.errors import UserError
 from serving.server.api import start
 from serving.server.options import ServerOptions, channel_arguments, parse
 from serving.status import StatusError
+from tests.processes import wait_until
 from tests.serving.server.server_client import predict_request
 
 
@@ -106,7 +107,10 @@ def test_a_call_that_never_ends_does_not_keep_the_process(models):
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             assert stub.Predict(predict_request(item_id=["a"], age=[1.0]), 20).outputs["score"].float_val
             endless = stub.Predict.future(predict_request(signature="loop", steps=np.array([10**12])))
-            time.sleep(0.3)  # it is running by now
+            running = psutil.Process(process.pid)
+            before = running.cpu_times().user
+            # Only a graph that runs takes so many processor seconds.
+            wait_until(lambda: running.cpu_times().user > before + 0.3)
             process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=60)
             assert endless.exception().code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import grpc
 import numpy as np
@@ -11,20 +10,28 @@ import pytest
 from tensorflow.python.profiler import profiler_client
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
+from serving.server import profiler
 from serving.wire import ProfileRequest, ProfileResponse
+from tests.processes import PATIENCE, wait_until
 from tests.serving.server.server_client import failure
 
 ROOT = "/tensorflow.ProfilerService/"
 
 
 @pytest.fixture
-def busy(shared):
+def answers():
+    """One entry for each prediction that the busy server has made."""
+    return []
+
+
+@pytest.fixture
+def busy(shared, answers):
     """The shared server while a caller keeps it at work."""
     done = threading.Event()
 
     def ask():
         while not done.is_set():
-            shared.predict(model="half_plus_two", x=np.float32([2.0]))
+            answers.append(shared.predict(model="half_plus_two", x=np.float32([2.0])))
 
     caller = threading.Thread(target=ask)
     caller.start()
@@ -45,11 +52,21 @@ def test_a_trace_is_written_where_the_client_says(busy, tmp_path):
     assert events
 
 
-def test_a_trace_ends_early_when_told_and_may_come_in_the_answer(busy):
+def test_a_trace_ends_early_when_told_and_may_come_in_the_answer(busy, answers, monkeypatch):
+    started = threading.Event()
+
+    class Session(profiler._pywrap_profiler.ProfilerSession):
+        def start(self, *arguments):
+            super().start(*arguments)
+            started.set()
+
+    monkeypatch.setattr(profiler._pywrap_profiler, "ProfilerSession", Session)
     request = ProfileRequest(session_id="s", emit_xspace=True, opts={"duration_ms": 100_000})
     running = busy.channel.unary_unary(ROOT + "Profile").future(request.SerializeToString(), timeout=60)
     terminate = busy.channel.unary_unary(ROOT + "Terminate")
-    time.sleep(0.5)  # predictions for the trace to hold
+    assert started.wait(PATIENCE)
+    before = len(answers)
+    wait_until(lambda: len(answers) > before + 5)  # predictions for the trace to hold
     while not running.done():
         terminate(b"\x0a\x01s", timeout=10)
     response = ProfileResponse.FromString(running.result())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import time
 
 import grpc
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.server.models.source import FileSystemSource
 from serving.server.models.version_policy import (
     State,
     VersionPolicy,
@@ -149,8 +149,22 @@ def test_a_broken_new_version_leaves_the_old_one_serving(serve, base):
     assert served(client)[0] == 1
 
 
+@pytest.fixture
+def polls(monkeypatch):
+    """One entry for each look at the base paths that has ended."""
+    ended = []
+    poll = FileSystemSource.poll
+
+    def counted(self):
+        poll(self)
+        ended.append(self)
+
+    monkeypatch.setattr(FileSystemSource, "poll", counted)
+    return ended
+
+
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_repaired_version_is_tried_again_only_when_strict(serve, models, base, strict):
+def test_a_repaired_version_is_tried_again_only_when_strict(serve, models, base, strict, polls):
     client = serve(
         model_name="m", model_base_path=str(base), file_system_poll_wait_seconds=0.1, strict=strict
     )
@@ -160,7 +174,8 @@ def test_a_repaired_version_is_tried_again_only_when_strict(serve, models, base,
     if strict:
         wait_until(lambda: served(client)[0] == 2)
     else:
-        time.sleep(0.5)
+        before = len(polls)
+        wait_until(lambda: len(polls) > before + 2)
         assert served(client)[0] == 1
 
 
@@ -233,10 +248,10 @@ def test_unload_waits_for_the_request_inside(serve, models, tmp_path):
     wait_until(lambda: states(client)[7] == State.END)
 
 
-def test_an_emptied_base_path_unloads_and_a_missing_one_does_not(serve, base):
+def test_an_emptied_base_path_unloads_and_a_missing_one_does_not(serve, base, caplog):
     client = serve(model_name="m", model_base_path=str(base), file_system_poll_wait_seconds=0.1)
     os.rename(base, base.with_name("away"))
-    time.sleep(0.4)
+    wait_until(lambda: "Could not find base path" in caplog.text)
     assert served(client)[0] == 1
     base.mkdir()
     wait_until(lambda: states(client)[1] == State.END)
