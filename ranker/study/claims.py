@@ -61,11 +61,11 @@ _FREE_AVERAGES = (0.1, 0.2, 0.5, 0.8)
 
 def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overrides]:
     """Recipes that the chosen claims need, by name; two recipes never share a name."""
-    parts = [recipe(quick)] if {1, 2, 4} & set(chosen) else []
+    parts = [recipe(quick)] if {1, 2} & set(chosen) else []
     if 3 in chosen:
         parts += [{name: overrides for name, (_, overrides) in ladder(quick).items()}, search(quick, rate)]
     if 4 in chosen:
-        parts.append(mitigations(quick))
+        parts += [{member.label: member.overrides for member in (RELU, SMELU)}, mitigations(quick)]
     if 2 in chosen:
         parts += plane(quick, rate).values()
     if 8 in chosen:

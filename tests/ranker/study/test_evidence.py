@@ -96,6 +96,11 @@ def test_a_claim_takes_at_most_its_rows_of_a_log(study_experiment, study_run, tm
     assert log_map["train_rows"] > 60
 
 
+def test_mitigations_are_compared_with_nothing_but_relu_and_smelu():
+    recipes = claims.recipes([4], False, 0.05)
+    assert {name for name, recipe in recipes.items() if "mitigation" not in recipe} == {"relu", "smelu-1"}
+
+
 def test_every_claim_has_one_share_of_the_plan():
     assert sorted(number for share in claims.PLAN for number in share.numbers) == sorted(claims.ALL)
 
