@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,7 +18,7 @@ import numpy as np
 from ranker.architecture import Architecture, design
 from ranker.config import Experiment, Training, fingerprint
 from ranker.errors import UserError
-from ranker.files import replacing
+from ranker.files import replacing, temporary_directory
 from ranker.json_text import json_text
 from ranker.mitigation import Learned, cost, learn, predict, serving
 from ranker.study.data import StudyData, StudySource
@@ -56,7 +57,10 @@ def run(jobs: Sequence[tuple[StudyData, Job]], cache: Path, processes: int) -> I
             yield job
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, _begin, (cache,)) as pool:
+    with (
+        temporary_directory() as directory,
+        ProcessPoolExecutor(processes, spawn, _begin, (cache, directory)) as pool,
+    ):
         coming = {pool.submit(_train, data.source, job): job for data, job in jobs}
         try:
             for done in as_completed(coming):
@@ -177,8 +181,10 @@ _here: Workers
 """This process's, where it is one of several."""
 
 
-def _begin(cache: Path) -> None:
+def _begin(cache: Path, directory: Path) -> None:
     global _here
+    # TensorFlow writes files that a process removes at its end, which a pool's processes do not come to.
+    tempfile.tempdir = str(directory)
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A pool's processes wait for ever for work from a parent that was killed.
