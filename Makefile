@@ -7,8 +7,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 RUN_DIR ?= runs/quickstart
 # More than the two processors that the time is measured on: a quarter of it, tests wait for servers.
 PYTEST_WORKERS ?= 3
-# A file's tests share fixtures. After a crash of a worker, xdist would wait for the next one without end: the others finish.
-PYTEST_IN_PARALLEL = -n $(PYTEST_WORKERS) --dist loadfile --max-worker-restart=0
+# A file's tests share fixtures. Files come in order: by their numbers of tests, those with few long ones would be last.
+# After a crash of a worker, xdist would wait for the next one without end: the others finish.
+PYTEST_IN_PARALLEL = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 # Of all tests, for whatever else has no end.
 TEST_MINUTES ?= 60
 
