@@ -11,8 +11,8 @@ above the logistic regression, within 0.01 of LightGBM.
 
 The committed table: `pieces`, the number of pilots, the accumulators, `average_last: 0.5` and the quantiles between which
 pieces lie were chosen with the eval AUC of lambdarank, letor, spambase, phoneme, magic, twonorm, criteo, coat, avazu, adult
-and open-bandit in view. That pilots are measured by the mean of their weights was chosen by their curves on held-out training
-rows. The other logs took no part.
+and open-bandit in view. That pilots are measured by the mean of their weights was chosen by their curves on held-out
+training rows. The other logs took no part.
 """
 
 from __future__ import annotations
