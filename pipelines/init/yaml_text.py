@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "y", "n", "on", "off"}
 _SETTINGS = (
-    "model: {embedding_stddev: 0}  # embeddings begin at zero: replicas begin alike, and an id says nothing before it has learnt",
+    "model: {embedding_stddev: 0}  # replicas begin alike, and an id says nothing before it has learnt",
     "training: {batch_size: 256, reshuffle: true, average_last: 0.5}  # the mean of the weights over half of the steps",
     "replicas: {count: 3, seed: 1, vary: [shuffle]}",
     "arms: {smelu: {}, relu: {model.activation: {name: relu}}}",
