@@ -59,17 +59,24 @@ _FREE_AVERAGES = (0.1, 0.2, 0.5, 0.8)
 """Shares of the steps such a team may average over."""
 
 
-def recipes(chosen: Sequence[int], quick: bool, rate: float) -> dict[str, Overrides]:
-    """Recipes that the chosen claims need, by name; two recipes never share a name."""
+def recipes(chosen: Sequence[int], quick: bool, rate: float, epochs: int) -> dict[str, Overrides]:
+    """Recipes that the chosen claims need, by name; two recipes never share a name.
+
+    Args:
+        chosen: the claims' numbers.
+        quick: a part of them.
+        rate: the configured learning rate.
+        epochs: the configured number of epochs.
+    """
     parts = [recipe(quick)] if {1, 2} & set(chosen) else []
     if 3 in chosen:
-        parts += [{name: overrides for name, (_, overrides) in ladder(quick).items()}, search(quick, rate)]
+        parts += [{name: overrides for name, (_, overrides) in ladder(quick).items()}, search(quick, epochs)]
     if 4 in chosen:
         parts += [{member.label: member.overrides for member in (RELU, SMELU)}, mitigations(quick)]
     if 2 in chosen:
         parts += plane(quick, rate).values()
     if 8 in chosen:
-        parts.append(remedies(quick, rate))
+        parts.append(remedies(quick, epochs))
     by_name: dict[str, Overrides] = {}
     for part in parts:
         for name, overrides in part.items():
@@ -159,8 +166,12 @@ def ladder(quick: bool) -> dict[str, tuple[dict[str, str], Overrides]]:
     return dict(steps.items() if not quick else list(steps.items())[-2:])
 
 
-def search(quick: bool, rate: float) -> dict[str, Overrides]:
-    """Recipes for a team that controls neither; the first one, plain ReLU, is the baseline."""
+def search(quick: bool, epochs: int) -> dict[str, Overrides]:
+    """Recipes for a team that controls neither; the first one, plain ReLU, is the baseline.
+
+    A pass is a training as long as configured, `epochs` epochs: two passes are twice as long.
+    """
+    two: Overrides = {_EPOCHS: 2 * epochs}
     relu, smelu = RELU.overrides, SMELU.overrides
     recipes_by_name: dict[str, Overrides] = {"relu-last-step": relu | {_AVERAGE: 0.0}}
     for name, changes, averages in (
@@ -172,10 +183,10 @@ def search(quick: bool, rate: float) -> dict[str, Overrides]:
         }
     if not quick:
         changes_by_name: dict[str, Overrides] = {
-            "relu-two-passes": relu | {_EPOCHS: 2},
-            "smelu-1-two-passes": smelu | {_EPOCHS: 2},
+            "relu-two-passes": relu | two,
+            "smelu-1-two-passes": smelu | two,
             "smelu-1-embeddings-0": smelu | {_EMBEDDING: 0.0},
-            "smelu-1-embeddings-0-two-passes": smelu | {_EMBEDDING: 0.0, _EPOCHS: 2},
+            "smelu-1-embeddings-0-two-passes": smelu | {_EMBEDDING: 0.0} | two,
             "smelu-1-embeddings-0-anchor": smelu | {_EMBEDDING: 0.0} | _anchor(0.5),
         }
         for name, changes in changes_by_name.items():
@@ -188,10 +199,14 @@ REMEDY_BAR = 0.15
 """Where a team controls neither: at most so much of plain ReLU's relative PD is sought."""
 
 
-def remedies(quick: bool, rate: float) -> dict[str, Overrides]:
-    """Recipes that add one remedy to two averaged passes from embeddings of zero; the first, plain ReLU, is the baseline."""
-    twice: Overrides = SMELU.overrides | {_EMBEDDING: 0.0, _EPOCHS: 2}
-    three: Overrides = {_EPOCHS: 3}
+def remedies(quick: bool, epochs: int) -> dict[str, Overrides]:
+    """Recipes that add one remedy to two averaged passes from embeddings of zero; the first, plain ReLU, is the baseline.
+
+    A pass is as long as in `search`.
+    """
+    two: Overrides = {_EPOCHS: 2 * epochs}
+    twice: Overrides = SMELU.overrides | {_EMBEDDING: 0.0} | two
+    three: Overrides = {_EPOCHS: 3 * epochs}
     fixed_order: Overrides = {"replicas.vary": ["init"]}
     added: dict[str, Overrides] = {
         "no remedy": twice,
@@ -202,8 +217,8 @@ def remedies(quick: bool, rate: float) -> dict[str, Overrides]:
         "anchor 0.8, three passes": twice | _anchor(0.8) | three,
         "anchor 1, three passes": twice | _anchor(1.0) | three,
         "anchor 0.8, three passes, fixed order": twice | _anchor(0.8) | three | fixed_order,
-        "ReLU": RELU.overrides | {_EPOCHS: 2},
-        "ReLU, anchor 0.8": RELU.overrides | {_EPOCHS: 2} | _anchor(0.8),
+        "ReLU": RELU.overrides | two,
+        "ReLU, anchor 0.8": RELU.overrides | two | _anchor(0.8),
     }
     recipes_by_name: dict[str, Overrides] = {"plain ReLU": FREE | RELU.overrides | {_AVERAGE: 0.0}}
     for name, changes in dict(list(added.items())[:2] if quick else added).items():

@@ -62,7 +62,7 @@ class Evidence:
         self.data: StudyData = load(experiment, run_dir, options.rows)
         self.scores: dict[str, Scores] = {}
         self.measured: dict[str, MeasuredRecipe] = {}
-        recipes = claims.recipes(chosen, options.quick, self.rate)
+        recipes = claims.recipes(chosen, options.quick, self.rate, self.epochs)
         if recipes:
             self.train(recipes)
 
@@ -90,6 +90,11 @@ class Evidence:
     def rate(self) -> float:
         """The configured learning rate."""
         return self.experiment.training.optimizer.learning_rate
+
+    @property
+    def epochs(self) -> int:
+        """The configured number of epochs."""
+        return self.experiment.training.count_of_epochs
 
     def save(self, name: str, rows: list[Row]) -> None:
         """Writes a table."""
@@ -291,7 +296,7 @@ def _span(values: Sequence[float]) -> str:
 
 def free_claim(it: Evidence) -> Claim:
     """What free initialisation and a full shuffle cost, and the best recipe where a team controls neither."""
-    recipes = claims.search(it.options.quick, it.rate)
+    recipes = claims.search(it.options.quick, it.epochs)
     steps = []
     for name, (place, _) in claims.ladder(it.options.quick).items():
         measured = it.measured[name]
@@ -323,7 +328,10 @@ def free_claim(it: Evidence) -> Claim:
         f"ReLU's own best is {plain['recipe']}: {plain['rpd_ratio']:.2f} [{plain['ratio_low']:.2f}, "
         f"{plain['ratio_high']:.2f}], AUC {plain['auc_gain']:+.4f}, top1_swap {plain['top1_swap']:.3f}."
     )
-    about = f"Tried under a full shuffle from other initialisations, compared with {base}."
+    about = (
+        f"Tried under a full shuffle from other initialisations, compared with {base}. A pass is a training as long as "
+        f"configured: {it.epochs} {'epoch' if it.epochs == 1 else 'epochs'}."
+    )
     claim = it.claim("search", verdicts, rows, labelled(rows), about)
     return claim | {"more": {"What each source costs, weights averaged over the last 10%": steps}}
 

@@ -72,7 +72,7 @@ def _best_remedy(rows: Sequence[Row], activation: str) -> str:
 
 def remedies_claim(it: Evidence) -> dict[str, Any]:
     """Which remedy brings replicas together that share neither initialisation nor order."""
-    recipes = claims.remedies(it.options.quick, it.rate)
+    recipes = claims.remedies(it.options.quick, it.epochs)
     base = next(iter(recipes))
     rows = [comparison(name, it.measured, base, it.scores) for name in recipes]
     controlled = {name for name, overrides in recipes.items() if overrides["replicas.vary"] == ["init"]}
@@ -100,7 +100,8 @@ def remedies_claim(it: Evidence) -> dict[str, Any]:
         for remedy, row in best_by_remedy.items()
     ]
     about = (
-        f"Compared with {base}: one pass, the last step's weights. Above is each remedy with the "
+        f"Compared with {base}: one pass, the last step's weights. A pass is a training as long as configured ({it.epochs} "
+        f"{'epoch' if it.epochs == 1 else 'epochs'}). Above is each remedy with the "
         "average that keeps replicas closer. `anchor`: the share of the label that one anchor gives, the same for all "
         "replicas. `fixed order`: other initialisations, the "
         "same full shuffle."

@@ -38,8 +38,9 @@ first item differs, `set_churn@10` the share of the first ten items that differ,
 clicks that a replica loses against the consensus of both; all are means over pairs of replicas. `rpd_ratio` is `rpd_sym`
 over that of the base recipe. Brackets are 95% intervals. In pictures numbers are rows of the table below.
 """
-_COSTS = """What it took, {seconds:,} processor seconds in all (two cores have 7,200 an hour). Claims in one row share their
-trainings. Where a run read what an earlier one had trained, that one's seconds stand; those of a stopped run are lost:
+_COSTS = """What the claims took, {seconds:,} processor seconds (two cores have 7,200 an hour). Claims in one row share their
+trainings. A log's claims without a figure are of an earlier plan. Where a run read what an earlier one had trained, that
+one's seconds stand; those of a stopped run are lost.
 """
 
 
@@ -110,14 +111,14 @@ def _costs(evidence_of_runs: Sequence[Mapping[str, Any]]) -> list[str]:
         for claim in evidence["claims"]:
             if "cost" in claim:
                 numbers = tuple(claim["cost"]["numbers"])
-                empty = {"claims": ", ".join(map(str, numbers)), **dict.fromkeys(logs, 0)}
+                empty = {"claims": ", ".join(map(str, numbers)), **dict.fromkeys(logs, "not measured")}
                 row = rows.setdefault(numbers, empty | {"at most, each log": claim["cost"]["budget"]})
                 row[evidence["name"]] = claim["cost"]["processor_seconds"]
     if not rows:
         return []
-    total = {
-        "claims": "sum",
-        **{key: sum(row[key] for row in rows.values()) for key in (*logs, "at most, each log")},
+    total = {"claims": "sum of what is measured"} | {
+        key: sum(row[key] for row in rows.values() if row[key] != "not measured")
+        for key in (*logs, "at most, each log")
     }
     return [_COSTS.format(seconds=sum(total[log] for log in logs)), table([*rows.values(), total])]
 

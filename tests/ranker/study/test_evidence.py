@@ -48,9 +48,9 @@ def test_one_command_writes_the_page(study_experiment, study_run, tmp_path):
 
 
 def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
-    recipes = claims.recipes(claims.ALL, False, 0.05)
+    recipes = claims.recipes(claims.ALL, False, 0.05, 1)
     assert len(arms(study_experiment, recipes)) == len(recipes)
-    assert all(len(claims.recipes([n], False, 0.05)) < len(recipes) for n in claims.ALL)
+    assert all(len(claims.recipes([n], False, 0.05, 1)) < len(recipes) for n in claims.ALL)
     assert arms(
         study_experiment,
         {n: overrides for n, (_, overrides) in claims.long_training(False).items()},
@@ -59,7 +59,7 @@ def test_every_recipe_of_the_full_page_fits_an_experiment(study_experiment):
     assert len(arms(study_experiment, {cell.recipe("smelu"): cell.overrides for cell in turned})) == len(
         turned
     )
-    assert arms(study_experiment, claims.remedies(False, 0.05))
+    assert arms(study_experiment, claims.remedies(False, 1))
 
 
 def test_remedies_are_compared_with_plain_relu(study_experiment, study_run, tmp_path, quick):
@@ -97,8 +97,19 @@ def test_a_claim_takes_at_most_its_rows_of_a_log(study_experiment, study_run, tm
 
 
 def test_mitigations_are_compared_with_nothing_but_relu_and_smelu():
-    recipes = claims.recipes([4], False, 0.05)
+    recipes = claims.recipes([4], False, 0.05, 1)
     assert {name for name, recipe in recipes.items() if "mitigation" not in recipe} == {"relu", "smelu-1"}
+
+
+def test_passes_are_as_long_as_the_configured_training():
+    of_three = claims.search(False, 3) | claims.remedies(False, 3)
+    epochs = {
+        name: recipe["training.epochs"] for name, recipe in of_three.items() if "training.epochs" in recipe
+    }
+    assert epochs["free-relu-two-passes-average-0.5"] == 6
+    assert epochs["remedy-no-remedy-average-0.5"] == 6
+    assert epochs["remedy-three-passes-average-0.5"] == 9
+    assert set(epochs.values()) == {6, 9}
 
 
 def test_every_claim_has_one_share_of_the_plan():
@@ -238,7 +249,7 @@ def test_steadier_along_a_frontier(found, expected):
 def test_no_two_recipes_share_a_name(monkeypatch):
     monkeypatch.setattr(claims, "mitigations", lambda quick: {"relu": {"training.average_last": 0.7}})
     with pytest.raises(ValueError, match="two recipes are named relu"):
-        claims.recipes(claims.ALL, False, 0.05)
+        claims.recipes(claims.ALL, False, 0.05, 1)
 
 
 def test_the_frontier_is_what_nothing_beats():
