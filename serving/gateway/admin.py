@@ -10,7 +10,7 @@ from typing import Any
 
 from ranker.address import parse_address
 from ranker.errors import UserError
-from serving.gateway import configuration
+from serving.gateway import fields
 
 _SECONDS = 5.0
 
@@ -76,7 +76,7 @@ class Admin:
         clusters = json.loads(self.get("/clusters?format=json")).get("cluster_statuses", [])
         hosts: dict[str, Host] = {}
         for cluster in clusters:
-            if cluster["name"] != configuration.REPLICAS:
+            if cluster["name"] != fields.REPLICAS:
                 continue
             for entry in cluster.get("host_statuses", []):
                 address = entry["address"]["socket_address"]

@@ -26,7 +26,7 @@ from ranker.errors import UserError
 from ranker.files import temporary_directory, unfinished, write_whole
 from ranker.json_text import json_text
 from serving.deployment import Deployment
-from serving.gateway import configuration
+from serving.gateway import clusters, configuration
 from serving.gateway.admin import Admin, AdminError
 from serving.gateway.options import GatewayOptions
 from serving.gateway.replicas import ReplicasFile, assignment, unresolved
@@ -120,10 +120,10 @@ def bootstrap(options: GatewayOptions, deployment: Deployment, replicas_path: Pa
     )
     endpoints = unresolved(deployment)
     if replicas_path is None:
-        source = configuration.resolved(assignment(endpoints))
+        source = clusters.resolved(assignment(endpoints))
     else:
         path = replicas_path.absolute()
-        source = configuration.watched(str(path), str(path.parent))
+        source = clusters.watched(str(path), str(path.parent))
     hosts = [endpoint.hostname for endpoint in endpoints]
     return configuration.bootstrap(options, deployment.model_name, source, hosts)
 

@@ -22,7 +22,7 @@ from ranker.errors import UserError
 from ranker.files import write_whole
 from ranker.json_text import json_text
 from serving.deployment import Deployment
-from serving.gateway import configuration
+from serving.gateway import fields
 
 _ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
@@ -70,7 +70,7 @@ def resolve(endpoints: Collection[Endpoint], last: Mapping[str, Endpoint]) -> tu
 
 def _resolve(endpoint: Endpoint, last: Endpoint | None) -> Endpoint:
     (host,) = endpoint.addresses
-    if configuration.is_ip(host):
+    if fields.is_ip(host):
         return endpoint
     try:
         answers = socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM)
@@ -87,14 +87,14 @@ def _resolve(endpoint: Endpoint, last: Endpoint | None) -> Endpoint:
 
 def assignment(endpoints: Collection[Endpoint]) -> dict[str, Any]:
     """Returns the replicas as Envoy's ClusterLoadAssignment."""
-    return configuration.assignment(
-        configuration.REPLICAS,
+    return fields.assignment(
+        fields.REPLICAS,
         [
             {
-                **configuration.endpoint(address, endpoint.port, hostname=endpoint.hostname),
+                **fields.endpoint(address, endpoint.port, hostname=endpoint.hostname),
                 "metadata": {
                     "filter_metadata": {
-                        configuration.METADATA: {"name": endpoint.name},
+                        fields.METADATA: {"name": endpoint.name},
                         # Its place on the ring: a replica that moves keeps its callers.
                         "envoy.lb": {"hash_key": f"{endpoint.name} {place}" if place else endpoint.name},
                         # Which of the cluster's TLS settings hold for it.
@@ -123,7 +123,7 @@ def parse(tree: Any) -> tuple[Endpoint, ...]:
     endpoints: dict[str, Endpoint] = {}
     try:
         for place in tree["resources"][0]["endpoints"][0]["lb_endpoints"]:
-            name = place["metadata"]["filter_metadata"][configuration.METADATA]["name"]
+            name = place["metadata"]["filter_metadata"][fields.METADATA]["name"]
             address = place["endpoint"]["address"]["socket_address"]
             drained = place.get("health_status") == "DRAINING"
             before = endpoints.get(name)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ranker.errors import UserError
 from serving.client import Tls
 from serving.deployment import from_targets
-from serving.gateway import GatewayOptions, ServerTls, bootstrap, configuration, follow
+from serving.gateway import GatewayOptions, ServerTls, bootstrap, fields, follow
 from serving.gateway.process import envoy_path
 from serving.gateway.replicas import Endpoint, ReplicasFile, document, parse, resolve, unresolved
 from tests.serving.gateway.conftest import mistake
@@ -181,5 +181,5 @@ def test_printing_writes_no_file(tmp_path, capsys):
     assert str(tmp_path / "r.json") in json.dumps(tree)
     assert not list(tmp_path.iterdir())
     assert "give --run-dir" in mistake("gateway", "--print-config")
-    assert configuration.is_ip("::1")
-    assert not configuration.is_ip("localhost")
+    assert fields.is_ip("::1")
+    assert not fields.is_ip("localhost")
