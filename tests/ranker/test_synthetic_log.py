@@ -2,7 +2,9 @@
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
+import ranker.synthetic.__main__ as command
 from ranker.config import load
 from ranker.synthetic import CONFIGURATION, generate, write
 
@@ -36,3 +38,31 @@ def test_files_have_the_columns_the_configuration_names(tmp_path):
         columns |= set(header)
     assert set(experiment.features) <= columns
     assert "truth" not in experiment.features
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{}/log", "0"], "requests must be >= 1. Received: 0"),
+        (["{}/log", "many"], "argument requests: invalid int value: 'many'"),
+        (["{}/log", "--rows=3"], "unrecognized arguments: --rows=3"),
+        ([], "the following arguments are required: directory"),
+    ],
+)
+def test_a_mistake_in_the_command_is_one_line(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([argument.format(tmp_path) for argument in arguments])
+    assert capsys.readouterr().err.splitlines()[-1] == f"python -m ranker.synthetic: error: {message}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_a_log_where_it_can(tmp_path, capsys):
+    assert command.main([str(tmp_path / "log"), "3"]) == 0
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == [
+        "events.parquet",
+        "items.csv",
+        "users.csv",
+    ]
+    (tmp_path / "file").touch()
+    assert command.main([str(tmp_path / "file" / "log"), "3"]) == 1
+    assert capsys.readouterr().err == f"{tmp_path}/file/log: cannot be written: Not a directory\n"
