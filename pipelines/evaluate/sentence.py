@@ -31,6 +31,15 @@ FEW_STEPS = 100
 """A model that was trained for fewer has hardly left its initial weights."""
 
 
+def _ranks_worse_if_longer(summary: Mapping[str, Any]) -> bool:
+    """Whether a pilot chose the length, and went on from there without ranking held-out rows better."""
+    pilot = summary.get("training", {}).get("pilot")
+    if not pilot:
+        return False
+    values = pilot["auc"] or [-loss for loss in pilot["validation"]]
+    return values.index(max(values)) < len(values) - 1
+
+
 def training_warning(arm: str, summary: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
     """Warns that the arm learned less than logistic regression, or hardly trained; empty if neither holds."""
     counts = [replica["steps"] for replica in summary["replicas"] if replica.get("steps") is not None]
@@ -42,7 +51,7 @@ def training_warning(arm: str, summary: Mapping[str, Any], baseline: Mapping[str
             f"{arm} has learned less than logistic regression: AUC {auc_mean:.3f} against {baseline_auc:.3f}{after}; "
             "swap rates of a model that has learned too little say little."
         )
-    if steps is not None and steps < FEW_STEPS:
+    if steps is not None and steps < FEW_STEPS and not _ranks_worse_if_longer(summary):
         auc = f", to an AUC of {auc_mean:.3f}" if auc_mean is not None and auc_mean == auc_mean else ""
         return (
             f"{arm} was trained for {steps:,} step{'s' * (steps != 1)} only{auc}; "

@@ -13,7 +13,7 @@ from pipelines.evaluate.pictures import draw
 from pipelines.evaluate.quality import MEASURES, quality_values, shard_sums
 from pipelines.evaluate.replicas import TrainedReplica
 from pipelines.evaluate.report import build
-from pipelines.evaluate.sentence import agreement, budget_verdict, contest, sentence
+from pipelines.evaluate.sentence import agreement, budget_verdict, contest, sentence, training_warning
 from pipelines.evaluate.shard import measure_shard
 from ranker import wording
 from tests.pipelines.evaluate.conftest import NASTY
@@ -266,3 +266,20 @@ def test_numbers_for_people():
     assert between(at(0.1, 0.05, 0.2), "top1_swap") == "5.0 to 20.0"
     assert [seconds(x) for x in (1.23, 130.0)] == ["1.2 s", "2.2 min"]
     assert request_name("7\x1fmobile") == "7 / mobile"
+
+
+@pytest.mark.parametrize(
+    ("pilot", "warns"),
+    [
+        (None, True),
+        ({"auc": [0.7, 0.8, 0.79], "validation": [0.5, 0.4, 0.3]}, False),
+        ({"auc": [0.7, 0.75, 0.8], "validation": [0.5, 0.4, 0.41]}, True),  # it was still rising
+        ({"auc": [], "validation": [0.5, 0.4, 0.41]}, False),
+        ({"auc": [], "validation": [0.5, 0.42, 0.41]}, True),
+    ],
+)
+def test_few_steps_that_a_pilot_chose_are_no_lack_of_training(pilot, warns):
+    arm = found(0.03, 0.02, 0.04)
+    arm["replicas"] = [{"steps": 60}] * 3
+    arm["training"] = {"ended_by": "", "loss": [], "pilot": pilot}
+    assert bool(training_warning("smelu", arm, {"auc": 0.7})) == warns
