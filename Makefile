@@ -145,7 +145,7 @@ soak: .venv/.ready  ## the server at full load for SOAK_SECONDS, and how much it
 bench: .venv/.ready  ## the comparisons of benchmarks/, one after the other
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-# Resumes where it stopped. ARGS=--quick is a smoke form, on the generated log alone.
+# Resumes where it stopped. What it takes stands on the page; ranker.study.claims.PLAN has its sizes. ARGS=--quick is a smoke form, on the generated log alone.
 EVIDENCE_DIR ?= runs/evidence
 EVIDENCE_PAGE ?= docs/evidence.md
 .PHONY: evidence

@@ -153,9 +153,8 @@ def run(
             title = claims.TITLES[number]
             by_number[number] = {"number": number, "title": title, **size, **CLAIMS[number](it)}
         seconds = max(round(_processor_seconds() - began), *earlier, 0)
-        cost = {**trained, "processor_seconds": seconds, "budget": share.processor_seconds}
         for number in numbers:
-            by_number[number]["cost"] = cost
+            by_number[number]["cost"] = {**trained, "processor_seconds": seconds}
         document = {"name": experiment.name, "claims": [by_number[n] for n in sorted(by_number)]}
         # After each share: the next ones may take long, and may be stopped.
         path.write_text(json_text(document, indent=1) + "\n", encoding="utf-8")

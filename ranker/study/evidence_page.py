@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ranker.study.claims import TITLES
+from ranker.study.claims import PLAN, TITLES
 from ranker.study.options import SMOKE_ROWS
 from ranker.study.output import number
 from ranker.study.recipes import RELU, SMELU
@@ -112,7 +112,8 @@ def _costs(evidence_of_runs: Sequence[Mapping[str, Any]]) -> list[str]:
             if "cost" in claim:
                 numbers = tuple(claim["cost"]["numbers"])
                 empty = {"claims": ", ".join(map(str, numbers)), **dict.fromkeys(logs, "not measured")}
-                row = rows.setdefault(numbers, empty | {"at most, each log": claim["cost"]["budget"]})
+                budget = next(share.processor_seconds for share in PLAN if set(numbers) <= set(share.numbers))
+                row = rows.setdefault(numbers, empty | {"at most, each log": budget})
                 row[evidence["name"]] = claim["cost"]["processor_seconds"]
     if not rows:
         return []
