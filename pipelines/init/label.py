@@ -241,16 +241,16 @@ def _orders(log: FileGuess, name: str, positive: np.ndarray) -> bool:
 
 
 def _marks(log: FileGuess, name: str) -> Iterator[np.ndarray]:
-    """Where a column says yes, where it has a value at all, and where it has another than its usual one."""
+    """Where a column says yes, where it has a value at all, and where it has another than its most frequent one."""
     column, text = log.columns[name], log.texts[name]
     if column.kind == "flag":
         yield pc.equal(text, positive_value(column.values)).to_numpy(zero_copy_only=False)
     if column.missing:
         yield pc.not_equal(text, "").to_numpy(zero_copy_only=False)
     if column.kind == "number" and column.values:
-        usual = pc.equal(text, column.values[0]).to_numpy(zero_copy_only=False)
-        if usual.mean() > 0.5:
-            yield ~usual
+        is_most_frequent = pc.equal(text, column.values[0]).to_numpy(zero_copy_only=False)
+        if is_most_frequent.mean() > 0.5:
+            yield ~is_most_frequent
 
 
 def _is_certain(mask: np.ndarray, positive: np.ndarray) -> bool:

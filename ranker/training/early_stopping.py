@@ -63,7 +63,8 @@ class LastHalf:
         before = self._sums.get(start)
         if half_starts_after(2 * epoch) == epoch:
             self._sums[epoch] = sums
-        self._sums = {at: kept for at, kept in self._sums.items() if at >= half_starts_after(epoch + 1)}
+        oldest = half_starts_after(epoch + 1)
+        self._sums = {at: past_sums for at, past_sums in self._sums.items() if at >= oldest}
         if before is None:
             return list(weights)
         count = (epoch - start) * self._per_epoch

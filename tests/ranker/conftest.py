@@ -107,7 +107,7 @@ def prepared(tmp_path_factory) -> Path:
 def export_weights(experiment, run, inputs, weights, identity, directory):
     """Writes the SavedModel of plain weights into a directory that does not exist."""
     from ranker.mitigation.learned import Learned
-    from ranker.training.replica import ServedReplicas
+    from ranker.training.served import ServedReplicas
 
     learned = Learned([weights], loss=0.0, steps=0, seconds=0.0)
     ServedReplicas(experiment, run, inputs, learned).export([weights], identity, directory)

@@ -269,7 +269,7 @@ def test_scores_that_are_no_probability_name_their_replica(alone, run, monkeypat
 
     monkeypatch.setattr(Architecture, "initialise", diverged)
     # A replica from elsewhere: training itself publishes none whose predictions are no probabilities.
-    monkeypatch.setattr("ranker.training.replica.check_predictions", lambda *_: None)
+    monkeypatch.setattr("ranker.training.served.check_predictions", lambda *_: None)
     shutil.rmtree(layout.replica_dir(run, "relu", 0))
     publish_replicas(alone, run)
     with pytest.raises(UserError, match=r"replica relu/0: .* no probability; its training has diverged"):

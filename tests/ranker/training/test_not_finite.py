@@ -11,10 +11,10 @@ from ranker import layout
 from ranker.architecture import design
 from ranker.config import Optimizer, Training, build
 from ranker.errors import UserError
+from ranker.export import ServedRanker
 from ranker.inputs import plan
 from ranker.mitigation import learn
 from ranker.seeds import derive
-from ranker.training import replica as replicas
 from ranker.training.replica import train_replica, train_replicas
 from ranker.training.rows.examples import read
 from ranker.training.specs import replica_specs
@@ -151,7 +151,7 @@ def test_predictions_are_looked_at_before_publishing(wrong, run, monkeypatch):
         scores[7] = wrong
         return scores
 
-    monkeypatch.setattr(replicas.ServedRanker, "score", score)
+    monkeypatch.setattr(ServedRanker, "score", score)
     with pytest.raises(
         UserError, match=r"^replica smelu/0: 1 of its predictions on \d+ training rows are no"
     ):
